@@ -1,0 +1,66 @@
+"""One progress bar for every long job: what is happening, how fast, how long it will still take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+T = TypeVar("T")
+
+console = Console(stderr=True, highlight=False)
+
+
+class RateColumn(ProgressColumn):
+    """Items per second, over the whole of the task so far."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate as `12.3/s`, or nothing while it isn't known."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.1f}/s" if speed else "", style="cyan")
+
+
+def progress_bar() -> Progress:
+    """Return a `rich` progress display in the house style (written to standard error)."""
+    return Progress(
+        SpinnerColumn(finished_text="[green]✓[/]"),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[note]}[/]"),
+        console=console,
+    )
+
+
+def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Yield from `items` and show a progress bar meanwhile.
+
+    Args:
+        items: What to go through.
+        description: What is being done, in a few words.
+        total: How many items there are; taken from `len(items)` where that exists.
+    """
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)
+    with progress_bar() as bar:
+        task = bar.add_task(description, total=total, note="")
+        for item in items:
+            yield item
+            bar.advance(task)
