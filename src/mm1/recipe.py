@@ -1,0 +1,342 @@
+"""The recipe: one YAML file that says everything about a run, checked key by key.
+
+    recipe = load_recipe("demo", ["train.steps=100"])      # a packaged recipe by name
+    recipe = load_recipe("my/recipe.yaml")                 # or a file
+
+A recipe file may start from another one (`base: demo`); what it says itself wins. The numbers that are the
+paper's carry their place in it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from mm1.document import KINDS, Kind
+from mm1.errors import UserError
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are errors, values are not converted between types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def _name_to_from(value: Any) -> Any:
+    """`language_model: smollm2` is short for `language_model: {from: smollm2}`."""
+    return {"from": value} if isinstance(value, str) else value
+
+
+class VisionRecipe(Section):
+    """The vision tower: a CLIP-type ViT, from scratch or from weights."""
+
+    from_: str | None = Field(
+        None, alias="from", description="Folder or Hub id of a pre-trained tower; else from scratch."
+    )
+    image_size: int = Field(
+        336, gt=0, description="Side of the square input in pixels (paper sec. 3.2: 336; final 378)."
+    )
+    patch_size: int = Field(14, gt=0)
+    hidden_size: int = Field(1024, gt=0)
+    num_layers: int = Field(24, gt=0)
+    num_heads: int = Field(16, gt=0)
+    intermediate_size: int | None = Field(None, gt=0, description="Default: 4 x hidden_size.")
+    feature_layer: int = Field(-1, description="Which layer's output the connector reads (-1: the last).")
+
+
+class ConnectorRecipe(Section):
+    """The vision-language connector."""
+
+    kind: Literal["average_pool", "attention_pool", "c_abstractor", "mlp"] = "c_abstractor"
+    num_tokens: int = Field(144, gt=0, description="Tokens per image (paper sec. 3.2: 144).")
+    depth: int = Field(
+        3, gt=0, description="C-Abstractor: blocks before and after the pooling (Honeybee: 3)."
+    )
+    hidden_size: int | None = Field(None, gt=0, description="C-Abstractor width; default 1024 (Honeybee).")
+
+
+class LanguageModelRecipe(Section):
+    """The decoder: Llama-type from scratch, or pre-trained weights."""
+
+    from_: str | None = Field(
+        None,
+        alias="from",
+        description="`smollm2`, a folder or a Hub id of a pre-trained decoder; else from scratch.",
+    )
+    hidden_size: int = Field(2048, gt=0)
+    num_layers: int = Field(24, gt=0)
+    num_heads: int = Field(16, gt=0)
+    num_kv_heads: int | None = Field(None, gt=0)
+    intermediate_size: int | None = Field(
+        None, gt=0, description="Default: 8/3 x hidden_size, to a multiple of 64."
+    )
+    tie_embeddings: bool = True
+
+
+class ModelRecipe(Section):
+    """Vision tower, connector and decoder."""
+
+    vision: Annotated[VisionRecipe, BeforeValidator(_name_to_from)] = VisionRecipe()
+    connector: ConnectorRecipe = ConnectorRecipe()
+    language_model: Annotated[LanguageModelRecipe, BeforeValidator(_name_to_from)] = LanguageModelRecipe()
+
+
+class TokenizerRecipe(Section):
+    """Where the tokenizer comes from. A pre-trained language model brings its own."""
+
+    vocab_size: int = Field(32_000, gt=300, description="Size of the byte-level BPE trained on the corpora.")
+
+
+class SourceRecipe(Section):
+    """One split of one corpus."""
+
+    corpus: str = Field(description="`corpus/split` in the data directory, or the path of a split.")
+    weight: float = Field(1.0, gt=0, description="Share among the sources of the same kind.")
+
+
+class KindRecipe(Section):
+    """The sources of one kind of document and the kind's share of the training sequences."""
+
+    weight: float = Field(ge=0, description="Share of the sequences (paper sec. 3.3: 0.45, 0.45, 0.10).")
+    sources: list[SourceRecipe] = Field(min_length=1)
+
+
+class DataRecipe(Section):
+    """Sequences and what they are drawn from."""
+
+    sequence_length: int = Field(
+        4096, gt=8, description="Tokens per packed sequence, image tokens included (paper sec. 3)."
+    )
+    images_per_sequence: int = Field(
+        16, gt=0, description="Images per packed sequence, at most (paper sec. 3)."
+    )
+    document_mask: bool = Field(
+        True, description="Attention never crosses a document's border inside a sequence."
+    )
+    mixture: dict[Kind, KindRecipe] = Field(min_length=1)
+    workers: int = Field(
+        0, ge=0, description="Processes that prepare batches; 0: the training process itself."
+    )
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> DataRecipe:
+        if not sum(kind.weight for kind in self.mixture.values()) > 0:
+            raise ValueError(
+                "the weights of the mixture add up to 0: give at least one kind a weight above 0"
+            )
+        return self
+
+
+class TrainRecipe(Section):
+    """Optimisation, as the paper has it unless said otherwise."""
+
+    steps: int = Field(200_000, gt=0, description="Optimizer steps (paper sec. 3).")
+    batch_size: int = Field(
+        512, gt=0, description="Sequences per optimizer step, over all ranks (paper sec. 3)."
+    )
+    micro_batch_size: int | None = Field(
+        None, gt=0, description="Sequences per forward pass; default: batch_size."
+    )
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        description="Peak; default exp(-0.4214 ln N - 0.5535), N = non-embedding decoder parameters (paper sec. 3.4).",
+    )
+    connector_learning_rate: float | None = Field(
+        8e-5,
+        gt=0,
+        description="Peak for the connector (recalled from the paper's appendix); null: the same as the rest.",
+    )
+    vision_learning_rate: float | None = Field(
+        None, gt=0, description="Peak for the vision tower; null: the same as the rest."
+    )
+    weight_decay: float = Field(
+        0.1, ge=0, description="As a multiple of the learning rate (paper sec. 3.4: lambda = 0.1 eta)."
+    )
+    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW (AXLearn's GPT default).")
+    epsilon: float = Field(1e-8, gt=0)
+    warmup_steps: int = Field(2000, ge=0, description="Linear warm-up (paper appendix).")
+    final_learning_rate: float = Field(
+        0.1, ge=0, le=1, description="Cosine ends at this share of the peak (paper appendix)."
+    )
+    clip_norm: float | None = Field(1.0, gt=0, description="Global gradient norm is clipped to this.")
+    z_loss: float = Field(
+        0.0, ge=0, description="Weight of mean(logsumexp(logits)^2) (1e-4 recalled for MM1-30B)."
+    )
+    device: str = Field("auto", description="`auto`: a GPU if there is one, else the CPU; or a torch device.")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Precision of matrix products. `auto`: bfloat16 on GPU, float32 on CPU."
+    )
+    checkpoint_every: int = Field(1000, gt=0)
+    keep_checkpoints: int = Field(2, gt=0)
+    log_every: int = Field(10, gt=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainRecipe:
+        micro = self.micro_batch_size or self.batch_size
+        if self.batch_size % micro:
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch_size {micro}")
+        if self.warmup_steps >= self.steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} must be fewer than steps {self.steps}")
+        return self
+
+
+class EvaluateRecipe(Section):
+    """What is scored after training."""
+
+    tasks: list[str] = []
+    shots: list[int] = [0, 4, 8]
+    limit: int | None = Field(
+        None, gt=0, description="Items per task, at most (the first of a seeded shuffle)."
+    )
+    batch_size: int = Field(64, gt=0)
+
+
+class Recipe(Section):
+    """Everything about a run."""
+
+    name: str
+    seed: int = 0
+    model: ModelRecipe = ModelRecipe()
+    tokenizer: TokenizerRecipe = TokenizerRecipe()
+    data: DataRecipe
+    train: TrainRecipe = TrainRecipe()
+    evaluate: EvaluateRecipe = EvaluateRecipe()
+
+    def to_yaml(self) -> str:
+        """Return the resolved recipe as YAML, every default written out."""
+        return yaml.safe_dump(
+            self.model_dump(by_alias=True, mode="json"), sort_keys=False, allow_unicode=True
+        )
+
+
+def packaged_recipes() -> list[str]:
+    """Return the names of the recipes that come with the package."""
+    return sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in resources.files("mm1.recipes").iterdir()
+        if entry.name.endswith(".yaml")
+    )
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe, apply overrides, check it.
+
+    Args:
+        name_or_path: A packaged recipe's name (`demo`) or a YAML file.
+        overrides: `key=value` settings such as `train.steps=100`; values are YAML.
+
+    Raises:
+        UserError: If the recipe can't be found or read, or any key or value is wrong.
+    """
+    content = _read(name_or_path)
+    for override in overrides:
+        _apply(content, override)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{name_or_path}: {_explain(error)}") from None
+
+
+def _read(name_or_path: str) -> dict[str, Any]:
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        if not path.is_file():
+            raise UserError(
+                f"{path}: no such recipe file: check the path, or name one of {', '.join(packaged_recipes())}"
+            )
+        text = path.read_text()
+    elif name_or_path in packaged_recipes():
+        text = (resources.files("mm1.recipes") / f"{name_or_path}.yaml").read_text()
+    else:
+        raise UserError(
+            f"recipe '{name_or_path}' is unknown: name a YAML file or one of {', '.join(packaged_recipes())}"
+        )
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{name_or_path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{name_or_path}: a recipe is a mapping of keys to values, this is a {type(content).__name__}"
+        )
+    base = content.pop("base", None)
+    return content if base is None else merge(_read(base), content)
+
+
+def merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with `changes` laid over it, mappings merged and everything else replaced."""
+    result = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), dict)
+        result[key] = merge(result[key], value) if both else value
+    return result
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {override}: write it as key=value, for example train.steps=100")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override}: the value is not valid YAML") from None
+    *parents, last = key.split(".")
+    for parent in parents:
+        child = content.get(parent)
+        content[parent] = child = dict(child) if isinstance(child, dict) else {}
+        content = child
+    content[last] = value
+
+
+def _explain(error: ValidationError) -> str:
+    """Return the first problem as one sentence, with the nearest key where one is misspelt."""
+    # A misspelt key is also a missing one: the misspelling is the better news.
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    key = ".".join(str(step) for step in first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        section = _section_at(first["loc"][:-1])
+        known = [f.alias or name for name, f in section.model_fields.items()] if section else []
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known keys here: {', '.join(known)}"
+        return f"unknown key '{key}': {hint}{more}"
+    if first["type"] == "missing":
+        return f"key '{key}' is missing: add it{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    given = f" (given: {first['input']!r})" if not isinstance(first["input"], dict) else ""
+    return f"key '{key or 'recipe'}': {message}{given}{more}"
+
+
+def _section_at(location: tuple[int | str, ...]) -> type[Section] | None:
+    """Follow a validation error's location down to the section it happened in."""
+    section: Any = Recipe
+    for step in location:
+        if (
+            isinstance(step, int)
+            or step in KINDS
+            or not (isinstance(section, type) and issubclass(section, Section))
+        ):
+            section = section if isinstance(section, type) else None
+            continue
+        fields = {f.alias or name: f for name, f in section.model_fields.items()}
+        annotation: Any = fields[step].annotation if step in fields else None
+        section = _inner_section(annotation)
+    return section if isinstance(section, type) and issubclass(section, Section) else None
+
+
+def _inner_section(annotation: Any) -> Any:
+    """Return the `Section` class inside an annotation such as `dict[Kind, KindRecipe]`."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _inner_section(argument)
+        if found is not None:
+            return found
+    return None
