@@ -1,0 +1,203 @@
+"""The loader: sequences of a plan as tensors, through torch's own `DataLoader`.
+
+    plan[i] --read--> documents --encode--> pieces --join--> PackedSequence --collate--> Batch
+
+Sequence `i` depends on the plan alone, so batches are the same whatever the ranks, workers or restarts. The
+positions of image tokens and of learned tokens are worked out here and travel as index tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypedDict
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from mm1.data.corpus import Split
+from mm1.data.plan import Plan
+from mm1.document import KINDS
+from mm1.processing.images import ImageError
+from mm1.processing.processor import MM1Processor
+
+
+@dataclass
+class PackedSequence:
+    """One sequence of L tokens with N pictures of T tokens each and M learned tokens.
+
+    Attributes:
+        input_ids: (L,) int64, padded with the pad token.
+        position_ids: (L,) int64; they begin at 0 with every document, or once with `document_mask: false`.
+            Padding has position 0 throughout: every padding token is alone.
+        pixel_values: (N, 3, H, W) uint8.
+        image_positions: (N * T,) int64, places of image tokens.
+        learned_positions: (M,) int64, places whose output predicts a learned token.
+        target_ids: (M,) int64, those tokens.
+        kind: Index into `mm1.document.KINDS`.
+        tokens: Number of tokens that are not padding.
+        bad_images: What was masked because a picture can't be read, a sentence each.
+    """
+
+    input_ids: np.ndarray
+    position_ids: np.ndarray
+    pixel_values: np.ndarray
+    image_positions: np.ndarray
+    learned_positions: np.ndarray
+    target_ids: np.ndarray
+    kind: int
+    tokens: int
+    bad_images: list[str] = field(default_factory=list)
+
+
+class Batch(TypedDict):
+    """A micro-batch of B sequences: `PackedSequence`'s arrays as tensors, positions counted in (B * L)."""
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    pixel_values: torch.Tensor
+    image_positions: torch.Tensor
+    learned_positions: torch.Tensor
+    target_ids: torch.Tensor
+    target_kinds: torch.Tensor
+    tokens: int
+    bad_images: list[str]
+
+
+class PlanDataset(Dataset[PackedSequence]):
+    """The sequences of a plan.
+
+    Args:
+        plan: What each sequence is made of.
+        splits: The opened splits, in the order of the plan's sources.
+        processor: Turns documents into tokens and pictures into pixels.
+        document_mask: Whether positions begin anew with every document, which keeps attention inside it.
+    """
+
+    def __init__(
+        self, plan: Plan, splits: Sequence[Split], processor: MM1Processor, document_mask: bool = True
+    ) -> None:
+        self.plan = plan
+        self.splits = list(splits)
+        self.processor = processor
+        self.document_mask = document_mask
+        self.kinds = [KINDS.index(source["kind"]) for source in plan.info["sources"].values()]
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, number: int) -> PackedSequence:
+        plan, size = self.plan, self.plan.info["sequence_length"]
+        source = int(plan.source[number])
+        input_ids = np.full(size, self.processor.tokenizer.pad_token_id, dtype=np.int64)
+        position_ids = np.zeros(size, dtype=np.int64)
+        learned = np.zeros(size, dtype=bool)
+        pixels, image_starts, bad_images = [], [], []
+        end = 0
+        for row in plan.pieces(number):
+            first, length = int(plan.first[row]), int(plan.length[row])
+            start, end = end, end + length
+            document = self.splits[source][int(plan.document[row])]
+            encoded = self.processor.encode(document)
+            inside = (encoded.image_starts >= first) & (encoded.image_starts < first + length)
+            images = [encoded.images[i] for i in np.flatnonzero(inside)]
+            position_ids[start:end] = np.arange(length)
+            try:
+                piece_pixels = self.processor.pixel_values(images)
+            except ImageError as error:
+                # The piece becomes padding of the same length: order and shapes hold.
+                bad_images.append(f"{self.splits[source].name}, document '{document.id}': {error}")
+                continue
+            input_ids[start:end] = encoded.input_ids[first : first + length]
+            learned[start:end] = encoded.learned[first : first + length]
+            learned[start] = False  # nothing comes before it that could predict it
+            pixels.append(piece_pixels)
+            image_starts.append(encoded.image_starts[inside] - first + start)
+        if not self.document_mask:
+            position_ids[:end] = np.arange(end)
+        starts = np.concatenate([np.zeros(0, np.int64), *image_starts])
+        targets = np.flatnonzero(learned)
+        return PackedSequence(
+            input_ids,
+            position_ids,
+            np.concatenate([self.processor.pixel_values([]), *pixels]),
+            (starts[:, None] + np.arange(self.processor.tokens_per_image)).reshape(-1),
+            targets - 1,
+            input_ids[targets],
+            self.kinds[source],
+            end,
+            bad_images,
+        )
+
+
+def collate(sequences: Sequence[PackedSequence]) -> Batch:
+    """Put sequences together into a micro-batch."""
+    size = len(sequences[0].input_ids)
+
+    def joined(name: str) -> torch.Tensor:
+        return torch.from_numpy(
+            np.concatenate([getattr(s, name) + i * size for i, s in enumerate(sequences)])
+        )
+
+    return Batch(
+        input_ids=torch.from_numpy(np.stack([s.input_ids for s in sequences])),
+        position_ids=torch.from_numpy(np.stack([s.position_ids for s in sequences])),
+        pixel_values=torch.from_numpy(np.concatenate([s.pixel_values for s in sequences])),
+        image_positions=joined("image_positions"),
+        learned_positions=joined("learned_positions"),
+        target_ids=torch.from_numpy(np.concatenate([s.target_ids for s in sequences])),
+        target_kinds=torch.from_numpy(
+            np.repeat([s.kind for s in sequences], [len(s.target_ids) for s in sequences])
+        ),
+        tokens=sum(s.tokens for s in sequences),
+        bad_images=[sentence for s in sequences for sentence in s.bad_images],
+    )
+
+
+class _MicroBatches:
+    """The sequence numbers of every micro-batch from a step on, for one rank."""
+
+    def __init__(self, plan: Plan, first_step: int, micro_batch_size: int, rank: int, ranks: int) -> None:
+        self.batch_size = plan.info["batch_size"]
+        self.steps = range(first_step, plan.info["steps"])
+        self.micro_batch_size = micro_batch_size
+        self.rank, self.ranks = rank, ranks
+
+    def __len__(self) -> int:
+        return len(self.steps) * (self.batch_size // (self.micro_batch_size * self.ranks))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self.steps:
+            mine = range(step * self.batch_size + self.rank, (step + 1) * self.batch_size, self.ranks)
+            for start in range(0, len(mine), self.micro_batch_size):
+                yield list(mine[start : start + self.micro_batch_size])
+
+
+def build_loader(
+    dataset: PlanDataset,
+    first_step: int,
+    micro_batch_size: int,
+    *,
+    workers: int = 0,
+    rank: int = 0,
+    ranks: int = 1,
+) -> DataLoader[Batch]:
+    """Return the micro-batches of one rank from a step on.
+
+    Args:
+        dataset: The plan's sequences.
+        first_step: Where to begin: the whole state of the data stream.
+        micro_batch_size: Sequences per forward pass on one rank.
+        workers: Processes that prepare batches.
+        rank: Which sequences of a step are this process's: rank, rank + ranks, ...
+        ranks: How many processes share a step.
+    """
+    return DataLoader(
+        dataset,
+        batch_sampler=_MicroBatches(dataset.plan, first_step, micro_batch_size, rank, ranks),
+        collate_fn=collate,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        persistent_workers=False,
+    )
