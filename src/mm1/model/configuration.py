@@ -1,0 +1,109 @@
+"""The configuration of an MM1 model: a vision tower's, a decoder's and what lies between them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+from mm1.errors import UserError
+from mm1.model.connectors import connector_class
+
+
+@strict
+class MM1Config(PreTrainedConfig):
+    """Everything that fixes the shape of an `MM1ForConditionalGeneration`.
+
+    Attributes:
+        vision_config: Configuration of any ViT of `transformers` (CLIP, SigLIP, DINOv2, AIMv2).
+        text_config: Configuration of any decoder of `transformers` (Llama, Qwen, OLMo).
+        connector: Kind of connector, a name in `mm1.model.connectors.CONNECTORS`.
+        image_seq_length: Tokens per image (paper sec. 3.2: 64 or 144).
+        connector_depth: C-Abstractor: blocks before and after the pooling (Honeybee: 3).
+        connector_hidden_size: C-Abstractor: width; attention pooling and MLP: inner width.
+            None: 1024 for the C-Abstractor (Honeybee), the decoder's width for the others.
+        connector_mlp_depth: C-Abstractor and MLP: linear layers at the end (Honeybee: 2; LLaVA-1.5: 2).
+        connector_positions: C-Abstractor: learned position embedding on the patches (Honeybee: yes).
+        connector_num_heads: Attention pooling: heads; None: one per 64 channels.
+        connector_activation: MLP: activation between its linear layers (LLaVA: gelu).
+        vision_feature_layer: Which of the tower's hidden states the connector reads: 0 is the embedding,
+            -1 the last layer, -2 the one before (LLaVA).
+        vision_final_norm: Whether CLIP's final layer norm is applied to the patches too. CLIP applies it to
+            its CLS token only, so the patches of a pre-trained CLIP go without (as in LLaVA and Honeybee);
+            a tower trained from scratch here goes with. SigLIP, DINOv2 and AIMv2 normalise their last
+            hidden state themselves; for them, and for inner layers, this says nothing.
+        image_token_id: Id of the token that stands where an image's features go.
+        tie_word_embeddings: Whether input and output embeddings are one tensor; follows `text_config`.
+    """
+
+    model_type = "mm1"
+    # LLaVA's name, which parts of the library look for.
+    attribute_map = {"image_token_index": "image_token_id"}  # noqa: RUF012
+    sub_configs_defaults = {  # noqa: RUF012
+        "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="clip_vision_model"),
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
+    }
+
+    # `PreTrainedConfig` once built; given as one, as its dict, or as None.
+    vision_config: Any = None
+    text_config: Any = None
+    connector: str = "c_abstractor"
+    image_seq_length: int = 144
+    connector_depth: int = 3
+    connector_hidden_size: int | None = None
+    connector_mlp_depth: int = 2
+    connector_positions: bool = True
+    connector_num_heads: int | None = None
+    connector_activation: str = "gelu"
+    vision_feature_layer: int = -1
+    vision_final_norm: bool = False
+    image_token_id: int = 0
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        self.tie_word_embeddings = self.tie_word_embeddings or bool(self.text_config.tie_word_embeddings)
+        connector_class(self.connector)  # an unknown name is said at once
+        self.validate_feature_layer()
+
+    def validate_feature_layer(self) -> None:
+        """Check that the feature layer exists.
+
+        Raises:
+            UserError: If the tower has no such layer.
+        """
+        layers = self.vision_config.num_hidden_layers
+        if not -layers - 1 <= self.vision_feature_layer <= layers:
+            raise UserError(
+                f"vision_feature_layer {self.vision_feature_layer} is out of range: the vision tower has "
+                f"{layers} layers, so give -{layers + 1} to {layers}"
+            )
+
+    @property
+    def patch_grid(self) -> int:
+        """Patches along one side of an image."""
+        image, patch = self.vision_config.image_size, self.vision_config.patch_size
+        if not isinstance(image, int) or not isinstance(patch, int):
+            raise UserError(f"the vision tower's image_size {image} and patch_size {patch} must be squares")
+        return image // patch
+
+    @property
+    def token_grid(self) -> int:
+        """Tokens along one side of an image, for connectors that keep the image's plane.
+
+        Raises:
+            UserError: If the number of tokens is not a square.
+        """
+        side = math.isqrt(self.image_seq_length)
+        if side**2 != self.image_seq_length:
+            raise UserError(
+                f"{self.image_seq_length} tokens per image do not form a square: "
+                f"give {side**2} or {(side + 1) ** 2}, or take the connector attention_pool"
+            )
+        return side
+
+
+AutoConfig.register("mm1", MM1Config)
