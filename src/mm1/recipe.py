@@ -77,6 +77,9 @@ class LanguageModelRecipe(Section):
         None, gt=0, description="Default: 8/3 x hidden_size, to a multiple of 64."
     )
     tie_embeddings: bool = True
+    max_positions: int = Field(
+        4096, gt=0, description="Longest sequence the decoder is declared for (paper sec. 3: 4096)."
+    )
 
 
 class ModelRecipe(Section):
