@@ -92,8 +92,8 @@ def _zip_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple
 def _check_size(archive: Path, name: str, size: int) -> None:
     if size > MAX_MEMBER_BYTES:
         raise UserError(
-            f"{archive}: its member {name} says it has {size} bytes, which can't be right: delete the archive, "
-            "it will be downloaded again"
+            f"{archive}: its member {name} says it has {size} bytes, which can't be right: delete the "
+            "archive, it will be downloaded again"
         )
 
 
@@ -119,8 +119,8 @@ def _fetch(name: str, version: str, suffix: str, pip_options: list[str]) -> Path
         return place
     except OSError as error:
         raise UserError(
-            f"{downloads}: {name} {version} could not be stored there ({error.strerror or error}): free some space "
-            "or choose another place with MM1_DATA"
+            f"{downloads}: {name} {version} could not be stored there ({error.strerror or error}): free some "
+            "space or choose another place with MM1_DATA"
         ) from None
     finally:
         if partial is not None:
@@ -151,13 +151,13 @@ def _explain(folder: Path, name: str, version: str, output: str) -> str:
     package = f"{name} {version}"
     if "No space left" in output or "Disk quota" in output:
         return (
-            f"{package} could not be downloaded: there is no room left in {folder.parent}: free some space or "
-            "choose another place with MM1_DATA"
+            f"{package} could not be downloaded: there is no room left in {folder.parent}: free some space "
+            "or choose another place with MM1_DATA"
         )
     if re.search(r"connection|resolution|unreachable|timed out|ProxyError", output, re.IGNORECASE):
         return (
-            f"{package} could not be downloaded: the package index can't be reached: connect to the network, or "
-            f"put the file that `pip download --no-deps {name}=={version}` gives into {folder.parent}"
+            f"{package} could not be downloaded: the package index can't be reached: connect to the network, "
+            f"or put the file that `pip download --no-deps {name}=={version}` gives into {folder.parent}"
         )
     errors = [line.removeprefix("ERROR: ") for line in output.splitlines() if line.startswith("ERROR: ")]
     reason = errors[-1] if errors else (output.strip().splitlines() or ["no reason given"])[-1]

@@ -46,9 +46,7 @@ def corpus_options(name: str) -> dict[str, Any]:
     return {option: parameter.default for option, parameter in parameters.items()}
 
 
-def build_corpus(
-    name: str, directory: Path | None = None, *, force: bool = False, **options: Any
-) -> dict[str, Any]:
+def build_corpus(name: str, directory: Path | None = None, *, force: bool = False, **options: Any) -> dict[str, Any]:
     """Build a corpus, unless it is there already with the same options.
 
     Args:
@@ -61,18 +59,17 @@ def build_corpus(
         The content of `corpus.json`.
 
     Raises:
-        UserError: If the corpus or an option is unknown, an option's value is impossible, or the sources can't
-            be fetched or the corpus written. Nothing half-written is left behind.
+        UserError: If the corpus or an option is unknown, an option's value is impossible, or the sources can't be
+            fetched or the corpus written. Nothing half-written is left behind.
     """
     known = corpus_options(name)
     for option, value in options.items():
         if option not in known:
             raise UserError(f"corpus '{name}' has no option '{option}': its options are {', '.join(known)}")
-        if type(value) is not type(known[option]) and not (
-            isinstance(known[option], float) and type(value) is int
-        ):
+        if type(value) is not type(known[option]) and not (isinstance(known[option], float) and type(value) is int):
             raise UserError(
-                f"option '{option}' of corpus '{name}' must be of type {type(known[option]).__name__} (given: {value!r})"
+                f"option '{option}' of corpus '{name}' must be of type {type(known[option]).__name__} "
+                f"(given: {value!r})"
             )
     options = known | options
     recorded = {**options, "builder_version": BUILDER_VERSION}

@@ -6,13 +6,13 @@ Source: the `easy-vqa` package by Victor Zhou, MIT licence. Captions are derived
 from __future__ import annotations
 
 import json
-import random
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mm1.data.corpora.material import Material
 from mm1.data.corpora.questions import interview, single_question
+from mm1.data.corpora.seeded import seeded
 from mm1.data.corpus import Skips
 from mm1.data.fetch import fetch_sdist, read_members
 from mm1.document import Document, Image, Text
@@ -71,12 +71,13 @@ def read_pictures() -> dict[str, list[Picture]]:
             f"{archive}: it has no easy_vqa/data with pictures and questions: delete it, it will be downloaded again"
         )
     return {
-        split: [
-            Picture(number, png, tuple(asked := questions[split].get(number, [])), *derive(asked))
-            for number, png in sorted(images[split].items())
-        ]
-        for split in ("train", "test")
+        split: [_picture(number, png, asked.get(number, [])) for number, png in sorted(images[split].items())]
+        for split, asked in questions.items()
     }
+
+
+def _picture(number: int, png: bytes, questions: list[tuple[str, str]]) -> Picture:
+    return Picture(number, png, tuple(questions), *derive(questions))
 
 
 def derive(questions: Iterable[tuple[str, str]]) -> tuple[str | None, str | None]:
@@ -122,8 +123,9 @@ def build(*, seed: int = 0, questions_per_document: int = 5) -> Material:
         },
         licence=LICENCE,
         sources=[SOURCE],
-        derived="Questions, answers and pictures are the source's. Captions (` a red circle`) are derived: colour and "
-        "shape of a picture as its own answers tell them; pictures whose answers don't tell both are skipped there.",
+        derived="Questions, answers and pictures are the source's. Captions (`a red circle`) are derived: colour "
+        "and shape of a picture as its own answers tell them; pictures whose answers don't tell both are skipped "
+        "there.",
         skips=skips,
     )
 
@@ -131,7 +133,7 @@ def build(*, seed: int = 0, questions_per_document: int = 5) -> Material:
 def _interviews(pictures: list[Picture], seed: int, most: int) -> Iterator[Document]:
     for picture in track(pictures, "easy-vqa: training questions"):
         asked = list(picture.questions)
-        random.Random(f"{seed}/{picture.number}").shuffle(asked)
+        seeded(seed, picture.number).shuffle(asked)
         documents = -(-len(asked) // most)
         for index in range(documents):
             # Every documents-th question, so that the documents of a picture are about equally long.

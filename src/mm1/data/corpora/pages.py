@@ -5,8 +5,9 @@
     [picture] teal
     [picture] black
 
-Another page would say `RED`, `Kreis`, `cercle rouge` or `it is red.` of the same pictures. Whoever reads the lines
-before predicts the next one better: that is what few-shot ability is made of.
+Another page would say `RED`, `Kreis`, `cercle rouge` or `it is red.` of the same pictures. Whoever reads the
+lines before predicts the next one better: that is what few-shot ability is made of. Some pages, the albums, keep
+a habit that a picture alone could tell: scenes with their captions, or pictures each with a question and answer.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 
 from PIL import Image as Pillow
 
-from mm1.data.corpora import easy_vqa
+from mm1.data.corpora import easy_vqa, sprites
 from mm1.data.corpora.conventions import CONVENTIONS, Convention
 from mm1.data.corpora.material import Material
+from mm1.data.corpora.questions import question_prompt
+from mm1.data.corpora.scene import CODES, Painter, draw_scene
+from mm1.data.corpora.seeded import seeded
 from mm1.data.corpus import Skips
 from mm1.document import Document, Image, Part, Text
 from mm1.errors import UserError
@@ -34,17 +39,32 @@ OPENINGS = (
     "Look at these pictures, one after another.",
     "We looked at a few pictures and wrote down what we saw.",
     "More of the same.",
-    "This page has only a few pictures on it.",
+    "This page has only pictures on it.",
     "Every picture has its own line.",
 )
 SHARE_WITH_OPENING = 0.4
 
-# The pictures of easy-vqa's test split that held-out items show; the rest is for the shots.
+# The pictures of easy-vqa's test split that held-out items show; the others are for the shots.
 _SHARE_OF_TEST_FOR_ITEMS = 0.7
 
 
+@dataclass(frozen=True)
+class _Sources:
+    """What pages are drawn from: pictures of one split, and scenes."""
+
+    pictures: Sequence[easy_vqa.Picture]
+    painter: Painter
+    seed: int
+
+
 def build(
-    *, count: int = 4000, heldout: int = 600, shots: int = 30, size: int = 64, seed: int = 0
+    *,
+    count: int = 4000,
+    albums: float = 0.25,
+    heldout: int = 600,
+    shots: int = 30,
+    size: int = 64,
+    seed: int = 0,
 ) -> Material:
     """Return the material of pages.
 
@@ -54,34 +74,44 @@ def build(
 
     Args:
         count: Pages in `train`.
+        albums: Share of them that are albums: half with scenes and captions, half with questions.
         heldout: Items in `heldout`, rounded down to equally many for every convention.
         shots: Items in `shots` for every convention.
         size: Side of the pictures in pixels.
-        seed: Of everything that is drawn.
+        seed: Of everything that is drawn; the same as that of scenes, so that albums show no held-out scene.
     """
-    if count < 1 or heldout < len(CONVENTIONS) or shots < 1 or size < 8:
+    if min(count, shots) < 1 or heldout < len(CONVENTIONS) or not 32 <= size <= 1024 or not 0 <= albums <= 1:
         raise UserError(
-            f"pages needs count and shots of at least 1, heldout of at least {len(CONVENTIONS)} and size of at least 8 "
-            f"(given: count={count}, shots={shots}, heldout={heldout}, size={size})"
+            f"pages needs count and shots of at least 1, heldout of at least {len(CONVENTIONS)}, size from 32 to "
+            f"1024 and albums from 0 to 1 (given: count={count}, shots={shots}, heldout={heldout}, size={size}, "
+            f"albums={albums})"
         )
     skips = Skips()
     pictures = {
         split: [_resized(picture, size) for picture in _told(pictures, split, skips)]
         for split, pictures in easy_vqa.read_pictures().items()
     }
-    test = random.Random(f"{seed}/test").sample(pictures["test"], len(pictures["test"]))
+    test = seeded(seed, "test").sample(pictures["test"], len(pictures["test"]))
     border = round(len(test) * _SHARE_OF_TEST_FOR_ITEMS)
+    if shots > len(test) - border or heldout // len(CONVENTIONS) > border:
+        raise UserError(
+            f"pages has {border} pictures for heldout and {len(test) - border} for shots: ask for fewer items for "
+            f"every convention (given: heldout={heldout}, shots={shots})"
+        )
+    sources = _Sources(pictures["train"], Painter(sprites.read_svgs(set(CODES.values())), size), seed)
+    examples = "; ".join(convention.phrase("red", "circle") for convention in CONVENTIONS)
     return Material(
         splits={
-            "train": _pages(pictures["train"], count, seed),
+            "train": _pages(sources, count, albums),
             "heldout": _items(test[:border], heldout // len(CONVENTIONS), "heldout"),
             "shots": _items(test[border:], shots, "shots"),
         },
-        licence=easy_vqa.LICENCE,
-        sources=[easy_vqa.SOURCE],
-        derived="Pages are made up: pictures are drawn at random and each is put into words from its colour and shape (as "
-        f"easy-vqa's answers tell them) by the page's one convention, of {len(CONVENTIONS)}: "
-        f"{'; '.join(convention.phrase('red', 'circle') for convention in CONVENTIONS)}.",
+        licence=f"{easy_vqa.LICENCE}; scenes: {sprites.LICENCE}",
+        sources=[easy_vqa.SOURCE, sprites.SOURCE],
+        derived="Pages are made up: pictures are drawn at random and each is put into words, from its colour and "
+        "shape as easy-vqa's answers tell them, by the page's one convention. The conventions, by example: "
+        f"{examples}. {albums:.0%} of the pages are albums instead: scenes with captions as in the corpus scenes, "
+        "or easy-vqa's pictures each with one of its questions.",
         skips=skips,
     )
 
@@ -89,7 +119,7 @@ def build(
 def _told(pictures: list[easy_vqa.Picture], split: str, skips: Skips) -> Iterator[easy_vqa.Picture]:
     for picture in pictures:
         if picture.color is None or picture.shape is None:
-            skips.add("the answers don't tell colour and shape", f"{split}/{picture.number}")
+            skips.add("the answers don't tell color and shape", f"{split}/{picture.number}")
         else:
             yield picture
 
@@ -100,27 +130,47 @@ def _resized(picture: easy_vqa.Picture, size: int) -> easy_vqa.Picture:
             return picture
         out = io.BytesIO()
         image.convert("RGB").resize((size, size), Pillow.Resampling.BICUBIC).save(out, "PNG")
-    return easy_vqa.Picture(picture.number, out.getvalue(), picture.questions, picture.color, picture.shape)
+    return replace(picture, png=out.getvalue())
 
 
-def _line(picture: easy_vqa.Picture, convention: Convention) -> tuple[Image, Text, str]:
-    assert picture.color is not None and picture.shape is not None
-    answer = convention.phrase(picture.color, picture.shape)
-    return Image(picture.png), Text(f" {answer}\n"), answer
-
-
-def _pages(pictures: Sequence[easy_vqa.Picture], count: int, seed: int) -> Iterator[Document]:
+def _pages(sources: _Sources, count: int, albums: float) -> Iterator[Document]:
     for number in track(range(count), "pages: train"):
-        draw = random.Random(f"{seed}/page/{number}")
-        convention = draw.choice(CONVENTIONS)
+        draw = seeded(sources.seed, "page", number)
         # Two thirds of the pages have 6 to 12 pictures.
         length = draw.randint(6, 12) if draw.random() < 2 / 3 else draw.randint(2, 5)
         parts: list[Part] = []
         if draw.random() < SHARE_WITH_OPENING:
             parts.append(Text(draw.choice(OPENINGS) + "\n"))
-        for picture in draw.sample(pictures, min(length, len(pictures))):
-            parts.extend(_line(picture, convention)[:2])
-        yield Document(f"page/{number}", "interleaved", tuple(parts), {"convention": convention.name})
+        if draw.random() >= albums:
+            convention = draw.choice(CONVENTIONS)
+            name = convention.name
+            lines = _convention_lines(sources, length, convention, draw)
+        elif draw.random() < 0.5:
+            name, lines = "album: scenes", _scene_lines(sources, length, draw)
+        else:
+            name, lines = "album: questions", _question_lines(sources, length, draw)
+        for line in lines:
+            parts.extend(line)
+        yield Document(f"page/{number}", "interleaved", tuple(parts), {"convention": name})
+
+
+def _convention_lines(
+    sources: _Sources, length: int, convention: Convention, draw: random.Random
+) -> Iterator[Sequence[Part]]:
+    for picture in draw.sample(sources.pictures, min(length, len(sources.pictures))):
+        yield Image(picture.png), Text(f" {_answer(picture, convention)}\n")
+
+
+def _scene_lines(sources: _Sources, length: int, draw: random.Random) -> Iterator[Sequence[Part]]:
+    for _ in range(length):
+        scene = draw_scene(draw, sources.seed, unseen=False)
+        yield Image(sources.painter.paint(scene, draw)), Text(f" {scene.caption}\n")
+
+
+def _question_lines(sources: _Sources, length: int, draw: random.Random) -> Iterator[Sequence[Part]]:
+    for picture in draw.sample(sources.pictures, min(length, len(sources.pictures))):
+        question, answer = draw.choice(picture.questions)
+        yield Image(picture.png), Text(f" {question_prompt(question)}", learned=False), Text(f" {answer}\n")
 
 
 def _items(pictures: Sequence[easy_vqa.Picture], per_convention: int, split: str) -> Iterator[Document]:
@@ -128,6 +178,13 @@ def _items(pictures: Sequence[easy_vqa.Picture], per_convention: int, split: str
     supply = cycle(pictures)
     for convention in CONVENTIONS:
         for picture in islice(supply, per_convention):
-            image, text, answer = _line(picture, convention)
+            answer = _answer(picture, convention)
             meta = {"convention": convention.name, "answer": answer, "picture": picture.number}
-            yield Document(f"{split}/{convention.name}/{picture.number}", "interleaved", (image, text), meta)
+            parts = (Image(picture.png), Text(f" {answer}\n"))
+            yield Document(f"{split}/{convention.name}/{picture.number}", "interleaved", parts, meta)
+
+
+def _answer(picture: easy_vqa.Picture, convention: Convention) -> str:
+    assert picture.color is not None
+    assert picture.shape is not None
+    return convention.phrase(picture.color, picture.shape)

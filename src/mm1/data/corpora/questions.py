@@ -1,4 +1,4 @@
-"""Questions about a picture as document parts, in the paper's prompt form (sec. 7).
+r"""Questions about a picture as document parts, in the paper's prompt form (sec. 7).
 
     [Image][" Question: what color is the shape? Short answer:"][" gray\n"]["Question: ..."][" circle\n"]
 

@@ -52,6 +52,7 @@ NUMBERS = ("one", "two", "three", "four")
 
 Size = Literal["large", "small"]
 Layout = Literal["alone", "left-right", "top-bottom"]
+Placed = tuple[Pillow.Image, tuple[int, int]]
 
 # How many things a group has at most: all of them must fit without touching.
 _MOST_ALONE = {"large": 4, "small": 4}
@@ -118,8 +119,15 @@ class Scene:
         return {"layout": self.layout, "groups": [asdict(group) for group in self.groups]}
 
 
-def draw_scene(draw: random.Random) -> Scene:
-    """Return a random scene."""
+def draw_scene(draw: random.Random, seed: int, unseen: bool) -> Scene:
+    """Return a random scene for a held-out split (`unseen`: it has held-out combinations) or for training."""
+    while True:
+        scene = _draw_any_scene(draw)
+        if bool(unseen_combinations(scene, seed)) == unseen:
+            return scene
+
+
+def _draw_any_scene(draw: random.Random) -> Scene:
     if draw.random() < _SHARE_ALONE:
         return Scene("alone", (_draw_group(draw, draw.choice(NOUNS), _MOST_ALONE),))
     layout: Layout = "left-right" if draw.random() < 0.5 else "top-bottom"
@@ -135,13 +143,11 @@ def _draw_group(draw: random.Random, noun: str, most: Mapping[str, int]) -> Grou
 def unseen_combinations(scene: Scene, seed: int) -> list[str]:
     """Return which combinations in the scene are held out: these never occur in training.
 
-    A seeded hash holds out one pair of nouns in eight and, for every other noun, one number from two to four. So
-    every noun is seen in training alone, in the plural and in most of its pairs.
+    A seeded hash holds out one pair of nouns in eight and, for every other noun, one number from two to
+    four. So every noun is seen in training alone, in the plural and in most of its pairs.
     """
     unseen = [
-        f"{group.count} {group.name}"
-        for group in scene.groups
-        if _unseen_number(group.noun, seed) == group.count
+        f"{group.count} {group.name}" for group in scene.groups if _unseen_number(group.noun, seed) == group.count
     ]
     nouns = sorted(group.noun for group in scene.groups)
     if len(nouns) == 2 and _hash(" and ".join(nouns), seed) % 8 == 0:
@@ -204,16 +210,30 @@ class Painter:
     def paint(self, scene: Scene, draw: random.Random) -> bytes:
         """Return a picture of the scene as PNG; where exactly things are, and on what ground, is random."""
         picture = Pillow.new("RGB", (self.size, self.size), draw.choice(_BACKGROUNDS))
-        for group, box in zip(scene.groups, self._boxes(scene.layout), strict=True):
-            for left, top, cell_width, cell_height in self._cells(group, box, draw):
-                sprite = draw.choice(self._sprites[group.noun, group.size])
-                # Anywhere in its cell, so that no two things touch.
-                x = left + draw.randint(0, max(0, cell_width - sprite.width))
-                y = top + draw.randint(0, max(0, cell_height - sprite.height))
-                picture.paste(sprite, (x, y), sprite)
+        placed = self._place(scene, draw)
+        # Two groups one diagonally above the other could be told either way: draw again until they can't.
+        while scene.layout != "alone" and not _face(
+            placed[0], placed[1], axis=1 if scene.layout == "left-right" else 0
+        ):
+            placed = self._place(scene, draw)
+        for sprite, position in (pair for group in placed for pair in group):
+            picture.paste(sprite, position, sprite)
         out = io.BytesIO()
         picture.save(out, "PNG")
         return out.getvalue()
+
+    def _place(self, scene: Scene, draw: random.Random) -> list[list[Placed]]:
+        """Return each group's sprites with the pixel of their left top corner."""
+        placed: list[list[Placed]] = []
+        for group, box in zip(scene.groups, self._boxes(scene.layout), strict=True):
+            placed.append([])
+            for left, top, width, height in self._cells(group, box, draw):
+                sprite = draw.choice(self._sprites[group.noun, group.size])
+                # Anywhere in its cell, so that no two things overlap.
+                x = left + draw.randint(0, max(0, width - sprite.width))
+                y = top + draw.randint(0, max(0, height - sprite.height))
+                placed[-1].append((sprite, (x, y)))
+        return placed
 
     def _boxes(self, layout: Layout) -> list[tuple[int, int, int, int]]:
         """Return (left, top, width, height) of the region of each group, in pixels."""
@@ -236,6 +256,15 @@ class Painter:
             (left + column * width // columns, top + row * height // rows, width // columns, height // rows)
             for column, row in draw.sample(cells, group.count)
         ]
+
+
+def _face(first: list[Placed], second: list[Placed], axis: int) -> bool:
+    """Whether the extents of two groups along an axis share at least half of the smaller one."""
+    (start, end), (other_start, other_end) = (
+        (min(at[axis] for _, at in group), max(at[axis] + sprite.size[axis] for sprite, at in group))
+        for group in (first, second)
+    )
+    return 2 * (min(end, other_end) - max(start, other_start)) >= min(end - start, other_end - other_start)
 
 
 def _scaled(sides: tuple[int, int], longest: int) -> tuple[int, int]:

