@@ -45,9 +45,7 @@ def test_gradients_equal_alone_and_packed(rows):
     compared = 0
     for (name, one), two in zip(alone.named_parameters(), packed.parameters(), strict=True):
         if one.grad is not None:
-            torch.testing.assert_close(
-                two.grad, one.grad, atol=1e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
-            )
+            torch.testing.assert_close(two.grad, one.grad, atol=1e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
             compared += 1
     assert compared > 50
 
@@ -74,9 +72,7 @@ def test_learned_positions_give_the_loss_of_labels():
     model = tiny_model()
     document = DOCUMENTS[1]
     batch = pack([[document]])
-    labels = torch.tensor(
-        [[t if wanted else -100 for t, wanted in zip(document.ids, document.learned, strict=True)]]
-    )
+    labels = torch.tensor([[t if wanted else -100 for t, wanted in zip(document.ids, document.learned, strict=True)]])
     by_labels = model(batch["input_ids"], batch["pixel_values"], labels=labels)
     by_positions = model(**batch)
     assert by_labels.logits.shape[1] == len(document.ids)

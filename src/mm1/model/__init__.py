@@ -6,6 +6,7 @@ Importing this package makes `AutoConfig`, `AutoModel` and `AutoModelForImageTex
 from mm1.model.configuration import MM1Config
 from mm1.model.factory import build_model
 from mm1.model.modeling import MM1ForConditionalGeneration, MM1Model
+from mm1.model.pretrained import resolve_language_model
 from mm1.model.sizes import non_embedding_parameters, parameters_by_part
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "build_model",
     "non_embedding_parameters",
     "parameters_by_part",
+    "resolve_language_model",
 ]

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Pr
 from mm1.errors import UserError
 from mm1.model.configuration import MM1Config
 from mm1.model.modeling import MM1ForConditionalGeneration
+from mm1.model.pretrained import PACKAGED
 from mm1.model.vision import load_tower, pretrained_config, vision_config_from_recipe
 from mm1.recipe import LanguageModelRecipe, ModelRecipe
 
@@ -47,6 +48,8 @@ def build_model(
         UserError: If sizes do not fit each other, or a pre-trained part can't be loaded.
     """
     source = language_model or recipe.language_model.from_
+    if source in PACKAGED:
+        raise ValueError(f"'{source}' is to be resolved to a folder first: resolve_language_model")
     tokens: dict[str, Any] = {
         "bos_token_id": bos_token_id,
         "eos_token_id": eos_token_id,
@@ -92,8 +95,7 @@ def _scratch_decoder(recipe: LanguageModelRecipe, vocab_size: int, tokens: dict[
     kv_heads = recipe.num_kv_heads or recipe.num_heads
     if recipe.hidden_size % recipe.num_heads:
         raise UserError(
-            f"model.language_model: hidden_size {recipe.hidden_size} is not a multiple of num_heads "
-            f"{recipe.num_heads}"
+            f"model.language_model: hidden_size {recipe.hidden_size} is not a multiple of num_heads {recipe.num_heads}"
         )
     if recipe.hidden_size // recipe.num_heads % 2:
         raise UserError(
@@ -131,16 +133,12 @@ def vocabulary_size(decoder: PreTrainedModel) -> int:
 def _load_decoder(source: str, vocab_size: int, config: PreTrainedConfig) -> PreTrainedModel:
     """Load a pre-trained decoder, its vocabulary grown to `vocab_size` where it is smaller."""
     try:
-        decoder: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            source, config=config, dtype="float32"
-        )
+        decoder: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, config=config, dtype="float32")
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise UserError(f"model.language_model.from: '{source}' can't be loaded ({reason})") from None
     if decoder.get_output_embeddings().bias is not None:
-        raise UserError(
-            f"model.language_model.from: '{source}' has a bias on its vocabulary, which MM1 has not"
-        )
+        raise UserError(f"model.language_model.from: '{source}' has a bias on its vocabulary, which MM1 has not")
     if vocabulary_size(decoder) < vocab_size:
         decoder.resize_token_embeddings(vocab_size, mean_resizing=False)
     return decoder

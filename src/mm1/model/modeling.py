@@ -201,6 +201,8 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.model = MM1Model(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        # Its place is filled by an encoder: as a word it means nothing and would be taken for an image.
+        self.generation_config.suppress_tokens = [config.image_token_id]
         self.post_init()
 
     def get_output_embeddings(self) -> nn.Module:
@@ -290,6 +292,17 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
             attentions=outputs.attentions,
             image_hidden_states=outputs.image_hidden_states,
         )
+
+    def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Prepare one step, as the library does; an image token without any image is an error."""
+        prepare: Any = super().prepare_inputs_for_generation  # type: ignore[misc]
+        inputs: dict[str, Any] = prepare(*args, **kwargs)
+        if kwargs.get("is_first_iteration") and inputs.get("pixel_values") is None:
+            input_ids = inputs.get("input_ids")
+            count = 0 if input_ids is None else int((input_ids == self.config.image_token_id).sum())
+            if count:
+                raise UserError(f"{count} image tokens in the text, but no image: give the images as pixel_values")
+        return inputs
 
     def _expand_inputs_for_generation(  # type: ignore[override]
         self,

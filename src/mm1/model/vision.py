@@ -53,13 +53,11 @@ def vision_config_from_recipe(recipe: VisionRecipe) -> PreTrainedConfig:
         return pretrained_config(recipe.from_, "model.vision.from")
     if recipe.image_size % recipe.patch_size:
         raise UserError(
-            f"model.vision: image_size {recipe.image_size} is not a multiple of "
-            f"patch_size {recipe.patch_size}"
+            f"model.vision: image_size {recipe.image_size} is not a multiple of patch_size {recipe.patch_size}"
         )
     if recipe.hidden_size % recipe.num_heads:
         raise UserError(
-            f"model.vision: hidden_size {recipe.hidden_size} is not a multiple of "
-            f"num_heads {recipe.num_heads}"
+            f"model.vision: hidden_size {recipe.hidden_size} is not a multiple of num_heads {recipe.num_heads}"
         )
     return CLIPVisionConfig(
         image_size=recipe.image_size,

