@@ -14,12 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mm1.data.corpora import easy_vqa, pages, scenes, text
+from mm1.data.corpora import easy_vqa, openmoji, pages, scenes, text
 from mm1.data.corpora.material import Material
 from mm1.data.corpus import data_directory, write_corpus
 from mm1.errors import UserError
 
 BUILDERS: dict[str, Callable[..., Material]] = {
+    "openmoji": openmoji.build,
     "scenes": scenes.build,
     "easy-vqa": easy_vqa.build,
     "pages": pages.build,
