@@ -1,0 +1,47 @@
+"""Floors: what a score must beat before it says anything about seeing."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mm1.document import Image
+from mm1.evaluate.items import Item, Items, field
+from mm1.evaluate.prompts import shown_answer
+from mm1.evaluate.task import Task
+
+
+def majority_answers(task: Task, items: Sequence[Item], pool: Items) -> list[str]:
+    """Return for each item the answer that is most frequent where its shots come from.
+
+    Where shots share a field's value with their query, so does the count: it is the best guess of one who
+    reads the shots' text and sees no picture.
+    """
+    same = task.shots.same
+    counts: defaultdict[Any, Counter[str]] = defaultdict(Counter)
+    for shot in pool:
+        counts[field(shot, same, pool.name) if same else None][shown_answer(shot)] += 1
+    # Of equally frequent answers the first in the alphabet, so that the order of the pool doesn't matter.
+    best = {value: min(c, key=lambda answer: (-c[answer], answer)) for value, c in counts.items()}
+    return [best.get(field(item, same, task.data.corpus) if same else None, "") for item in items]
+
+
+def swap_pictures(items: Sequence[Item], seed: int) -> list[Item]:
+    """Give every item another item's pictures: no item keeps its own.
+
+    The different pictures are put in a seeded order and each stands in for the one before it, so items that
+    share a picture go on sharing one. Items come back as they are if all have the same picture.
+    """
+    pictures = sorted({item.images for item in items}, key=_order)
+    order = np.random.default_rng(seed).permutation(len(pictures))
+    shuffled = [pictures[index] for index in order]
+    following = dict(zip(shuffled, [*shuffled[1:], *shuffled[:1]], strict=True))
+    return [replace(item, images=following[item.images]) for item in items]
+
+
+def _order(images: tuple[Image, ...]) -> list[tuple[bytes, str]]:
+    return [(image.data or b"", image.path or "") for image in images]

@@ -1,0 +1,50 @@
+"""What a metric is: statistics of each item, and the score of a set of items from them.
+
+Most scores are the mean of one number per item. Some (BLEU) are not, which is why an item gives a row of
+statistics and the score is a function of rows: a bootstrap can then draw rows for any metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def mean(statistics: np.ndarray) -> np.ndarray:
+    """Return the mean over items of the one statistic there is: (..., n, 1) to (...)."""
+    return statistics[..., 0].mean(axis=-1)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric.
+
+    Attributes:
+        name: As tasks name it.
+        title: As tables and reports name it.
+        source: Where its exact rule comes from.
+        statistics: From n predictions and their reference answers to an array (n, s) of float64.
+        score: From statistics (..., n, s) to scores (...).
+        maximum: The best score possible.
+    """
+
+    name: str
+    title: str
+    source: str
+    statistics: Callable[[Sequence[str], Sequence[Sequence[str]]], np.ndarray]
+    score: Callable[[np.ndarray], np.ndarray] = mean
+    maximum: float = 1.0
+
+
+def per_pair(
+    rule: Callable[[str, Sequence[str]], float],
+) -> Callable[[Sequence[str], Sequence[Sequence[str]]], np.ndarray]:
+    """Turn a rule for one prediction and its references into a metric's `statistics`."""
+
+    def statistics(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
+        values = [rule(p, r) for p, r in zip(predictions, references, strict=True)]
+        return np.array(values, dtype=np.float64).reshape(-1, 1)
+
+    return statistics

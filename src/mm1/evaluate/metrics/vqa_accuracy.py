@@ -1,0 +1,80 @@
+"""VQA accuracy: min(humans who gave the answer / 3, 1), averaged over the ten ways to leave one human out.
+
+Antol et al., "VQA: Visual Question Answering" (ICCV 2015); the answer normalisation is that of the official
+evaluation (visualqa.org/evaluation.html, github.com/GT-Vision-Lab/VQA), its quirks included: references are
+normalised only where annotators differ, the prediction always.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from mm1.evaluate.metrics.metric import Metric, per_pair
+
+_NUMBERS = {
+    word: str(number)
+    for number, word in enumerate(
+        ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    )
+} | {"none": "0"}
+_ARTICLES = {"a", "an", "the"}
+_PUNCTUATION = ";:/'[]\"()=+\\_><@`,?!-"
+_PERIOD = re.compile(r"\.(?!\d)")
+_DIGIT_COMMA = re.compile(r"\d,\d")
+
+# Written with their apostrophes; the key is the word without them. Words such as "well", "were", "shell" and
+# "its" are words of their own and stay as they are.
+_CONTRACTED = """
+ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've
+he's how'd how'll how's I'd've I'm I've isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've
+needn't not've o'clock oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've somebody'd've somebody'll
+somebody's someone'd someone'd've someone'll someone's something'd something'd've something'll that's there'd
+there'd've there're there's they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll
+what're what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't
+would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've
+"""
+_CONTRACTIONS = {word.replace("'", ""): word for word in _CONTRACTED.split()}
+
+
+def normalize(answer: str) -> str:
+    """Return an answer as the official evaluation compares it.
+
+    Punctuation is dropped where it stands beside a space or where the answer has a comma between digits, and
+    becomes a space elsewhere; periods that no digit follows are dropped; the case is lowered, number words up
+    to ten become digits, articles go, contractions get their apostrophe back.
+    """
+    joined = _DIGIT_COMMA.search(answer) is not None
+    text = answer
+    for mark in _PUNCTUATION:
+        beside_space = mark + " " in answer or " " + mark in answer
+        text = text.replace(mark, "" if joined or beside_space else " ")
+    words = (_NUMBERS.get(word, word) for word in _PERIOD.sub("", text).lower().split())
+    return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
+
+
+def vqa_accuracy(prediction: str, references: Sequence[str]) -> float:
+    """Return the accuracy of one answer against those of the annotators (usually ten).
+
+    With a single reference it is 1.0 on a match: there is nobody to leave out.
+    """
+    given = normalize(_one_line(prediction))
+    people = [_one_line(reference) for reference in references]
+    if len(set(people)) > 1:
+        people = [normalize(answer) for answer in people]
+    if len(people) == 1:
+        return float(given in {people[0], normalize(people[0])})
+    matches = [answer == given for answer in people]
+    return sum(min(1.0, (sum(matches) - own) / 3) for own in matches) / len(matches)
+
+
+def _one_line(answer: str) -> str:
+    return answer.replace("\n", " ").replace("\t", " ").strip()
+
+
+VQA_ACCURACY = Metric(
+    "vqa_accuracy",
+    "VQA accuracy",
+    "visualqa.org/evaluation.html (Antol et al. 2015)",
+    per_pair(vqa_accuracy),
+)

@@ -1,0 +1,65 @@
+r"""From items to prompts: a few-shot prompt is the shots' documents and the query's, put together.
+
+[Image][" Question: what color is the shape? Short answer:"][" red\n"]      a shot
+[Image][" Question: is there a circle? Short answer:"]                      the query
+
+The answer of a shot is a text part of its own, as in the documents of pre-training.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from mm1.document import Document, Image, Part, Text
+from mm1.evaluate.items import Item, field
+from mm1.evaluate.task import Task
+
+_MARKS = re.compile(r"\{(\w+)\}")
+
+
+def build_prompt(task: Task, item: Item, shots: Sequence[Item] = ()) -> Document:
+    """Return the prompt of an item: the shots with their pictures and answers, then the query.
+
+    Args:
+        task: Gives the template, the answer's form and the separator.
+        item: The query.
+        shots: In the order in which they are shown.
+
+    Raises:
+        UserError: If the template names a field that an item lacks.
+    """
+    parts: list[Part] = []
+    for shot in shots:
+        parts += render(task, shot)
+        answer = task.answer.replace("{answer}", shown_answer(shot))
+        parts.append(Text(answer + task.separator, learned=False))
+    parts += render(task, item)
+    return Document(item.id, "interleaved" if shots else "caption", tuple(parts))
+
+
+def render(task: Task, item: Item) -> list[Part]:
+    """Return the task's prompt for one item, without answer."""
+    parts: list[Part] = []
+    text = ""
+    for index, piece in enumerate(_MARKS.split(task.prompt)):
+        if index % 2 == 0:
+            text += piece
+        elif piece != "image":
+            text += str(field(item, piece, task.data.corpus))
+        else:
+            parts += [Text(text, learned=False)] if text else []
+            parts += item.images
+            text = ""
+    return [*parts, Text(text, learned=False)] if text else parts
+
+
+def shown_answer(item: Item) -> str:
+    """Return the answer that a shot shows: the most frequent reference, the first of equals."""
+    return Counter(item.answers).most_common(1)[0][0]
+
+
+def as_text(document: Document) -> str:
+    """Return a prompt as text with `<image>` marks, for people to read."""
+    return "".join("<image>" if isinstance(part, Image) else part.text for part in document.parts)

@@ -1,0 +1,110 @@
+import pytest
+import torch
+
+from evaluate.conftest import COLORS, question, square
+from mm1.document import Document, Image, Text
+from mm1.errors import UserError
+from mm1.evaluate.generation import ContextTooShort, MM1Generator
+
+STOP = ["\n"]
+
+
+def prompts(count: int = 24) -> list[Document]:
+    """Prompts with 0 to 2 shots, some sharing their shots, of several lengths."""
+    shots = [question("shots", 50 + n).parts for n in range(4)]
+    made = []
+    for number in range(count):
+        query = question("test", number).parts[:2]
+        before = [(), shots[0], shots[1] + shots[2], shots[number % 4]][number % 4]
+        made.append(Document(f"p/{number}", "interleaved", (*before, *query)))
+    return made
+
+
+def plain_greedy(model, processor, prompt: Document, max_new_tokens: int) -> str:
+    """Whole forward passes over pixels and tokens, one prompt, no cache: what generation must equal."""
+    encoded = processor.encode(prompt, close=False)
+    ids = torch.from_numpy(encoded.input_ids)[None]
+    pixels = processor.normalize(torch.from_numpy(processor.pixel_values(encoded.images)))
+    written: list[int] = []
+    with torch.no_grad():
+        for _ in range(max_new_tokens):
+            logits = model(input_ids=ids, pixel_values=pixels).logits
+            logits[..., processor.image_token_id] = -torch.inf
+            token = int(logits[0, -1].argmax())
+            written.append(token)
+            if token == processor.tokenizer.eos_token_id or "\n" in processor.tokenizer.decode(written):
+                break
+            ids = torch.cat([ids, torch.tensor([[token]])], dim=1)
+    return processor.tokenizer.decode(written, skip_special_tokens=True).split("\n")[0].strip()
+
+
+def test_equals_a_plain_loop_for_any_batch_size_with_and_without_sharing(model, processor):
+    asked = prompts()
+    expected = [plain_greedy(model, processor, prompt, 6) for prompt in asked]
+    assert len(set(expected)) > 4  # else the test could not tell prompts apart
+    for batch_size in (1, 3, 64):
+        for share in (True, False):
+            generator = MM1Generator(model, processor, batch_size=batch_size, share_prefixes=share)
+            assert generator.generate(asked, max_new_tokens=6, stop=STOP) == expected
+
+
+def test_does_not_depend_on_order(model, processor):
+    asked = prompts()
+    generator = MM1Generator(model, processor, batch_size=4)
+    forward = generator.generate(asked, max_new_tokens=5, stop=STOP)
+    assert generator.generate(asked[::-1], max_new_tokens=5, stop=STOP) == forward[::-1]
+
+
+def test_a_picture_is_encoded_once(model, processor):
+    generator = MM1Generator(model, processor, batch_size=4)
+    asked = prompts()
+    generator.generate(asked, max_new_tokens=2, stop=STOP)
+    generator.generate(asked, max_new_tokens=2, stop=STOP)
+    assert generator.images_encoded == len({image for prompt in asked for image in prompt.images})
+
+
+def test_little_memory_for_features_changes_nothing(model, processor):
+    asked = prompts()
+    rich = MM1Generator(model, processor, batch_size=4)
+    poor = MM1Generator(model, processor, batch_size=4, cache_bytes=1)
+    for _ in range(2):
+        answers = rich.generate(asked, max_new_tokens=4, stop=STOP)
+        assert poor.generate(asked, max_new_tokens=4, stop=STOP) == answers
+    assert poor.images_encoded > rich.images_encoded
+
+
+def test_damaged_picture_is_that_prompts_error_alone(model, processor):
+    broken = Image(b"not a picture")
+    asked = prompts(8)
+    shot = (broken, Text(" x\n"))
+    spoilt = [
+        Document("alone", "caption", (broken,)),
+        Document("shot 1", "interleaved", (*shot, square(COLORS[0]))),
+        Document("shot 2", "interleaved", (*shot, square(COLORS[1]))),
+    ]
+    generator = MM1Generator(model, processor, batch_size=4)
+    answers = generator.generate([*spoilt, *asked], max_new_tokens=4, stop=STOP)
+    assert all(isinstance(answer, UserError) for answer in answers[:3])
+    assert answers[3:] == generator.generate(asked, max_new_tokens=4, stop=STOP)
+
+
+def test_stops_before_the_first_stop_string(model, processor):
+    generator = MM1Generator(model, processor)
+    (whole,) = generator.generate(prompts(1), max_new_tokens=8, stop=[])
+    assert len(whole) > 3
+    mark = whole[2]
+    (cut,) = generator.generate(prompts(1), max_new_tokens=8, stop=[mark])
+    assert cut == whole.split(mark)[0].strip()
+
+
+def test_prompt_without_pictures(model, processor):
+    asked = [Document("t", "text", (Text("Question: is it red? Short answer:"),))]
+    generator = MM1Generator(model, processor)
+    assert isinstance(generator.generate(asked, max_new_tokens=3, stop=STOP)[0], str)
+
+
+def test_too_long_a_prompt_is_named(model, processor):
+    long = Document("long", "text", (Text("red " * (model.config.get_text_config().max_position_embeddings)),))
+    with pytest.raises(ContextTooShort) as caught:
+        MM1Generator(model, processor).generate([*prompts(2), long], max_new_tokens=3, stop=STOP)
+    assert caught.value.index == 2
