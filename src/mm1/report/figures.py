@@ -1,0 +1,186 @@
+"""The report's figures, as SVG that sits inside the page.
+
+The text stays text and takes the page's font; colours are the page's CSS variables, so that a figure follows
+the reader's light or dark setting. Titles and legends are the page's work: a figure holds only its axes.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
+
+from mm1.report.run import Score
+
+# matplotlib knows no CSS variables: these stand for them until the SVG is written.
+_VARIABLES = {
+    "#fe0001": "var(--ink)",
+    "#fe0002": "var(--muted)",
+    "#fe0003": "var(--line)",
+    "#fe0004": "var(--series)",
+    "#fe0005": "var(--floor-1)",
+    "#fe0006": "var(--floor-2)",
+}
+_INK, _MUTED, _LINE, _SERIES, *_FLOORS = _VARIABLES
+
+# Dashes that tell the floors apart without colour.
+FLOOR_DASHES: tuple[tuple[int, int], ...] = ((6, 3), (2, 3))
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 10,
+    "text.color": _INK,
+    "text.parse_math": False,
+    "axes.edgecolor": _LINE,
+    "axes.labelcolor": _MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": _LINE,
+    "grid.linewidth": 0.8,
+    "xtick.color": _LINE,
+    "ytick.color": _LINE,
+    "xtick.labelcolor": _MUTED,
+    "ytick.labelcolor": _MUTED,
+    "ytick.major.size": 0,
+}
+# Inches; the page shows two losses or three scores side by side, and either alone on a telephone's screen, and
+# the 10 pt text has to stay legible there.
+_LOSS_SIZE = (4.9, 2.7)
+_SCORE_SIZE = (3.9, 2.6)
+_MAX_POINTS = 1000  # of a curve's raw values; more can't be told apart and only make the page heavy
+
+
+def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a centred Gaussian average over about a fiftieth of the curve, ends included.
+
+    Args:
+        values: float64 (n,), all finite.
+
+    Returns:
+        float64 (n,).
+    """
+    sigma = max(1.0, len(values) / 50)
+    reach = int(3 * sigma)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    # Dividing by the weight that falls inside the curve keeps both ends from being pulled to zero.
+    total = np.convolve(values, kernel)[reach : reach + len(values)]
+    weight = np.convolve(np.ones_like(values), kernel)[reach : reach + len(values)]
+    return total / weight
+
+
+def loss_figure(steps: NDArray[np.float64], loss: NDArray[np.float64], last_step: float) -> str:
+    """Draw one loss curve: raw values faint, their average on top.
+
+    Args:
+        steps: float64 (n,).
+        loss: float64 (n,) in nats per token; what isn't finite is left out.
+        last_step: Where the x axis ends (the plan's last step, so that a run going on shows how far it is).
+
+    Returns:
+        An `<svg>` element.
+    """
+    finite = np.isfinite(loss)
+    steps, loss = steps[finite], loss[finite]
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes(_LOSS_SIZE)
+        if len(loss):
+            average = smooth(loss)
+            some = np.unique(np.linspace(0, len(loss) - 1, min(len(loss), _MAX_POINTS)).astype(int))
+            axes.plot(steps[some], loss[some], color=_SERIES, alpha=0.28, linewidth=0.9)
+            axes.plot(steps[some], average[some], color=_SERIES, linewidth=2, solid_capstyle="round")
+            if len(loss) == 1:
+                axes.plot(steps, loss, "o", color=_SERIES, markersize=5)
+            # One wild value must not flatten the rest of the curve.
+            top = min(loss.max(), 1.5 * float(np.percentile(loss, 98)))
+            axes.set_ylim(0, 1.06 * max(top, 1e-3))
+        axes.set_xlim(0, max(last_step, 1))
+        axes.set_xlabel("step")
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+        return _svg(figure, "loss")
+
+
+def score_figure(scores: Sequence[Score], floor_names: Sequence[str], percent: bool) -> str:
+    """Draw one task's score over the number of shots, with its 95 % intervals and its floors.
+
+    Args:
+        scores: At least one, shots increasing.
+        floor_names: The floors of all tasks: a floor looks the same in every figure.
+        percent: Whether the axis ends at 100 % or where the values do.
+
+    Returns:
+        An `<svg>` element; values are shown times 100.
+    """
+    at = np.arange(len(scores))
+    values = np.array([100 * score.score for score in scores])
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes(_SCORE_SIZE)
+        highest = values.max()
+        for index, name in enumerate(floor_names):
+            points = [(x, 100 * f.score) for x, s in enumerate(scores) for f in s.floors if f.name == name]
+            if points:
+                highest = max(highest, *(y for _, y in points))
+                _draw_floor(axes, points, index)
+        for x, score in zip(at, scores, strict=True):
+            if score.interval:
+                low, high = (100 * bound for bound in score.interval)
+                highest = max(highest, high)
+                axes.plot([x, x], [low, high], color=_SERIES, linewidth=6, alpha=0.3, solid_capstyle="butt")
+        axes.plot(at, values, "o-", color=_SERIES, linewidth=2, markersize=6, clip_on=False)
+        axes.set_xlim(-0.35, len(scores) - 0.65)
+        axes.set_ylim(0, 104 if percent else 1.1 * max(highest, 1))
+        axes.set_xticks(at, [f"{score.shots:,}" for score in scores])
+        axes.set_xlabel("shots")
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        unit = " %" if percent else ""
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}{unit}"))
+        return _svg(figure, "score")
+
+
+def _draw_floor(axes: Axes, points: Sequence[tuple[float, float]], index: int) -> None:
+    """Draw a dashed line through the points, carried on a little way past the first and the last."""
+    (first, left), (last, right) = points[0], points[-1]
+    line = [(first - 0.35, left), *points, (last + 0.35, right)]
+    axes.plot(
+        *zip(*line, strict=True),
+        color=_FLOORS[index % len(_FLOORS)],
+        linewidth=1.6,
+        dashes=FLOOR_DASHES[index % len(FLOOR_DASHES)],
+        dash_capstyle="butt",
+    )
+
+
+def _axes(size: tuple[float, float]) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _svg(figure: Figure, label: str) -> str:
+    """Return the figure as an `<svg>` element without what only a file of its own needs."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
+    # Several figures share one page: keep only the ids that something refers to.
+    used = set(re.findall(r'(?:url\(#|href="#)([\w-]+)', svg))
+    svg = re.sub(r' id="([\w.-]+)"', lambda match: match[0] if match[1] in used else "", svg)
+    # The page sets the size.
+    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, variable)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)

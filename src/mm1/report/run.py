@@ -1,0 +1,343 @@
+"""A run directory read into dataclasses, as far as it is there.
+
+A run may still be going on, or have been stopped half-way, so nothing here insists: what is missing is named
+in `Run.absent`, what can't be read in `Run.problems`, and the page says both.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from mm1.errors import UserError
+
+PNG_SIGNATURE = "iVBORw0KGgo"  # what base64 makes of the first eight bytes of every PNG file
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The training log as columns.
+
+    Attributes:
+        columns: float64 arrays (n,), one for each key of metrics.jsonl; NaN where a line lacks the key. `step`
+            is always there and strictly increasing: where a resumed run went over steps again, the later
+            line counts.
+    """
+
+    columns: Mapping[str, NDArray[np.float64]]
+
+    @property
+    def steps(self) -> NDArray[np.float64]:
+        """The optimizer steps that were logged, (n,)."""
+        return self.columns["step"]
+
+    def last(self, name: str) -> float | None:
+        """Return the last finite value of a column, or None."""
+        values = self.columns.get(name, np.empty(0))
+        finite = values[np.isfinite(values)]
+        return float(finite[-1]) if len(finite) else None
+
+    def losses(self) -> dict[str, NDArray[np.float64]]:
+        """Return the loss columns: `all kinds` first (where more than one is logged), then every kind."""
+        kinds = {
+            key.removeprefix("loss/"): values
+            for key, values in self.columns.items()
+            if key.startswith("loss/") and np.isfinite(values).any()
+        }
+        total = {"all kinds": self.columns["loss"]} if "loss" in self.columns and len(kinds) != 1 else {}
+        return {**total, **kinds}
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What is reached without looking: a score that the model's own has to be compared with."""
+
+    name: str
+    score: float
+    interval: tuple[float, float] | None = None
+    answer: str | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One item: the model's words and the truth.
+
+    `image` is the query's picture as a base64 PNG where the evaluation kept it; `error` says why there are no words.
+    """
+
+    id: str
+    prompt: str
+    prediction: str
+    answers: tuple[str, ...]
+    score: float | None
+    image: str | None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """One task at one number of shots; scores, intervals and floors are shares (CIDEr: 1.0 = 100).
+
+    `also` holds what other metrics say of the same answers, by their names.
+    """
+
+    task: str
+    shots: int
+    metric: str
+    score: float
+    interval: tuple[float, float] | None
+    items: int
+    errors: int
+    floors: tuple[Floor, ...]
+    also: Mapping[str, float]
+    protocol: Mapping[str, Any]
+    example_prompt: tuple[Mapping[str, str], ...]
+    predictions: tuple[Prediction, ...]
+
+
+@dataclass
+class Run:
+    """Everything that the page is made from.
+
+    Attributes:
+        directory: The run directory.
+        recipe_text: recipe.yaml as it stands, empty if absent.
+        recipe: The same as a mapping, empty if it isn't one.
+        environment: environment.json.
+        plan: plan/plan.json.
+        model_config: model/config.json.
+        metrics: The training log, None before the first step is logged.
+        scores: By task (in the recipe's order), then by shots.
+        absent: What isn't there yet, file -> what it will tell.
+        problems: Sentences about what is there and can't be read.
+    """
+
+    directory: Path
+    recipe_text: str = ""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    model_config: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Metrics | None = None
+    scores: list[Score] = field(default_factory=list)
+    absent: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The recipe's name, or the directory's."""
+        name = self.recipe.get("name")
+        return name if isinstance(name, str) and name else self.directory.resolve().name
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        """Parameters by part of the model."""
+        parts = mapping(self.environment, "parameters")
+        return {str(part): int(n) for part, value in parts.items() if (n := number(value)) is not None}
+
+    @property
+    def planned_steps(self) -> int | None:
+        """The number of optimizer steps that the plan (or the recipe) foresees."""
+        steps = number(self.plan.get("steps")) or number(mapping(self.recipe, "train").get("steps"))
+        return int(steps) if steps else None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last planned step has been logged or the trained model saved."""
+        reached = self.metrics and self.planned_steps and self.metrics.steps[-1] >= self.planned_steps
+        return bool(reached or self.model_config)
+
+    def by_task(self) -> dict[str, list[Score]]:
+        """Return the scores grouped by task, shots increasing."""
+        groups: dict[str, list[Score]] = {}
+        for score in self.scores:
+            groups.setdefault(score.task, []).append(score)
+        return groups
+
+
+def number(value: Any) -> float | None:
+    """Return `value` as a float if it is a finite number, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
+
+
+def mapping(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return `content[key]` if it is a mapping, else an empty one."""
+    value = content.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def read_run(directory: Path) -> Run:
+    """Read a run directory, finished or not.
+
+    Raises:
+        UserError: If there is no such directory.
+    """
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such run directory: name the folder that `mm1 pretrain` wrote")
+    run = Run(directory)
+    run.recipe_text = _read_text(run, "recipe.yaml", "what was asked for") or ""
+    run.recipe = _parse_recipe(run)
+    run.environment = _read_json(run, "environment.json", "the machine and the versions")
+    run.plan = _read_json(run, "plan/plan.json", "the mixture and the packing")
+    run.metrics = _read_metrics(run)
+    run.model_config = _read_json(run, "model/config.json", "the trained model")
+    run.scores = _read_scores(run)
+    return run
+
+
+def _read_text(run: Run, file: str, tells: str) -> str | None:
+    try:
+        return (run.directory / file).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        run.absent[file] = tells
+    except OSError as error:
+        run.problems.append(f"{file} can't be read ({error.strerror}).")
+    return None
+
+
+def _read_json(run: Run, file: str, tells: str) -> dict[str, Any]:
+    text = _read_text(run, file, tells)
+    if text is None:
+        return {}
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        content = None
+    if isinstance(content, dict):
+        return content
+    run.problems.append(f"{file} is not a JSON object, so it is left out here.")
+    return {}
+
+
+def _parse_recipe(run: Run) -> dict[str, Any]:
+    # Not `load_recipe`: an old run's recipe may lack what today's schema asks for, and is still worth showing.
+    try:
+        content = yaml.safe_load(run.recipe_text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        run.problems.append("recipe.yaml is not valid YAML.")
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _read_metrics(run: Run) -> Metrics | None:
+    text = _read_text(run, "metrics.jsonl", "the loss curves")
+    if text is None:
+        return None
+    records: dict[float, dict[str, Any]] = {}
+    bad = 0
+    lines = text.splitlines(keepends=True)
+    for line in lines:
+        try:
+            record = json.loads(line)
+            step = number(record["step"])
+            if step is None:
+                raise ValueError("no step")
+            records[step] = record
+        except (ValueError, KeyError, TypeError, RecursionError):
+            # A last line without its end is being written at this moment.
+            bad += line.strip() != "" and line.endswith("\n")
+    if bad:
+        run.problems.append(f"{bad} of {len(lines)} lines of metrics.jsonl can't be read and are left out.")
+    if not records:
+        run.absent["metrics.jsonl"] = "the loss curves"
+        return None
+    ordered = [records[step] for step in sorted(records)]
+    keys = sorted({key for record in ordered for key in record})
+    columns = {key: np.array([_float(record.get(key)) for record in ordered]) for key in keys}
+    return Metrics(columns)
+
+
+def _float(value: Any) -> float:
+    value = number(value)
+    return math.nan if value is None else value
+
+
+def _read_scores(run: Run) -> list[Score]:
+    scores = []
+    for path in sorted((run.directory / "scores").glob("*.json")):
+        file = f"scores/{path.name}"
+        content = _read_json(run, file, "a score")
+        if not content:
+            continue
+        try:
+            scores.append(_parse_score(content))
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            run.problems.append(f"{file} is no score file, so it is left out ({type(error).__name__}: {error}).")
+    if not scores:
+        run.absent["scores/"] = "how well the model does"
+    tasks = mapping(run.recipe, "evaluate").get("tasks")
+    order = [str(task) for task in tasks] if isinstance(tasks, list) else []
+    return sorted(scores, key=lambda s: (order.index(s.task) if s.task in order else len(order), s.task, s.shots))
+
+
+def _parse_score(content: Mapping[str, Any]) -> Score:
+    score = number(content["score"])
+    if score is None:
+        raise ValueError(f"the score is {content['score']!r}")
+    floors = (_parse_floor(str(name), floor) for name, floor in mapping(content, "floors").items())
+    also = ((str(name), _parse_floor(str(name), other)) for name, other in mapping(content, "also").items())
+    return Score(
+        task=str(content["task"]),
+        shots=int(content["shots"]),
+        metric=str(content.get("metric", "score")),
+        score=score,
+        interval=_interval(content.get("interval")),
+        items=int(content.get("items", 0)),
+        errors=int(content.get("errors", 0)),
+        floors=tuple(floor for floor in floors if floor),
+        also={name: floor.score for name, floor in also if floor},
+        protocol=mapping(content, "protocol"),
+        example_prompt=tuple(_parse_part(part) for part in content.get("example_prompt") or ()),
+        predictions=tuple(_parse_prediction(item) for item in content.get("predictions") or ()),
+    )
+
+
+def _parse_floor(name: str, content: Any) -> Floor | None:
+    if not isinstance(content, Mapping) or (score := number(content.get("score"))) is None:
+        return None
+    answer = content.get("answer")
+    return Floor(name, score, _interval(content.get("interval")), None if answer is None else str(answer))
+
+
+def _parse_part(part: Mapping[str, Any]) -> dict[str, str]:
+    if "text" in part:
+        return {"text": str(part["text"])}
+    image = _picture(part.get("image"))
+    return {"image": image} if image else {"text": "<image>"}
+
+
+def _parse_prediction(item: Mapping[str, Any]) -> Prediction:
+    answers = item.get("answers") or []
+    return Prediction(
+        id=str(item.get("id", "")),
+        prompt=str(item.get("prompt", "")),
+        prediction=str(item.get("prediction") or "").strip(),
+        answers=tuple(str(a).strip() for a in ([answers] if isinstance(answers, str) else answers)),
+        score=number(item.get("score")),
+        image=_picture(item.get("image")),
+        error=str(item["error"]) if item.get("error") else None,
+    )
+
+
+def _picture(value: Any) -> str | None:
+    return value if isinstance(value, str) and value.startswith(PNG_SIGNATURE) else None
+
+
+def _interval(value: Any) -> tuple[float, float] | None:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return None
+    low, high = number(value[0]), number(value[1])
+    return None if low is None or high is None else (low, high)
