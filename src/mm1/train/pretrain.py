@@ -1,0 +1,234 @@
+"""Multimodal pre-training: from a recipe to a trained model in Hugging Face format.
+
+recipe --> corpora, tokenizer, indexes --> plan --> model --> Trainer --> RUN/model
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
+
+from mm1.data.corpus import Split, data_directory, open_split
+from mm1.data.index import build_index, tokenizer_fingerprint
+from mm1.data.loader import Batch, PlanDataset, build_loader
+from mm1.data.plan import Plan, Source, write_plan
+from mm1.document import Text
+from mm1.errors import UserError
+from mm1.model import MM1ForConditionalGeneration
+from mm1.model.factory import build_model
+from mm1.model.pretrained import resolve_language_model
+from mm1.model.sizes import non_embedding_parameters, parameters_by_part
+from mm1.processing.processor import MM1Processor, build_processor
+from mm1.processing.tokenizer import load_tokenizer, train_tokenizer
+from mm1.progress import console
+from mm1.recipe import Recipe
+from mm1.train.loop import Trainer
+from mm1.train.objective import Losses, language_model_loss
+from mm1.train.optimizer import build_optimizer, law_learning_rate
+from mm1.train.run import environment, open_run, write_environment
+
+_TOKENIZER_CHARACTERS = 2_000_000
+"""Characters of each source that the tokenizer is trained on, at most."""
+
+
+def pretrain(recipe: Recipe, directory: Path) -> Path:
+    """Train the recipe's model, or go on where an interrupted run of it stopped.
+
+    Args:
+        recipe: What to train, on what, how.
+        directory: The run's directory.
+
+    Returns:
+        The folder of the trained model, for `from_pretrained`.
+
+    Raises:
+        UserError: If the recipe doesn't fit the corpora, the machine or the run directory.
+        mm1.train.loop.Stopped: If the user interrupted it; a checkpoint has been saved.
+    """
+    result = directory / "model"
+    splits = _open_splits(recipe)
+    open_run(directory, recipe)
+    if (result / "config.json").is_file():
+        console.print(f"{result} is there already: nothing left to train")
+        return result
+    device, autocast = _device_and_dtype(recipe)
+    decoder = _decoder_folder(recipe)
+    tokenizer = _tokenizer(recipe, directory, decoder, list(splits.values()))
+    plan = _plan(recipe, directory, splits, tokenizer)
+    processor = build_processor(tokenizer, recipe.model.vision.image_size, recipe.model.connector.num_tokens)
+    model = build_model(
+        recipe.model,
+        vocab_size=len(tokenizer),
+        image_token_id=processor.image_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        seed=recipe.seed,
+        language_model=decoder,
+    ).to(device)
+    model.set_attn_implementation(
+        {
+            "vision_config": recipe.model.vision.attention,
+            "text_config": recipe.model.language_model.attention,
+        }
+    )
+    peak = recipe.train.learning_rate or law_learning_rate(non_embedding_parameters(model))
+    write_environment(
+        directory,
+        environment(
+            parameters=parameters_by_part(model),
+            peak_learning_rate=peak,
+            plan_hash=plan.hash,
+            device=str(device),
+            dtype=str(autocast or torch.float32).removeprefix("torch."),
+        ),
+    )
+    _announce(model, plan, peak)
+    _trainer(recipe, directory, model, processor, plan, list(splits.values()), peak, autocast).run()
+    _export(model, processor, result)
+    return result
+
+
+def _open_splits(recipe: Recipe) -> dict[str, Split]:
+    """Open the splits of all kinds with a weight, in the recipe's order."""
+    names = [s.corpus for mix in recipe.data.mixture.values() if mix.weight > 0 for s in mix.sources]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(f"data.mixture: '{twice[0]}' is listed twice: give it one place and one weight")
+    return {name: open_split(name) for name in names}
+
+
+def _decoder_folder(recipe: Recipe) -> Path | str | None:
+    source = recipe.model.language_model.from_
+    return None if source is None else resolve_language_model(source, data_directory() / "weights")
+
+
+def _tokenizer(
+    recipe: Recipe, directory: Path, decoder: Path | str | None, splits: list[Split]
+) -> PreTrainedTokenizerBase:
+    """Return the decoder's own tokenizer, or one trained on the corpora (kept in the run directory)."""
+    if decoder is not None:
+        return load_tokenizer(decoder)
+    folder = directory / "tokenizer"
+    if not folder.is_dir():
+        console.print(f"train a tokenizer of {recipe.tokenizer.vocab_size:,} tokens")
+        tokenizer = train_tokenizer(_texts(splits), recipe.tokenizer.vocab_size)
+        partial = folder.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        tokenizer.save_pretrained(partial)
+        partial.rename(folder)
+    return load_tokenizer(folder)
+
+
+def _texts(splits: list[Split]) -> Iterator[str]:
+    for split in splits:
+        characters = 0
+        for document in split:
+            for part in document.parts:
+                if isinstance(part, Text):
+                    characters += len(part.text)
+                    yield part.text
+            if characters > _TOKENIZER_CHARACTERS:
+                break
+
+
+def _plan(recipe: Recipe, directory: Path, splits: dict[str, Split], tokenizer: PreTrainedTokenizerBase) -> Plan:
+    sources = [
+        Source(s.corpus, kind, s.weight, splits[s.corpus].content_hash, build_index(splits[s.corpus], tokenizer))
+        for kind, mix in recipe.data.mixture.items()
+        if mix.weight > 0
+        for s in mix.sources
+    ]
+    return write_plan(
+        directory / "plan",
+        sources,
+        recipe.data,
+        tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
+        tokens_per_image=recipe.model.connector.num_tokens,
+        batch_size=recipe.train.batch_size,
+        steps=recipe.train.steps,
+        seed=recipe.seed,
+    )
+
+
+def _trainer(
+    recipe: Recipe,
+    directory: Path,
+    model: MM1ForConditionalGeneration,
+    processor: MM1Processor,
+    plan: Plan,
+    splits: list[Split],
+    peak: float,
+    autocast: torch.dtype | None,
+) -> Trainer:
+    dataset = PlanDataset(plan, splits, processor, recipe.data.document_mask)
+    micro = recipe.train.micro_batch_size or recipe.train.batch_size
+
+    def loader_from(step: int) -> DataLoader[Batch]:
+        return build_loader(dataset, step, micro, workers=recipe.data.workers)
+
+    def loss(batch: Batch) -> Losses:
+        return language_model_loss(model, processor, batch, recipe.train.z_loss)
+
+    return Trainer(
+        model,
+        build_optimizer(model, recipe.train, peak),
+        loader_from,
+        loss,
+        recipe.train,
+        directory,
+        micro_batches=recipe.train.batch_size // micro,
+        autocast=autocast,
+    )
+
+
+def _device_and_dtype(recipe: Recipe) -> tuple[torch.device, torch.dtype | None]:
+    """Return where to compute and in which precision (None: float32 throughout)."""
+    wanted = recipe.train.device
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(wanted)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"train.device: '{wanted}' can't be used here ({reason}): try device: auto") from None
+    dtype = recipe.train.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if _bfloat16_pays(device) else "float32"
+    return device, torch.bfloat16 if dtype == "bfloat16" else None
+
+
+def _bfloat16_pays(device: torch.device) -> bool:
+    """Whether bfloat16 is faster: on GPUs, and on CPUs with AMX tiles (benchmarks/README.md has the figures)."""
+    return device.type != "cpu" or torch.cpu._is_amx_tile_supported()
+
+
+def _announce(model: MM1ForConditionalGeneration, plan: Plan, peak: float) -> None:
+    parts = ", ".join(f"{name.replace('_', ' ')} {n / 1e6:.2f}M" for name, n in parameters_by_part(model).items())
+    fill = plan.info["fill"]
+    console.print(f"model: {parts}; peak learning rate {peak:.2e}")
+    console.print(
+        f"plan: {plan.info['sequences']:,} sequences of {plan.info['sequence_length']} tokens, "
+        f"{plan.info['tokens']:,} tokens, {plan.info['images']:,} images, fill {fill['tokens']:.1%} of the tokens "
+        f"({fill['binding']:.1%} of whichever limit binds)"
+    )
+
+
+def _export(model: MM1ForConditionalGeneration, processor: MM1Processor, folder: Path) -> None:
+    """Write model and processor in Hugging Face format, complete or not at all."""
+    partial = folder.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        model.save_pretrained(partial)
+        processor.save_pretrained(partial)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise UserError(f"{folder}: the model could not be written ({error}): free some space") from error

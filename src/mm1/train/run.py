@@ -1,0 +1,121 @@
+"""The run directory: everything about one training run, so that it can be explained and repeated.
+
+recipe.yaml        the resolved recipe          plan/          the order of training
+environment.json   commit, versions, machine    metrics.jsonl  the curves
+tokenizer/         if one was trained           checkpoints/   to go on from
+model/             the result, in Hugging Face format
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+import yaml
+
+import mm1
+from mm1.errors import UserError
+from mm1.recipe import Recipe
+
+EVALUATION_KEYS = ("evaluate",)
+"""Sections that may change on an existing run: they don't touch the training."""
+
+
+def open_run(directory: Path, recipe: Recipe) -> None:
+    """Make the run directory, or check that it is of the same recipe.
+
+    Args:
+        directory: The run's.
+        recipe: As resolved.
+
+    Raises:
+        UserError: If the directory is of another recipe (the differing keys are named), or holds other things.
+    """
+    file = directory / "recipe.yaml"
+    if file.is_file():
+        before = flatten(yaml.safe_load(file.read_text()))
+        now = flatten(yaml.safe_load(recipe.to_yaml()))
+        keys = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+        keys = [key for key in keys if not key.startswith(EVALUATION_KEYS)]
+        if keys:
+            shown = ", ".join(f"{k} ({before.get(k)!r} there, {now.get(k)!r} here)" for k in keys[:8])
+            more = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
+            raise UserError(
+                f"{directory}: this run is of another recipe; keys that differ: {shown}{more}. "
+                "Choose another directory with --run, or remove this one"
+            )
+    elif directory.is_dir() and any(directory.iterdir()):
+        raise UserError(f"{directory}: not a run directory and not empty: choose another one with --run")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_text(file, recipe.to_yaml())
+    except OSError as error:
+        raise UserError(f"{directory}: the run can't be written there ({error.strerror})") from None
+
+
+def flatten(content: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings and lists as one mapping with dotted keys."""
+    items = content.items() if isinstance(content, dict) else enumerate(content)
+    flat: dict[str, Any] = {}
+    for key, value in items:
+        name = f"{prefix}{key}"
+        flat.update(flatten(value, f"{name}.") if isinstance(value, dict | list) else {name: value})
+    return flat
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it."""
+    partial = file.with_name(file.name + ".partial")
+    partial.write_text(text)
+    partial.rename(file)
+
+
+def environment(**more: Any) -> dict[str, Any]:
+    """Return commit, versions and machine, with whatever else is to be recorded."""
+    return {
+        "mm1": mm1.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "machine": _processor_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        **more,
+    }
+
+
+def write_environment(directory: Path, content: dict[str, Any]) -> None:
+    """Write environment.json."""
+    write_text(directory / "environment.json", json.dumps(content, indent=2) + "\n")
+
+
+def _commit() -> str | None:
+    """Return the commit of the installed source tree, with `+changes` if it isn't clean."""
+    here = Path(mm1.__file__).parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changes = subprocess.run(
+            ["git", "status", "--porcelain", "."], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+changes" if changes else "")
+
+
+def _processor_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
