@@ -21,7 +21,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from mm1.document import KINDS, Kind
 from mm1.errors import UserError
 
-
 Attention = Literal["sdpa", "eager", "flex_attention", "flash_attention_2"]
 """How attention is computed: the names that `transformers` uses. For small vision towers in bfloat16 on a CPU
 `eager` is several times faster than `sdpa`."""
