@@ -109,8 +109,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     if run.parameters:
         facts.append(("parameters", words.compact(sum(run.parameters.values()))))
     if run.metrics:
-        planned = f" of {run.planned_steps:,}" if run.planned_steps and not run.finished else ""
-        facts.append(("steps", f"{run.metrics.steps[-1]:,.0f}{planned}"))
+        what = f"of {run.planned_steps:,} steps" if run.planned_steps and not run.finished else "steps"
+        facts.append((what, f"{run.metrics.steps[-1]:,.0f}"))
         tokens, images, time = (run.metrics.last(name) for name in ("tokens", "images", "time"))
         if tokens is not None:
             facts.append(("tokens seen", words.compact(tokens)))
