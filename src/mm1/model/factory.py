@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Pr
 from mm1.errors import UserError
 from mm1.model.configuration import MM1Config
 from mm1.model.modeling import MM1ForConditionalGeneration
-from mm1.model.pretrained import PACKAGED
-from mm1.model.vision import load_tower, pretrained_config, vision_config_from_recipe
+from mm1.model.pretrained import PACKAGED, first_line, pretrained_config
+from mm1.model.towers import build_tower
 from mm1.recipe import LanguageModelRecipe, ModelRecipe
 
 
@@ -65,23 +65,24 @@ def build_model(
         setattr(text_config, name, value)
     if decoder is not None:
         text_config.vocab_size = vocabulary_size(decoder)
+    vision_config, tower = build_tower(recipe.vision)
     config = MM1Config(
-        vision_config=vision_config_from_recipe(recipe.vision),
+        vision_config=vision_config,
         text_config=text_config,
         connector=recipe.connector.kind,
         image_seq_length=recipe.connector.num_tokens,
         connector_depth=recipe.connector.depth,
         connector_hidden_size=recipe.connector.hidden_size,
         vision_feature_layer=recipe.vision.feature_layer,
-        vision_final_norm=recipe.vision.from_ is None,
+        vision_final_norm=tower is None,
         image_token_id=image_token_id,
         tie_word_embeddings=text_config.tie_word_embeddings,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = MM1ForConditionalGeneration(config)
-    if recipe.vision.from_ is not None:
-        model.model.vision_tower.load_state_dict(load_tower(recipe.vision.from_).state_dict())
+    if tower is not None:
+        model.model.vision_tower.load_state_dict(tower.state_dict())
     if decoder is not None:
         model.model.language_model.load_state_dict(decoder.base_model.state_dict())
         model.lm_head.load_state_dict(decoder.get_output_embeddings().state_dict())
@@ -135,8 +136,7 @@ def _load_decoder(source: str, vocab_size: int, config: PreTrainedConfig) -> Pre
     try:
         decoder: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, config=config, dtype="float32")
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise UserError(f"model.language_model.from: '{source}' can't be loaded ({reason})") from None
+        raise UserError(f"model.language_model.from: '{source}' can't be loaded ({first_line(error)})") from None
     if decoder.get_output_embeddings().bias is not None:
         raise UserError(f"model.language_model.from: '{source}' has a bias on its vocabulary, which MM1 has not")
     if vocabulary_size(decoder) < vocab_size:

@@ -1,4 +1,6 @@
-"""Pre-trained language models that package registries ship, turned into ordinary model folders.
+"""Where pre-trained weights come from: folders, the Hub, and packages that ship a language model.
+
+A packaged model is turned into an ordinary model folder:
 
 folder = resolve_language_model("smollm2", data_directory() / "weights")
 AutoModelForCausalLM.from_pretrained(folder)
@@ -14,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
 
 from mm1.errors import UserError
 
@@ -36,6 +38,28 @@ def resolve_language_model(source: str, cache: Path) -> str:
     if not place.exists():
         _build(place, PACKAGED[source])
     return str(place)
+
+
+def pretrained_config(source: str, key: str) -> PreTrainedConfig:
+    """Return the configuration of a pre-trained model.
+
+    Args:
+        source: A folder or Hub id.
+        key: The recipe's key that named it, for the message.
+
+    Raises:
+        UserError: If there is no model.
+    """
+    try:
+        return AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        hint = first_line(error) if Path(source).exists() else "no such folder, and not on the Hub"
+        raise UserError(f"{key}: '{source}' is no model: {hint}") from None
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, without its full stop."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _build(place: Path, write: Callable[[Path], None]) -> None:

@@ -1,0 +1,105 @@
+"""Vision towers, from scratch or from weights."""
+
+from __future__ import annotations
+
+import torch
+from transformers import AutoModel, CLIPVisionConfig, PreTrainedConfig, PreTrainedModel
+
+from mm1.errors import UserError
+from mm1.model.open_clip import find_open_clip, load_open_clip_tower
+from mm1.model.positions import resize_tower
+from mm1.model.pretrained import first_line, pretrained_config
+from mm1.recipe import VisionRecipe
+
+TOWERS = frozenset(
+    {
+        "clip_vision_model",
+        "siglip_vision_model",
+        "dinov2",
+        "dinov2_with_registers",
+        "aimv2_vision_model",
+    }
+)
+"""Model types of the towers that are tested here. SigLIP 2 at a fixed resolution is of SigLIP's type."""
+
+
+def build_tower(recipe: VisionRecipe) -> tuple[PreTrainedConfig, PreTrainedModel | None]:
+    """Return the configuration of the tower a recipe asks for and, if it is pre-trained, the tower.
+
+    A pre-trained tower's position embedding is interpolated to the recipe's `image_size`.
+
+    Raises:
+        UserError: If the sizes do not fit each other, or `from` names no tower.
+    """
+    if recipe.from_ is not None:
+        tower = load_tower(recipe.from_)
+        resize_tower(tower, recipe.image_size)
+        return tower.config, tower
+    if recipe.image_size % recipe.patch_size:
+        raise UserError(
+            f"model.vision: image_size {recipe.image_size} is not a multiple of patch_size {recipe.patch_size}"
+        )
+    if recipe.hidden_size % recipe.num_heads:
+        raise UserError(
+            f"model.vision: hidden_size {recipe.hidden_size} is not a multiple of num_heads {recipe.num_heads}"
+        )
+    config = CLIPVisionConfig(
+        image_size=recipe.image_size,
+        patch_size=recipe.patch_size,
+        hidden_size=recipe.hidden_size,
+        num_hidden_layers=recipe.num_layers,
+        num_attention_heads=recipe.num_heads,
+        intermediate_size=recipe.intermediate_size or 4 * recipe.hidden_size,
+        hidden_act="gelu",
+    )
+    return config, None
+
+
+def load_tower(source: str) -> PreTrainedModel:
+    """Load a pre-trained tower in float32, without the heads that patches do not pass.
+
+    Args:
+        source: A folder or Hub id: of a vision model, of a two-tower model (CLIP, SigLIP, AIMv2), whose
+            vision half is taken, or of an open_clip checkpoint, which is converted.
+
+    Raises:
+        UserError: If there is no tower, or one that can't be used here.
+    """
+    key = "model.vision.from"
+    open_clip = find_open_clip(source)
+    model = _load_transformers(source, key) if open_clip is None else load_open_clip_tower(open_clip)
+    config = model.config
+    if config.model_type not in TOWERS:
+        raise UserError(f"{key}: '{source}' is a {config.model_type}: take one of {', '.join(sorted(TOWERS))}")
+    return _without_heads(model)
+
+
+def _load_transformers(source: str, key: str) -> PreTrainedModel:
+    config = pretrained_config(source, key)
+    try:
+        model, report = AutoModel.from_pretrained(source, config=config, dtype=torch.float32, output_loading_info=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{key}: '{source}' can't be loaded ({first_line(error)})") from None
+    tower: PreTrainedModel = model.vision_model if hasattr(config, "vision_config") else model
+    if missing := sorted(report["missing_keys"]):
+        raise UserError(f"{key}: '{source}' lacks {len(missing)} of its tensors, the first is {missing[0]}")
+    return tower
+
+
+def _without_heads(tower: PreTrainedModel) -> PreTrainedModel:
+    """Rebuild a tower without pooling heads and mask tokens, which would never get a gradient."""
+    config = type(tower.config).from_dict(tower.config.to_dict())
+    # Some families write sizes as pairs.
+    for name in ("image_size", "patch_size"):
+        value = getattr(config, name)
+        if isinstance(value, list | tuple):
+            if len(set(value)) > 1:
+                raise UserError(f"the vision tower's {name} {list(value)} is not square")
+            setattr(config, name, value[0])
+    for switch in ("vision_use_head", "use_head", "use_mask_token"):
+        if hasattr(config, switch):
+            setattr(config, switch, False)
+    bare: PreTrainedModel = AutoModel.from_config(config)
+    wanted = bare.state_dict()
+    bare.load_state_dict({n: t for n, t in tower.state_dict().items() if n in wanted})
+    return bare
