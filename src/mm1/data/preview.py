@@ -127,8 +127,8 @@ def _picture(image: Image) -> dict[str, Any]:
     header = read_header(content)
     mime = _MIME.get(header.format or "")
     source = f"data:{mime};base64,{base64.b64encode(content).decode('ascii')}" if mime else None
-    # Small pictures are shown twice as large: at 64 pixels one would hardly see them.
-    width = header.width * (2 if header.width <= 128 else 1)
+    # Small pictures are shown up to twice as large: at 64 pixels one would hardly see them.
+    width = max(header.width, min(2 * header.width, 96))
     return {"source": source, "label": str(header), "width": width}
 
 

