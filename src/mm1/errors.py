@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake of the user's, not of the program's."""
+"""Exceptions that stand for what a user did, not for what the program did wrong."""
 
 
 class UserError(Exception):
@@ -7,3 +7,7 @@ class UserError(Exception):
     The message is one clear sentence: it names the file, row or key, says what is wrong with it and what to
     do. The command line prints it without a traceback and exits with code 2.
     """
+
+
+class Stopped(Exception):  # noqa: N818 - not an error
+    """The user or the scheduler stopped a long job, which has saved what it needs to go on."""

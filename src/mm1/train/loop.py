@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from mm1.data.loader import Batch
 from mm1.document import KINDS
-from mm1.errors import UserError
+from mm1.errors import Stopped, UserError
 from mm1.progress import console, progress_bar
 from mm1.recipe import TrainRecipe
 from mm1.train.checkpoint import checkpoints, load_checkpoint, save_checkpoint
@@ -33,10 +33,6 @@ MAX_BAD_STEPS = 10
 """Consecutive steps with infinite or undefined gradients after which training stops."""
 MAX_BAD_IMAGES = 100
 """Unreadable pictures after which training stops."""
-
-
-class Stopped(Exception):  # noqa: N818 - not an error
-    """Training was asked to stop (Ctrl-C or SIGTERM) and has saved a checkpoint."""
 
 
 class Trainer:

@@ -48,7 +48,7 @@ def pretrain(recipe: Recipe, directory: Path) -> Path:
 
     Raises:
         UserError: If the recipe doesn't fit the corpora, the machine or the run directory.
-        mm1.train.loop.Stopped: If the user interrupted it; a checkpoint has been saved.
+        Stopped: If the user interrupted it; a checkpoint has been saved.
     """
     result = directory / "model"
     splits = _open_splits(recipe)

@@ -1,0 +1,26 @@
+"""What a corpus holds, as a table for the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+
+def corpus_table(info: dict[str, Any]) -> Table:
+    """Return a table of a corpus: counts per split, licence, how it was derived, what was left out.
+
+    Args:
+        info: The content of `corpus.json`.
+    """
+    lines = [f"licence: {info['licence']}"]
+    if info["derived"]:
+        lines.append(f"derived: {info['derived']}")
+    lines += [f"left out: {entry['count']:,} ({reason})" for reason, entry in info["skipped"].items()]
+    table = Table(title=info["name"], title_justify="left", caption="\n".join(lines), caption_justify="left")
+    table.add_column("split")
+    for name in ("documents", "images", "characters"):
+        table.add_column(name, justify="right")
+    for name, split in info["splits"].items():
+        table.add_row(name, *(f"{split[key]:,}" for key in ("documents", "images", "characters")))
+    return table
