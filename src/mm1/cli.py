@@ -117,7 +117,9 @@ def evaluate(
     from mm1.evaluate.run import evaluate_run
     from mm1.evaluate.table import score_table
 
-    results = evaluate_run(run, tasks and split_commas(tasks), shots and parse_shots(shots), limit, seed)
+    results = evaluate_run(
+        run, split_commas(tasks) if tasks else None, parse_shots(shots) if shots else None, limit, seed
+    )
     console.print(score_table(results))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from rich.console import Console
@@ -57,7 +57,7 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         description: What is being done, in a few words.
         total: How many items there are; taken from `len(items)` where that exists.
     """
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with progress_bar() as bar:
         task = bar.add_task(description, total=total, note="")

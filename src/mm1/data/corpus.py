@@ -73,7 +73,7 @@ class Skips:
 
 def to_row(document: Document) -> dict[str, Any]:
     """Return the Arrow row of a document (see `FEATURES`)."""
-    parts = []
+    parts: list[dict[str, Any]] = []
     for part in document.parts:
         if isinstance(part, Text):
             parts.append({"text": part.text, "image": None, "path": None, "learned": part.learned})
@@ -218,9 +218,7 @@ def _write_split(directory: Path, documents: Iterable[Document]) -> dict[str, An
             if document.id in seen:
                 raise UserError(f"{directory}: two documents have the id '{document.id}': ids must differ")
             if document.kind not in KINDS:
-                raise UserError(
-                    f"document '{document.id}': kind '{document.kind}' is none of {', '.join(KINDS)}"
-                )
+                raise UserError(f"document '{document.id}': kind '{document.kind}' is none of {', '.join(KINDS)}")
             seen.add(document.id)
             row = to_row(document)
             writer.write(row)

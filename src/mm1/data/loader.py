@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -136,9 +136,7 @@ def collate(sequences: Sequence[PackedSequence]) -> Batch:
     size = len(sequences[0].input_ids)
 
     def joined(name: str) -> torch.Tensor:
-        return torch.from_numpy(
-            np.concatenate([getattr(s, name) + i * size for i, s in enumerate(sequences)])
-        )
+        return torch.from_numpy(np.concatenate([getattr(s, name) + i * size for i, s in enumerate(sequences)]))
 
     return Batch(
         input_ids=torch.from_numpy(np.stack([s.input_ids for s in sequences])),
@@ -147,9 +145,7 @@ def collate(sequences: Sequence[PackedSequence]) -> Batch:
         image_positions=joined("image_positions"),
         learned_positions=joined("learned_positions"),
         target_ids=torch.from_numpy(np.concatenate([s.target_ids for s in sequences])),
-        target_kinds=torch.from_numpy(
-            np.repeat([s.kind for s in sequences], [len(s.target_ids) for s in sequences])
-        ),
+        target_kinds=torch.from_numpy(np.repeat([s.kind for s in sequences], [len(s.target_ids) for s in sequences])),
         tokens=sum(s.tokens for s in sequences),
         bad_images=[sentence for s in sequences for sentence in s.bad_images],
     )
@@ -182,8 +178,10 @@ def build_loader(
     workers: int = 0,
     rank: int = 0,
     ranks: int = 1,
-) -> DataLoader[Batch]:
+) -> DataLoader[Any]:
     """Return the micro-batches of one rank from a step on.
+
+    Iterating over it yields `Batch`es.
 
     Args:
         dataset: The plan's sequences.

@@ -67,23 +67,21 @@ def cut_documents(index: Index, tokens_per_image: int, max_tokens: int, max_imag
     whole = (length <= max_tokens) & (images <= max_images)
     rows = [(np.flatnonzero(whole), np.zeros(whole.sum(), np.int64), length[whole], images[whole])]
     for document in np.flatnonzero(~whole):
-        start, stop = index.offsets[document], index.offsets[document + 1]
+        start, stop = index.offsets[document : document + 2]
         cuts = _cut(tokens[start:stop], is_image[start:stop], max_tokens, max_images)
         first, size, pictures = np.array(cuts, dtype=np.int64).T
         rows.append((np.full(len(cuts), document), first, size, pictures))
-    document, first, size, pictures = (np.concatenate(column) for column in zip(*rows, strict=True))
-    order = np.lexsort((first, document))
+    owner, first, size, pictures = (np.concatenate(column) for column in zip(*rows, strict=True))
+    order = np.lexsort((first, owner))
     return Pieces(
-        document[order].astype(np.int64),
+        owner[order].astype(np.int64),
         first[order].astype(np.int32),
         size[order].astype(np.int32),
         pictures[order].astype(np.int32),
     )
 
 
-def _cut(
-    tokens: np.ndarray, is_image: np.ndarray, max_tokens: int, max_images: int
-) -> list[tuple[int, int, int]]:
+def _cut(tokens: np.ndarray, is_image: np.ndarray, max_tokens: int, max_images: int) -> list[tuple[int, int, int]]:
     """Return (first, length, images) of the pieces of one document that is too large for a sequence."""
     # BOS and EOS are parts of one token here.
     lengths = [1, *tokens.tolist(), 1]

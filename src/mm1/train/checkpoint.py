@@ -48,9 +48,9 @@ def save_checkpoint(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         save_file(_without_aliases(model.state_dict()), partial / "model.safetensors")
-        flat = get_optimizer_state_dict(model, optimizer, options=_FLAT)
-        tensors = {name: value for name, value in flat.items() if isinstance(value, torch.Tensor)}
-        save_file({name: value.contiguous() for name, value in tensors.items()}, partial / "optimizer.safetensors")
+        flat: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=_FLAT)
+        tensors = {name: value.contiguous() for name, value in flat.items() if isinstance(value, torch.Tensor)}
+        save_file(tensors, partial / "optimizer.safetensors")
         (partial / "state.json").write_text(json.dumps(state))
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
@@ -76,7 +76,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     if absent or unexpected:
         raise UserError(f"{path}: the checkpoint is of another model ({sorted(absent or unexpected)[0]})")
     # The names and the groups' settings come from the optimizer as built; the tensors from the file.
-    flat = get_optimizer_state_dict(model, optimizer, options=_FLAT)
+    flat: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=_FLAT)
     flat.update(load_file(path / "optimizer.safetensors"))
     set_optimizer_state_dict(model, optimizer, flat, options=_FLAT)
     return json.loads((path / "state.json").read_text())

@@ -53,7 +53,7 @@ class Trainer:
         self,
         model: torch.nn.Module,
         optimizer: torch.optim.Optimizer,
-        loader_from: Callable[[int], DataLoader[Batch]],
+        loader_from: Callable[[int], DataLoader[Any]],
         loss: Callable[[Batch], Losses],
         recipe: TrainRecipe,
         directory: Path,

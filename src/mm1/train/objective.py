@@ -40,10 +40,7 @@ def language_model_loss(
         batch: On the model's device.
         z_loss: Weight of the squared log-partition, for stability (recalled for MM1-30B: 1e-4).
     """
-    inputs: dict[str, Any] = {
-        name: batch[name]  # type: ignore[literal-required]
-        for name in ("input_ids", "position_ids", "learned_positions")
-    }
+    inputs: dict[str, Any] = {name: batch[name] for name in ("input_ids", "position_ids", "learned_positions")}
     if len(batch["pixel_values"]):
         inputs["pixel_values"] = processor.normalize(batch["pixel_values"])
         inputs["image_positions"] = batch["image_positions"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
@@ -70,7 +71,8 @@ def pretrain(recipe: Recipe, directory: Path) -> Path:
         pad_token_id=tokenizer.pad_token_id,
         seed=recipe.seed,
         language_model=decoder,
-    ).to(device)
+    )
+    torch.nn.Module.to(model, device)
     model.set_attn_implementation(
         {
             "vision_config": recipe.model.vision.attention,
@@ -169,7 +171,7 @@ def _trainer(
     dataset = PlanDataset(plan, splits, processor, recipe.data.document_mask)
     micro = recipe.train.micro_batch_size or recipe.train.batch_size
 
-    def loader_from(step: int) -> DataLoader[Batch]:
+    def loader_from(step: int) -> DataLoader[Any]:
         return build_loader(dataset, step, micro, workers=recipe.data.workers)
 
     def loss(batch: Batch) -> Losses:
