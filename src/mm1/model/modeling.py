@@ -25,6 +25,7 @@ from mm1.model.configuration import MM1Config
 from mm1.model.connectors import build_connector
 from mm1.model.connectors.attention_pool import AttentionPool
 from mm1.model.connectors.c_abstractor import CAbstractor, LayerNorm2d
+from mm1.model.sparse import Routing, routing, sparsify
 from mm1.model.vision import patch_features
 
 
@@ -34,9 +35,11 @@ class MM1ModelOutput(BaseModelOutputWithPast):
 
     Attributes:
         image_hidden_states: `(N, tokens per image, D)`, or None without images.
+        routing: What the routers of a sparse decoder did, None for a dense one.
     """
 
     image_hidden_states: torch.Tensor | None = None
+    routing: Routing | None = None
 
 
 @dataclass
@@ -50,6 +53,8 @@ class MM1Output(ModelOutput):
         hidden_states: Of the decoder, if asked for.
         attentions: Of the decoder, if asked for.
         image_hidden_states: `(N, tokens per image, D)`, or None without images.
+        routing: What the routers of a sparse decoder did, None for a dense one. `loss` includes
+            `routing.loss`; who computes a loss from `logits` adds it.
     """
 
     loss: torch.Tensor | None = None
@@ -58,6 +63,7 @@ class MM1Output(ModelOutput):
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
     image_hidden_states: torch.Tensor | None = None
+    routing: Routing | None = None
 
 
 class MM1PreTrainedModel(PreTrainedModel):
@@ -99,6 +105,7 @@ class MM1Model(MM1PreTrainedModel):
         self.vision_tower = AutoModel.from_config(config.vision_config)
         self.connector = build_connector(config)
         self.language_model = AutoModel.from_config(config.text_config)
+        sparsify(self.language_model, config)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -179,7 +186,28 @@ class MM1Model(MM1PreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             image_hidden_states=images,
+            routing=self._routing(input_ids, attention_mask, position_ids),
         )
+
+    def _routing(
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.Tensor | None,
+    ) -> Routing | None:
+        """Return what the routers did, padding apart, or None where nothing is learned or nothing sparse."""
+        if self.config.moe_num_experts == 0:
+            return None
+        padding = None
+        if attention_mask is not None and attention_mask.ndim == 2:
+            padding = (attention_mask == 0).flatten()
+            if input_ids is not None and input_ids.numel() != padding.numel():
+                padding = None  # a step of generation: the mask covers the cache too
+        elif input_ids is not None and position_ids is not None:
+            # In packed rows each padding token is a document of its own; a real document has two tokens.
+            alone = (position_ids == 0) & (F.pad(position_ids[:, 1:], (0, 1)) == 0)
+            padding = (alone & (input_ids == self.config.text_config.pad_token_id)).flatten()
+        return routing(self.language_model, self.config, padding)
 
     def _find_image_tokens(self, input_ids: torch.Tensor | None, embeds: torch.Tensor) -> torch.Tensor:
         """Return the positions of image tokens in the flattened batch."""
@@ -284,6 +312,8 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
                     vocab_size=self.config.text_config.vocab_size,
                     num_items_in_batch=num_items_in_batch,
                 )
+        if loss is not None and outputs.routing is not None:
+            loss = loss + outputs.routing.loss
         return MM1Output(
             loss=loss,
             logits=logits,
@@ -291,6 +321,7 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             image_hidden_states=outputs.image_hidden_states,
+            routing=outputs.routing,
         )
 
     def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
