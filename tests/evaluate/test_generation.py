@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from evaluate.conftest import COLORS, question, square
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 from mm1.evaluate.generation import ContextTooShort, MM1Generator
+
+from .conftest import COLORS, question, square
 
 STOP = ["\n"]
 

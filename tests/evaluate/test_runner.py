@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from evaluate.conftest import question
 from mm1.data.corpus import write_corpus
 from mm1.document import Image
 from mm1.errors import UserError
@@ -12,6 +11,8 @@ from mm1.evaluate.generation import MM1Generator
 from mm1.evaluate.runner import evaluate
 from mm1.evaluate.table import score_table
 from mm1.evaluate.task import Task
+
+from .conftest import question
 
 BASE = {
     "name": "squares",

@@ -1,10 +1,28 @@
 """Metrics by name. A new one is a file here and a line in `METRICS`."""
 
 from mm1.evaluate.metrics.accuracy import ACCURACY, EXACT_MATCH
+from mm1.evaluate.metrics.anls import ANLS
+from mm1.evaluate.metrics.bleu import BLEU
 from mm1.evaluate.metrics.cider import CIDER
 from mm1.evaluate.metrics.metric import Metric
+from mm1.evaluate.metrics.multiple_choice import MULTIPLE_CHOICE
+from mm1.evaluate.metrics.relaxed_accuracy import RELAXED_ACCURACY
+from mm1.evaluate.metrics.rouge import ROUGE_L
 from mm1.evaluate.metrics.vqa_accuracy import VQA_ACCURACY
 
-METRICS: dict[str, Metric] = {metric.name: metric for metric in (ACCURACY, EXACT_MATCH, VQA_ACCURACY, CIDER)}
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        ACCURACY,
+        EXACT_MATCH,
+        VQA_ACCURACY,
+        CIDER,
+        *BLEU,
+        ROUGE_L,
+        ANLS,
+        RELAXED_ACCURACY,
+        MULTIPLE_CHOICE,
+    )
+}
 
 __all__ = ["METRICS", "Metric"]

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from mm1.evaluate.metrics.metric import Metric
-from mm1.evaluate.metrics.tokens import caption_tokens
+from mm1.evaluate.metrics.tokens import caption_words
 
 MAX_ORDER = 4
 SIGMA = 6.0
@@ -44,7 +44,7 @@ def cider_d(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> 
     Returns:
         (n, 1) float64, between 0 and 10. 1.0 is what tables write as 100.
     """
-    reference_counts = [[ngrams(caption_tokens(r)) for r in several] for several in references]
+    reference_counts = [[ngrams(caption_words(r)) for r in several] for several in references]
     frequencies = Counter(gram for several in reference_counts for gram in set().union(*several))
     log_items = math.log(len(references)) if references else 0.0
     # An n-gram of no reference counts as one of a single item's.
@@ -60,7 +60,7 @@ def cider_d(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> 
 
     scores = []
     for prediction, several in zip(predictions, reference_counts, strict=True):
-        candidate = vectors(ngrams(caption_tokens(prediction)))
+        candidate = vectors(ngrams(caption_words(prediction)))
         total = sum(_similarity(candidate, vectors(counts)) for counts in several)
         scores.append(_SCALE * total / len(several))
     return np.array(scores, dtype=np.float64).reshape(-1, 1)

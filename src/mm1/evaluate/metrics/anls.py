@@ -1,0 +1,40 @@
+"""ANLS: one minus the normalised edit distance to the nearest reference, nothing below one half.
+
+Biten et al., "Scene Text Visual Question Answering" (ICCV 2019), as the DocVQA challenge has it: case does
+not count, white space at the ends neither, threshold 0.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mm1.evaluate.metrics.metric import Metric, per_pair
+
+THRESHOLD = 0.5
+
+
+def anls(prediction: str, references: Sequence[str]) -> float:
+    """Return the normalised Levenshtein similarity of one answer, between 0 and 1."""
+    given = " ".join(prediction.lower().split())
+    best = 0.0
+    for reference in references:
+        truth = " ".join(reference.lower().split())
+        longest = max(len(given), len(truth))
+        distance = edit_distance(given, truth) / longest if longest else 0.0
+        if distance < THRESHOLD:
+            best = max(best, 1.0 - distance)
+    return best
+
+
+def edit_distance(one: str, other: str) -> int:
+    """Return how many insertions, deletions and replacements of characters turn one into the other."""
+    above = list(range(len(other) + 1))
+    for count, character in enumerate(one, 1):
+        row = [count]
+        for place, second in enumerate(other):
+            row.append(min(above[place] + (character != second), above[place + 1] + 1, row[place] + 1))
+        above = row
+    return above[-1]
+
+
+ANLS = Metric("anls", "ANLS", "Biten et al. 2019, threshold 0.5 (DocVQA)", per_pair(anls))

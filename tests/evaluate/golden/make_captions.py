@@ -1,0 +1,93 @@
+"""Make `captions.json` with the COCO caption evaluation itself (its Java tokenizer and its Python scorers).
+
+    pip download --no-deps pycocoevalcap==1.2 && unzip pycocoevalcap-1.2-py3-none-any.whl -d FOLDER
+    pip install numpy && python tests/evaluate/golden/make_captions.py FOLDER
+
+Needs Java. The captions are made up here, with a fixed seed, to hold what captions hold: contractions,
+possessives, abbreviations, hyphens, numbers, quotes, brackets, accents, slashes.
+"""
+
+import json
+import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+NOUNS = """dog|cat|man|woman|boy's kite|child's toy|men's room|T-shirt|hot-dog stand|Mr. Smith's car
+St. Bernard|teddy bear|stop sign|U.S. flag|AT&T sign|B&W photo|CD/DVD player|T.V.|tv|2x4 board
+20-year-old man|3-D model|laptops|dogs' bowls|iPhone 5s|coca-cola can|O'Hare airport
+rock 'n' roll band|donuts|s'mores|ice-cream cone|No. 5 bus|#7 jersey|5 oz. steak|6 ft. ladder
+1/2 pizza|1 1/2 sandwiches|50% off sign|$5 bill|café|naïve girl|jack-o-lantern|Dr. Pepper
+Main St. sign"""
+VERBS = """is sitting on|isn't near|doesn't hold|can't see|cannot reach|is about to eat|are gonna eat
+riding|stands by|looks at|-- holding --|won't eat|'d like|they're near|it's by|who's with
+that'll hit|should've caught|wanna pet"""
+WORDS = """red|big|blue-and-white|black & white|so-called|"fancy"|'nice'|(old)|[blurry]|very, very small
+well-lit|half-eaten|two|2|1,000|3.5|10:30|50's|1950s|'60s|first-class|multi-colored|a.m.|p.m.
+etc.|Jan.|e.g."""
+ENDS = ["", ".", "!", "?", "...", "!!", " .", ". ", ". The end", " - wow", " -- nice", ", too", " (2 of 3)", '."', ".)"]
+
+
+def pieces(text: str) -> list[str]:
+    return [piece for line in text.splitlines() for piece in line.split("|")]
+
+
+def caption(chance: random.Random, noun: str) -> str:
+    start = chance.choice(["A", "The", "Two", "There is a", "Here's a", "This is a"])
+    word, verb, other = (chance.choice(pieces(text)) for text in (WORDS, VERBS, NOUNS))
+    text = f"{start} {word} {noun} {verb} the {other}"
+    if chance.random() < 0.4:
+        text += chance.choice([" in ", ", ", "; ", " and ", "/", " - ", ": "]) + chance.choice(pieces(NOUNS))
+    text += chance.choice(ENDS)
+    if chance.random() < 0.1:
+        text = text.upper()
+    return text
+
+
+def tokenize(folder: Path, captions: list[str]) -> list[list[str]]:
+    sys.path.insert(0, str(folder))
+    from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS
+
+    jar = folder / "pycocoevalcap" / "tokenizer" / "stanford-corenlp-3.4.1.jar"
+    command = ["java", "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase"]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
+        file.write("\n".join(captions) + "\n")
+        file.flush()
+        done = subprocess.run([*command, file.name], capture_output=True, text=True, check=True)
+    lines = done.stdout.split("\n")[: len(captions)]
+    return [[word for word in line.rstrip().split(" ") if word not in PUNCTUATIONS] for line in lines]
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    chance = random.Random(0)
+    items = []
+    for _ in range(80):
+        noun = chance.choice(pieces(NOUNS))
+        captions = [caption(chance, noun) for _ in range(chance.randint(2, 6))]
+        items.append({"prediction": captions[0], "references": captions[1:]})
+    items[5]["prediction"] = items[5]["references"][0]
+    items[6]["prediction"] = "unrelated words altogether"
+    flat = [text for item in items for text in (item["prediction"], *item["references"])]
+    tokens = dict(zip(flat, tokenize(folder, flat), strict=True))
+
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    truths = {i: [" ".join(tokens[r]) for r in item["references"]] for i, item in enumerate(items)}
+    given = {i: [" ".join(tokens[item["prediction"]])] for i, item in enumerate(items)}
+    golden = {
+        "items": items,
+        "tokens": [[text, words] for text, words in tokens.items()],
+        "cider": [float(score) for score in Cider().compute_score(truths, given)[1]],
+        "rouge_l": [float(score) for score in Rouge().compute_score(truths, given)[1]],
+        "bleu": [float(score) for score in Bleu(4).compute_score(truths, given, verbose=0)[0]],
+    }
+    target = Path(__file__).with_name("captions.json")
+    target.write_text(json.dumps(golden, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
