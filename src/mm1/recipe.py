@@ -82,6 +82,19 @@ class LanguageModelRecipe(Section):
     max_positions: int = Field(
         4096, gt=0, description="Longest sequence the decoder is declared for (paper sec. 3: 4096)."
     )
+    num_experts: int = Field(
+        0, ge=0, description="Experts of a sparse layer (paper sec. 3.4: 64 and 32); 0: a dense decoder."
+    )
+    sparse_every: int = Field(
+        2, gt=0, description="Every how many layers one is sparse (paper sec. 3.4: 2 for 3B-MoE, 4 for 7B-MoE)."
+    )
+    experts_per_token: int = Field(2, gt=0, description="Paper sec. 3.4: 2.")
+    balance_loss: float = Field(0.01, ge=0, description="Weight of the load-balance loss (paper sec. 3.4).")
+    router_z_loss: float = Field(0.001, ge=0, description="Weight of the router z-loss (paper sec. 3.4).")
+    upcycle: bool = Field(
+        True,
+        description="Experts of a pre-trained decoder begin as copies of its FFN (the paper leaves it open).",
+    )
 
 
 class ModelRecipe(Section):
