@@ -37,6 +37,19 @@ def _name_to_from(value: Any) -> Any:
     return {"from": value} if isinstance(value, str) else value
 
 
+VIT_SIZES: dict[str, dict[str, int]] = {
+    name: {"patch_size": patch, "hidden_size": width, "num_layers": layers, "num_heads": heads}
+    for name, (patch, width, layers, heads) in {
+        "vit-tiny": (16, 192, 12, 3),
+        "vit-small": (16, 384, 12, 6),
+        "vit-b-16": (16, 768, 12, 12),
+        "vit-l-14": (14, 1024, 24, 16),
+        "vit-h-14": (14, 1280, 32, 16),
+    }.items()
+}
+"""Shapes of ViTs by name (arXiv 2010.11929 table 1; tiny and small: arXiv 2012.12877 table 1)."""
+
+
 class VisionRecipe(Section):
     """The vision tower: a CLIP-type ViT, from scratch or from weights."""
 
@@ -46,6 +59,9 @@ class VisionRecipe(Section):
     image_size: int = Field(
         336, gt=0, description="Side of the square input in pixels (paper sec. 3.2: 336; final 378)."
     )
+    size: str | None = Field(
+        None, description=f"A shape by name, which stands for the four sizes below: {', '.join(VIT_SIZES)}."
+    )
     patch_size: int = Field(14, gt=0)
     hidden_size: int = Field(1024, gt=0)
     num_layers: int = Field(24, gt=0)
@@ -53,6 +69,20 @@ class VisionRecipe(Section):
     intermediate_size: int | None = Field(None, gt=0, description="Default: 4 x hidden_size.")
     feature_layer: int = Field(-1, description="Which layer's output the connector reads (-1: the last).")
     attention: Attention = "sdpa"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_size(cls, data: Any) -> Any:
+        """Put in the sizes that a name stands for."""
+        if not isinstance(data, dict) or data.get("size") is None:
+            return data
+        sizes = VIT_SIZES.get(str(data["size"]))
+        if sizes is None:
+            raise ValueError(f"size '{data['size']}' is unknown: take one of {', '.join(VIT_SIZES)}")
+        for key, value in sizes.items():
+            if data.get(key, value) != value:
+                raise ValueError(f"size {data['size']} means {key} {value}, not {data[key]}: leave one of the two out")
+        return {**sizes, **data}
 
 
 class ConnectorRecipe(Section):
@@ -71,6 +101,9 @@ class LanguageModelRecipe(Section):
         None,
         alias="from",
         description="`smollm2`, a folder or a Hub id of a pre-trained decoder; else from scratch.",
+    )
+    architecture: Literal["llama", "qwen2", "qwen3", "smollm3", "olmo2"] = Field(
+        "llama", description="Family of a decoder from scratch; a pre-trained one brings its own."
     )
     hidden_size: int = Field(2048, gt=0)
     num_layers: int = Field(24, gt=0)

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedModel
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from mm1.errors import UserError
 from mm1.model.configuration import MM1Config
 from mm1.model.modeling import MM1ForConditionalGeneration
+from mm1.model.positions import resize_tower
 from mm1.model.pretrained import PACKAGED, first_line, pretrained_config
 from mm1.model.sparse import upcycle
-from mm1.model.towers import build_tower
+from mm1.model.towers import load_tower, scratch_tower
 from mm1.recipe import LanguageModelRecipe, ModelRecipe
 
 
@@ -56,34 +58,15 @@ def build_model(
         "eos_token_id": eos_token_id,
         "pad_token_id": pad_token_id,
     }
-    text_config = (
-        _scratch_decoder(recipe.language_model, vocab_size, tokens)
-        if source is None
-        else pretrained_config(str(source), "model.language_model.from")
-    )
-    decoder = None if source is None else _load_decoder(str(source), vocab_size, text_config)
+    decoder = None if source is None else _load_decoder(str(source), vocab_size)
+    text_config = scratch_decoder(recipe.language_model, vocab_size) if decoder is None else decoder.config
     for name, value in tokens.items():
         setattr(text_config, name, value)
-    if decoder is not None:
-        text_config.vocab_size = vocabulary_size(decoder)
-    vision_config, tower = build_tower(recipe.vision)
-    config = MM1Config(
-        vision_config=vision_config,
-        text_config=text_config,
-        connector=recipe.connector.kind,
-        image_seq_length=recipe.connector.num_tokens,
-        connector_depth=recipe.connector.depth,
-        connector_hidden_size=recipe.connector.hidden_size,
-        vision_feature_layer=recipe.vision.feature_layer,
-        vision_final_norm=tower is None,
-        image_token_id=image_token_id,
-        moe_num_experts=recipe.language_model.num_experts,
-        moe_every=recipe.language_model.sparse_every,
-        moe_top_k=recipe.language_model.experts_per_token,
-        moe_balance_loss=recipe.language_model.balance_loss,
-        moe_z_loss=recipe.language_model.router_z_loss,
-        tie_word_embeddings=text_config.tie_word_embeddings,
-    )
+    tower = None if recipe.vision.from_ is None else load_tower(recipe.vision.from_)
+    if tower is not None:
+        resize_tower(tower, recipe.vision.image_size)
+    vision_config = scratch_tower(recipe.vision) if tower is None else tower.config
+    config = compose(recipe, vision_config, text_config, image_token_id)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = MM1ForConditionalGeneration(config)
@@ -97,32 +80,61 @@ def build_model(
     return model.train()
 
 
-def _scratch_decoder(recipe: LanguageModelRecipe, vocab_size: int, tokens: dict[str, Any]) -> LlamaConfig:
-    """Return the configuration of a Llama-type decoder: RoPE, RMSNorm, SwiGLU."""
-    kv_heads = recipe.num_kv_heads or recipe.num_heads
+def compose(
+    recipe: ModelRecipe, vision_config: PreTrainedConfig, text_config: PreTrainedConfig, image_token_id: int
+) -> MM1Config:
+    """Return the configuration of a recipe's model around a tower's and a decoder's."""
+    language_model = recipe.language_model
+    return MM1Config(
+        vision_config=vision_config,
+        text_config=text_config,
+        connector=recipe.connector.kind,
+        image_seq_length=recipe.connector.num_tokens,
+        connector_depth=recipe.connector.depth,
+        connector_hidden_size=recipe.connector.hidden_size,
+        vision_feature_layer=recipe.vision.feature_layer,
+        vision_final_norm=recipe.vision.from_ is None,
+        image_token_id=image_token_id,
+        moe_num_experts=language_model.num_experts,
+        moe_every=language_model.sparse_every,
+        moe_top_k=language_model.experts_per_token,
+        moe_balance_loss=language_model.balance_loss,
+        moe_z_loss=language_model.router_z_loss,
+        tie_word_embeddings=text_config.tie_word_embeddings,
+    )
+
+
+def scratch_decoder(recipe: LanguageModelRecipe, vocab_size: int) -> PreTrainedConfig:
+    """Return the configuration of a decoder from scratch: RoPE, RMSNorm, SwiGLU.
+
+    Raises:
+        UserError: If the sizes do not fit each other.
+    """
+    key, kv_heads = "model.language_model", recipe.num_kv_heads or recipe.num_heads
     if recipe.hidden_size % recipe.num_heads:
+        raise UserError(f"{key}: hidden_size {recipe.hidden_size} is not a multiple of num_heads {recipe.num_heads}")
+    head_size = recipe.hidden_size // recipe.num_heads
+    if head_size % 2:
         raise UserError(
-            f"model.language_model: hidden_size {recipe.hidden_size} is not a multiple of num_heads {recipe.num_heads}"
-        )
-    if recipe.hidden_size // recipe.num_heads % 2:
-        raise UserError(
-            f"model.language_model: a head of {recipe.hidden_size // recipe.num_heads} channels can't be "
-            "rotated (RoPE): make hidden_size / num_heads even"
+            f"{key}: a head of {head_size} channels can't be rotated (RoPE): make hidden_size / num_heads even"
         )
     if recipe.num_heads % kv_heads:
-        raise UserError(
-            f"model.language_model: num_heads {recipe.num_heads} is not a multiple of num_kv_heads {kv_heads}"
-        )
-    return LlamaConfig(
+        raise UserError(f"{key}: num_heads {recipe.num_heads} is not a multiple of num_kv_heads {kv_heads}")
+    return AutoConfig.for_model(
+        recipe.architecture,
         vocab_size=vocab_size,
         hidden_size=recipe.hidden_size,
         intermediate_size=recipe.intermediate_size or swiglu_size(recipe.hidden_size),
         num_hidden_layers=recipe.num_layers,
         num_attention_heads=recipe.num_heads,
         num_key_value_heads=kv_heads,
+        head_dim=head_size,
         max_position_embeddings=recipe.max_positions,
         tie_word_embeddings=recipe.tie_embeddings,
-        **tokens,
+        # Some families' defaults are ids of their own tokenizers.
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
     )
 
 
@@ -131,25 +143,26 @@ def swiglu_size(hidden_size: int) -> int:
     return -(-8 * hidden_size // (3 * 64)) * 64
 
 
-def _base(decoder: PreTrainedModel) -> PreTrainedModel:
-    base: Any = decoder.base_model
-    return base
-
-
-def vocabulary_size(decoder: PreTrainedModel) -> int:
-    """Return how many rows the token embedding has."""
-    weight: torch.Tensor = decoder.get_input_embeddings().weight  # type: ignore[assignment]
-    return weight.shape[0]
-
-
-def _load_decoder(source: str, vocab_size: int, config: PreTrainedConfig) -> PreTrainedModel:
-    """Load a pre-trained decoder, its vocabulary grown to `vocab_size` where it is smaller."""
+def _load_decoder(source: str, vocab_size: int) -> PreTrainedModel:
+    """Load a pre-trained decoder in float32, its vocabulary grown to `vocab_size` where it is smaller."""
+    key = "model.language_model.from"
+    config = pretrained_config(source, key)
     try:
-        decoder: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, config=config, dtype="float32")
+        decoder: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=torch.float32)
     except (OSError, ValueError) as error:
-        raise UserError(f"model.language_model.from: '{source}' can't be loaded ({first_line(error)})") from None
-    if decoder.get_output_embeddings().bias is not None:
-        raise UserError(f"model.language_model.from: '{source}' has a bias on its vocabulary, which MM1 has not")
-    if vocabulary_size(decoder) < vocab_size:
+        raise UserError(f"{key}: '{source}' can't be loaded ({first_line(error)})") from None
+    head, embedding = decoder.get_output_embeddings(), decoder.get_input_embeddings()
+    if not isinstance(head, nn.Linear) or head.bias is not None or not isinstance(embedding, nn.Embedding):
+        raise UserError(f"{key}: '{source}' has another vocabulary head than one matrix: take another decoder")
+    for name in ("final_logit_softcapping", "logits_scaling", "logit_scale"):
+        if getattr(config, name, None) not in (None, 1, 1.0):
+            raise UserError(f"{key}: '{source}' changes its logits ({name}), which MM1 does not: take another decoder")
+    if len(embedding.weight) < vocab_size:
         decoder.resize_token_embeddings(vocab_size, mean_resizing=False)
     return decoder
+
+
+def _base(decoder: PreTrainedModel) -> PreTrainedModel:
+    """Return the decoder without its vocabulary head."""
+    base: Any = decoder.base_model
+    return base

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-from transformers import AutoModel, CLIPVisionConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, CLIPVisionConfig, PreTrainedModel
 
 from mm1.errors import UserError
 from mm1.model.open_clip import find_open_clip, load_open_clip_tower
-from mm1.model.positions import resize_tower
 from mm1.model.pretrained import first_line, pretrained_config
 from mm1.recipe import VisionRecipe
 
@@ -23,27 +22,18 @@ TOWERS = frozenset(
 """Model types of the towers that are tested here. SigLIP 2 at a fixed resolution is of SigLIP's type."""
 
 
-def build_tower(recipe: VisionRecipe) -> tuple[PreTrainedConfig, PreTrainedModel | None]:
-    """Return the configuration of the tower a recipe asks for and, if it is pre-trained, the tower.
-
-    A pre-trained tower's position embedding is interpolated to the recipe's `image_size`.
+def scratch_tower(recipe: VisionRecipe) -> CLIPVisionConfig:
+    """Return the configuration of a CLIP-type ViT from scratch.
 
     Raises:
-        UserError: If the sizes do not fit each other, or `from` names no tower.
+        UserError: If the sizes do not fit each other.
     """
-    if recipe.from_ is not None:
-        tower = load_tower(recipe.from_)
-        resize_tower(tower, recipe.image_size)
-        return tower.config, tower
-    if recipe.image_size % recipe.patch_size:
-        raise UserError(
-            f"model.vision: image_size {recipe.image_size} is not a multiple of patch_size {recipe.patch_size}"
-        )
-    if recipe.hidden_size % recipe.num_heads:
-        raise UserError(
-            f"model.vision: hidden_size {recipe.hidden_size} is not a multiple of num_heads {recipe.num_heads}"
-        )
-    config = CLIPVisionConfig(
+    for large, small in (("image_size", "patch_size"), ("hidden_size", "num_heads")):
+        if getattr(recipe, large) % getattr(recipe, small):
+            raise UserError(
+                f"model.vision: {large} {getattr(recipe, large)} is not a multiple of {small} {getattr(recipe, small)}"
+            )
+    return CLIPVisionConfig(
         image_size=recipe.image_size,
         patch_size=recipe.patch_size,
         hidden_size=recipe.hidden_size,
@@ -52,7 +42,6 @@ def build_tower(recipe: VisionRecipe) -> tuple[PreTrainedConfig, PreTrainedModel
         intermediate_size=recipe.intermediate_size or 4 * recipe.hidden_size,
         hidden_act="gelu",
     )
-    return config, None
 
 
 def load_tower(source: str) -> PreTrainedModel:

@@ -1,0 +1,158 @@
+"""From a recipe to a model: sizes, seeds, pre-trained decoders, what can not be built."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, PhiConfig
+
+from mm1.errors import UserError
+from mm1.model import build_model, non_embedding_parameters, parameters_by_part
+from mm1.recipe import VIT_SIZES, ModelRecipe, VisionRecipe, load_recipe
+
+from .test_sparse import FAMILIES, family
+
+VISION = {"image_size": 16, "patch_size": 4, "hidden_size": 16, "num_layers": 1, "num_heads": 2}
+
+
+def recipe(**language_model: Any) -> ModelRecipe:
+    sizes = {} if "from" in language_model else {"hidden_size": 32, "num_layers": 2, "num_heads": 4}
+    content = {
+        "vision": VISION,
+        "connector": {"kind": "average_pool", "num_tokens": 4},
+        "language_model": sizes | language_model,
+    }
+    return ModelRecipe.model_validate(content)
+
+
+def test_the_demo_has_its_size_and_its_parts_add_up():
+    model = build_model(load_recipe("demo").model, vocab_size=2048, image_token_id=3)
+    parts = parameters_by_part(model)
+    assert sum(parts.values()) == sum(p.numel() for p in model.parameters())
+    assert 2.5e6 < sum(parts.values()) < 3.2e6
+    width, ffn = 192, 512
+    assert parts["embeddings"] == 2048 * width  # tied
+    assert parts["language_model"] == 4 * (4 * width**2 + 3 * width * ffn + 2 * width) + width
+    assert non_embedding_parameters(model) == parts["language_model"]
+
+
+def test_untied_embeddings_count_twice():
+    parts = parameters_by_part(build_model(recipe(tie_embeddings=False), vocab_size=64, image_token_id=3))
+    assert parts["embeddings"] == 2 * 64 * 32
+
+
+def test_the_seed_fixes_the_weights_and_leaves_the_generator_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    one = build_model(recipe(), vocab_size=64, image_token_id=3, seed=7)
+    assert torch.equal(torch.rand(1), expected)
+    two = build_model(recipe(), vocab_size=64, image_token_id=3, seed=7)
+    other = build_model(recipe(), vocab_size=64, image_token_id=3, seed=8)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    assert not torch.equal(one.lm_head.weight, other.lm_head.weight)
+
+
+@pytest.mark.parametrize("kind", ["average_pool", "attention_pool", "c_abstractor"])
+def test_fresh_weights_start_near_the_uniform_guess(kind):
+    """The first loss of a model from scratch is close to ln(vocabulary)."""
+    demo = load_recipe("demo", [f"model.connector.kind={kind}", "model.connector.hidden_size=64"]).model
+    model = build_model(demo, vocab_size=2048, image_token_id=3)
+    ids = torch.randint(4, 2048, (2, 24))
+    ids[:, 1:17] = 3
+    loss = model(ids, torch.randn(2, 3, 64, 64), labels=ids).loss
+    assert abs(loss.item() - torch.tensor(2048.0).log()) < 0.3
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_from_scratch_and_pretrained(name, tmp_path):
+    scratch = build_model(recipe(architecture=name), vocab_size=64, image_token_id=3, eos_token_id=2, pad_token_id=0)
+    assert scratch.config.text_config.model_type == name
+    assert scratch.config.text_config.eos_token_id == 2
+    torch.manual_seed(0)
+    decoder = AutoModelForCausalLM.from_config(family(name)).eval()
+    decoder.save_pretrained(tmp_path)
+    model = build_model(recipe(**{"from": str(tmp_path)}), vocab_size=60, image_token_id=3, pad_token_id=0).eval()
+    ids = torch.randint(4, 64, (2, 9))
+    torch.testing.assert_close(model(ids).logits, decoder(ids).logits)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(("tokenizer", "rows"), [(50, 64), (64, 64), (70, 70)])
+def test_the_vocabulary_grows_only_where_needed(tied, tokenizer, rows, tmp_path):
+    decoder = AutoModelForCausalLM.from_config(family("llama", tie_word_embeddings=tied)).eval()
+    decoder.save_pretrained(tmp_path)
+    model = build_model(recipe(**{"from": str(tmp_path)}), vocab_size=tokenizer, image_token_id=tokenizer - 1)
+    embedding = model.get_input_embeddings().weight
+    assert model.config.text_config.vocab_size == len(embedding) == len(model.lm_head.weight) == rows
+    assert torch.equal(embedding[1:64], decoder.get_input_embeddings().weight[1:])
+    assert (embedding.data_ptr() == model.lm_head.weight.data_ptr()) is tied
+    ids = torch.randint(4, min(64, tokenizer) - 1, (1, 9))
+    torch.testing.assert_close(model.eval()(ids).logits[..., :64], decoder(ids).logits)
+    model(ids, labels=ids).loss.backward()
+    assert (model.lm_head.weight.data_ptr() == model.get_input_embeddings().weight.data_ptr()) is tied
+
+
+def test_named_sizes_of_towers():
+    assert VisionRecipe(size="vit-h-14").num_layers == 32
+    assert set(VIT_SIZES) >= {"vit-tiny", "vit-h-14"}
+    again = VisionRecipe.model_validate(VisionRecipe(size="vit-tiny").model_dump(by_alias=True))
+    assert again.hidden_size == 192
+    with pytest.raises(ValidationError, match=r"vit-huge.*unknown"):
+        VisionRecipe(size="vit-huge")
+    with pytest.raises(ValidationError, match="vit-tiny means hidden_size 192, not 128"):
+        VisionRecipe(size="vit-tiny", hidden_size=128)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_size": 30}, "hidden_size 30 is not a multiple of num_heads 4"),
+        ({"hidden_size": 20}, "a head of 5 channels"),
+        ({"num_kv_heads": 3}, "num_heads 4 is not a multiple of num_kv_heads 3"),
+        ({"from": "/nowhere"}, "model.language_model.from: '/nowhere' is no model"),
+    ],
+)
+def test_a_decoder_that_can_not_be_is_one_sentence(changes, message):
+    with pytest.raises(UserError, match=message):
+        build_model(recipe(**changes), vocab_size=64, image_token_id=3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": 30}, "image_size 30 is not a multiple of patch_size 4"),
+        ({"num_heads": 3}, "hidden_size 16 is not a multiple of num_heads 3"),
+    ],
+)
+def test_a_tower_that_can_not_be_is_one_sentence(changes, message):
+    content = recipe().model_dump(by_alias=True)
+    content["vision"] |= changes
+    with pytest.raises(UserError, match=message):
+        build_model(ModelRecipe.model_validate(content), vocab_size=64, image_token_id=3)
+
+
+SMALL = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (PhiConfig(**SMALL), "another vocabulary head"),
+        (Gemma2Config(**SMALL, num_key_value_heads=1, head_dim=8), "final_logit_softcapping"),
+    ],
+)
+def test_a_decoder_with_another_head_is_refused(config, message, tmp_path):
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=message):
+        build_model(recipe(**{"from": str(tmp_path)}), vocab_size=64, image_token_id=3)
+
+
+def test_a_broken_checkpoint_is_one_sentence(tmp_path):
+    AutoModelForCausalLM.from_config(LlamaConfig(**SMALL)).save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="can't be loaded"):
+        build_model(recipe(**{"from": str(tmp_path)}), vocab_size=64, image_token_id=3)
