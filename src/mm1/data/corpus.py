@@ -44,6 +44,7 @@ FEATURES = Features(
     }
 )
 _ROWS_PER_BATCH = 200
+_BYTES_PER_BATCH = 64 * 2**20  # a batch of large pictures is written before it fills the memory
 _EXAMPLES_PER_SKIP_REASON = 5
 
 
@@ -79,8 +80,11 @@ def to_row(document: Document) -> dict[str, Any]:
             parts.append({"text": part.text, "image": None, "path": None, "learned": part.learned})
         else:
             parts.append({"text": None, "image": part.data, "path": part.path, "learned": False})
-    meta = json.dumps(dict(document.meta), ensure_ascii=False, sort_keys=True)
-    return {"id": document.id, "kind": document.kind, "parts": parts, "meta": meta}
+    return {"id": document.id, "kind": document.kind, "parts": parts, "meta": _meta_json(document)}
+
+
+def _meta_json(document: Document) -> str:
+    return json.dumps(dict(document.meta), ensure_ascii=False, sort_keys=True)
 
 
 def from_row(row: Mapping[str, Any]) -> Document:
@@ -205,32 +209,96 @@ def write_corpus(
     return info
 
 
+def document_digest(document: Document) -> bytes:
+    """Return 16 bytes that stand for a document's content: id, kind, parts, meta.
+
+    A picture counts by its bytes; where it came from counts only if there are none.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+
+    def add(mark: bytes, content: bytes) -> None:
+        digest.update(mark + len(content).to_bytes(8, "little"))
+        digest.update(content)
+
+    add(b"i", document.id.encode())
+    add(b"k", document.kind.encode())
+    for part in document.parts:
+        if isinstance(part, Text):
+            add(b"t" if part.learned else b"q", part.text.encode())
+        elif part.data is not None:
+            add(b"d", part.data)
+        else:
+            add(b"p", (part.path or "").encode())
+    add(b"m", _meta_json(document).encode())
+    return digest.digest()
+
+
+class ShardWriter:
+    """Writes documents, in order, to one Arrow file; counts and digests them.
+
+    Args:
+        file: The Arrow file; its directory exists.
+
+    Attributes:
+        digests: 16 bytes for every document (see `document_digest`), one after another. The hash over the
+            digests of a split's shards in order is the split's content hash, however it is cut into shards.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.digests = bytearray()
+        self._writer = ArrowWriter(features=FEATURES, path=str(file), writer_batch_size=_ROWS_PER_BATCH)
+        self._kinds: Counter[str] = Counter()
+        self._images = self._characters = self._pending_bytes = 0
+        self._seen: set[str] = set()
+
+    def __contains__(self, document_id: object) -> bool:
+        """Whether a document with this id has been written."""
+        return document_id in self._seen
+
+    def write(self, document: Document) -> None:
+        """Append one document.
+
+        Raises:
+            UserError: If its id was written before, or its kind is unknown.
+        """
+        if document.id in self._seen:
+            raise UserError(f"{self.file}: two documents have the id '{document.id}': ids must differ")
+        if document.kind not in KINDS:
+            raise UserError(f"document '{document.id}': kind '{document.kind}' is none of {', '.join(KINDS)}")
+        self._seen.add(document.id)
+        self._writer.write(to_row(document))
+        self.digests += document_digest(document)
+        self._kinds[document.kind] += 1
+        self._images += len(document.images)
+        self._characters += len(document.text)
+        self._pending_bytes += sum(len(image.data or b"") for image in document.images) + len(document.text)
+        if self._pending_bytes >= _BYTES_PER_BATCH:
+            self._writer.write_examples_on_file()
+            self._pending_bytes = 0
+
+    def finish(self) -> dict[str, Any]:
+        """Close the file; return the counts of documents, images, characters and kinds."""
+        self._writer.finalize()
+        return {
+            "documents": len(self._seen),
+            "images": self._images,
+            "characters": self._characters,
+            "kinds": dict(self._kinds),
+        }
+
+
+def content_hash(digests: Iterable[bytes | bytearray]) -> str:
+    """Return the content hash of a split from the `ShardWriter.digests` of its shards, in order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for some in digests:
+        digest.update(some)
+    return digest.hexdigest()
+
+
 def _write_split(directory: Path, documents: Iterable[Document]) -> dict[str, Any]:
     directory.mkdir(parents=True)
-    digest = hashlib.blake2b(digest_size=16)
-    kinds: Counter[str] = Counter()
-    images = characters = 0
-    seen: set[str] = set()
-    with ArrowWriter(
-        features=FEATURES, path=str(directory / "00000.arrow"), writer_batch_size=_ROWS_PER_BATCH
-    ) as writer:
-        for document in documents:
-            if document.id in seen:
-                raise UserError(f"{directory}: two documents have the id '{document.id}': ids must differ")
-            if document.kind not in KINDS:
-                raise UserError(f"document '{document.id}': kind '{document.kind}' is none of {', '.join(KINDS)}")
-            seen.add(document.id)
-            row = to_row(document)
-            writer.write(row)
-            digest.update(repr(row).encode())
-            kinds[document.kind] += 1
-            images += len(document.images)
-            characters += len(document.text)
-        writer.finalize()
-    return {
-        "documents": len(seen),
-        "images": images,
-        "characters": characters,
-        "kinds": dict(kinds),
-        "content_hash": digest.hexdigest(),
-    }
+    writer = ShardWriter(directory / "00000.arrow")
+    for document in documents:
+        writer.write(document)
+    return {**writer.finish(), "content_hash": content_hash([writer.digests])}
