@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mm1.data.corpus import open_split, write_corpus
+from mm1.data.index import build_index
+from mm1.data.loader import PlanDataset, build_loader
+from mm1.data.plan import Source, write_plan
+from mm1.document import Document, Image, Text
+from mm1.processing.processor import MM1Processor, build_processor
+from mm1.processing.tokenizer import train_tokenizer
+from mm1.recipe import load_recipe
+
+TENSORS = ("input_ids", "position_ids", "pixel_values", "image_positions", "learned_positions", "target_ids")
+
+
+@pytest.fixture
+def processor() -> MM1Processor:
+    return build_processor(train_tokenizer(["a red blue green yellow square Colour:"], 300), 16, 4)
+
+
+def dataset_of(recipe_file: Path, tmp_path: Path, processor: MM1Processor, *overrides: str) -> PlanDataset:
+    recipe = load_recipe(str(recipe_file), overrides)
+    sources, splits = [], []
+    for kind, mix in recipe.data.mixture.items():
+        for entry in mix.sources:
+            split = open_split(entry.corpus)
+            index = build_index(split, processor.tokenizer)
+            sources.append(Source(entry.corpus, kind, entry.weight, split.content_hash, index))
+            splits.append(split)
+    plan = write_plan(
+        tmp_path / "plan",
+        sources,
+        recipe.data,
+        tokenizer_fingerprint="t",
+        tokens_per_image=4,
+        batch_size=recipe.train.batch_size,
+        steps=recipe.train.steps,
+        seed=0,
+    )
+    return PlanDataset(plan, splits, processor, recipe.data.document_mask)
+
+
+@pytest.fixture
+def dataset(data: Path, recipe_file: Path, tmp_path: Path, processor: MM1Processor) -> PlanDataset:
+    return dataset_of(recipe_file, tmp_path, processor)
+
+
+def equal(one, other) -> bool:
+    return all(torch.equal(torch.as_tensor(one[n]), torch.as_tensor(other[n])) for n in TENSORS)
+
+
+def test_a_sequence_is_its_documents_one_after_another(dataset: PlanDataset) -> None:
+    plan = dataset.plan
+    for number in range(12):
+        sequence, start = dataset[number], 0
+        for row in plan.pieces(number):
+            document = dataset.splits[plan.source[number]][int(plan.document[row])]
+            first, length = plan.first[row], plan.length[row]
+            encoded = dataset.processor.encode(document)
+            here = slice(start, start + length)
+            assert np.array_equal(sequence.input_ids[here], encoded.input_ids[first : first + length])
+            assert np.array_equal(sequence.position_ids[here], np.arange(length))
+            inside = encoded.learned[first : first + length].copy()
+            inside[0] = False
+            targets = sequence.learned_positions + 1
+            assert np.array_equal(
+                targets[(targets >= start) & (targets < start + length)] - start, np.flatnonzero(inside)
+            )
+            start += length
+        assert sequence.tokens == start
+        assert np.array_equal(sequence.target_ids, sequence.input_ids[sequence.learned_positions + 1])
+        images = sequence.input_ids[sequence.image_positions] == dataset.processor.image_token_id
+        assert images.all()
+        assert (
+            len(images)
+            == len(sequence.pixel_values) * 4
+            == (sequence.input_ids == dataset.processor.image_token_id).sum()
+        )
+
+
+def test_without_document_mask_positions_run_on(data, recipe_file, tmp_path, processor) -> None:
+    sequence = dataset_of(recipe_file, tmp_path, processor, "data.document_mask=false")[0]
+    assert np.array_equal(sequence.position_ids[: sequence.tokens], np.arange(sequence.tokens))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_the_same_from_any_start_with_any_workers(dataset: PlanDataset, workers: int) -> None:
+    whole = list(build_loader(dataset, 0, 2))
+    later = list(build_loader(dataset, 5, 2, workers=workers))
+    assert len(whole) == 24
+    assert len(later) == 14
+    assert all(equal(a, b) for a, b in zip(whole[10:], later, strict=True))
+
+
+def test_ranks_share_out_the_sequences_of_each_step(dataset: PlanDataset) -> None:
+    alone = list(build_loader(dataset, 0, 4))
+    halves = [list(build_loader(dataset, 0, 2, rank=rank, ranks=2)) for rank in (0, 1)]
+    for step, batch in enumerate(alone):
+        both = torch.stack([halves[0][step]["input_ids"], halves[1][step]["input_ids"]], dim=1).flatten(0, 1)
+        assert torch.equal(batch["input_ids"], both)
+
+
+def test_a_bad_picture_becomes_masked_padding_and_is_reported(monkeypatch, recipe_file, tmp_path, processor) -> None:
+    monkeypatch.setenv("MM1_DATA", str(tmp_path / "data"))
+    good = Document("good", "text", (Text("red and blue"),))
+    bad = Document("bad", "caption", (Image(b"no picture"), Text(" a red square")))
+    for name, document in (("captions", bad), ("pages", bad), ("prose", good)):
+        write_corpus(tmp_path / "data" / name, {"train": [document]}, licence="none", sources=[])
+    dataset = dataset_of(recipe_file, tmp_path, processor)
+    sequence = dataset[0]
+    assert dataset.plan.info["sources"]["captions/train"]["documents"] > 0
+    assert len(sequence.learned_positions) == len(sequence.pixel_values) == 0
+    assert sequence.tokens == dataset.plan.length[0]
+    assert (sequence.input_ids == processor.tokenizer.pad_token_id).all()
+    assert "captions/train, document 'bad': not a readable picture" in sequence.bad_images[0]

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from mm1.recipe import TrainRecipe
+from mm1.train.optimizer import build_optimizer, law_learning_rate, schedule, set_learning_rate
+
+
+@pytest.mark.parametrize(("size", "rate"), [(1.2e9, 8.6e-5), (2.9e9, 5.9e-5), (6.4e9, 4.2e-5), (30e9, 2.2e-5)])
+def test_the_law_gives_the_papers_rates(size: float, rate: float) -> None:
+    assert law_learning_rate(int(size)) == pytest.approx(rate, rel=0.01)
+
+
+def test_schedule_warms_up_and_ends_at_a_tenth() -> None:
+    recipe = TrainRecipe(steps=100, warmup_steps=10)
+    shares = [schedule(step, recipe) for step in range(101)]
+    assert shares[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert shares[10] == 1
+    assert all(a > b for a, b in zip(shares[10:], shares[11:], strict=False))
+    assert shares[55] == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi * 45 / 90)) / 2)
+    assert shares[100] == pytest.approx(0.1)
+
+
+class Parts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.vision_tower = nn.Linear(3, 3)
+        self.connector = nn.Linear(3, 3)
+        self.language_model = nn.Linear(3, 3)
+
+
+def test_each_part_has_its_rate() -> None:
+    recipe = TrainRecipe(connector_learning_rate=3e-4, vision_learning_rate=1e-4)
+    model = Parts()
+    optimizer = build_optimizer(model, recipe, 2e-4)
+    set_learning_rate(optimizer, 0.5)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert rates[id(model.vision_tower.weight)] == pytest.approx(0.5e-4)
+    assert rates[id(model.connector.weight)] == pytest.approx(1.5e-4)
+    assert rates[id(model.language_model.weight)] == pytest.approx(1e-4)
+
+
+def test_the_update_is_axlearns_decoupled_one() -> None:
+    """w -= s * (eta * adam + lambda * w) with lambda = 0.1 eta, written out by hand."""
+    torch.manual_seed(0)
+    eta, share, steps = 0.01, 0.7, 5
+    model = nn.Linear(4, 3, bias=False).double()
+    recipe = TrainRecipe(betas=(0.9, 0.95), epsilon=1e-8, weight_decay=0.1)
+    optimizer = build_optimizer(model, recipe, eta)
+    weight = model.weight.detach().clone()
+    first, second = torch.zeros_like(weight), torch.zeros_like(weight)
+    for step in range(1, steps + 1):
+        gradient = torch.randn_like(weight)
+        model.weight.grad = gradient.clone()
+        set_learning_rate(optimizer, share)
+        optimizer.step()
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.95 * second + 0.05 * gradient**2
+        adam = (first / (1 - 0.9**step)) / ((second / (1 - 0.95**step)).sqrt() + 1e-8)
+        weight = weight - share * (eta * adam + 0.1 * eta * weight)
+    assert torch.allclose(model.weight, weight, rtol=1e-10)

@@ -1,0 +1,167 @@
+"""Training of a tiny model on small real corpora: stops, goes on, and comes to the same end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mm1.errors import UserError
+from mm1.model import MM1ForConditionalGeneration
+from mm1.processing.processor import MM1Processor
+from mm1.recipe import load_recipe
+from mm1.train import checkpoint
+from mm1.train.loop import Trainer
+from mm1.train.pretrain import pretrain
+
+
+def lines_of(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses_of(run: Path) -> list[float]:
+    return [line["loss"] for line in lines_of(run)]
+
+
+@pytest.fixture(scope="module")
+def finished(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the tiny recipe that nothing interrupted."""
+    return tmp_path_factory.mktemp("finished") / "run"
+
+
+@pytest.fixture
+def whole(data: Path, recipe_file: Path, finished: Path) -> Path:
+    pretrain(load_recipe(str(recipe_file)), finished)
+    return finished
+
+
+def test_a_run_holds_everything(whole: Path) -> None:
+    lines = lines_of(whole)
+    assert [line["step"] for line in lines] == list(range(1, 13))
+    assert {"loss/caption", "loss/interleaved", "learning_rate", "grad_norm", "tokens_per_second"} <= lines[0].keys()
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    plan = json.loads((whole / "plan" / "plan.json").read_text())
+    assert lines[-1]["tokens"] == plan["tokens"]
+    assert lines[-1]["images"] == plan["images"]
+    environment = json.loads((whole / "environment.json").read_text())
+    assert environment["plan_hash"] == plan["hash"]
+    model = MM1ForConditionalGeneration.from_pretrained(whole / "model")
+    assert sum(p.numel() for p in model.parameters()) == sum(environment["parameters"].values())
+    assert MM1Processor.from_pretrained(whole / "model").tokens_per_image == 4
+    assert len(list((whole / "checkpoints").iterdir())) == 2
+
+
+def test_stopped_at_any_step_it_comes_to_the_same_end(
+    whole: Path, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Break(Exception):
+        pass
+
+    step = Trainer._step
+    for broken_at in (0, 3, 4, 9):
+
+        def breaking(self, number, *args, at=broken_at):
+            if number == at:
+                raise Break
+            return step(self, number, *args)
+
+        run = tmp_path / f"run-{broken_at}"
+        monkeypatch.setattr(Trainer, "_step", breaking)
+        with pytest.raises(Break):
+            pretrain(load_recipe(str(recipe_file)), run)
+        monkeypatch.setattr(Trainer, "_step", step)
+        pretrain(load_recipe(str(recipe_file)), run)
+        assert losses_of(run) == losses_of(whole)
+        ours, theirs = (load_file(r / "model" / "model.safetensors") for r in (run, whole))
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_accumulated_micro_batches_give_the_large_batchs_losses(whole: Path, recipe_file: Path, tmp_path: Path) -> None:
+    pretrain(load_recipe(str(recipe_file), ["train.micro_batch_size=1"]), tmp_path / "run")
+    assert losses_of(tmp_path / "run") == pytest.approx(losses_of(whole), rel=1e-5)
+
+
+def test_a_killed_process_goes_on(whole: Path, recipe_file: Path, data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "mm1", "pretrain", str(recipe_file), "--run", str(run)]
+    environment = {**os.environ, "MM1_DATA": str(data), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not list((run / "checkpoints").glob("step-*")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert losses_of(run) == pytest.approx(losses_of(whole), rel=1e-6)
+
+
+def test_ctrl_c_saves_and_says_so(recipe_file: Path, data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "mm1", "pretrain", str(recipe_file), "--run", str(run)]
+    command += ["--set", "train.steps=100000", "--set", "train.checkpoint_every=100000"]
+    environment = {**os.environ, "MM1_DATA": str(data), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    log, deadline = run / "metrics.jsonl", time.monotonic() + 120
+    while not (log.is_file() and log.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, output = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in output
+    (saved,) = (run / "checkpoints").iterdir()
+    assert json.loads((saved / "state.json").read_text())["step"] == lines_of(run)[-1]["step"]
+
+
+def test_another_recipe_is_refused_with_its_keys(whole: Path, recipe_file: Path) -> None:
+    before = (whole / "recipe.yaml").read_text()
+    with pytest.raises(UserError, match=r"train\.batch_size \(4 there, 8 here\).*--run"):
+        pretrain(load_recipe(str(recipe_file), ["train.batch_size=8"]), whole)
+    assert (whole / "recipe.yaml").read_text() == before
+
+
+def test_a_directory_of_something_else_is_refused(recipe_file: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "letter.txt").write_text("dear")
+    with pytest.raises(UserError, match="not a run directory and not empty"):
+        pretrain(load_recipe(str(recipe_file)), tmp_path / "run")
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["letter.txt"]
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(
+    recipe_file: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file, calls = checkpoint.save_file, []
+
+    def filling(tensors, path):
+        calls.append(path)
+        if len(calls) > 2:
+            raise OSError(28, "No space left on device")
+        save_file(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "save_file", filling)
+    with pytest.raises(UserError, match=r"No space left on device.*the last good one stays"):
+        pretrain(load_recipe(str(recipe_file)), tmp_path / "run")
+    assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000004"]
+
+
+def test_a_missing_corpus_is_named_before_anything_is_written(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MM1_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="no corpus there.*mm1 data build captions"):
+        pretrain(load_recipe(str(recipe_file)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_device_that_is_not_there_is_named(recipe_file: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"train\.device: 'cuda:7' can't be used here"):
+        pretrain(load_recipe(str(recipe_file), ["train.device=cuda:7"]), tmp_path / "run")
