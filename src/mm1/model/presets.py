@@ -1,0 +1,135 @@
+"""The paper's models by name, and what one costs: parameters, memory, FLOPs.
+
+The paper does not disclose widths and depths of its decoders, only non-embedding sizes (2.9B, 6.4B, 30B; 1.2B
+for the ablation base) and the totals of the sparse ones (64B, 47B). The shapes below are chosen here: heads of
+128 channels, SwiGLU, and an FFN as large as the sparse totals demand, since 64B and 47B follow from how much
+of the dense decoder its replaced FFNs are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from mm1.errors import UserError
+from mm1.model.configuration import MM1Config
+from mm1.model.factory import compose, scratch_decoder
+from mm1.model.modeling import MM1ForConditionalGeneration
+from mm1.model.sizes import active_parameters, forward_flops, parameters_by_part
+from mm1.model.towers import scratch_tower
+from mm1.recipe import ConnectorRecipe, LanguageModelRecipe, ModelRecipe, VisionRecipe
+
+VOCABULARY = 32_000
+"""Undisclosed; the recipes' default."""
+
+_BASE_TOWER = VisionRecipe(size="vit-l-14", image_size=336)
+_FINAL_TOWER = VisionRecipe(size="vit-h-14", image_size=378)
+_CONNECTOR = ConnectorRecipe(kind="c_abstractor", num_tokens=144)
+_3B = {"hidden_size": 2560, "num_layers": 36, "num_heads": 20, "intermediate_size": 7040}
+_7B = {"hidden_size": 4096, "num_layers": 32, "num_heads": 32, "num_kv_heads": 4, "intermediate_size": 13184}
+_30B = {"hidden_size": 6656, "num_layers": 56, "num_heads": 52, "intermediate_size": 17920}
+
+
+def _final(**language_model: int) -> ModelRecipe:
+    decoder = LanguageModelRecipe.model_validate({"tie_embeddings": False, **language_model})
+    return ModelRecipe(vision=_FINAL_TOWER, connector=_CONNECTOR, language_model=decoder)
+
+
+PRESETS: dict[str, ModelRecipe] = {
+    "mm1-tiny": ModelRecipe(
+        vision=VisionRecipe(image_size=32, patch_size=8, hidden_size=32, num_layers=2, num_heads=2),
+        connector=ConnectorRecipe(kind="c_abstractor", num_tokens=4, depth=1, hidden_size=32),
+        language_model=LanguageModelRecipe(hidden_size=64, num_layers=2, num_heads=4),
+    ),
+    "mm1-1b": ModelRecipe(
+        vision=_BASE_TOWER,
+        connector=_CONNECTOR,
+        language_model=LanguageModelRecipe(hidden_size=2048, num_layers=24, num_heads=16),
+    ),
+    "mm1-3b": _final(**_3B),
+    "mm1-7b": _final(**_7B),
+    "mm1-30b": _final(**_30B),
+    "mm1-3b-moe": _final(**_3B, num_experts=64, sparse_every=2),
+    "mm1-7b-moe": _final(**_7B, num_experts=32, sparse_every=4),
+}
+"""Recipes of the paper's models (sec. 3.1, 3.4, 4) and of a tiny one for tests."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a model is made of and what it costs.
+
+    Attributes:
+        name: The preset.
+        parameters: By part: `vision`, `connector`, `language_model` (without embeddings), `embeddings`.
+        active_parameters: The same, counting only the experts that one token uses.
+        image_size: Side of an image in pixels.
+        patches: Patches per image.
+        tokens_per_image: Tokens the decoder reads per image.
+        training_bytes: `weights`, `gradients` (bfloat16), `optimizer` (float32 weights and AdamW's two moments)
+            of the whole model, before sharding and without activations.
+        flops_per_token: Forward FLOPs of the decoder per token at `context` tokens, vocabulary head included;
+            training takes three times as many.
+        flops_per_image: Forward FLOPs of tower and connector per image.
+        context: Length of the sequence that attention is counted for.
+    """
+
+    name: str
+    parameters: dict[str, int]
+    active_parameters: dict[str, int]
+    image_size: int
+    patches: int
+    tokens_per_image: int
+    training_bytes: dict[str, int]
+    flops_per_token: int
+    flops_per_image: int
+    context: int
+
+
+def preset(name: str) -> ModelRecipe:
+    """Return a preset's recipe.
+
+    Raises:
+        UserError: If there is none of that name.
+    """
+    if name not in PRESETS:
+        raise UserError(f"model '{name}' is unknown: take one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def preset_config(name: str, vocab_size: int = VOCABULARY) -> MM1Config:
+    """Return a preset's configuration; the image token is the vocabulary's last."""
+    recipe = preset(name)
+    vision, text = scratch_tower(recipe.vision), scratch_decoder(recipe.language_model, vocab_size)
+    return compose(recipe, vision, text, image_token_id=vocab_size - 1)
+
+
+def describe(name: str, context: int = 4096) -> Description:
+    """Describe a preset. Builds it without memory (on the meta device), in seconds whatever its size.
+
+    Args:
+        name: One of `PRESETS`.
+        context: Tokens per sequence (paper sec. 3: 4096).
+
+    Raises:
+        UserError: If there is no preset of that name.
+    """
+    config = preset_config(name)
+    with torch.device("meta"):
+        model = MM1ForConditionalGeneration(config)
+    parameters = parameters_by_part(model)
+    total = sum(parameters.values())
+    flops = forward_flops(model, context)
+    return Description(
+        name=name,
+        parameters=parameters,
+        active_parameters=active_parameters(model),
+        image_size=config.vision_config.image_size,
+        patches=config.patch_grid**2,
+        tokens_per_image=config.image_seq_length,
+        training_bytes={"weights": 2 * total, "gradients": 2 * total, "optimizer": 12 * total},
+        flops_per_token=flops["token"],
+        flops_per_image=flops["image"],
+        context=context,
+    )

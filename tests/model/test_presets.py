@@ -1,0 +1,95 @@
+"""Presets: the paper's sizes hold, and what is said of a model is true of it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from mm1.errors import UserError
+from mm1.model import MM1ForConditionalGeneration
+from mm1.model.presets import PRESETS, describe, preset_config
+from mm1.model.sizes import active_parameters, forward_flops, non_embedding_parameters, parameters_by_part
+from mm1.model.sparse import SparseBlock
+
+from .builders import tiny_config
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [
+        ("mm1-1b", 1.2),
+        ("mm1-3b", 2.9),
+        ("mm1-7b", 6.4),
+        ("mm1-30b", 30),
+        ("mm1-3b-moe", 64),
+        ("mm1-7b-moe", 47),
+    ],
+)
+def test_decoders_have_the_papers_sizes_within_three_percent(name, billions):
+    """Non-embedding sizes of dense decoders, totals of sparse ones (paper sec. 3.4)."""
+    assert describe(name).parameters["language_model"] == pytest.approx(billions * 1e9, rel=0.03)
+
+
+@pytest.mark.parametrize(("sparse", "dense"), [("mm1-3b-moe", "mm1-3b"), ("mm1-7b-moe", "mm1-7b")])
+def test_a_sparse_model_has_its_dense_backbone(sparse, dense):
+    with torch.device("meta"):
+        models = [MM1ForConditionalGeneration(preset_config(name)) for name in (sparse, dense)]
+    assert non_embedding_parameters(models[0]) == non_embedding_parameters(models[1])
+    assert sum(isinstance(m, SparseBlock) for m in models[0].modules()) == (18 if sparse == "mm1-3b-moe" else 8)
+    for part in ("vision", "connector", "embeddings"):
+        assert parameters_by_part(models[0])[part] == parameters_by_part(models[1])[part]
+
+
+def test_the_towers_are_vit_l_and_vit_h():
+    base, final = describe("mm1-1b"), describe("mm1-30b")
+    assert (base.image_size, base.patches, base.tokens_per_image) == (336, 576, 144)
+    assert (final.image_size, final.patches, final.tokens_per_image) == (378, 729, 144)
+    assert base.parameters["vision"] == pytest.approx(304e6, rel=0.01)
+    assert final.parameters["vision"] == pytest.approx(632e6, rel=0.01)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_any_preset_is_described_in_seconds(name):
+    start = time.monotonic()
+    description = describe(name)
+    assert time.monotonic() - start < 20
+    total = sum(description.parameters.values())
+    assert sum(description.training_bytes.values()) == 16 * total
+    active = sum(description.active_parameters.values())
+    assert (active < total) == ("moe" in name)
+
+
+def test_flops_are_what_torch_counts():
+    """At a context of one token, where attention is next to nothing."""
+    config = preset_config("mm1-tiny")
+    model = MM1ForConditionalGeneration(config).eval()
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        model(torch.arange(4, 12)[None])
+    ours = 8 * forward_flops(model, 8)["token"]
+    assert counter.get_total_flops() == pytest.approx(ours, rel=0.05)
+
+
+def test_active_parameters_leave_out_idle_experts():
+    config = tiny_config(moe_num_experts=5, moe_every=2, moe_top_k=2)
+    model = MM1ForConditionalGeneration(config)
+    expert = 3 * 32 * 64
+    idle = parameters_by_part(model)["language_model"] - active_parameters(model)["language_model"]
+    assert idle == 3 * expert
+    dense = MM1ForConditionalGeneration(tiny_config())
+    assert non_embedding_parameters(model) == non_embedding_parameters(dense)
+
+
+def test_the_tiny_preset_trains():
+    model = MM1ForConditionalGeneration(preset_config("mm1-tiny", 64))
+    ids = torch.tensor([[5, 63, 63, 63, 63, 7, 9]])
+    model(ids, torch.randn(1, 3, 32, 32), labels=ids).loss.backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_an_unknown_name_is_one_sentence():
+    with pytest.raises(UserError, match=r"'mm1-2b' is unknown: take one of mm1-tiny, mm1-1b"):
+        describe("mm1-2b")
