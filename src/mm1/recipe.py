@@ -208,7 +208,8 @@ class TrainRecipe(Section):
     z_loss: float = Field(0.0, ge=0, description="Weight of mean(logsumexp(logits)^2) (1e-4 recalled for MM1-30B).")
     device: str = Field("auto", description="`auto`: a GPU if there is one, else the CPU; or a torch device.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="Precision of matrix products. `auto`: bfloat16 on GPUs and on CPUs with AMX, else float32."
+        "auto",
+        description="Precision of matrix products. `auto`: bfloat16 on GPUs and on CPUs that have it (AVX512-BF16, AMX), else float32.",
     )
     checkpoint_every: int = Field(1000, gt=0)
     keep_checkpoints: int = Field(2, gt=0)

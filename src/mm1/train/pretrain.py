@@ -207,8 +207,8 @@ def _device_and_dtype(recipe: Recipe) -> tuple[torch.device, torch.dtype | None]
 
 
 def _bfloat16_pays(device: torch.device) -> bool:
-    """Whether bfloat16 is faster: on GPUs, and on CPUs with AMX tiles (benchmarks/README.md has the figures)."""
-    return device.type != "cpu" or torch.cpu._is_amx_tile_supported()
+    """Whether bfloat16 is faster: on GPUs, and on CPUs that multiply it in hardware (benchmarks/README.md)."""
+    return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def _announce(model: MM1ForConditionalGeneration, plan: Plan, peak: float) -> None:
