@@ -19,6 +19,7 @@ from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import BaseModelOutputWithPast, ModelOutput
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils.generic import can_return_tuple
+from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
 from mm1.errors import UserError
 from mm1.model.configuration import MM1Config
@@ -26,7 +27,7 @@ from mm1.model.connectors import build_connector
 from mm1.model.connectors.attention_pool import AttentionPool
 from mm1.model.connectors.c_abstractor import CAbstractor, LayerNorm2d
 from mm1.model.sparse import Routing, routing, sparsify
-from mm1.model.vision import patch_features
+from mm1.model.vision import patch_features, reads_inner_layer
 
 
 @dataclass
@@ -106,6 +107,9 @@ class MM1Model(MM1PreTrainedModel):
         self.connector = build_connector(config)
         self.language_model = AutoModel.from_config(config.text_config)
         sparsify(self.language_model, config)
+        if reads_inner_layer(config):
+            # The library does so at the first forward, under a lock that breaks a compiled graph.
+            maybe_install_capturing_hooks(self.vision_tower)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:

@@ -21,12 +21,15 @@ def patch_features(tower: PreTrainedModel, config: MM1Config, pixels: torch.Tens
     Returns:
         `(N, patch_grid^2, vision hidden size)`.
     """
-    layer = config.vision_feature_layer
-    if layer in (-1, config.vision_config.num_hidden_layers):
-        # Not through `hidden_states`: collecting them costs hooks and memory.
+    if reads_inner_layer(config):
+        features = tower(pixels, output_hidden_states=True).hidden_states[config.vision_feature_layer]
+    else:
         features = tower(pixels).last_hidden_state
         if config.vision_final_norm and isinstance(tower, CLIPVisionModel):
             features = tower.post_layernorm(features)
-    else:
-        features = tower(pixels, output_hidden_states=True).hidden_states[layer]
     return features[:, features.shape[1] - config.patch_grid**2 :]
+
+
+def reads_inner_layer(config: MM1Config) -> bool:
+    """Whether the connector reads another layer than the tower's last."""
+    return config.vision_feature_layer not in (-1, config.vision_config.num_hidden_layers)
