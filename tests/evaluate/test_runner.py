@@ -1,8 +1,14 @@
+import io
 import json
+import os
+import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image as PILImage
 from rich.console import Console
+from torch.multiprocessing import spawn
 
 from mm1.data.corpus import write_corpus
 from mm1.document import Image
@@ -160,3 +166,80 @@ def test_table_shows_scores_and_floors(squares, tmp_path):
     assert "100.0 (100.0 to 100.0)" in text
     assert "swapped pictures" in text
     assert "2-shot" in text
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_a_stopped_evaluation_goes_on_where_it_was(squares, tmp_path, monkeypatch):
+    monkeypatch.setattr("mm1.evaluate.scoring.PART", 6)
+    whole = Oracle("test", 20)
+    (expected,) = run(whole, tmp_path / "whole", task(), shots=(2,))
+    stopped = Oracle("test", 20)
+
+    def interrupt(prompts, **options):
+        if stopped.calls == 5:  # two parts of two calls each are done, the third has begun
+            raise Interrupted
+        return Oracle.generate(stopped, prompts, **options)
+
+    stopped.generate = interrupt
+    with pytest.raises(Interrupted):
+        run(stopped, tmp_path / "again", task(), shots=(2,))
+    assert not list((tmp_path / "again").glob("*.json"))
+    fresh = Oracle("test", 20)
+    (result,) = run(fresh, tmp_path / "again", task(), shots=(2,))
+    assert fresh.calls == whole.calls - 4
+    assert result == expected
+    assert not (tmp_path / "again" / ".parts").exists()
+
+
+def test_several_draws_give_the_mean_of_their_scores(squares, tmp_path, model, processor):
+    (result,) = run(MM1Generator(model, processor), tmp_path, task(floors=[]), shots=(2,), draws=3)
+    assert [draw["seed"] for draw in result["draws"]] == [0, 1, 2]
+    assert result["score"] == pytest.approx(sum(draw["score"] for draw in result["draws"]) / 3)
+    first = result["predictions"][0]
+    assert len(first["other_draws"]) == 2
+    assert len({tuple(draw["shot_ids"]) for draw in [first, *first["other_draws"]]}) > 1
+    (none,) = run(MM1Generator(model, processor), tmp_path, task(floors=[]), shots=(0,), draws=3)
+    assert len(none["draws"]) == 1
+
+
+def test_nearest_shots_show_the_query_s_colour_last(squares, tmp_path):
+    class Seeing(Oracle):
+        def embed(self, images):
+            pixels = [np.asarray(PILImage.open(io.BytesIO(image.data)), dtype=np.float32) for image in images]
+            means = np.stack([p.reshape(-1, 3).mean(axis=0) for p in pixels])
+            return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+    near = task(shots={"corpus": "squares/shots", "selection": "nearest"})
+    (result,) = run(Seeing("test", 20), tmp_path, near, shots=(3,))
+    for prediction in result["predictions"]:
+        colour = int(prediction["id"].split("/")[1]) % 4
+        assert [int(shot.split("/")[1]) % 4 for shot in prediction["shot_ids"]] == [colour] * 3
+
+
+def test_nearest_shots_need_a_model_that_embeds(squares, tmp_path):
+    near = task(shots={"corpus": "squares/shots", "selection": "nearest"})
+    with pytest.raises(UserError, match="nearest shots need a model that embeds pictures"):
+        run(Oracle("test", 20), tmp_path, near, shots=(3,))
+
+
+def _rank(rank: int, data: str, out_dir: str, port: str) -> None:
+    os.environ.update(MM1_DATA=data, RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    from mm1.evaluate import ranks, scoring
+
+    scoring.PART = 6
+    ranks.start_ranks()
+    (result,) = run(Oracle("test", 20), Path(out_dir), task(), shots=(2,))
+    assert result["items"] == 20
+
+
+def test_two_ranks_give_the_result_of_one(squares, tmp_path, monkeypatch):
+    monkeypatch.setattr("mm1.evaluate.scoring.PART", 6)
+    (expected,) = run(Oracle("test", 20), tmp_path / "one", task(), shots=(2,))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    spawn(_rank, args=(str(squares), str(tmp_path / "two"), port), nprocs=2)
+    assert json.loads((tmp_path / "two" / "squares.2-shot.json").read_text()) == expected

@@ -15,7 +15,7 @@ def resampled_scores(metric: Metric, statistics: np.ndarray, seed: int, resample
 
     Args:
         metric: How rows become a score.
-        statistics: (n, s), one row an item.
+        statistics: (n, s), one row an item; or (d, n, s), where the score is the mean over d.
         seed: Of the draws. The same seed and n give the same draws, whatever the metric.
         resamples: How many.
 
@@ -23,12 +23,13 @@ def resampled_scores(metric: Metric, statistics: np.ndarray, seed: int, resample
         (resamples,) float64.
     """
     generator = np.random.default_rng(seed)
-    count = len(statistics)
+    count = statistics.shape[-2]
     chunk = max(1, _NUMBERS_AT_ONCE // max(1, statistics.size))
     scores = []
     for start in range(0, resamples, chunk):
         rows = generator.integers(0, count, size=(min(chunk, resamples - start), count))
-        scores.append(metric.score(statistics[rows]))
+        drawn = metric.score(statistics[..., rows, :])
+        scores.append(drawn.reshape(-1, len(rows)).mean(axis=0))
     return np.concatenate(scores)
 
 
@@ -42,7 +43,7 @@ def bootstrap_interval(
 
     Args:
         metric: How rows become a score.
-        statistics: (n, s), one row an item; n must not be 0.
+        statistics: (n, s), one row an item, or (d, n, s); n must not be 0.
         seed: Of the draws.
         resamples: How many draws.
         level: Share of the resamples inside the interval.

@@ -23,11 +23,11 @@ def majority_answers(task: Task, items: Sequence[Item], pool: Items) -> list[str
     """
     same = task.shots.same
     counts: defaultdict[Any, Counter[str]] = defaultdict(Counter)
-    for shot in pool:
+    for shot in pool.without_pictures():
         counts[field(shot, same, pool.name) if same else None][shown_answer(shot)] += 1
     # Of equally frequent answers the first in the alphabet, so that the order of the pool doesn't matter.
     best = {value: min(c, key=lambda answer: (-c[answer], answer)) for value, c in counts.items()}
-    return [best.get(field(item, same, task.data.corpus) if same else None, "") for item in items]
+    return [best.get(field(item, same, task.data.title) if same else None, "") for item in items]
 
 
 def swap_pictures(items: Sequence[Item], seed: int) -> list[Item]:

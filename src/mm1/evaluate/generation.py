@@ -151,6 +151,21 @@ class MM1Generator:
                     advance(len(batch))
         return answers
 
+    @torch.inference_mode()
+    def embed(self, images: Sequence[Image]) -> np.ndarray:
+        """Return features of pictures for finding like ones: the mean of a picture's tokens, at length 1.
+
+        Args:
+            images: N pictures.
+
+        Returns:
+            (N, hidden) float32; zeros for a picture that can't be decoded.
+        """
+        found = self._encode([_Piece(np.empty(0, dtype=np.int64), (image,)) for image in images])
+        width = self.model.config.get_text_config().hidden_size
+        rows = [torch.zeros(width) if isinstance(f, UserError) else f[0].float().mean(dim=0).cpu() for f in found]
+        return torch.nn.functional.normalize(torch.stack(rows), dim=-1).numpy()
+
     def _groups(self, prompts: Sequence[Document], room: int) -> list[_Group]:
         """Group prompts that are the same up to their last picture, which is where the query begins."""
         alone = _Group(None, [])

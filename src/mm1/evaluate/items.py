@@ -1,10 +1,13 @@
-"""Items: what a task asks, read from a split of a corpus."""
+"""Items: what a task asks, read from a split of a corpus or from the rows of a table."""
 
 from __future__ import annotations
 
+import ast
+import string
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from mm1.data.corpus import open_split
 from mm1.document import Document, Image, Text
@@ -31,31 +34,78 @@ class Item:
     row: int
 
 
-class Items:
-    """The items of a source: a sequence, read row by row.
+class Items(Protocol):
+    """The items of a source, read row by row."""
 
-    Args:
-        source: Which split, and where its answers are.
+    name: str
+    data_hash: str
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> Item: ...
+
+    def without_pictures(self) -> Iterator[Item]:
+        """Yield all items; their pictures may be left out, which is faster."""
+        ...
+
+
+def open_items(source: ItemSource) -> Items:
+    """Open a source.
 
     Raises:
-        UserError: If there is no such corpus or split.
+        UserError: If there is no such corpus, split, file or data set, or it lacks a column.
     """
+    if source.corpus is not None:
+        return CorpusItems(source)
+    from mm1.evaluate.tables import TableItems
+
+    return TableItems(source)
+
+
+def chosen_rows(items: Items, only: str | None) -> list[tuple[int, str]]:
+    """Return row and id of the items that count: all, or those that a file names.
+
+    Raises:
+        UserError: If the file is missing or names an id that isn't there.
+    """
+    rows = [(item.row, item.id) for item in items.without_pictures()]
+    if only is None:
+        return rows
+    file = Path(only)
+    if not file.is_file():
+        raise UserError(f"{file}: no such file of ids: check `only` in the task")
+    wanted = set(file.read_text().split())
+    missing = wanted - {name for _, name in rows}
+    if missing:
+        raise UserError(f"{file}: {len(missing)} ids are not in {items.name}, for example '{min(missing)}'")
+    return [(row, name) for row, name in rows if name in wanted]
+
+
+class CorpusItems:
+    """The items of a corpus split: one document each."""
 
     def __init__(self, source: ItemSource) -> None:
-        self._split = open_split(source.corpus)
-        self._answers = source.answers
-        self.name = source.corpus
+        self._split = open_split(str(source.corpus))
+        self._source = source
+        self.name = source.title
         self.data_hash = self._split.content_hash
 
     def __len__(self) -> int:
         return len(self._split)
 
     def __getitem__(self, row: int) -> Item:
-        document = self._split[row]
-        return Item(document.id, document.images, document.meta, _answers(document, self._answers, self.name), row)
+        return self._item(self._split[row], row)
 
-    def __iter__(self) -> Iterator[Item]:
-        return (self[row] for row in range(len(self)))
+    def without_pictures(self) -> Iterator[Item]:
+        """Yield all items."""
+        return (self._item(document, row) for row, document in enumerate(self._split))
+
+    def _item(self, document: Document, row: int) -> Item:
+        if self._source.answers is None:
+            parts = (part.text for part in document.parts if isinstance(part, Text) and part.learned)
+            return Item(document.id, document.images, document.meta, ("".join(parts).strip(),), row)
+        fields, answers = read_answers(document.meta, self._source, f"'{document.id}' of {self.name}")
+        return Item(document.id, document.images, fields, answers, row)
 
 
 def field(item: Item, name: str, source: str) -> Any:
@@ -70,13 +120,66 @@ def field(item: Item, name: str, source: str) -> Any:
     return item.fields[name]
 
 
-def _answers(document: Document, name: str | None, source: str) -> tuple[str, ...]:
-    if name is None:
-        parts = (part.text for part in document.parts if isinstance(part, Text) and part.learned)
-        return ("".join(parts).strip(),)
-    if name not in document.meta:
-        there = ", ".join(sorted(document.meta)) or "none"
-        raise UserError(f"{source}: '{document.id}' has no field '{name}' for its answers: it has {there}")
-    value = document.meta[name]
+def read_answers(
+    fields: Mapping[str, Any], source: ItemSource, where: str
+) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """Return an item's fields (with `options` as lines, where it has options) and its reference answers.
+
+    Args:
+        fields: Of the document or row.
+        source: Says which of them are answers and options.
+        where: The item, for messages.
+
+    Raises:
+        UserError: If a field is missing or not as the source says.
+    """
+    values = _values(fields, str(source.answers), where)
+    if source.options is None:
+        return fields, tuple(str(value) for value in values)
+    options = _options(fields, source.options, where)
+    letters = string.ascii_uppercase[: len(options)]
+    lines = "\n".join(f"{letter}. {option}" for letter, option in zip(letters, options, strict=True))
+    index = _option_index(values[0], options, source.answer_is)
+    if index is None:
+        raise UserError(f"{where}: answer {values[0]!r} is none of its {len(options)} options: check `answer_is`")
+    return {**fields, "options": lines}, (letters[index], options[index])
+
+
+def _values(fields: Mapping[str, Any], name: str, where: str) -> list[Any]:
+    column, _, key = name.partition(".")
+    if column not in fields:
+        there = ", ".join(sorted(fields)) or "none"
+        raise UserError(f"{where} has no field '{column}' for its answers: it has {there}")
+    value = fields[column]
+    if key:
+        value = [entry[key] for entry in value] if isinstance(value, list) else value[key]
     values = value if isinstance(value, list) else [value]
-    return tuple(str(answer) for answer in values)
+    values = [entry for entry in values if entry is not None]
+    if not values:
+        raise UserError(f"{where} has no answer in '{name}': a split without answers can't be scored")
+    return values
+
+
+def _options(fields: Mapping[str, Any], names: str | list[str], where: str) -> list[str]:
+    for name in [names] if isinstance(names, str) else names:
+        if name not in fields:
+            raise UserError(f"{where} has no field '{name}' for its options: it has {', '.join(sorted(fields))}")
+    if isinstance(names, list):
+        return [str(fields[name]) for name in names if fields[name] not in (None, "", "nan")]
+    value = fields[names]
+    if isinstance(value, str):  # MMMU writes the list as Python would
+        try:
+            value = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            raise UserError(f"{where}: '{names}' is not a list of options: {value[:60]!r}") from None
+    return [str(option) for option in value]
+
+
+def _option_index(answer: Any, options: list[str], answer_is: str) -> int | None:
+    if answer_is == "index":
+        index = int(answer)
+    elif answer_is == "letter":
+        index = string.ascii_uppercase.find(str(answer).strip().upper()[:1] or "?")
+    else:
+        index = options.index(str(answer)) if str(answer) in options else -1
+    return index if 0 <= index < len(options) else None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mm1.evaluate.loading import load_generator, model_directory, model_hash
+from mm1.evaluate.ranks import start_ranks
 from mm1.evaluate.runner import Result, evaluate
 from mm1.evaluate.task import load_task
 
@@ -18,6 +19,7 @@ def evaluate_model(
     limit: int | None = None,
     batch_size: int = 64,
     seed: int = 0,
+    draws: int = 1,
     out_dir: Path | None = None,
     device: str = "auto",
     dtype: str = "auto",
@@ -31,6 +33,7 @@ def evaluate_model(
         limit: Items per task, at most.
         batch_size: Prompts per forward pass; changes the speed, not the scores.
         seed: Of the choice of items, shots, swapped pictures and resamples.
+        draws: How many times shots are drawn anew; the score is the mean.
         out_dir: Where results go; default: `scores` in the run (or model) directory.
         device: `auto`, or a torch device.
         dtype: `auto` (float32 on CPU, bfloat16 on GPU), or a torch dtype's name.
@@ -41,6 +44,7 @@ def evaluate_model(
     Raises:
         UserError: If there is no such model, task or data, or they don't fit each other.
     """
+    start_ranks()
     loaded = [load_task(task) for task in tasks]
     directory = model_directory(path)
     generator = load_generator(directory, batch_size=batch_size, device=device, dtype=dtype)
@@ -50,6 +54,7 @@ def evaluate_model(
         shots=shots,
         limit=limit,
         seed=seed,
+        draws=draws,
         out_dir=out_dir or Path(path) / "scores",
         model_name=str(path),
         model_hash=model_hash(directory),

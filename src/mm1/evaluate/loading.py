@@ -9,6 +9,7 @@ import torch
 
 from mm1.errors import UserError
 from mm1.evaluate.generation import MM1Generator
+from mm1.evaluate.ranks import own_device
 from mm1.model import MM1ForConditionalGeneration
 from mm1.processing.processor import MM1Processor
 
@@ -46,7 +47,7 @@ def load_generator(
     """
     directory = model_directory(path)
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = own_device()
     if dtype == "auto":
         dtype = "float32" if device == "cpu" else "bfloat16"
     model = MM1ForConditionalGeneration.from_pretrained(directory, dtype=getattr(torch, dtype))

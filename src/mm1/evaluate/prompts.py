@@ -47,7 +47,7 @@ def render(task: Task, item: Item) -> list[Part]:
         if index % 2 == 0:
             text += piece
         elif piece != "image":
-            text += str(field(item, piece, task.data.corpus))
+            text += str(field(item, piece, task.data.title))
         else:
             parts += [Text(text, learned=False)] if text else []
             parts += item.images

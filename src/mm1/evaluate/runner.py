@@ -62,8 +62,9 @@ def evaluate(
     out_dir.mkdir(parents=True, exist_ok=True)
     model = {"model": model_name, "model_hash": model_hash}
     results = []
-    with progress_bar() as bar:
-        bar.live.auto_refresh = bar.live.auto_refresh and rank_and_world()[0] == 0
+    bar = progress_bar()
+    bar.disable = rank_and_world()[0] > 0
+    with bar:
         for task in tasks:
             scorer = Scorer(generator, task, limit=limit, seed=seed, draws=draws, model=model)
             for count in shots:

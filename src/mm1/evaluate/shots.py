@@ -1,49 +1,55 @@
-"""Shots: the worked examples before a query, drawn by seed and by nothing else."""
+"""Shots: the worked examples before a query, drawn by seed (or by likeness) and by nothing else."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from mm1.document import Image
 from mm1.errors import UserError
 from mm1.evaluate.items import Item, Items, field
 from mm1.evaluate.task import Task
+
+Embed = Callable[[Sequence[Image]], np.ndarray]
+_EMBEDDED_AT_ONCE = 256
 
 
 class ShotPool:
     """The items that shots are drawn from.
 
     A draw depends on the seed, the task and the query (or the query's set), never on the order of the
-    queries; the first four of eight shots are the four shots.
+    queries; the first four of eight random shots are the four shots.
 
     Args:
         task: Says how to draw.
         pool: Where to draw from.
-        seed: Of the draws.
+        embed: From N pictures to their features (N, D) of length 1, for nearest shots.
 
     Raises:
-        UserError: If the pool's items lack the field that shots share with their query.
+        UserError: If the pool's items lack the field that shots share with their query, or nearest shots are asked
+            for without a model that embeds pictures.
     """
 
-    def __init__(self, task: Task, pool: Items, seed: int) -> None:
+    def __init__(self, task: Task, pool: Items, embed: Embed | None = None) -> None:
         self._task = task
         self._pool = pool
-        self._seed = seed
+        self._embed = embed
         self._rows: dict[Any, np.ndarray] = {None: np.arange(len(pool))}
         if task.shots.same is not None:
             by_value: defaultdict[Any, list[int]] = defaultdict(list)
-            for item in pool:
+            for item in pool.without_pictures():
                 by_value[field(item, task.shots.same, pool.name)].append(item.row)
             self._rows = {value: np.array(rows) for value, rows in by_value.items()}
         self._read = lru_cache(maxsize=4096)(pool.__getitem__)
         self._set = lru_cache(maxsize=4096)(self._draw_set)
+        self._features: np.ndarray | None = None
 
-    def draw(self, query: Item, count: int) -> tuple[Item, ...]:
+    def draw(self, query: Item, count: int, seed: int) -> tuple[Item, ...]:
         """Return `count` shots for a query; none of them shows the query's picture.
 
         Raises:
@@ -52,18 +58,21 @@ class ShotPool:
         if count == 0:
             return ()
         value = self._value(query)
+        if self._task.shots.selection == "nearest":
+            return self._nearest(query, value, count)
         sets = self._task.shots.sets
         if sets is not None:
-            first = _number(self._seed, self._task.name, "set of", query.id) % sets
+            first = _number(seed, self._task.name, "set of", query.id) % sets
             for step in range(sets):
-                shots = self._set(value, (first + step) % sets, count)
+                shots = self._set(value, (first + step) % sets, count, seed)
                 if not any(_alike(shot, query) for shot in shots):
                     return shots
-        return self._choose(value, count, _number(self._seed, self._task.name, "query", query.id), query)
+        order = self._order(value, _number(seed, self._task.name, "query", query.id))
+        return self._first(order, value, count, query)
 
     def _value(self, query: Item) -> Any:
         same = self._task.shots.same
-        value = None if same is None else field(query, same, self._task.data.corpus)
+        value = None if same is None else field(query, same, self._task.data.title)
         if value not in self._rows:
             raise UserError(
                 f"task {self._task.name}: '{query.id}' has {same} '{value}', which no item of {self._pool.name} "
@@ -71,13 +80,17 @@ class ShotPool:
             )
         return value
 
-    def _draw_set(self, value: Any, index: int, count: int) -> tuple[Item, ...]:
-        return self._choose(value, count, _number(self._seed, self._task.name, "set", str(value), str(index)))
+    def _draw_set(self, value: Any, index: int, count: int, seed: int) -> tuple[Item, ...]:
+        order = self._order(value, _number(seed, self._task.name, "set", str(value), str(index)))
+        return self._first(order, value, count)
 
-    def _choose(self, value: Any, count: int, seed: int, query: Item | None = None) -> tuple[Item, ...]:
-        rows = self._rows[value]
+    def _order(self, value: Any, seed: int) -> np.ndarray:
+        return np.random.default_rng(seed).permutation(self._rows[value])
+
+    def _first(self, order: Iterable[int], value: Any, count: int, query: Item | None = None) -> tuple[Item, ...]:
+        """Return the first `count` items of an order that differ in pictures from each other and the query."""
         chosen: list[Item] = []
-        for row in rows[np.random.default_rng(seed).permutation(len(rows))]:
+        for row in order:
             shot = self._read(int(row))
             if not (query is not None and _alike(shot, query)) and not any(_alike(shot, c) for c in chosen):
                 chosen.append(shot)
@@ -89,6 +102,37 @@ class ShotPool:
             f"different pictures{what}: ask for at most {len(chosen)}"
         )
 
+    def _nearest(self, query: Item, value: Any, count: int) -> tuple[Item, ...]:
+        """Return the shots whose first picture is most like the query's, the most alike last.
+
+        Retrieval of in-context examples by similarity (RICES; Yang et al. 2022, Flamingo appendix A.2).
+        """
+        if not query.images:
+            raise UserError(f"task {self._task.name}: '{query.id}' has no picture to find nearest shots for")
+        if self._features is None:
+            self._features = self._embedded()
+        (own,) = self._embedding([query])
+        rows = self._rows[value]
+        likeness = self._features[rows] @ own
+        # Equal likeness: the lower row first, so that the choice is the same everywhere.
+        return self._first(rows[np.lexsort((rows, -likeness))], value, count, query)[::-1]
+
+    def _embedded(self) -> np.ndarray:
+        rows = range(len(self._pool))
+        parts = [
+            self._embedding([self._pool[row] for row in rows[start : start + _EMBEDDED_AT_ONCE]])
+            for start in range(0, len(rows), _EMBEDDED_AT_ONCE)
+        ]
+        return np.concatenate(parts)
+
+    def _embedding(self, items: Sequence[Item]) -> np.ndarray:
+        if self._embed is None:
+            raise UserError(f"task {self._task.name}: nearest shots need a model that embeds pictures")
+        without = [item.id for item in items if not item.images]
+        if without:
+            raise UserError(f"task {self._task.name}: '{without[0]}' of {self._pool.name} has no picture")
+        return self._embed([item.images[0] for item in items])
+
 
 def _alike(one: Item, other: Item) -> bool:
     """Whether two items are the same or show the same picture."""
@@ -97,5 +141,5 @@ def _alike(one: Item, other: Item) -> bool:
     return one.id == other.id
 
 
-def _number(*words: int | str | Sequence[str]) -> int:
+def _number(*words: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(repr(words).encode(), digest_size=8).digest())

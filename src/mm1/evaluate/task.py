@@ -10,7 +10,6 @@ metric: accuracy
 from __future__ import annotations
 
 import difflib
-import string
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -28,28 +27,80 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ItemSource(_Strict):
-    """Where items come from."""
+class PictureSource(_Strict):
+    """A second table that holds the pictures, where rows of the first only name them (GQA)."""
 
-    corpus: str = Field(description="`corpus/split` in the data directory, or the path of a split.")
-    answers: str | None = Field(
-        None, description="Field with the reference answer or answers; default: the document's learned text."
+    file: str | None = Field(None, description="Parquet or JSONL file or files (pattern).")
+    name: str | None = Field(None, description="Configuration of the same Hub data set.")
+    key: str = Field(description="Column of the first table that names the picture.")
+    id: str = Field("id", description="Column of the second table with those names.")
+    column: str = Field("image", description="Column of the second table with the pictures.")
+
+
+class ItemSource(_Strict):
+    """Where items come from: one of `corpus`, `file` or `hub`."""
+
+    corpus: str | None = Field(None, description="`corpus/split` in the data directory, or the path of a split.")
+    file: str | None = Field(None, description="Parquet or JSONL file or files (pattern such as `val-*.parquet`).")
+    hub: str | None = Field(None, description="Data set of the Hugging Face Hub.")
+    name: str | None = Field(None, description="Its configuration.")
+    split: str | None = Field(None, description="Its split.")
+    images: str | list[str] = Field(
+        "image", description="Column or columns with pictures; a column may hold a list, or nothing."
     )
+    pictures: PictureSource | None = Field(None, description="Where the pictures are, if in a second table.")
+    id: str | None = Field(None, description="Column with the item's id; default: the row's number.")
+    answers: str | None = Field(
+        None,
+        description="Field with the reference answer or answers (`answers.answer`: of each answer its `answer`); "
+        "default: a document's learned text.",
+    )
+    options: str | list[str] | None = Field(
+        None, description="Multiple choice: the column with the list of options, or a column for each."
+    )
+    answer_is: Literal["text", "letter", "index"] = Field(
+        "text", description="How the answer names the option: words, letter, or number from 0."
+    )
+    only: str | None = Field(None, description="File with the ids that count, one a line; default: all.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ItemSource:
+        if sum(source is not None for source in (self.corpus, self.file, self.hub)) != 1:
+            raise ValueError("give one of corpus, file and hub")
+        if self.corpus is None and self.answers is None:
+            raise ValueError("say which column holds the answers")
+        return self
+
+    @property
+    def title(self) -> str:
+        """The source in a few words."""
+        place = self.corpus or self.file or str(self.hub)
+        return "/".join(part for part in (place, self.name, self.split) if part)
 
 
 class ShotSource(_Strict):
-    """Where shots come from and how they are drawn."""
+    """Where shots come from and how they are drawn. Columns are named as in `data`."""
 
-    corpus: str | None = Field(
-        None, description="Split to draw from; default: the items' own, without the query's picture."
-    )
+    corpus: str | None = Field(None, description="Split to draw from.")
+    file: str | None = Field(None, description="File or files to draw from.")
+    split: str | None = Field(None, description="Split of the same Hub data set to draw from.")
+    name: str | None = Field(None, description="Configuration of the same Hub data set to draw from.")
     same: str | None = Field(None, description="Shots share the query's value of this field.")
+    selection: Literal["random", "nearest"] = Field(
+        "random", description="Or those with the pictures most like the query's (RICES), the nearest last."
+    )
     sets: int | None = Field(
         None,
         gt=0,
-        description="Number of different shot sets (per value of `same`), each serving its share of the queries; "
-        "default: every query has its own draw.",
+        description="Number of different random shot sets (per value of `same`), each serving its share of the "
+        "queries; default: every query has its own draw.",
     )
+
+    @model_validator(mode="after")
+    def _sets_are_random(self) -> ShotSource:
+        if self.sets is not None and self.selection == "nearest":
+            raise ValueError("nearest shots belong to a query: leave `sets` out")
+        return self
 
 
 class Task(_Strict):
@@ -77,10 +128,15 @@ class Task(_Strict):
         return self
 
     @property
-    def prompt_fields(self) -> list[str]:
-        """The fields that the prompt names, `image` left out."""
-        names = [name for _, name, _, _ in string.Formatter().parse(self.prompt) if name]
-        return [name for name in names if name != "image"]
+    def pool(self) -> ItemSource:
+        """Where shots come from: what `shots` says, else the items' own source, never the query's picture."""
+        places = {
+            key: value for key in ("corpus", "file", "split", "name") if (value := getattr(self.shots, key)) is not None
+        }
+        if not places:
+            return self.data
+        other = {"corpus": None, "file": None} if {"corpus", "file"} & places.keys() else {}
+        return self.data.model_copy(update={"only": None, **other, **places})
 
 
 def packaged_tasks() -> list[str]:

@@ -19,22 +19,27 @@ _NUMBERS = {
     )
 } | {"none": "0"}
 _ARTICLES = {"a", "an", "the"}
-_PUNCTUATION = ";:/'[]\"()=+\\_><@`,?!-"
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'  # apostrophes and colons stay: "girl's", "10:30"
 _PERIOD = re.compile(r"\.(?!\d)")
 _DIGIT_COMMA = re.compile(r"\d,\d")
 
-# Written with their apostrophes; the key is the word without them. Words such as "well", "were", "shell" and
-# "its" are words of their own and stay as they are.
+# Written with their apostrophes; the key is the word with one of them left out. Words such as "well", "were",
+# "shell" and "its" are words of their own and stay as they are.
 _CONTRACTED = """
 ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've
-he's how'd how'll how's I'd've I'm I've isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've
+he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've
 needn't not've o'clock oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've somebody'd've somebody'll
 somebody's someone'd someone'd've someone'll someone's something'd something'd've something'll that's there'd
 there'd've there're there's they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll
 what're what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't
 would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've
 """
-_CONTRACTIONS = {word.replace("'", ""): word for word in _CONTRACTED.split()}
+_CONTRACTIONS = {
+    word[:place] + word[place + 1 :]: word
+    for word in _CONTRACTED.split()
+    for place in range(len(word))
+    if word[place] == "'"
+} | {"somebody'd": "somebodyd"}
 
 
 def normalize(answer: str) -> str:

@@ -1,0 +1,32 @@
+"""Which of several processes this one is: `torchrun` starts them, each scores its share of the parts."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import distributed
+
+
+def start_ranks() -> None:
+    """Join the other processes, if `torchrun` started any."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
+        distributed.init_process_group("gloo")
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Return this process's number and how many there are."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def wait_for_all() -> None:
+    """Return when every process has come this far."""
+    if rank_and_world()[1] > 1:
+        distributed.barrier()
+
+
+def own_device() -> str:
+    """Return `cuda:n` for this process's GPU, or `cpu`."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,258 @@
+"""One task on one model: prompts put together, answers generated part by part, scores and floors computed.
+
+    rows of the task's source -> parts of up to 512 -> answers of a part (a JSON value) -> result
+
+A part's answers depend on the protocol alone, so parts can be computed by any rank, in any order, today or
+after a restart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mm1.document import Document
+from mm1.errors import UserError
+from mm1.evaluate.bootstrap import bootstrap_interval
+from mm1.evaluate.example import example_parts
+from mm1.evaluate.floors import majority_answers, swap_pictures
+from mm1.evaluate.generation import Answer, ContextTooShort, Generator
+from mm1.evaluate.items import Item, chosen_rows, open_items
+from mm1.evaluate.metrics import METRICS, Metric
+from mm1.evaluate.prompts import as_text, build_prompt
+from mm1.evaluate.shots import ShotPool
+from mm1.evaluate.task import Task
+
+FORMAT = 2
+PART = 512
+
+Result = dict[str, Any]
+Part = dict[str, Any]
+Advance = Callable[[int], None]
+
+
+class Scorer:
+    """One task, with its items and its pool opened.
+
+    Args:
+        generator: The model.
+        task: What to score it on.
+        limit: Items, at most: the first of an order that the seed gives.
+        seed: Of the choice of items, shots, swapped pictures and resamples.
+        draws: How many times shots are drawn anew, with seeds from `seed` on.
+        model: What the protocol says of the model.
+
+    Raises:
+        UserError: If the task's data is missing or not as the task says.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        task: Task,
+        *,
+        limit: int | None,
+        seed: int,
+        draws: int,
+        model: dict[str, str],
+    ) -> None:
+        self.generator, self.task, self.limit, self.seed, self.model = generator, task, limit, seed, model
+        self._draws = draws
+        self.metric = METRICS[task.metric]
+        self.source = open_items(task.data)
+        self.pool = self.source if task.pool == task.data else open_items(task.pool)
+        self.shots = ShotPool(task, self.pool, getattr(generator, "embed", None))
+        rows = chosen_rows(self.source, task.data.only)
+        if limit is not None:
+            order = sorted(rows, key=lambda row: _hash(str(seed), row[1]))
+            rows = sorted(order[:limit])
+        if not rows:
+            raise UserError(f"task {task.name}: {self.source.name} has no items")
+        self.rows = [row for row, _ in rows]
+        self.parts = [part.tolist() for part in np.array_split(np.array(self.rows), math.ceil(len(self.rows) / PART))]
+
+    def seeds(self, count: int) -> list[int]:
+        """Return the seeds of the draws of `count` shots: one where there is nothing to draw."""
+        once = count == 0 or self.task.shots.selection == "nearest"
+        return [self.seed + draw for draw in range(1 if once else self._draws)]
+
+    def work(self, count: int) -> int:
+        """Return the number of prompts to answer, those of the floors included."""
+        return len(self.rows) * (len(self.seeds(count)) + ("swapped pictures" in self.task.floors))
+
+    def protocol(self, count: int) -> dict[str, Any]:
+        """Return everything that the result depends on, as JSON values."""
+        task = self.task
+        return {
+            "format": FORMAT,
+            "prompt": task.prompt,
+            "answer": task.answer,
+            "separator": task.separator,
+            "stop": task.stop,
+            "max_new_tokens": task.max_new_tokens,
+            "decoding": "greedy",
+            "postprocess": task.postprocess,
+            "metric": task.metric,
+            "metric_source": self.metric.source,
+            "also": task.also,
+            "items": task.data.model_dump(mode="json", exclude_none=True),
+            "limit": self.limit,
+            "shots": count,
+            "shot_source": self.pool.name,
+            "shot_selection": _selection(task),
+            "shot_seeds": self.seeds(count),
+            "floors": list(task.floors),
+            "seed": self.seed,
+            "data_hash": _hash(self.source.data_hash, self.pool.data_hash),
+            **self.model,
+        }
+
+    def protocol_hash(self, count: int) -> str:
+        """Return a hash of the protocol."""
+        return _hash(json.dumps(self.protocol(count), sort_keys=True))
+
+    def answer(self, count: int, index: int, advance: Advance) -> Part:
+        """Generate the answers of one part, and those of its floors.
+
+        Returns:
+            `{"draws": [answers of each draw], "swapped": answers or None, "example_prompt": parts}`; an answer is
+            `{"prediction", "shot_ids", "prompt"}` or has an `error`.
+        """
+        items = [self.source[row] for row in self.parts[index]]
+        draws = []
+        for seed in self.seeds(count):
+            shots = [self.shots.draw(item, count, seed) for item in items]
+            prompts, answers = self._generate(items, shots, advance)
+            draws.append(
+                [
+                    {**_as_json(answer), "shot_ids": [shot.id for shot in drawn], "prompt": as_text(prompt)}
+                    for answer, drawn, prompt in zip(answers, shots, prompts, strict=True)
+                ]
+            )
+            if seed == self.seed:
+                first_shots, example = shots, example_parts(prompts[0])
+        swapped = None
+        if "swapped pictures" in self.task.floors:
+            _, answers = self._generate(swap_pictures(items, self.seed), first_shots, advance)
+            swapped = [_as_json(answer) for answer in answers]
+        return {"draws": draws, "swapped": swapped, "example_prompt": example}
+
+    def result(self, count: int, parts: Sequence[Part]) -> Result:
+        """Put the parts together: score, interval, floors, predictions."""
+        draws = [[answer for part in parts for answer in part["draws"][draw]] for draw in range(len(self.seeds(count)))]
+        statistics = self._statistics(draws, self.metric)
+        each = [[float(self.metric.score(rows[i : i + 1])) for i in range(len(rows))] for rows in statistics]
+        predictions = []
+        for i, item in enumerate(self._items):
+            first, *others = ({**draw[i], "score": each[d][i]} for d, draw in enumerate(draws))
+            more = {"other_draws": others} if others else {}
+            predictions.append({"id": item.id, "corpus_row": item.row, **first, "answers": list(item.answers), **more})
+        seeds = self.seeds(count)
+        scores = [float(self.metric.score(rows)) for rows in statistics]
+        return {
+            "task": self.task.name,
+            "shots": count,
+            "metric": self.task.metric,
+            **self._score(draws, self.metric),
+            "items": len(self.rows),
+            "errors": sum("error" in answer for answer in draws[0]),
+            "seed": self.seed,
+            "draws": [{"seed": seed, "score": score} for seed, score in zip(seeds, scores, strict=True)],
+            "also": {name: self._score(draws, METRICS[name]) for name in self.task.also},
+            "floors": self._floors(parts),
+            "protocol": self.protocol(count),
+            "example_prompt": parts[0]["example_prompt"],
+            "predictions": predictions,
+        }
+
+    @cached_property
+    def _items(self) -> list[Item]:
+        chosen = set(self.rows)
+        return [item for item in self.source.without_pictures() if item.row in chosen]
+
+    @cached_property
+    def _majority(self) -> list[str]:
+        return majority_answers(self.task, self._items, self.pool)
+
+    def _floors(self, parts: Sequence[Part]) -> dict[str, Any]:
+        floors: dict[str, Any] = {}
+        if "majority" in self.task.floors:
+            answers = self._majority
+            shown = answers[0] if self.task.shots.same is None else f"one per {self.task.shots.same}"
+            guesses = [{"prediction": answer} for answer in answers]
+            floors["majority"] = {**self._score([guesses], self.metric), "answer": shown}
+        if "swapped pictures" in self.task.floors:
+            swapped = [answer for part in parts for answer in part["swapped"]]
+            floors["swapped pictures"] = self._score([swapped], self.metric)
+        return floors
+
+    def _generate(
+        self, items: Sequence[Item], shots: Sequence[tuple[Item, ...]], advance: Advance
+    ) -> tuple[list[Document], list[Answer]]:
+        prompts = [build_prompt(self.task, item, drawn) for item, drawn in zip(items, shots, strict=True)]
+        try:
+            answers = self.generator.generate(
+                prompts, max_new_tokens=self.task.max_new_tokens, stop=self.task.stop, advance=advance
+            )
+        except ContextTooShort as error:
+            raise self._too_long(error, items[error.index], shots[error.index]) from None
+        return prompts, [answer if isinstance(answer, UserError) else self._cut(answer) for answer in answers]
+
+    def _too_long(self, error: ContextTooShort, item: Item, shots: tuple[Item, ...]) -> UserError:
+        room = self.generator.max_context - self.task.max_new_tokens
+        fits = [
+            count
+            for count in range(len(shots))
+            if self.generator.count_tokens(build_prompt(self.task, item, shots[:count])) <= room
+        ]
+        advice = f"{max(fits)} shots fit" if fits else "not even the query alone fits"
+        return UserError(
+            f"task {self.task.name}: {len(shots)} shots need {error.needed:,} tokens for '{item.id}' and the model "
+            f"takes {self.generator.max_context:,}: {advice}"
+        )
+
+    def _cut(self, answer: str) -> str:
+        for pattern in self.task.postprocess:
+            answer = re.split(pattern, answer, maxsplit=1)[0]
+        return answer.strip()
+
+    def _statistics(self, draws: Sequence[Sequence[Part]], metric: Metric) -> np.ndarray:
+        """Return a metric's statistics (draws, items, s); an error's are zeros."""
+        references = [item.answers for item in self._items]
+        stacked = []
+        for draw in draws:
+            rows = metric.statistics([answer["prediction"] or "" for answer in draw], references)
+            rows[["error" in answer for answer in draw]] = 0.0
+            stacked.append(rows)
+        return np.stack(stacked)
+
+    def _score(self, draws: Sequence[Sequence[Part]], metric: Metric) -> dict[str, Any]:
+        """Return the mean score over draws and its interval over items."""
+        statistics = self._statistics(draws, metric)
+        low, high = bootstrap_interval(metric, statistics, seed=self.seed)
+        return {"score": float(np.mean(metric.score(statistics))), "interval": [low, high]}
+
+
+def _as_json(answer: Answer) -> Part:
+    if isinstance(answer, UserError):
+        return {"prediction": None, "error": str(answer)}
+    return {"prediction": answer}
+
+
+def _selection(task: Task) -> str:
+    same = f", same {task.shots.same}" if task.shots.same else ""
+    if task.shots.selection == "nearest":
+        return f"nearest pictures, the nearest last{same}, never the query's picture"
+    own = "one draw per query" if task.shots.sets is None else f"{task.shots.sets} sets"
+    return f"random, {own}{same}, never the query's picture"
+
+
+def _hash(*words: str) -> str:
+    return hashlib.blake2b("\0".join(words).encode(), digest_size=16).hexdigest()
