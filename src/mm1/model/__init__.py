@@ -1,13 +1,18 @@
 """The model family: vision towers, connectors and decoders as one `transformers` model.
 
-Importing this package makes `AutoConfig`, `AutoModel` and `AutoModelForImageTextToText` know MM1.
+Importing this package makes `AutoConfig`, `AutoModel`, `AutoModelForImageTextToText` and `AutoProcessor` know MM1.
 """
+
+from transformers import AutoProcessor
 
 from mm1.model.configuration import MM1Config
 from mm1.model.factory import build_model
 from mm1.model.modeling import MM1ForConditionalGeneration, MM1Model
 from mm1.model.pretrained import resolve_language_model
 from mm1.model.sizes import non_embedding_parameters, parameters_by_part
+from mm1.processing.processor import MM1Processor
+
+AutoProcessor.register(MM1Config, MM1Processor)
 
 __all__ = [
     "MM1Config",
