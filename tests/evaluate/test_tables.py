@@ -61,6 +61,27 @@ def test_multiple_choice_with_index_literal_list_and_columns(tmp_path):
         assert as_text(build_prompt(task, item)) == "<image> which?\nA. dog\nB. cat\n"
 
 
+def test_pictures_where_the_text_names_them(tmp_path):
+    columns = {
+        "image_1": pictures(2),
+        "image_2": [pictures(2)[1], None],
+        "question": ["which? <image 2> or <image 1>?", "<image 2>"],
+        "kind": ["choice", "open"],
+        "answer": ["x", "y"],
+    }
+    file = write_parquet(tmp_path / "m.parquet", columns, ("image_1", "image_2"))
+    data = {"file": file, "images": ["image_1", "image_2"], "answers": "answer"}
+    base = {"name": "t", "description": "d", "metric": "accuracy", "picture_mark": "<image {n}>"}
+    task = Task.model_validate({**base, "data": data, "prompt": "Q: {question} A:"})
+    items = open_items(task.data)
+    prompt = build_prompt(task, items[0])
+    assert as_text(prompt) == "Q: which? <image> or <image>? A:"
+    assert prompt.images == items[0].images[::-1]
+    with pytest.raises(UserError, match="'1' names picture 2 and has 1 pictures"):
+        build_prompt(task, items[1])
+    assert len(open_items(source(**data, where={"kind": "open"}))) == 1
+
+
 def test_lists_of_pictures_and_rows_without(tmp_path):
     columns = {"image": [pictures(2), pictures(1)], "answer": ["a", "b"]}
     items = open_items(source(file=write_parquet(tmp_path / "l.parquet", columns), answers="answer"))

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from mm1.document import Document, Image, Part, Text
+from mm1.errors import UserError
 from mm1.evaluate.items import Item, field
 from mm1.evaluate.task import Task
 
@@ -40,19 +41,46 @@ def build_prompt(task: Task, item: Item, shots: Sequence[Item] = ()) -> Document
 
 
 def render(task: Task, item: Item) -> list[Part]:
-    """Return the task's prompt for one item, without answer."""
+    """Return the task's prompt for one item, without answer.
+
+    Raises:
+        UserError: If the template names a field, or a field's text a picture, that the item lacks.
+    """
     parts: list[Part] = []
-    text = ""
     for index, piece in enumerate(_MARKS.split(task.prompt)):
         if index % 2 == 0:
-            text += piece
-        elif piece != "image":
-            text += str(field(item, piece, task.data.title))
-        else:
-            parts += [Text(text, learned=False)] if text else []
+            parts.append(Text(piece, learned=False))
+        elif piece == "image":
             parts += item.images
-            text = ""
-    return [*parts, Text(text, learned=False)] if text else parts
+        else:
+            text = str(field(item, piece, task.data.title))
+            parts += [Text(text, learned=False)] if task.picture_mark is None else _inline(task, item, text)
+    return _joined(parts)
+
+
+def _inline(task: Task, item: Item, text: str) -> list[Part]:
+    """Put the pictures where a field's text has their marks."""
+    pattern = re.escape(str(task.picture_mark)).replace(re.escape("{n}"), r"(\d+)")
+    parts: list[Part] = []
+    for index, piece in enumerate(re.split(pattern, text)):
+        if index % 2 == 0:
+            parts.append(Text(piece, learned=False))
+        elif 1 <= int(piece) <= len(item.images):
+            parts.append(item.images[int(piece) - 1])
+        else:
+            raise UserError(f"{task.data.title}: '{item.id}' names picture {piece} and has {len(item.images)} pictures")
+    return parts
+
+
+def _joined(parts: list[Part]) -> list[Part]:
+    """Join texts that follow each other, so that they are tokenized as one."""
+    joined: list[Part] = []
+    for part in parts:
+        if isinstance(part, Text) and joined and isinstance(joined[-1], Text):
+            joined[-1] = Text(joined[-1].text + part.text, learned=False)
+        elif not isinstance(part, Text) or part.text:
+            joined.append(part)
+    return joined
 
 
 def shown_answer(item: Item) -> str:

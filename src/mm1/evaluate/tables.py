@@ -41,7 +41,10 @@ class TableItems:
         else:
             self._open_pictures(source)
             needed.append(source.pictures.key)
-        self._check(needed, self._table, self.name)
+        self._check([*needed, *source.where], self._table, self.name)
+        if source.where:
+            columns = self._table.select_columns(list(source.where))
+            self._table = self._table.select([row for row, values in enumerate(columns) if values == source.where])
         pictures = [name for name in self._columns if name in self._table.column_names]
         self._light = self._table.remove_columns(pictures)
 

@@ -61,6 +61,7 @@ class ItemSource(_Strict):
     answer_is: Literal["text", "letter", "index"] = Field(
         "text", description="How the answer names the option: words, letter, or number from 0."
     )
+    where: dict[str, str | int | bool] = Field({}, description="Tables: only rows with these values in these columns.")
     only: str | None = Field(None, description="File with the ids that count, one a line; default: all.")
 
     @model_validator(mode="after")
@@ -110,6 +111,9 @@ class Task(_Strict):
     description: str
     data: ItemSource
     prompt: str = Field(description="{image} stands for the item's pictures, {field} for a field's text.")
+    picture_mark: str | None = Field(
+        None, description="What stands for the n-th picture in the fields' text, such as `<image {n}>` (MMMU)."
+    )
     answer: str = Field(" {answer}", description="How a shot's answer follows its prompt.")
     separator: str = Field("\n", description="What ends a shot.")
     shots: ShotSource = Field(default_factory=lambda: ShotSource.model_validate({}))
