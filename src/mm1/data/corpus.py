@@ -45,7 +45,7 @@ FEATURES = Features(
 )
 _ROWS_PER_BATCH = 200
 _BYTES_PER_BATCH = 64 * 2**20  # a batch of large pictures is written before it fills the memory
-_EXAMPLES_PER_SKIP_REASON = 5
+EXAMPLES_PER_SKIP_REASON = 5
 
 
 def data_directory() -> Path:
@@ -64,7 +64,7 @@ class Skips:
         """Count one skipped item, naming it."""
         self.counts[reason] += 1
         examples = self.examples.setdefault(reason, [])
-        if len(examples) < _EXAMPLES_PER_SKIP_REASON:
+        if len(examples) < EXAMPLES_PER_SKIP_REASON:
             examples.append(example)
 
     def as_dict(self) -> dict[str, Any]:

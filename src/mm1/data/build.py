@@ -1,0 +1,188 @@
+"""Build a corpus from users' files: read shard by shard, over several processes, restartable.
+
+    build_from("webdataset", ["shards/{00000..00041}.tar"], Path("data/laion"))
+
+Ids are `source file/key`, so they tell where a document came from and differ across shards by construction. Every
+document is a pure function of its shard: the corpus is the same whatever the number of processes and interruptions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import mm1
+from mm1.data.corpus import ShardWriter
+from mm1.data.readers import make_reader
+from mm1.data.readers.layout import storable
+from mm1.data.readers.reader import Notes, Reader, Shard
+from mm1.data.shards import (
+    gather_split,
+    link,
+    merge_reasons,
+    open_job,
+    replace_directory,
+    run_units,
+    write_json,
+)
+
+# Raised when a reader's output changes for the same sources: corpora built by an earlier one are built anew.
+READER_VERSION = 1
+
+
+def build_from(
+    format: str,
+    patterns: Sequence[str],
+    directory: Path,
+    *,
+    split: str = "train",
+    workers: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    licence: str = "not stated",
+    force: bool = False,
+) -> dict[str, Any]:
+    """Build one split of a corpus from files, unless it is there already from the same files and options.
+
+    Other splits of the corpus stay. An interrupted build goes on: shards that are done are kept beside the corpus,
+    in `NAME.building-SPLIT`, until it is complete.
+
+    Args:
+        format: One of `mm1.data.readers.READERS`.
+        patterns: Files, directories, globs, or braces as in `{00000..00041}.tar` (Hub ids for `hub`).
+        directory: Where the corpus is to be, such as `data/laion`.
+        split: The split to build.
+        workers: Processes; default: as many as there are cores.
+        options: The reader's options.
+        licence: The licence of the material, for people to read.
+        force: Build it even if it is there.
+
+    Returns:
+        The content of `corpus.json`.
+
+    Raises:
+        UserError: If the format or an option is unknown, a pattern names nothing, a file isn't what the format
+            says, no document is found, or the corpus can't be written.
+    """
+    reader = make_reader(format, **(options or {}))
+    shards = reader.shards(patterns)
+    job = {
+        "format": format,
+        "options": dataclasses.asdict(reader),  # type: ignore[call-overload]
+        "patterns": list(patterns),
+        "sources": _fingerprint(shards),
+        "reader_version": READER_VERSION,
+    }
+    present = read_info(directory)
+    if not force and present and present["splits"].get(split, {}).get("built") == job:
+        return present
+    folder = directory.with_name(f"{directory.name}.building-{split}")
+    open_job(folder, job)
+    infos = run_units(
+        partial(read_shard, reader), shards, folder, workers=workers, description=f"read {directory.name}/{split}"
+    )
+    others = {name: entry for name, entry in (present or {"splits": {}})["splits"].items() if name != split}
+    return publish(directory, {split: (folder, infos, {"built": job})}, keep=others, licence=licence)
+
+
+def read_shard(reader: Reader, shard: Shard, file: Path) -> dict[str, Any]:
+    """Read one shard and write its documents to an Arrow file, with their digests beside it.
+
+    Returns:
+        Counts of documents, images, characters and kinds; what was skipped and changed, by reason.
+    """
+    notes = Notes()
+    writer = ShardWriter(file)
+    for original in reader.read(shard, notes):
+        document = storable(original, notes)
+        if document.kind in ("caption", "text") and not document.text.strip():
+            notes.skipped.add("empty text", document.id)
+            continue
+        if document.id in writer:
+            number = 2
+            while f"{document.id}#{number}" in writer:
+                number += 1
+            notes.changed.add("id that was there before: a number added", document.id)
+            document = dataclasses.replace(document, id=f"{document.id}#{number}")
+        writer.write(document)
+    info = writer.finish()
+    file.with_suffix(".digests").write_bytes(writer.digests)
+    return {**info, "skipped": notes.skipped.as_dict(), "changed": notes.changed.as_dict()}
+
+
+def publish(
+    directory: Path,
+    made: Mapping[str, tuple[Path, Sequence[Mapping[str, Any]], Mapping[str, Any]]],
+    *,
+    keep: Mapping[str, Any],
+    licence: str,
+    **more: Any,
+) -> dict[str, Any]:
+    """Put finished jobs together as a corpus, in the place of what is there; remove the jobs' folders.
+
+    Args:
+        directory: The corpus.
+        made: For every split made: the job's folder, what `run_units` returned, and further entries.
+        keep: Entries of `corpus.json` of splits that are in `directory` and stay.
+        licence: Of the material.
+        more: Further entries of `corpus.json`.
+
+    Returns:
+        The content of `corpus.json`.
+    """
+    new = directory.with_name(directory.name + ".partial")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    splits = dict(keep)
+    try:
+        for split in keep:
+            shutil.copytree(directory / split, new / split, copy_function=link)
+        for split, (folder, infos, entries) in made.items():
+            splits[split] = {**gather_split(folder, infos, new / split), **entries}
+        sources = [pattern for split in splits.values() for pattern in split.get("built", {}).get("patterns", [])]
+        info = {
+            "name": directory.name,
+            "licence": licence,
+            "sources": list(dict.fromkeys(sources)),
+            "derived": None,
+            "options": {},
+            "mm1_version": mm1.__version__,
+            "splits": splits,
+            "skipped": merge_reasons(split.get("skipped", {}) for split in splits.values()),
+            "changed": merge_reasons(split.get("changed", {}) for split in splits.values()),
+            **more,
+        }
+        write_json(new / "corpus.json", info)
+        replace_directory(new, directory)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    for folder, _, _ in made.values():
+        shutil.rmtree(folder, ignore_errors=True)
+    return info
+
+
+def read_info(directory: Path) -> dict[str, Any] | None:
+    """Return the content of a directory's `corpus.json`; None if it has none that can be read."""
+    try:
+        info = json.loads((directory / "corpus.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return info if isinstance(info, dict) and isinstance(info.get("splits"), dict) else None
+
+
+def _fingerprint(shards: Sequence[Shard]) -> str:
+    """Return a hash of which files there are, how they are grouped, their sizes and times of change."""
+    digest = hashlib.blake2b(digest_size=16)
+    for shard in shards:
+        digest.update(f"{shard.part}/{shard.parts}\n".encode())
+        for file in shard.files:
+            state = os.stat(file) if os.path.isfile(file) else None
+            facts = (shard.name(file) if state else file, state and (state.st_size, state.st_mtime_ns))
+            digest.update(f"{facts}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

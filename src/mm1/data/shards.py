@@ -1,0 +1,168 @@
+"""Corpora made shard by shard: over several processes, and after an interruption only what is missing.
+
+    work(unit, file) -> counts        one pure function, for every unit: a source file, a range of rows, ...
+
+A job's folder holds, for every unit that is done, `000012.arrow`, `000012.digests` and, written last, `000012.json`;
+and `job.json`, which says what the job is: another job does not go on from it.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mm1.data.corpus import EXAMPLES_PER_SKIP_REASON, content_hash
+from mm1.errors import UserError
+from mm1.progress import console, progress_bar
+
+Unit = TypeVar("Unit")
+Work = Callable[[Unit, Path], dict[str, Any]]
+
+
+def open_job(folder: Path, job: Mapping[str, Any]) -> None:
+    """Make a job's folder, or keep it with what is done if it is of the same job."""
+    file = folder / "job.json"
+    try:
+        same = json.loads(file.read_text()) == job
+    except (OSError, ValueError):
+        same = False
+    if not same:
+        if folder.is_dir():
+            console.print(f"{folder}: left by another job, or by other sources: begun anew")
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        write_json(file, job)
+
+
+def run_units(
+    work: Work[Unit], units: Sequence[Unit], folder: Path, *, workers: int | None, description: str
+) -> list[dict[str, Any]]:
+    """Do the work of every unit that isn't done yet, and return what all of them counted, in order.
+
+    Args:
+        work: Writes a unit's documents to the file it is given and returns its counts; can be pickled.
+        units: What there is to do.
+        folder: The job's folder (see `open_job`).
+        workers: Processes; default: as many as there are cores. 1 works in this process.
+        description: What is being done, for the progress bar.
+
+    Raises:
+        UserError: If the work raises it, a process dies, or the disk is full. What is done stays done.
+    """
+    pending = [n for n in range(len(units)) if not _marker(folder, n).is_file()]
+    workers = min(workers or os.cpu_count() or 1, len(pending))
+    try:
+        with progress_bar() as bar:
+            task = bar.add_task(description, total=len(units), completed=len(units) - len(pending), note="")
+            if workers <= 1:
+                for number in pending:
+                    _do(work, units[number], folder, number)
+                    bar.advance(task)
+            else:
+                # Spawned, not forked: Arrow's threads don't survive a fork.
+                pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+                try:
+                    futures = [pool.submit(_do, work, units[number], folder, number) for number in pending]
+                    for future in as_completed(futures):
+                        future.result()
+                        bar.advance(task)
+                finally:
+                    pool.shutdown(wait=True, cancel_futures=True)
+    except BrokenProcessPool:
+        raise UserError(
+            f"{folder}: a process died while it worked ({description}), perhaps for want of memory: run the same "
+            "command again with fewer workers, it goes on from what is done"
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"{folder}: the work could not be done ({error.strerror or error}): see that the sources can be read and "
+            "there is space, then run the same command again, it goes on from what is done"
+        ) from error
+    return [json.loads(_marker(folder, number).read_text()) for number in range(len(units))]
+
+
+def _do(work: Work[Unit], unit: Unit, folder: Path, number: int) -> None:
+    marker = _marker(folder, number)
+    write_json(marker, work(unit, marker.with_suffix(".arrow")))
+
+
+def _marker(folder: Path, number: int) -> Path:
+    return folder / f"{number:06d}.json"
+
+
+def gather_split(folder: Path, infos: Sequence[Mapping[str, Any]], target: Path) -> dict[str, Any]:
+    """Link the shards of a finished job into a split's directory; return the split's entry of `corpus.json`.
+
+    Args:
+        folder: The job's folder; left as it is.
+        infos: What `run_units` returned.
+        target: The split's directory, which doesn't exist yet.
+
+    Raises:
+        UserError: If there is no document at all.
+    """
+    kinds: Counter[str] = Counter()
+    for info in infos:
+        kinds.update(info["kinds"])
+    skipped, changed = (merge_reasons(info[key] for info in infos) for key in ("skipped", "changed"))
+    totals = {key: sum(info[key] for info in infos) for key in ("documents", "images", "characters")}
+    if totals["documents"] == 0:
+        reasons = "; ".join(f"{entry['count']}x {reason}" for reason, entry in skipped.items())
+        raise UserError(f"{target}: no document is left, for these reasons: {reasons or 'the sources are empty'}")
+    target.mkdir(parents=True)
+    for number, info in enumerate(infos):
+        if info["documents"]:
+            arrow = _marker(folder, number).with_suffix(".arrow")
+            link(arrow, target / arrow.name)
+    digests = (_marker(folder, number).with_suffix(".digests").read_bytes() for number in range(len(infos)))
+    return {
+        **totals,
+        "kinds": dict(sorted(kinds.items())),
+        "content_hash": content_hash(digests),
+        "skipped": skipped,
+        "changed": changed,
+    }
+
+
+def merge_reasons(several: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return `{reason: {"count", "examples"}}` of several such mappings together, the first examples kept."""
+    merged: dict[str, Any] = {}
+    for reasons in several:
+        for reason, entry in reasons.items():
+            whole = merged.setdefault(reason, {"count": 0, "examples": []})
+            whole["count"] += entry["count"]
+            whole["examples"] = (whole["examples"] + entry["examples"])[:EXAMPLES_PER_SKIP_REASON]
+    return dict(sorted(merged.items()))
+
+
+def replace_directory(new: Path, old: Path) -> None:
+    """Put `new` in the place of `old`, which may exist."""
+    aside = old.with_name(old.name + ".old")
+    shutil.rmtree(aside, ignore_errors=True)
+    if old.exists():
+        old.rename(aside)
+    new.rename(old)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def link(source: Path | str, target: Path | str) -> None:
+    """Link a file, or copy it where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def write_json(file: Path, value: object) -> None:
+    """Write a JSON file, whole or not at all."""
+    partial = file.with_name(file.name + ".partial")
+    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(file)
