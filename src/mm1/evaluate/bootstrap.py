@@ -7,7 +7,7 @@ import numpy as np
 from mm1.evaluate.metrics import Metric
 
 RESAMPLES = 1000
-_NUMBERS_AT_ONCE = 20_000_000
+_NUMBERS_AT_ONCE = 4_000_000
 
 
 def resampled_scores(metric: Metric, statistics: np.ndarray, seed: int, resamples: int) -> np.ndarray:

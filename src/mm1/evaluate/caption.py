@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from mm1.document import Document, Image, Part, Text
+from mm1.errors import UserError
 from mm1.evaluate.loading import load_generator
+from mm1.processing.images import ImageError, decode_image
 
 _MAX_NEW_TOKENS = 60
 
@@ -22,7 +24,12 @@ def caption_image(model: Path, image: Path, question: str | None = None) -> str:
     Raises:
         UserError: If there is no model, or the file is not a readable picture.
     """
-    parts: list[Part] = [Image(data=Image(path=str(image)).read(), path=str(image))]
+    data = Image(path=str(image)).read()
+    try:
+        decode_image(data)
+    except ImageError as error:
+        raise UserError(f"{image}: {error}: give a PNG, JPEG, WebP or the like") from None
+    parts: list[Part] = [Image(data, str(image))]
     if question is not None:
         parts.append(Text(f" Question: {question} Short answer:"))
     prompt = Document(str(image), "caption", tuple(parts))

@@ -1,0 +1,180 @@
+"""Which differences between two runs are real: paired tests on the same items.
+
+The difference of each task has a bootstrap interval over items and a p value from a permutation test (which
+model gave which of an item's two answers is drawn anew); Holm's correction over all rows keeps the chance of
+calling any row real by mistake at 5 %.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from mm1.errors import UserError
+from mm1.evaluate.metrics import METRICS, Metric
+
+RESAMPLES = 2000
+LEVEL = 0.05
+_NUMBERS_AT_ONCE = 4_000_000
+_OF_THE_MODEL = {"model", "model_hash"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One task at one number of shots.
+
+    Attributes:
+        task: Its name.
+        shots: How many.
+        metric: Its name.
+        items: How many items both runs answered.
+        first: Score of the first run.
+        second: Score of the second run.
+        interval: 95 % bootstrap interval of second minus first.
+        p_value: Of the permutation test, before correction.
+        real: Whether the difference holds at 5 % after Holm's correction.
+    """
+
+    task: str
+    shots: int
+    metric: str
+    items: int
+    first: float
+    second: float
+    interval: tuple[float, float]
+    p_value: float
+    real: bool = False
+
+
+def compare_runs(first: Path, second: Path, *, seed: int = 0, resamples: int = RESAMPLES) -> list[Comparison]:
+    """Compare the results that two runs have in common.
+
+    Args:
+        first: A run directory, or a directory of result files.
+        second: Another.
+        seed: Of resamples and permutations.
+        resamples: How many of each.
+
+    Raises:
+        UserError: If they have no result in common, or were not scored by the same protocol on the same items.
+    """
+    ours, theirs = _results(first), _results(second)
+    common = sorted(ours.keys() & theirs.keys())
+    if not common:
+        raise UserError(f"{first} and {second} have no task with the same number of shots in common")
+    rows = [_compare(ours[key], theirs[key], seed, resamples) for key in common]
+    return _holm(rows)
+
+
+def comparison_table(comparisons: Sequence[Comparison], first: str, second: str) -> Table:
+    """Return a table of the comparisons, scores in percent."""
+    table = Table(title="Differences", title_justify="left")
+    for column in ("task", "metric"):
+        table.add_column(column)
+    for column in ("shots", "items", first, second, "difference", "95 % interval", "p"):
+        table.add_column(column, justify="right")
+    table.add_column("real?")
+    for row in comparisons:
+        low, high = (100 * bound for bound in row.interval)
+        table.add_row(
+            row.task,
+            METRICS[row.metric].title,
+            str(row.shots),
+            f"{row.items:,}",
+            f"{100 * row.first:.1f}",
+            f"{100 * row.second:.1f}",
+            f"{100 * (row.second - row.first):+.1f}",
+            f"{low:+.1f} to {high:+.1f}",
+            f"{row.p_value:.4f}",
+            "[green]yes[/]" if row.real else "[dim]no[/]",
+        )
+    return table
+
+
+def _results(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    folder = path / "scores" if (path / "scores").is_dir() else path
+    results = {}
+    for file in sorted(folder.glob("*-shot.json")):
+        try:
+            result = json.loads(file.read_text())
+            results[result["task"], result["shots"]] = result
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{file}: not a result of `mm1 evaluate`: remove it or score anew") from None
+    if not results:
+        raise UserError(f"{folder}: no results there: score the run with `mm1 evaluate`")
+    return results
+
+
+def _compare(ours: dict[str, Any], theirs: dict[str, Any], seed: int, resamples: int) -> Comparison:
+    name = f"{ours['task']} at {ours['shots']} shots"
+    for key in sorted((ours["protocol"].keys() | theirs["protocol"].keys()) - _OF_THE_MODEL):
+        mine, other = ours["protocol"].get(key), theirs["protocol"].get(key)
+        if mine != other:
+            raise UserError(
+                f"{name}: the runs were scored differently ({key}: {mine!r} and {other!r}): score both alike"
+            )
+    metric = METRICS[ours["metric"]]
+    first, second = _statistics(ours, metric), _statistics(theirs, metric)
+    observed = float(_score(metric, second) - _score(metric, first))
+    generator = np.random.default_rng(seed)
+    count = first.shape[-2]
+    differences: list[float] = []
+    permuted: list[float] = []
+    chunk = max(1, _NUMBERS_AT_ONCE // first.size)
+    for start in range(0, resamples, chunk):
+        size = min(chunk, resamples - start)
+        rows = generator.integers(0, count, size=(size, count))
+        differences.extend(_many(metric, second[:, rows], size) - _many(metric, first[:, rows], size))
+        swap = generator.random((size, count))[None, :, :, None] < 0.5
+        one, other = np.where(swap, second[:, None], first[:, None]), np.where(swap, first[:, None], second[:, None])
+        permuted.extend(_many(metric, other, size) - _many(metric, one, size))
+    extreme = int((np.abs(permuted) >= abs(observed) - 1e-12).sum())
+    low, high = np.quantile(differences, [LEVEL / 2, 1 - LEVEL / 2])
+    return Comparison(
+        task=ours["task"],
+        shots=ours["shots"],
+        metric=ours["metric"],
+        items=count,
+        first=float(_score(metric, first)),
+        second=float(_score(metric, second)),
+        interval=(float(low), float(high)),
+        p_value=(1 + extreme) / (1 + resamples),
+    )
+
+
+def _statistics(result: dict[str, Any], metric: Metric) -> np.ndarray:
+    """Return the metric's statistics (draws, items, s), computed from the predictions in the file."""
+    predictions = result["predictions"]
+    references = [prediction["answers"] for prediction in predictions]
+    draws = [[p, *p.get("other_draws", [])] for p in predictions]
+    stacked = []
+    for answers in zip(*draws, strict=True):
+        rows = metric.statistics([answer["prediction"] or "" for answer in answers], references)
+        rows[["error" in answer for answer in answers]] = 0.0
+        stacked.append(rows)
+    return np.stack(stacked)
+
+
+def _score(metric: Metric, statistics: np.ndarray) -> np.ndarray:
+    return metric.score(statistics).mean(axis=0)
+
+
+def _many(metric: Metric, statistics: np.ndarray, size: int) -> np.ndarray:
+    """Return the mean score over draws of each of `size` resamples: (draws, size, items, s) to (size,)."""
+    return metric.score(statistics).reshape(-1, size).mean(axis=0)
+
+
+def _holm(rows: list[Comparison]) -> list[Comparison]:
+    """Mark the rows that hold after Holm's step-down correction (Holm 1979)."""
+    order = sorted(range(len(rows)), key=lambda index: rows[index].p_value)
+    for rank, index in enumerate(order):
+        if rows[index].p_value > LEVEL / (len(rows) - rank):
+            break
+        rows[index] = replace(rows[index], real=True)
+    return rows
