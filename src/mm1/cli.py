@@ -21,6 +21,9 @@ from mm1.progress import console
 class _Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run a command; Ctrl-C outside of training (which saves first) stops it like everything else."""
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # the house has its own
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 from PIL import Image as PILImage
-from PIL import ImageOps
+from PIL import ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 100_000_000
 """Pictures with more pixels are refused before they are decoded (decompression bombs)."""
@@ -48,6 +48,8 @@ def decode_image(data: bytes, target_size: int | None = None) -> PILImage.Image:
         return to_rgb(ImageOps.exif_transpose(image))
     except ImageError:
         raise
+    except UnidentifiedImageError:
+        raise ImageError("not a readable picture (no format that is known)") from None
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged input
         raise ImageError(f"not a readable picture ({type(error).__name__}: {error})") from error
 

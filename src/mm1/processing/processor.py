@@ -47,9 +47,7 @@ class MM1Processor(ProcessorMixin):
 
     def encode(self, document: Document, close: bool = True) -> EncodedDocument:
         """Return the document as tokens; see `mm1.processing.encode.encode_document`."""
-        return encode_document(
-            document, self.tokenizer, self.image_token_id, self.tokens_per_image, close=close
-        )
+        return encode_document(document, self.tokenizer, self.image_token_id, self.tokens_per_image, close=close)
 
     def pixel_values(self, images: Sequence[Image]) -> np.ndarray:
         """Decode and resize pictures.

@@ -55,9 +55,7 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder}: no tokenizer could be loaded ({' '.join(str(error).split())[:200]})"
-        ) from None
+        raise UserError(f"{folder}: no tokenizer could be loaded ({' '.join(str(error).split())[:200]})") from None
     if tokenizer.eos_token_id is None:
         raise UserError(f"{folder}: the tokenizer has no end-of-text token, which closes every document")
     if tokenizer.bos_token_id is None:
