@@ -35,6 +35,15 @@ def test_logits_equal_alone_and_packed(attention, rows, training):
         torch.testing.assert_close(packed[id(document)], alone, atol=2e-5, rtol=1e-5)
 
 
+def test_flex_attention_gives_the_logits_of_sdpa():
+    torch._dynamo.reset()
+    model, batch = tiny_model(), pack(LAYOUTS[0])
+    with torch.no_grad():  # on a CPU it has no backward
+        wanted = model(**batch).logits
+        model.set_attn_implementation({"text_config": "flex_attention", "vision_config": "sdpa"})
+        torch.testing.assert_close(model(**batch).logits, wanted, atol=2e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("rows", LAYOUTS)
 def test_gradients_equal_alone_and_packed(rows):
     count = sum(sum(s.learned) for s in DOCUMENTS)
