@@ -33,7 +33,7 @@ from transformers import (
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration, build_model
 from mm1.model.positions import resize_images, resize_table, resize_tower
-from mm1.model.towers import load_tower
+from mm1.model.towers import load_tower, pixel_statistics
 from mm1.model.vision import patch_features
 from mm1.recipe import ModelRecipe
 
@@ -252,6 +252,27 @@ def test_an_open_clip_checkpoint_of_another_layout_is_refused(tmp_path, changes,
     open_clip_checkpoint(tmp_path, **changes)
     with pytest.raises(UserError, match=message):
         load_tower(str(tmp_path))
+
+
+def test_pixel_statistics_are_the_checkpoints_or_the_familys(tmp_path):
+    clip = pixel_statistics(None)
+    assert clip[0][0] == pytest.approx(0.4815, abs=1e-4)
+    for name, mean in (("siglip", 0.5), ("dinov2", 0.485), ("clip", clip[0][0]), ("aimv2", clip[0][0])):
+        folder = tmp_path / name
+        random_tower(name).save_pretrained(folder)
+        assert pixel_statistics(str(folder))[0][0] == pytest.approx(mean)
+        (folder / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 2, 3]}')
+        assert pixel_statistics(str(folder)) == ([0.1, 0.2, 0.3], [1, 2, 3])
+    open_clip_checkpoint(tmp_path)
+    assert pixel_statistics(str(tmp_path)) == clip
+    file = tmp_path / "open_clip_config.json"
+    file.write_text(
+        json.dumps(json.loads(file.read_text()) | {"preprocess_cfg": {"mean": [0, 0, 0], "std": [1, 1, 1]}})
+    )
+    assert pixel_statistics(str(tmp_path)) == ([0, 0, 0], [1, 1, 1])
+    file.write_text("{")
+    with pytest.raises(UserError, match="not valid JSON"):
+        pixel_statistics(str(tmp_path))
 
 
 def test_what_is_no_tower_is_one_sentence(tmp_path):

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from transformers import CLIPVisionConfig, CLIPVisionModel
-from transformers.utils import cached_file
 
 from mm1.errors import UserError
+from mm1.model.pretrained import find_file
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 
@@ -45,18 +45,7 @@ def find_open_clip(source: str) -> Path | None:
     Returns:
         None if there is none there, or if `transformers` can read the checkpoint itself.
     """
-    return _find(source, CONFIG) if _find(source, "config.json") is None else None
-
-
-def _find(source: str, name: str) -> Path | None:
-    if Path(source).is_dir():
-        file = Path(source) / name
-        return file if file.is_file() else None
-    try:
-        found = cached_file(source, name)
-    except OSError:
-        return None
-    return None if found is None else Path(found)
+    return find_file(source, CONFIG) if find_file(source, "config.json") is None else None
 
 
 def open_clip_vision_config(file: Path) -> CLIPVisionConfig:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
+from transformers.utils import cached_file
 
 from mm1.errors import UserError
 
@@ -55,6 +56,23 @@ def pretrained_config(source: str, key: str) -> PreTrainedConfig:
     except (OSError, ValueError) as error:
         hint = first_line(error) if Path(source).exists() else "no such folder, and not on the Hub"
         raise UserError(f"{key}: '{source}' is no model: {hint}") from None
+
+
+def find_file(source: str, name: str) -> Path | None:
+    """Return a file of a model, or None if the model has none of that name or can't be reached.
+
+    Args:
+        source: A folder or Hub id.
+        name: The file's name.
+    """
+    if Path(source).is_dir():
+        file = Path(source) / name
+        return file if file.is_file() else None
+    try:
+        found = cached_file(source, name)
+    except OSError:
+        return None
+    return None if found is None else Path(found)
 
 
 def first_line(error: Exception) -> str:

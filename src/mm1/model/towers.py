@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
+
 import torch
 from transformers import AutoModel, CLIPVisionConfig, PreTrainedModel
+from transformers.image_utils import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    IMAGENET_STANDARD_MEAN,
+    IMAGENET_STANDARD_STD,
+    OPENAI_CLIP_MEAN,
+    OPENAI_CLIP_STD,
+)
 
 from mm1.errors import UserError
 from mm1.model.open_clip import find_open_clip, load_open_clip_tower
-from mm1.model.pretrained import first_line, pretrained_config
+from mm1.model.pretrained import find_file, first_line, pretrained_config
 from mm1.recipe import VisionRecipe
 
 TOWERS = frozenset(
@@ -61,6 +71,39 @@ def load_tower(source: str) -> PreTrainedModel:
     if config.model_type not in TOWERS:
         raise UserError(f"{key}: '{source}' is a {config.model_type}: take one of {', '.join(sorted(TOWERS))}")
     return _without_heads(model)
+
+
+def pixel_statistics(source: str | None) -> tuple[list[float], list[float]]:
+    """Return the mean and standard deviation per channel that a tower's pixels are normalised with.
+
+    Args:
+        source: As of `load_tower`; None for a tower from scratch, which takes CLIP's.
+
+    Returns:
+        Of values scaled to 0..1: what the checkpoint says, else what its family is trained with.
+
+    Raises:
+        UserError: If there is no tower, or its statistics can't be read.
+    """
+    if source is None:
+        return OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+    open_clip = find_open_clip(source)
+    file = open_clip or find_file(source, "preprocessor_config.json")
+    if file is not None:
+        try:
+            content = json.loads(file.read_text())
+            content = content if open_clip is None else content.get("preprocess_cfg", {})
+            mean, std = (content.get(f"image_{name}", content.get(name)) for name in ("mean", "std"))
+        except (ValueError, AttributeError) as error:
+            raise UserError(f"{file}: is not valid JSON of a checkpoint ({first_line(error)})") from None
+        if mean and std:
+            return mean, std
+    family = "clip" if open_clip else pretrained_config(source, "model.vision.from").model_type
+    if family.startswith("siglip"):
+        return IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD
+    if family.startswith("dinov2"):
+        return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+    return OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 
 def _load_transformers(source: str, key: str) -> PreTrainedModel:
