@@ -87,9 +87,7 @@ def _only(folder, shots):
 def test_different_protocols_are_refused(tmp_path):
     write_result(tmp_path / "a", [True, False])
     write_result(tmp_path / "b", [True, False], prompt="another")
-    with pytest.raises(
-        UserError, match=r"t at 0 shots: .* differently \(prompt: 'p' and 'another'\)"
-    ):
+    with pytest.raises(UserError, match=r"t at 0 shots: .* differently \(prompt: 'p' and 'another'\)"):
         compare_runs(tmp_path / "a", tmp_path / "b")
 
 

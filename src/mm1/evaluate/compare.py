@@ -22,7 +22,7 @@ from mm1.evaluate.metrics import METRICS, Metric
 RESAMPLES = 2000
 LEVEL = 0.05
 _NUMBERS_AT_ONCE = 4_000_000
-_OF_THE_MODEL = {"model", "model_hash"}
+_OF_THE_MODEL = {"model", "model_hash", "adapter", "dtype"}
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,11 @@ class MM1Generator:
         self._cache_bytes = cache_bytes
 
     @property
+    def protocol(self) -> dict[str, str]:
+        """What of it a score depends on."""
+        return {"adapter": "mm1", "dtype": str(self.model.dtype)}
+
+    @property
     def max_context(self) -> int:
         """Tokens that the decoder has positions for."""
         return int(self.model.config.get_text_config().max_position_embeddings)
@@ -237,11 +242,11 @@ class MM1Generator:
             for row, token in enumerate(tokens.tolist()):
                 if not ended[row]:
                     written[row].append(token)
-                    ended[row] = token == tokenizer.eos_token_id or _has_stop(tokenizer.decode(written[row]), stop)
+                    ended[row] = token == tokenizer.eos_token_id or has_stop(tokenizer.decode(written[row]), stop)
             if all(ended) or step == max_new_tokens - 1:
                 break
             tokens = self._forward(tokens[:, None], None, cache)
-        return [_until_stop(tokenizer.decode(ids, skip_special_tokens=True), stop) for ids in written]
+        return [until_stop(tokenizer.decode(ids, skip_special_tokens=True), stop) for ids in written]
 
     def _forward(self, ids: torch.Tensor, pictures: torch.Tensor | None, cache: DynamicCache) -> torch.Tensor:
         """Extend the cache by `ids` (B, L) and return the likeliest next tokens (B,).
@@ -312,11 +317,13 @@ class MM1Generator:
                 self._features.popitem(last=False)
 
 
-def _has_stop(text: str, stop: Sequence[str]) -> bool:
+def has_stop(text: str, stop: Sequence[str]) -> bool:
+    """Return whether a stop string occurs in a text."""
     return any(mark in text for mark in stop)
 
 
-def _until_stop(text: str, stop: Sequence[str]) -> str:
+def until_stop(text: str, stop: Sequence[str]) -> str:
+    """Return a text up to its first stop string, without white space at the ends."""
     for mark in stop:
         text = text.split(mark, 1)[0]
     return text.strip()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mm1.evaluate.loading import load_generator, model_directory, model_hash
+from mm1.evaluate.loading import HUB, load_generator, model_directory, model_hash
 from mm1.evaluate.ranks import start_ranks
 from mm1.evaluate.runner import Result, evaluate
 from mm1.evaluate.task import load_task
@@ -27,7 +27,7 @@ def evaluate_model(
     """Score a run or a model directory.
 
     Args:
-        path: A run directory with a finished model, or a model directory.
+        path: A run directory with a finished model, a model directory, or `hub:owner/name`.
         tasks: Names of packaged tasks, or task files.
         shots: Numbers of shots.
         limit: Items per task, at most.
@@ -55,7 +55,14 @@ def evaluate_model(
         limit=limit,
         seed=seed,
         draws=draws,
-        out_dir=out_dir or Path(path) / "scores",
+        out_dir=out_dir or scores_directory(path),
         model_name=str(path),
         model_hash=model_hash(directory),
     )
+
+
+def scores_directory(path: Path | str) -> Path:
+    """Return where a model's results go: `scores` in its directory, or `scores/owner--name` for one of the Hub."""
+    if str(path).startswith(HUB):
+        return Path("scores") / str(path).removeprefix(HUB).replace("/", "--")
+    return Path(path) / "scores"

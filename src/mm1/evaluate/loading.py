@@ -1,58 +1,76 @@
-"""From a run or model directory to a generator."""
+"""From a run directory, a model directory or a Hub id to a generator."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from mm1.errors import UserError
+from mm1.evaluate.any_model import TransformersGenerator
 from mm1.evaluate.generation import MM1Generator
 from mm1.evaluate.ranks import own_device
-from mm1.model import MM1ForConditionalGeneration
+from mm1.model import MM1Config, MM1ForConditionalGeneration
 from mm1.processing.processor import MM1Processor
 
+HUB = "hub:"
 _CHUNK = 1 << 24
 
 
 def model_directory(path: Path | str) -> Path:
-    """Return the directory with the weights: a run's `model`, or the directory itself.
+    """Return the directory with the weights: a run's `model`, the directory itself, or one from the Hub.
+
+    Args:
+        path: A directory, or `hub:owner/name`, which is downloaded unless it is there already.
 
     Raises:
         UserError: If there is no model.
     """
+    if str(path).startswith(HUB):
+        return _from_hub(str(path).removeprefix(HUB))
     path = Path(path)
     for directory in (path / "model", path):
         if (directory / "config.json").is_file():
             return directory
     raise UserError(
-        f"{path}: no model there (no config.json): give a run directory with a finished model, or a model directory"
+        f"{path}: no model there (no config.json): give a run directory with a finished model, a model directory, "
+        f"or {HUB}owner/name for one of the Hub"
     )
 
 
 def load_generator(
     path: Path | str, *, batch_size: int = 64, device: str = "auto", dtype: str = "auto"
-) -> MM1Generator:
-    """Load a model for scoring.
+) -> MM1Generator | TransformersGenerator:
+    """Load a model for scoring: one of ours, or any image-text-to-text model of `transformers`.
 
     Args:
-        path: A run directory or a model directory.
+        path: See `model_directory`.
         batch_size: Prompts per forward pass; changes the speed, not the answers.
         device: `auto` (a GPU if there is one), or a torch device.
         dtype: `auto` (float32 on CPU, bfloat16 on GPU), or a torch dtype's name.
 
     Raises:
-        UserError: If there is no model.
+        UserError: If there is no model, or it can't be loaded.
     """
     directory = model_directory(path)
     if device == "auto":
         device = own_device()
     if dtype == "auto":
         dtype = "float32" if device == "cpu" else "bfloat16"
-    model = MM1ForConditionalGeneration.from_pretrained(directory, dtype=getattr(torch, dtype))
-    processor = MM1Processor.from_pretrained(directory)
-    return MM1Generator(model, processor, batch_size=batch_size, device=device)
+    torch_dtype = getattr(torch, dtype)
+    if json.loads((directory / "config.json").read_text()).get("model_type") == MM1Config.model_type:
+        own = MM1ForConditionalGeneration.from_pretrained(directory, dtype=torch_dtype)
+        return MM1Generator(own, MM1Processor.from_pretrained(directory), batch_size=batch_size, device=device)
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(directory, dtype=torch_dtype)
+        processor = AutoProcessor.from_pretrained(directory)
+    except (OSError, ValueError, ImportError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{path}: can't be loaded as an image-text-to-text model ({reason})") from None
+    return TransformersGenerator(model, processor, batch_size=batch_size, device=device)
 
 
 def model_hash(path: Path | str) -> str:
@@ -65,3 +83,14 @@ def model_hash(path: Path | str) -> str:
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except Exception as error:  # the library raises many kinds for a missing name, access or network
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{HUB}{name}: can't be had from the Hub ({reason})") from None

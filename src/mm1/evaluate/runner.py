@@ -60,7 +60,7 @@ def evaluate(
     if any(count < 0 for count in shots) or draws < 1:
         raise UserError("shots can't be negative, and they are drawn at least once")
     out_dir.mkdir(parents=True, exist_ok=True)
-    model = {"model": model_name, "model_hash": model_hash}
+    model = {"model": model_name, "model_hash": model_hash, **getattr(generator, "protocol", {})}
     results = []
     bar = progress_bar()
     bar.disable = rank_and_world()[0] > 0
