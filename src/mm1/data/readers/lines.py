@@ -35,12 +35,13 @@ def open_bytes(file: str) -> Iterator[IO[bytes]]:
 
 
 def read_lines(file: str, name: str, notes: Notes) -> Iterator[tuple[int, bytes]]:
-    """Yield the number (from 1) and bytes of every line that isn't blank; too long ones are counted."""
-    number = 0
+    """Yield the number (from 1) and bytes of every line that isn't blank; too long ones and empty files are counted."""
+    number = last = 0
     try:
         with open_bytes(file) as stream:
             while line := stream.readline(MAX_LINE_BYTES):
                 number += 1
+                last = number if line.strip() else last
                 if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
                     notes.skipped.add(f"line longer than {MAX_LINE_BYTES >> 20} MiB", f"{name}:{number}")
                     while (rest := stream.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
@@ -49,6 +50,9 @@ def read_lines(file: str, name: str, notes: Notes) -> Iterator[tuple[int, bytes]
                     yield number, line
     except (*_UNREADABLE, IndexError) as error:
         notes.skipped.add("damaged file: the rest of it could not be read", f"{name} after line {number} ({error})")
+    else:
+        if last == 0:
+            notes.skipped.add("empty file", name)
 
 
 def decode(content: bytes, notes: Notes, where: str) -> str:
@@ -107,6 +111,8 @@ def _array_items(file: str) -> Iterator[Any]:
         while True:
             buffer = buffer.lstrip().removeprefix(",").lstrip()
             if buffer.startswith("]"):
+                if buffer[1:].strip() or any(chunk.strip() for chunk in chunks):
+                    raise ValueError("there is more behind the end of the array")
                 return
             try:
                 value, end = decoder.raw_decode(buffer)

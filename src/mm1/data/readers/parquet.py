@@ -37,7 +37,9 @@ def read_rows(file: str, name: str, columns: list[str], notes: Notes) -> Iterato
                     else:
                         yield f"{name}:{number}", row
                     number += 1
-    except (pa.ArrowException, OSError, OverflowError, MemoryError) as error:
+            if number == 0 or number != parquet.metadata.num_rows:
+                notes.skipped.add("parquet with fewer rows than it says, or none", f"{name} ({number} rows)")
+    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         notes.skipped.add("damaged parquet: the rest of it could not be read", f"{name} after row {number} ({reason})")
 
