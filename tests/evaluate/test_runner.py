@@ -70,11 +70,12 @@ def test_result_says_everything(squares, tmp_path, model, processor):
     assert saved["interval"][0] <= saved["score"] <= saved["interval"][1]
     assert set(saved["floors"]) == {"majority", "swapped pictures"}
     first = saved["predictions"][0]
-    assert first["corpus_row"] == 0
+    assert first["id"] == f"test/{first['corpus_row']}"
     assert first["prompt"].count("<image>") == 3
     assert len(first["shot_ids"]) == 2
     assert [list(part) for part in saved["example_prompt"]].count(["image"]) == 3
     assert not list((tmp_path / "scores").glob(".*"))
+    assert sorted(file.suffix for file in (tmp_path / "scores").iterdir()) == [".html", ".html", ".json", ".json"]
 
 
 def test_shots_share_the_field_and_nest(squares, tmp_path):
@@ -126,9 +127,10 @@ def test_a_damaged_picture_counts_as_an_error(squares, tmp_path, model, processo
     spoilt = task(data={"corpus": "spoilt/test", "answers": "answer"})
     (result,) = run(MM1Generator(model, processor), tmp_path, spoilt, shots=(1,))
     assert (result["items"], result["errors"]) == (6, 1)
-    assert result["predictions"][2]["prediction"] is None
-    assert "not a readable picture" in result["predictions"][2]["error"]
-    assert result["predictions"][2]["score"] == 0.0
+    (spoilt_one,) = [p for p in result["predictions"] if p["corpus_row"] == 2]
+    assert spoilt_one["prediction"] is None
+    assert "not a readable picture" in spoilt_one["error"]
+    assert spoilt_one["score"] == 0.0
 
 
 def test_pool_smaller_than_the_shots(squares, tmp_path):

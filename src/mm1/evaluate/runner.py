@@ -17,6 +17,7 @@ from typing import Any
 from mm1.errors import UserError
 from mm1.evaluate.generation import Generator
 from mm1.evaluate.metrics import METRICS
+from mm1.evaluate.page import write_page
 from mm1.evaluate.ranks import rank_and_world, wait_for_all
 from mm1.evaluate.scoring import Advance, Part, Result, Scorer
 from mm1.evaluate.task import Task
@@ -46,7 +47,7 @@ def evaluate(
         limit: Items per task, at most: the first of an order that the seed gives.
         seed: Of the choice of items, shots, swapped pictures and resamples.
         draws: How many times shots are drawn anew; the score is the mean.
-        out_dir: Where `{task}.{k}-shot.json` are written.
+        out_dir: Where `{task}.{k}-shot.json` are written, and beside each a page to look through, `.html`.
         model_name: For people to read.
         model_hash: A result of another model is not kept.
 
@@ -104,7 +105,9 @@ def _scored(scorer: Scorer, count: int, out_dir: Path, advance: Advance) -> tupl
     wait_for_all()
     if rank == 0:
         parts = [_read(part) for part in files]
-        _write(file, scorer.result(count, [part for part in parts if part is not None]))
+        result = scorer.result(count, [part for part in parts if part is not None])
+        _write(file, result)
+        write_page(result, scorer.source, scorer.pool, file.with_suffix(".html"))
         shutil.rmtree(folder)
         if not any(folder.parent.iterdir()):
             folder.parent.rmdir()

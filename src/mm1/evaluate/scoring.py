@@ -21,7 +21,7 @@ import numpy as np
 from mm1.document import Document
 from mm1.errors import UserError
 from mm1.evaluate.bootstrap import bootstrap_interval
-from mm1.evaluate.example import example_parts
+from mm1.evaluate.example import example_parts, png_base64
 from mm1.evaluate.floors import majority_answers, swap_pictures
 from mm1.evaluate.generation import Answer, ContextTooShort, Generator
 from mm1.evaluate.items import Item, chosen_rows, open_items
@@ -30,8 +30,9 @@ from mm1.evaluate.prompts import as_text, build_prompt
 from mm1.evaluate.shots import ShotPool
 from mm1.evaluate.task import Task
 
-FORMAT = 2
+FORMAT = 3
 PART = 512
+PICTURES_KEPT = 24
 
 Result = dict[str, Any]
 Part = dict[str, Any]
@@ -70,12 +71,10 @@ class Scorer:
         self.pool = self.source if task.pool == task.data else open_items(task.pool)
         self.shots = ShotPool(task, self.pool, getattr(generator, "embed", None))
         rows = chosen_rows(self.source, task.data.only)
-        if limit is not None:
-            order = sorted(rows, key=lambda row: _hash(str(seed), row[1]))
-            rows = sorted(order[:limit])
         if not rows:
             raise UserError(f"task {task.name}: {self.source.name} has no items")
-        self.rows = [row for row, _ in rows]
+        # In the seed's order, limit or none: the first predictions are then a sample, not the first of a kind.
+        self.rows = [row for row, _ in sorted(rows, key=lambda row: _hash(str(seed), row[1]))[:limit]]
         self.parts = [part.tolist() for part in np.array_split(np.array(self.rows), math.ceil(len(self.rows) / PART))]
 
     def seeds(self, count: int) -> list[int]:
@@ -138,6 +137,8 @@ class Scorer:
             )
             if seed == self.seed:
                 first_shots, example = shots, example_parts(prompts[0])
+                if index == 0:
+                    _keep_pictures(draws[0], items)
         swapped = None
         if "swapped pictures" in self.task.floors:
             _, answers = self._generate(swap_pictures(items, self.seed), first_shots, advance)
@@ -175,7 +176,8 @@ class Scorer:
     @cached_property
     def _items(self) -> list[Item]:
         chosen = set(self.rows)
-        return [item for item in self.source.without_pictures() if item.row in chosen]
+        items = {item.row: item for item in self.source.without_pictures() if item.row in chosen}
+        return [items[row] for row in self.rows]
 
     @cached_property
     def _majority(self) -> list[str]:
@@ -238,6 +240,13 @@ class Scorer:
         statistics = self._statistics(draws, metric)
         low, high = bootstrap_interval(metric, statistics, seed=self.seed)
         return {"score": float(np.mean(metric.score(statistics))), "interval": [low, high]}
+
+
+def _keep_pictures(answers: list[Part], items: Sequence[Item]) -> None:
+    """Put the query's picture beside the first answers, for reports."""
+    for answer, item in list(zip(answers, items, strict=True))[:PICTURES_KEPT]:
+        if item.images:
+            answer["image"] = png_base64(item.images[0])
 
 
 def _as_json(answer: Answer) -> Part:

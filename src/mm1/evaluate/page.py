@@ -1,0 +1,97 @@
+"""A page to look through a result's predictions: pictures, shots, the model's words, right and wrong."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from mm1.document import Image
+from mm1.errors import UserError
+from mm1.evaluate.example import png_base64
+from mm1.evaluate.items import Items
+from mm1.evaluate.metrics import METRICS
+
+PREDICTIONS = 300
+"""At most so many predictions are shown (the first, which are a random sample)."""
+_EMBEDDED_AS_IS = 16_384
+_SIDE = 192
+_KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
+
+
+def write_page(result: Mapping[str, Any], source: Items, pool: Items, file: Path) -> None:
+    """Write the page, complete or not at all.
+
+    Args:
+        result: As `evaluate` returns it.
+        source: Where its items came from.
+        pool: Where its shots came from.
+        file: The page.
+    """
+    shown = result["predictions"][:PREDICTIONS]
+    pictures: dict[str, str] = {}
+    shots = _pictures(pool, {shot for prediction in shown for shot in prediction["shot_ids"]}, pictures)
+    cards = []
+    for prediction in shown:
+        own = [_keep(image, pictures) for image in source[prediction["corpus_row"]].images]
+        before = [name for shot in prediction["shot_ids"] for name in shots[shot]]
+        cards.append({**prediction, "parts": _parts(prediction["prompt"], [*before, *own])})
+    metric = METRICS[result["metric"]]
+    template = (resources.files("mm1.evaluate") / "page.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    text = environment.from_string(template).render(
+        result=result, title=metric.title, binary=_is_binary(shown), cards=cards, pictures=pictures
+    )
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.rename(file)
+
+
+def _pictures(pool: Items, wanted: set[str], pictures: dict[str, str]) -> dict[str, list[str]]:
+    """Return the names of each shot's pictures."""
+    if not wanted:
+        return {}
+    rows = {item.id: item.row for item in pool.without_pictures() if item.id in wanted}
+    return {shot: [_keep(image, pictures) for image in pool[row].images] for shot, row in rows.items()}
+
+
+def _keep(image: Image, pictures: dict[str, str]) -> str:
+    """Add a picture to those of the page and return its name there: a hash, so that each is there once."""
+    address = _address(image)
+    name = hashlib.blake2b(address.encode(), digest_size=8).hexdigest()
+    pictures[name] = address
+    return name
+
+
+def _address(image: Image) -> str:
+    try:
+        data = image.read()
+    except UserError:
+        data = b""
+    kind = next((kind for start, kind in _KINDS.items() if data.startswith(start)), None)
+    if kind is None or len(data) > _EMBEDDED_AS_IS:
+        return f"data:image/png;base64,{png_base64(image, _SIDE)}"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _parts(prompt: str, names: Iterable[str]) -> list[dict[str, str]]:
+    """Return a prompt's text and pictures in turn."""
+    left = iter(names)
+    parts: list[dict[str, str]] = []
+    for index, text in enumerate(re.split("<image>", prompt)):
+        if index:
+            name = next(left, None)
+            parts.append({"picture": name} if name else {"text": "<image>"})
+        if text:
+            parts.append({"text": text})
+    return parts
+
+
+def _is_binary(predictions: list[dict[str, Any]]) -> bool:
+    return all(prediction["score"] in (0.0, 1.0) for prediction in predictions)
