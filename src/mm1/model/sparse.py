@@ -93,6 +93,11 @@ def _sparse_block(dense: nn.Module, config: MM1Config) -> SparseBlock:
             "down projection without bias"
         )
     gate: Any = dense.gate_proj
+    if config.moe_implementation == "grouped_mm" and (gate.in_features % 8 or gate.out_features % 8):
+        raise UserError(
+            f"experts of width {gate.in_features} and {gate.out_features} can't be computed by grouped_mm: "
+            "make both multiples of 8"
+        )
     settings = MixtralConfig(
         hidden_size=gate.in_features,
         intermediate_size=gate.out_features,
@@ -171,13 +176,13 @@ def _losses(
     logits: torch.Tensor, experts: torch.Tensor, num_experts: int, padding: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return balance loss, z-loss and load of one layer from logits `(T, E)` and choices `(T, k)`."""
-    logits = logits.float()
+    logits = logits.float()  # sums and not matrix products below: autocast would round those
     weight = logits.new_ones(len(logits)) if padding is None else (~padding).to(logits.dtype)
     weight = weight / weight.sum().clamp(min=1)
-    probability = weight @ logits.softmax(-1)
+    probability = (weight[:, None] * logits.softmax(-1)).sum(0)
     first = torch.zeros_like(probability).index_add(0, experts[:, 0], weight)
     balance = num_experts * (first * probability).sum()
-    z = weight @ logits.logsumexp(-1).square()
+    z = (weight * logits.logsumexp(-1).square()).sum()
     shares = weight.repeat_interleave(experts.shape[1]) / experts.shape[1]
     load = torch.zeros_like(probability).index_add(0, experts.flatten(), shares).detach()
     return balance, z, load

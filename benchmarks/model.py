@@ -1,0 +1,310 @@
+"""How fast is the packed model, how much memory do learned-only logits save, what does a sparse block cost?
+
+    python benchmarks/model.py throughput     # packed MM1 against LlavaForConditionalGeneration with padding
+    python benchmarks/model.py memory         # logits at learned positions against logits everywhere
+    python benchmarks/model.py sparse         # sparse block against a dense one of equal active parameters
+    python benchmarks/model.py throughput --tiny     # the same in seconds, to see that it runs
+
+Both sides of a comparison have the same weights or sizes, see the same documents and are timed in turns in one
+process (memory: one process each), in float32. `useful tokens` are those of documents, image tokens included and
+padding not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import CLIPVisionConfig, LlamaConfig
+
+from mm1.data.packing import Pieces, pack
+from mm1.model import MM1Config, MM1ForConditionalGeneration
+from mm1.model.factory import swiglu_size
+from mm1.model.llava import to_llava
+from mm1.model.sparse import SparseBlock, sparsify
+
+IMAGE, PAD, BOS = 3, 0, 1
+IMAGE_SIZE, PATCH = 64, 16
+TOKENS_PER_IMAGE = (IMAGE_SIZE // PATCH) ** 2
+
+
+def build(hidden: int, layers: int, vocabulary: int, **changes: Any) -> MM1ForConditionalGeneration:
+    """Return a model that is a LLaVA too: MLP connector, one token per patch."""
+    torch.manual_seed(0)
+    vision = CLIPVisionConfig(
+        image_size=IMAGE_SIZE,
+        patch_size=PATCH,
+        hidden_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=512,
+    )
+    text = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=swiglu_size(hidden),
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 64,
+        num_key_value_heads=hidden // 64,
+        pad_token_id=PAD,
+        bos_token_id=BOS,
+        eos_token_id=2,
+        max_position_embeddings=8192,
+    )
+    settings: dict[str, Any] = {"connector": "mlp", "image_seq_length": TOKENS_PER_IMAGE, "image_token_id": IMAGE}
+    return MM1ForConditionalGeneration(MM1Config(vision_config=vision, text_config=text, **(settings | changes)))
+
+
+@dataclass
+class Sample:
+    """A document's ids, and how many images it has."""
+
+    ids: np.ndarray
+    images: int
+
+
+def samples(count: int, longest: int, vocabulary: int) -> list[Sample]:
+    """Return documents of the three kinds, 45/45/10 by tokens: captions, interleaved pages, text.
+
+    A caption is an image and 6 to 20 tokens, a page 2 to 6 images with 10 to 60 tokens after each, a text 100 to
+    `longest` tokens (log-uniform): lengths as ragged as those of the mixture that the paper trains on.
+    """
+    random = np.random.default_rng(0)
+
+    def words(low: int, high: int) -> np.ndarray:
+        return random.integers(4, vocabulary, random.integers(low, high + 1))
+
+    most_images = min(6, longest // (TOKENS_PER_IMAGE + 60))
+    makers: dict[str, Callable[[], list[tuple[int, np.ndarray]]]] = {
+        "caption": lambda: [(1, words(6, 20))],
+        "page": lambda: [(1, words(10, 60)) for _ in range(random.integers(2, most_images + 1))],
+        "text": lambda: [(0, words(*[int(np.exp(random.uniform(np.log(100), np.log(longest))))] * 2))],
+    }
+    tokens = dict.fromkeys(makers, 0)
+    shares = {"caption": 0.45, "page": 0.45, "text": 0.1}
+    result: list[Sample] = []
+    while len(result) < count:
+        kind = min(makers, key=lambda name: tokens[name] / shares[name])
+        ids = [BOS]
+        images = 0
+        for has_image, text in makers[kind]():
+            ids += [IMAGE] * (has_image * TOKENS_PER_IMAGE) + text.tolist()
+            images += has_image
+        result.append(Sample(np.array(ids), images))
+        tokens[kind] += len(ids)
+    return [result[i] for i in random.permutation(count)]
+
+
+def padded_batches(documents: list[Sample], batch_size: int) -> list[dict[str, torch.Tensor]]:
+    """Return batches as LLaVA takes them: padded to the longest, labels everywhere but at images and padding."""
+    batches = []
+    for start in range(0, len(documents), batch_size):
+        part = documents[start : start + batch_size]
+        ids = np.full((len(part), max(len(d.ids) for d in part)), PAD)
+        for row, document in zip(ids, part, strict=True):
+            row[: len(document.ids)] = document.ids
+        input_ids = torch.from_numpy(ids)
+        batches.append(
+            {
+                "input_ids": input_ids,
+                "attention_mask": (input_ids != PAD).long(),
+                "labels": input_ids.masked_fill((input_ids == IMAGE) | (input_ids == PAD) | (input_ids == BOS), -100),
+                **pixels(sum(d.images for d in part)),
+            }
+        )
+    return batches
+
+
+def packed_batches(documents: list[Sample], length: int, rows: int) -> list[dict[str, torch.Tensor]]:
+    """Return the same documents packed into rows, with index tensors instead of masks."""
+    lengths = np.array([len(d.ids) for d in documents])
+    images = np.array([d.images for d in documents])
+    pieces = Pieces(np.arange(len(documents)), np.zeros_like(lengths), lengths, images)
+    sequences = pack(pieces, np.arange(len(documents)), length, length)
+    batches = []
+    for start in range(0, len(sequences), rows):
+        part = sequences[start : start + rows]
+        ids = np.full((len(part), length), PAD)
+        positions = np.zeros((len(part), length), dtype=np.int64)
+        for row, members in enumerate(part):
+            end = 0
+            for member in members:
+                begin, end = end, end + lengths[member]
+                ids[row, begin:end] = documents[member].ids
+                positions[row, begin:end] = np.arange(lengths[member])
+        flat = torch.from_numpy(ids).flatten()
+        learned = ((flat != IMAGE) & (flat != PAD) & (flat != BOS)).nonzero().squeeze(1)
+        batches.append(
+            {
+                "input_ids": torch.from_numpy(ids),
+                "position_ids": torch.from_numpy(positions),
+                "image_positions": (flat == IMAGE).nonzero().squeeze(1),
+                "learned_positions": learned - 1,
+                "target_ids": flat[learned],
+                **pixels(int(images[np.concatenate(part)].sum())),
+            }
+        )
+    return batches
+
+
+def pixels(count: int) -> dict[str, torch.Tensor]:
+    """Return random images, or nothing for none."""
+    generator = torch.Generator().manual_seed(count)
+    shape = (count, 3, IMAGE_SIZE, IMAGE_SIZE)
+    return {"pixel_values": torch.randn(shape, generator=generator)} if count else {}
+
+
+def seconds(step: Callable[[], None]) -> float:
+    """Return how long one call takes."""
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+def throughput(tiny: bool) -> dict[str, Any]:
+    """Forward and backward over the same documents, packed and padded, in turns."""
+    hidden, layers, vocabulary, count, length, rows, turns = (
+        (64, 1, 512, 24, 256, 2, 1) if tiny else (384, 6, 8192, 192, 1024, 2, 3)
+    )
+    ours = build(hidden, layers, vocabulary).train()
+    llava = to_llava(ours)
+    documents = samples(count, length - 1, vocabulary)
+    useful = sum(len(d.ids) for d in documents)
+    batch_size = max(1, round(rows * length / (useful / count)))  # as many tokens as a packed batch, on average
+    packed, padded = packed_batches(documents, length, rows), padded_batches(documents, batch_size)
+
+    def run(model: torch.nn.Module, batches: list[dict[str, torch.Tensor]]) -> None:
+        for batch in batches:
+            model(**batch, use_cache=False).loss.backward()
+            model.zero_grad()
+
+    run(ours, packed[:1])
+    run(llava, padded[:1])
+    times: dict[str, list[float]] = {"packed": [], "padded": []}
+    for _ in range(turns):
+        times["packed"].append(seconds(lambda: run(ours, packed)))
+        times["padded"].append(seconds(lambda: run(llava, padded)))
+    rates = {name: useful / float(np.median(values)) for name, values in times.items()}
+    return {
+        "documents": count,
+        "useful tokens": useful,
+        "packed fill": useful / sum(b["input_ids"].numel() for b in packed),
+        "padded fill": useful / sum(b["input_ids"].numel() for b in padded),
+        "packed useful tokens/s": rates["packed"],
+        "LLaVA, padded, useful tokens/s": rates["padded"],
+        "ratio": rates["packed"] / rates["padded"],
+        "seconds of each turn": times,
+    }
+
+
+def memory(tiny: bool) -> dict[str, Any]:
+    """Peak memory of one training step, each way in a process of its own."""
+    peaks = {}
+    for way in ("learned", "all"):
+        command = [sys.executable, __file__, f"memory-{way}", *(["--tiny"] if tiny else [])]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        peaks[way] = json.loads(done.stdout)
+    before, learned, everywhere = peaks["all"]["before"], peaks["learned"]["peak"], peaks["all"]["peak"]
+    return {
+        "vocabulary": peaks["all"]["vocabulary"],
+        "tokens": peaks["all"]["tokens"],
+        "learned tokens": peaks["all"]["learned"],
+        "MiB before the step": before,
+        "peak MiB, logits at learned positions": learned,
+        "peak MiB, logits everywhere": everywhere,
+        "saved MiB": everywhere - learned,
+    }
+
+
+def memory_of(way: str, tiny: bool) -> dict[str, Any]:
+    """Run one training step in this process and return its peak memory in MiB."""
+    vocabulary, tokens = (512, 256) if tiny else (49_152, 4096)
+    model = build(64 if tiny else 256, 1 if tiny else 2, vocabulary).train()
+    images = int(0.7 * tokens) // TOKENS_PER_IMAGE
+    text = tokens - images * TOKENS_PER_IMAGE - 1
+    ids = np.array([BOS] + [IMAGE] * (images * TOKENS_PER_IMAGE) + [5] * text)
+    (batch,) = packed_batches([Sample(ids, images)], tokens, 1)
+    learned = len(batch["target_ids"])
+    if way == "all":
+        labels = torch.full((tokens,), -100)
+        labels[batch.pop("learned_positions") + 1] = batch.pop("target_ids")
+        batch["labels"] = labels[None]
+    before = peak_mib()
+    model(**batch).loss.backward()
+    return {"before": before, "peak": peak_mib(), "vocabulary": vocabulary, "tokens": tokens, "learned": learned}
+
+
+def peak_mib() -> float:
+    """Return this process's peak resident memory."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def sparse(tiny: bool) -> dict[str, Any]:
+    """Forward and backward of a sparse FFN, and of a dense one twice as wide: equal active parameters at top-2."""
+    hidden, tokens, turns = (64, 128, 1) if tiny else (512, 4096, 5)
+    settings = {"moe_num_experts": 8, "moe_every": 1}
+    block = build(hidden, 1, 512).model.language_model
+    config = build(hidden, 1, 512, **settings).config
+    wide = build(hidden, 1, 512).config.text_config
+    wide.intermediate_size *= 2
+    dense = type(block)(wide).layers[0].mlp
+    sparsify(block, config)
+    moe = block.layers[0].mlp
+    assert isinstance(moe, SparseBlock)
+    states = torch.randn(1, tokens, hidden)
+
+    def run(ffn: torch.nn.Module) -> None:
+        ffn(states).sum().backward()
+        ffn.zero_grad()
+
+    run(moe)
+    run(dense)
+    times: dict[str, list[float]] = {"sparse": [], "dense": []}
+    for _ in range(turns):
+        times["sparse"].append(seconds(lambda: run(moe)))
+        times["dense"].append(seconds(lambda: run(dense)))
+    rates = {name: tokens / float(np.median(values)) for name, values in times.items()}
+    return {
+        "experts": 8,
+        "active parameters, without the router": sum(p.numel() for p in dense.parameters()),
+        "sparse tokens/s": rates["sparse"],
+        "dense tokens/s": rates["dense"],
+        "ratio": rates["sparse"] / rates["dense"],
+    }
+
+
+def main() -> None:
+    """Run one question and print its figures with the machine they came from."""
+    questions: dict[str, Callable[[bool], dict[str, Any]]] = {
+        "throughput": throughput,
+        "memory": memory,
+        "sparse": sparse,
+    }
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("question", choices=[*questions, "memory-learned", "memory-all"])
+    parser.add_argument("--tiny", action="store_true", help="in seconds; the figures mean nothing")
+    arguments = parser.parse_args()
+    if arguments.question.startswith("memory-"):
+        print(json.dumps(memory_of(arguments.question.removeprefix("memory-"), arguments.tiny)))
+        return
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    print(json.dumps({"machine": machine} | questions[arguments.question](arguments.tiny), indent=2))
+
+
+if __name__ == "__main__":
+    main()
