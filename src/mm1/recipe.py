@@ -91,7 +91,12 @@ class ConnectorRecipe(Section):
     kind: Literal["average_pool", "attention_pool", "c_abstractor", "mlp"] = "c_abstractor"
     num_tokens: int = Field(144, gt=0, description="Tokens per image (paper sec. 3.2: 144).")
     depth: int = Field(3, gt=0, description="C-Abstractor: blocks before and after the pooling (Honeybee: 3).")
-    hidden_size: int | None = Field(None, gt=0, description="C-Abstractor width; default 1024 (Honeybee).")
+    hidden_size: int | None = Field(
+        None, gt=0, description="Inner width; default 1024 for the C-Abstractor (Honeybee), else the decoder's."
+    )
+    mlp_depth: int = Field(2, gt=0, description="C-Abstractor and MLP: linear layers (Honeybee, LLaVA-1.5: 2).")
+    positions: bool = Field(True, description="C-Abstractor: learned position embedding on the patches (Honeybee).")
+    num_heads: int | None = Field(None, gt=0, description="Attention pooling; default one per 64 channels.")
 
 
 class LanguageModelRecipe(Section):
