@@ -41,7 +41,9 @@ def write_page(result: Mapping[str, Any], source: Items, pool: Items, file: Path
     for prediction in shown:
         own = [_keep(image, pictures) for image in source[prediction["corpus_row"]].images]
         before = [name for shot in prediction["shot_ids"] for name in shots[shot]]
-        cards.append({**prediction, "parts": _parts(prediction["prompt"], [*before, *own])})
+        parts = _parts(prediction["prompt"], [*before, *own])
+        shots_end = _query_begins(parts, len(before), result["protocol"]["separator"]) if before else 0
+        cards.append({**prediction, "before": parts[:shots_end], "query": parts[shots_end:]})
     metric = METRICS[result["metric"]]
     template = (resources.files("mm1.evaluate") / "page.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
@@ -91,6 +93,19 @@ def _parts(prompt: str, names: Iterable[str]) -> list[dict[str, str]]:
         if text:
             parts.append({"text": text})
     return parts
+
+
+def _query_begins(parts: list[dict[str, str]], pictures_before: int, separator: str) -> int:
+    """Return the index of the query's first part, cutting the text that ends the last shot from it."""
+    seen = 0
+    for index, part in enumerate(parts):
+        if "picture" in part:
+            seen += 1
+        elif seen == pictures_before and separator in part["text"]:
+            last, _, first = part["text"].rpartition(separator)
+            parts[index : index + 1] = [{"text": last + separator}, *([{"text": first}] if first else [])]
+            return index + 1
+    return 0
 
 
 def _is_binary(predictions: list[dict[str, Any]]) -> bool:
