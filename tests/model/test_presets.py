@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import time
 
 import pytest
 import torch
+from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.presets import PRESETS, describe, preset_config
+from mm1.model.show import description_table, short
 from mm1.model.sizes import active_parameters, forward_flops, non_embedding_parameters, parameters_by_part
 from mm1.model.sparse import SparseBlock
+from mm1.recipe import load_recipe
 
 from .builders import tiny_config
 
@@ -93,3 +97,27 @@ def test_the_tiny_preset_trains():
 def test_an_unknown_name_is_one_sentence():
     with pytest.raises(UserError, match=r"'mm1-2b' is unknown: take one of mm1-tiny, mm1-1b"):
         describe("mm1-2b")
+
+
+def test_a_recipe_is_described_and_shown():
+    description = describe("demo", load_recipe("demo").model, vocab_size=2048, context=512)
+    assert description.parameters["embeddings"] == 2048 * 192
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(description_table(description))
+    text = console.export_text()
+    for wanted in ("demo", "vision tower", "827 k", "16 tokens per image", "FLOPs per token"):
+        assert wanted in text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (999, "999"), (1000, "1.00 k"), (12_340, "12.3 k"), (999_600, "1.00 M"), (64_205_000_000, "64.2 G")],
+)
+def test_numbers_are_short(number, text):
+    assert short(number) == text
+
+
+def test_a_model_with_pretrained_parts_is_not_guessed_at():
+    recipe = load_recipe("demo", ["model.language_model=smollm2"]).model
+    with pytest.raises(UserError, match="smollm2"):
+        describe("demo", recipe)

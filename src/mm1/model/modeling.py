@@ -365,6 +365,9 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
 def _place(images: torch.Tensor, image_positions: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
     """Return the embeddings with the images' tokens laid over their positions."""
     features = images.flatten(0, 1)
+    if len(image_positions) == 0:
+        # A stand-in image, for ranks that must run the tower because another has images: it changes nothing.
+        return embeds + 0 * features.sum()
     if len(features) != len(image_positions):
         count, tokens = images.shape[:2]
         raise UserError(

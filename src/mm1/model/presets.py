@@ -100,22 +100,37 @@ def preset(name: str) -> ModelRecipe:
 
 def preset_config(name: str, vocab_size: int = VOCABULARY) -> MM1Config:
     """Return a preset's configuration; the image token is the vocabulary's last."""
-    recipe = preset(name)
+    return recipe_config(preset(name), vocab_size)
+
+
+def recipe_config(recipe: ModelRecipe, vocab_size: int) -> MM1Config:
+    """Return the configuration of a recipe's model from scratch, its image token the vocabulary's last.
+
+    Raises:
+        UserError: If sizes do not fit each other, or the recipe starts from pre-trained weights.
+    """
+    for part in (recipe.vision, recipe.language_model):
+        if part.from_ is not None:
+            raise UserError(f"a model with pre-trained parts ('{part.from_}') can't be described without loading them")
     vision, text = scratch_tower(recipe.vision), scratch_decoder(recipe.language_model, vocab_size)
     return compose(recipe, vision, text, image_token_id=vocab_size - 1)
 
 
-def describe(name: str, context: int = 4096) -> Description:
-    """Describe a preset. Builds it without memory (on the meta device), in seconds whatever its size.
+def describe(
+    name: str, recipe: ModelRecipe | None = None, vocab_size: int = VOCABULARY, context: int = 4096
+) -> Description:
+    """Describe a model. Builds it without memory (on the meta device), in seconds whatever its size.
 
     Args:
-        name: One of `PRESETS`.
+        name: One of `PRESETS`, or any name for `recipe`.
+        recipe: What to describe; default the preset.
+        vocab_size: Of the decoder.
         context: Tokens per sequence (paper sec. 3: 4096).
 
     Raises:
-        UserError: If there is no preset of that name.
+        UserError: If there is no preset of that name; see `recipe_config` too.
     """
-    config = preset_config(name)
+    config = recipe_config(preset(name) if recipe is None else recipe, vocab_size)
     with torch.device("meta"):
         model = MM1ForConditionalGeneration(config)
     parameters = parameters_by_part(model)
