@@ -181,7 +181,7 @@ def test_a_stopped_evaluation_goes_on_where_it_was(squares, tmp_path, monkeypatc
     stopped = Oracle("test", 20)
 
     def interrupt(prompts, **options):
-        if stopped.calls == 5:  # two parts of two calls each are done, the third has begun
+        if stopped.calls == 5:  # two parts of two calls each are done, the third is begun
             raise Interrupted
         return Oracle.generate(stopped, prompts, **options)
 
@@ -194,6 +194,14 @@ def test_a_stopped_evaluation_goes_on_where_it_was(squares, tmp_path, monkeypatc
     assert fresh.calls == whole.calls - 4
     assert result == expected
     assert not (tmp_path / "again" / ".parts").exists()
+
+
+def test_swapped_pictures_are_scored_on_a_sample_of_many_items(squares, tmp_path, monkeypatch):
+    monkeypatch.setattr("mm1.evaluate.scoring.PART", 6)
+    monkeypatch.setattr("mm1.evaluate.scoring.FLOOR_ITEMS", 7)
+    (result,) = run(Oracle("test", 20), tmp_path, task(), shots=(0,))
+    assert result["floors"]["swapped pictures"]["items"] == 10  # two parts of five
+    assert result["score"] == 1.0
 
 
 def test_several_draws_give_the_mean_of_their_scores(squares, tmp_path, model, processor):

@@ -101,7 +101,7 @@ def _scored(scorer: Scorer, count: int, out_dir: Path, advance: Advance) -> tupl
         if _read(files[index]) is None:
             _write(files[index], scorer.answer(count, index, advance))
         else:
-            advance(scorer.work(count) * len(scorer.parts[index]) // len(scorer.rows))
+            advance(scorer.part_work(count, index))
     wait_for_all()
     if rank == 0:
         parts = [_read(part) for part in files]

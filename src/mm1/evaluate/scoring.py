@@ -1,6 +1,6 @@
 """One task on one model: prompts put together, answers generated part by part, scores and floors computed.
 
-    rows of the task's source -> parts of up to 512 -> answers of a part (a JSON value) -> result
+    rows of the task's source -> parts of up to 1,024 -> answers of a part (a JSON value) -> result
 
 A part's answers depend on the protocol alone, so parts can be computed by any rank, in any order, today or
 after a restart.
@@ -31,7 +31,9 @@ from mm1.evaluate.shots import ShotPool
 from mm1.evaluate.task import Task
 
 FORMAT = 3
-PART = 512
+PART = 1024
+FLOOR_ITEMS = 1024
+"""Swapped pictures are scored on so many items at least (whole parts, a random sample): as sure as it need be."""
 PICTURES_KEPT = 24
 
 Result = dict[str, Any]
@@ -84,7 +86,16 @@ class Scorer:
 
     def work(self, count: int) -> int:
         """Return the number of prompts to answer, those of the floors included."""
-        return len(self.rows) * (len(self.seeds(count)) + ("swapped pictures" in self.task.floors))
+        return sum(self.part_work(count, index) for index in range(len(self.parts)))
+
+    def part_work(self, count: int, index: int) -> int:
+        """Return the number of prompts of one part, those of the floors included."""
+        return len(self.parts[index]) * (len(self.seeds(count)) + self._swaps(index))
+
+    def _swaps(self, index: int) -> bool:
+        """Whether a part's pictures are swapped for the floor: the first parts', until there are enough."""
+        before = sum(len(part) for part in self.parts[:index])
+        return "swapped pictures" in self.task.floors and before < FLOOR_ITEMS
 
     def protocol(self, count: int) -> dict[str, Any]:
         """Return everything that the result depends on, as JSON values."""
@@ -140,7 +151,7 @@ class Scorer:
                 if index == 0:
                     _keep_pictures(draws[0], items)
         swapped = None
-        if "swapped pictures" in self.task.floors:
+        if self._swaps(index):
             _, answers = self._generate(swap_pictures(items, self.seed), first_shots, advance)
             swapped = [_as_json(answer) for answer in answers]
         return {"draws": draws, "swapped": swapped, "example_prompt": example}
@@ -191,8 +202,8 @@ class Scorer:
             guesses = [{"prediction": answer} for answer in answers]
             floors["majority"] = {**self._score([guesses], self.metric), "answer": shown}
         if "swapped pictures" in self.task.floors:
-            swapped = [answer for part in parts for answer in part["swapped"]]
-            floors["swapped pictures"] = self._score([swapped], self.metric)
+            swapped = [answer for part in parts for answer in part["swapped"] or ()]
+            floors["swapped pictures"] = {**self._score([swapped], self.metric), "items": len(swapped)}
         return floors
 
     def _generate(
@@ -226,10 +237,10 @@ class Scorer:
         return answer.strip()
 
     def _statistics(self, draws: Sequence[Sequence[Part]], metric: Metric) -> np.ndarray:
-        """Return a metric's statistics (draws, items, s); an error's are zeros."""
-        references = [item.answers for item in self._items]
+        """Return a metric's statistics (draws, items, s) of the first items; an error's are zeros."""
         stacked = []
         for draw in draws:
+            references = [item.answers for item in self._items[: len(draw)]]
             rows = metric.statistics([answer["prediction"] or "" for answer in draw], references)
             rows[["error" in answer for answer in draw]] = 0.0
             stacked.append(rows)
