@@ -1,11 +1,13 @@
 """The command line: one command for each job, no logic of its own.
 
-Exit codes: 0 done; 2 the user's mistake, one sentence on standard error; 130 stopped by Ctrl-C or SIGTERM, the
-same command goes on.
+Exit codes: 0 done; 2 the user's mistake, one sentence on standard error; 130 stopped by Ctrl-C and 75 ("try
+again later") by SIGTERM, as schedulers send it before they take a machine away: the same command goes on.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -179,6 +181,6 @@ def main() -> None:
     except UserError as error:
         console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(2)
-    except Stopped:
+    except Stopped as stopped:
         console.print("[yellow]stopped; the same command goes on from where it was[/]")
-        sys.exit(130)
+        sys.exit(os.EX_TEMPFAIL if stopped.signal_number == signal.SIGTERM else 130)

@@ -1,5 +1,7 @@
 """Exceptions that stand for what a user did, not for what the program did wrong."""
 
+import signal
+
 
 class UserError(Exception):
     """Something the user can put right.
@@ -10,4 +12,12 @@ class UserError(Exception):
 
 
 class Stopped(Exception):  # noqa: N818 - not an error
-    """The user or the scheduler stopped a long job, which has saved what it needs to go on."""
+    """The user or the scheduler stopped a long job, which has saved what it needs to go on.
+
+    Args:
+        signal_number: What asked for it: SIGINT (Ctrl-C) or SIGTERM (pre-emption).
+    """
+
+    def __init__(self, signal_number: int = signal.SIGINT) -> None:
+        super().__init__(signal_number)
+        self.signal_number = signal_number

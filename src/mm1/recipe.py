@@ -160,6 +160,9 @@ class KindRecipe(Section):
     """The sources of one kind of document and the kind's share of the training sequences."""
 
     weight: float = Field(ge=0, description="Share of the sequences (paper sec. 3.3: 0.45, 0.45, 0.10).")
+    images_per_sequence: int | None = Field(
+        None, gt=0, description="Images per sequence of this kind, at most; default: data.images_per_sequence."
+    )
     sources: list[SourceRecipe] = Field(min_length=1)
 
 
@@ -173,6 +176,10 @@ class DataRecipe(Section):
     document_mask: bool = Field(True, description="Attention never crosses a document's border inside a sequence.")
     mixture: dict[Kind, KindRecipe] = Field(min_length=1)
     workers: int = Field(0, ge=0, description="Processes that prepare batches; 0: the training process itself.")
+
+    def max_images(self, kind: Kind) -> int:
+        """Return the most images that a sequence of a kind may have."""
+        return self.mixture[kind].images_per_sequence or self.images_per_sequence
 
     @model_validator(mode="after")
     def _some_weight(self) -> DataRecipe:
@@ -209,15 +216,25 @@ class TrainRecipe(Section):
     final_learning_rate: float = Field(
         0.1, ge=0, le=1, description="Cosine ends at this share of the peak (paper appendix)."
     )
+    optimizer: Literal["adamw", "adafactor"] = Field("adamw", description="The paper fine-tunes with Adafactor.")
+    decay_everything: bool = Field(True, description="false: norms, biases and embeddings are not decayed.")
+    freeze: list[Literal["vision", "connector", "language_model"]] = Field(
+        [], description="Parts that don't learn (paper: none, neither in pre-training nor in fine-tuning)."
+    )
     clip_norm: float | None = Field(1.0, gt=0, description="Global gradient norm is clipped to this.")
     z_loss: float = Field(0.0, ge=0, description="Weight of mean(logsumexp(logits)^2) (1e-4 recalled for MM1-30B).")
     device: str = Field("auto", description="`auto`: a GPU if there is one, else the CPU; or a torch device.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="Precision of matrix products. `auto`: bfloat16 on GPUs and on CPUs that have it (AVX512-BF16, AMX), else float32.",
+        description="Precision of matrix products. `auto`: bfloat16 on GPUs and on CPUs that have it "
+        "(AVX512-BF16, AMX), else float32.",
     )
+    compile: bool = Field(False, description="Compile each block of both towers (torch.compile).")
+    activation_checkpointing: bool = Field(False, description="Compute activations again in the backward pass.")
+    replicas: int = Field(1, gt=0, description="Copies of the sharded model over the ranks (hybrid sharding).")
     checkpoint_every: int = Field(1000, gt=0)
-    keep_checkpoints: int = Field(2, gt=0)
+    keep_checkpoints: int = Field(2, gt=0, description="The latest ones that stay.")
+    keep_every: int | None = Field(None, gt=0, description="Checkpoints at multiples of this many steps stay too.")
     log_every: int = Field(10, gt=0)
 
     @model_validator(mode="after")
@@ -225,6 +242,8 @@ class TrainRecipe(Section):
         micro = self.micro_batch_size or self.batch_size
         if self.batch_size % micro:
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch_size {micro}")
+        if set(self.freeze) == {"vision", "connector", "language_model"}:
+            raise ValueError("freeze names every part: nothing would learn")
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} must be fewer than steps {self.steps}")
         return self

@@ -351,7 +351,9 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
         if pixels is not None and expand_size > 1:
             if input_ids is None:
                 raise ValueError("beams and several samples with images need input_ids")
-            tokens = (input_ids == self.config.image_token_id).sum(1)
+            past = model_kwargs.get("past_key_values")
+            cached = 0 if past is None else past.get_seq_length()
+            tokens = (input_ids[:, cached:] == self.config.image_token_id).sum(1)
             counts = (tokens // self.config.image_seq_length).tolist()
             rows = torch.split(pixels, counts)
             pixels = torch.cat([row for row in rows for _ in range(expand_size)])

@@ -1,21 +1,26 @@
-"""Checkpoints: model, optimizer and place in the plan, as safetensors; complete or not there.
+"""Checkpoints by Distributed Checkpoint, as safetensors, saved while training goes on; complete or not there.
 
-checkpoints/step-000250/model.safetensors
-checkpoints/step-000250/optimizer.safetensors
-checkpoints/step-000250/state.json       step, counters, random state
+    checkpoints/step-000250/shard-*.safetensors   model and optimizer, each rank its shard
+    checkpoints/step-000250/state.json            step, place in the plan, counters
+
+Tensors are copied first, then written in the background under a temporary name that is changed when all ranks
+have finished. A checkpoint can be loaded on another number of ranks. Nothing in it is a pickle.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -23,78 +28,161 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from mm1.errors import UserError
+from mm1.train.parallel import World
 
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
+_MODEL, _OPTIMIZER = "model.", "optimizer."
 
 
-def save_checkpoint(
-    directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any], keep: int
-) -> None:
-    """Write a checkpoint beside its place, rename it, and remove the oldest beyond `keep`.
+class Checkpointer:
+    """Saves and loads the checkpoints of a run.
 
     Args:
-        directory: Holds all checkpoints of the run.
+        directory: Holds all of them.
         model: Its parameters and buffers are saved.
         optimizer: Its state is saved by parameter name.
-        state: JSON values; must have `step`, the number of steps done.
-        keep: How many checkpoints stay.
-
-    Raises:
-        UserError: If the disk is full or not writable; earlier checkpoints are untouched.
+        world: The ranks that save together.
+        keep: How many of the latest stay.
+        keep_every: Every checkpoint whose step is a multiple of this stays too; None: only the latest.
     """
-    final = directory / f"step-{state['step']:06d}"
-    partial = final.with_suffix(".partial")
-    try:
+
+    def __init__(
+        self,
+        directory: Path,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        world: World,
+        keep: int,
+        keep_every: int | None = None,
+    ) -> None:
+        self.directory, self.model, self.optimizer, self.world = directory, model, optimizer, world
+        self.keep, self.keep_every = keep, keep_every
+        self._pending: tuple[Future[Any], Path, dict[str, Any]] | None = None
+
+    def save(self, state: dict[str, Any], *, wait: bool = False) -> None:
+        """Begin to save; the save before is finished first.
+
+        Args:
+            state: JSON values; must have `step`, the number of steps done.
+            wait: Whether to return only when the checkpoint is complete.
+
+        Raises:
+            UserError: If this or the save before failed (disk full, say); earlier checkpoints are untouched.
+        """
+        self.finish()
+        partial = self.directory / f"step-{state['step']:06d}.partial"
+        try:
+            if self.world.first:
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir(parents=True)
+            self.world.wait()
+            future = dcp.async_save(
+                self._tensors(),
+                storage_writer=HuggingFaceStorageWriter(str(partial), save_distributed=True),
+                process_group=self.world.saving,
+                no_dist=self.world.size == 1,
+            )
+        except OSError as error:
+            raise self._failed(partial, error) from error
+        assert isinstance(future, Future)
+        self._pending = future, partial, dict(state)
+        if wait:
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait for the save under way and put it in its place.
+
+        Raises:
+            UserError: If it failed.
+        """
+        if self._pending is None:
+            return
+        (future, partial, state), self._pending = self._pending, None
+        try:
+            future.result()
+            if self.world.first:
+                (partial / "state.json").write_text(json.dumps(state))
+                final = partial.with_suffix("")
+                shutil.rmtree(final, ignore_errors=True)
+                partial.rename(final)
+                self._remove_old()
+        except (OSError, SafetensorError, CheckpointException, RuntimeError) as error:
+            raise self._failed(partial, error) from error
+        self.world.wait()
+
+    def load_latest(self) -> dict[str, Any] | None:
+        """Load the latest complete checkpoint into model and optimizer, in place.
+
+        Returns:
+            The state saved with it; None if there is no checkpoint.
+
+        Raises:
+            UserError: If it is of another model.
+        """
+        if self.world.first:
+            for leftover in self.directory.glob("*.partial"):
+                shutil.rmtree(leftover, ignore_errors=True)
+        saved = checkpoints(self.directory)
+        if not saved:
+            return None
+        latest = saved[-1]
+        self._make_optimizer_state()
+        tensors = self._tensors()
+        try:
+            dcp.load(
+                tensors,
+                storage_reader=HuggingFaceStorageReader(str(latest)),
+                process_group=self.world.saving,
+                no_dist=self.world.size == 1,
+            )
+        except (CheckpointException, RuntimeError, KeyError, AssertionError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"{latest}: the checkpoint doesn't fit this model or is damaged ({reason})") from error
+        flat: dict[str, Any] = get_optimizer_state_dict(self.model, self.optimizer, options=_FLAT)
+        flat |= {k.removeprefix(_OPTIMIZER): v for k, v in tensors.items() if k.startswith(_OPTIMIZER)}
+        set_optimizer_state_dict(self.model, self.optimizer, flat, options=_FLAT)
+        return json.loads((latest / "state.json").read_text())
+
+    def _tensors(self) -> dict[str, Any]:
+        """Return what is saved: parameters and buffers, and the optimizer's tensors. Tied ones stand once."""
+        seen: set[int] = set()
+        tensors = {}
+        for name, tensor in self.model.state_dict().items():
+            local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+            if local.numel() and local.data_ptr() in seen:
+                continue
+            seen.add(local.data_ptr())
+            tensors[_MODEL + name] = tensor
+        flat: dict[str, Any] = get_optimizer_state_dict(self.model, self.optimizer, options=_FLAT)
+        return tensors | {_OPTIMIZER + k: v for k, v in flat.items() if isinstance(v, torch.Tensor)}
+
+    def _make_optimizer_state(self) -> None:
+        """Have the optimizer make its state, without changing a weight, so that there is something to load into."""
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        for group in self.optimizer.param_groups:
+            group["lr"] = torch.zeros_like(group["lr"]) if isinstance(group["lr"], torch.Tensor) else 0.0
+            for parameter in group["params"]:
+                parameter.grad = torch.zeros_like(parameter)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+
+    def _remove_old(self) -> None:
+        for old in checkpoints(self.directory)[: -self.keep]:
+            step = int(old.name.removeprefix("step-"))
+            if self.keep_every is None or step % self.keep_every:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def _failed(self, partial: Path, error: BaseException) -> UserError:
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        save_file(_without_aliases(model.state_dict()), partial / "model.safetensors")
-        flat: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=_FLAT)
-        tensors = {name: value.contiguous() for name, value in flat.items() if isinstance(value, torch.Tensor)}
-        save_file(tensors, partial / "optimizer.safetensors")
-        (partial / "state.json").write_text(json.dumps(state))
-        shutil.rmtree(final, ignore_errors=True)
-        partial.rename(final)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise UserError(
-            f"{final}: the checkpoint could not be saved ({error}): the last good one stays; free some space and "
-            "run the same command to go on"
-        ) from error
-    for old in checkpoints(directory)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+        return UserError(
+            f"{partial.with_suffix('')}: the checkpoint could not be saved ({reason.strip()}): the last good one "
+            "stays; free some space and run the same command to go on"
+        )
 
 
 def checkpoints(directory: Path) -> list[Path]:
     """Return the complete checkpoints, the oldest first."""
-    return sorted(path for path in directory.glob("step-*") if path.suffix != ".partial")
-
-
-def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Load model and optimizer in place and return the state saved with them."""
-    missing, unexpected = model.load_state_dict(load_file(path / "model.safetensors"), strict=False)
-    absent = set(missing) - set(_aliases(model.state_dict()))
-    if absent or unexpected:
-        raise UserError(f"{path}: the checkpoint is of another model ({sorted(absent or unexpected)[0]})")
-    # The names and the groups' settings come from the optimizer as built; the tensors from the file.
-    flat: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=_FLAT)
-    flat.update(load_file(path / "optimizer.safetensors"))
-    set_optimizer_state_dict(model, optimizer, flat, options=_FLAT)
-    return json.loads((path / "state.json").read_text())
-
-
-def _aliases(tensors: dict[str, torch.Tensor]) -> dict[str, str]:
-    """Return the names that share memory with an earlier name (tied embeddings)."""
-    first: dict[int, str] = {}
-    aliases = {}
-    for name, tensor in tensors.items():
-        pointer = tensor.data_ptr()
-        if pointer in first and tensor.numel():
-            aliases[name] = first[pointer]
-        else:
-            first[pointer] = name
-    return aliases
-
-
-def _without_aliases(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    aliases = _aliases(tensors)
-    return {name: tensor.contiguous() for name, tensor in tensors.items() if name not in aliases}
+    return sorted(path for path in directory.glob("step-*") if (path / "state.json").is_file() and not path.suffix)

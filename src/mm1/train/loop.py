@@ -2,8 +2,8 @@
 
     for each step:  micro-batches --forward, backward--> gradients --clip--> optimizer step --> metrics.jsonl
 
-The loss is normalised over the learned tokens of the whole step, so that gradient accumulation gives the
-large batch's gradient.
+The loss is normalised over the learned tokens of the whole step, on all ranks, so that gradient accumulation
+and data parallelism give the large batch's gradient. Whatever is random in a step is seeded by its number.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from mm1.document import KINDS
 from mm1.errors import Stopped, UserError
 from mm1.progress import console, progress_bar
 from mm1.recipe import TrainRecipe
-from mm1.train.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from mm1.train.checkpoint import Checkpointer
 from mm1.train.objective import Losses
 from mm1.train.optimizer import clip_gradients, schedule, set_learning_rate
+from mm1.train.parallel import World
 
 MAX_BAD_STEPS = 10
 """Consecutive steps with infinite or undefined gradients after which training stops."""
@@ -39,14 +40,16 @@ class Trainer:
     """Trains a model over a plan; goes on from the run directory's last checkpoint.
 
     Args:
-        model: On its device.
+        model: On its device, sharded if there are several ranks.
         optimizer: Over its parameters, groups with `peak_lr`.
-        loader_from: Gives the micro-batches from a step on.
-        loss: Runs the model on a micro-batch.
+        loader_from: Gives this rank's micro-batches from a step on.
+        loss: Runs the model on a micro-batch; the second argument is the micro-batch's number within the run.
         recipe: Steps, schedule, clipping, how often to log and save.
         directory: The run's.
-        micro_batches: How many micro-batches make a step.
-        autocast: `torch.bfloat16` to run matrix products in it, None for full precision.
+        world: The ranks that train together.
+        micro_batches: How many micro-batches make a step on one rank.
+        autocast: `torch.bfloat16` to run matrix products in it, None for what the parameters are in.
+        seed: Of whatever is random in the model's forward pass (dropout).
     """
 
     def __init__(
@@ -54,17 +57,22 @@ class Trainer:
         model: torch.nn.Module,
         optimizer: torch.optim.Optimizer,
         loader_from: Callable[[int], DataLoader[Any]],
-        loss: Callable[[Batch], Losses],
+        loss: Callable[[Batch, int], Losses],
         recipe: TrainRecipe,
         directory: Path,
         *,
+        world: World,
         micro_batches: int,
         autocast: torch.dtype | None = None,
+        seed: int = 0,
     ) -> None:
         self.model, self.optimizer, self.loss = model, optimizer, loss
         self.loader_from, self.micro_batches = loader_from, micro_batches
-        self.recipe, self.directory, self.autocast = recipe, directory, autocast
-        self.device = next(model.parameters()).device
+        self.recipe, self.directory, self.world, self.autocast = recipe, directory, world, autocast
+        self.seed = seed
+        self.checkpointer = Checkpointer(
+            directory / "checkpoints", model, optimizer, world, recipe.keep_checkpoints, recipe.keep_every
+        )
         self.state: dict[str, Any] = {
             "step": 0,
             "time": 0.0,
@@ -74,7 +82,7 @@ class Trainer:
             "bad_steps": 0,
         }
         self._bad_steps_in_a_row = 0
-        self._stop = False
+        self._stop_signal = 0
 
     def run(self) -> dict[str, Any]:
         """Train to the last step.
@@ -83,56 +91,69 @@ class Trainer:
             The final state: step, time in seconds, tokens, images, what was skipped.
 
         Raises:
-            Stopped: If Ctrl-C or SIGTERM came; a checkpoint has been saved.
+            Stopped: If Ctrl-C or SIGTERM came to any rank; a checkpoint has been saved.
             UserError: If gradients stay undefined, too many pictures are unreadable, or the disk is full.
         """
-        self._resume()
-        log = self.directory / "metrics.jsonl"
-        _drop_lines_after(log, self.state["step"])
+        saved = self.checkpointer.load_latest()
+        if saved is not None:
+            self.state = saved
+            console.print(f"going on from step {saved['step']:,} of {self.recipe.steps:,}")
         first, last = self.state["step"], self.recipe.steps
         batches = iter(self.loader_from(first))
         self.model.train()
-        with log.open("a") as lines, progress_bar() as bar, _stop_signals(self._ask_to_stop):
+        with self._log(first) as write, progress_bar() as bar, _stop_signals(self._ask_to_stop):
             task = bar.add_task("train", total=last, completed=first, note="")
             window = _Window()
             for step in range(first, last):
-                metrics = self._step(step, batches, window)
+                stop = self._step(step, batches, window)
                 bar.advance(task)
-                self.state["step"] = step + 1
-                if (step + 1) % self.recipe.log_every == 0 or step + 1 == last:
-                    line = {"step": step + 1, **metrics, **window.rates(), **self._counts()}
-                    lines.write(json.dumps(line) + "\n")
-                    lines.flush()
+                self.state["step"] = done = step + 1
+                if done % self.recipe.log_every == 0 or done == last or stop:
+                    line = self._line(window)
+                    write(line)
                     bar.update(task, note=_note(line))
                     window = _Window()
-                if (step + 1) % self.recipe.checkpoint_every == 0 or step + 1 == last or self._stop:
-                    self._save()
-                if self._stop and step + 1 < last:
-                    raise Stopped
+                if done % self.recipe.checkpoint_every == 0 or done == last or stop:
+                    self.checkpointer.save(self.state, wait=bool(stop) or done == last)
+                if stop and done < last:
+                    raise Stopped(stop)
         return self.state
 
-    def _step(self, step: int, batches: Iterator[Batch], window: _Window) -> dict[str, Any]:
+    def _step(self, step: int, batches: Iterator[Batch], window: _Window) -> int:
+        """Make one optimizer step.
+
+        Returns:
+            The number of the signal that asked some rank to stop, else 0.
+        """
         began = time.perf_counter()
         group = [next(batches) for _ in range(self.micro_batches)]
         window.waited += time.perf_counter() - began
-        learned = max(1, sum(len(batch["target_ids"]) for batch in group))
+        learned, tokens, images, bad, interrupted, terminated = self.world.sums(
+            [
+                sum(len(batch["target_ids"]) for batch in group),
+                sum(batch["tokens"] for batch in group),
+                sum(len(batch["pixel_values"]) for batch in group),
+                self._report_bad_images(group),
+                self._stop_signal == signal.SIGINT,
+                self._stop_signal == signal.SIGTERM,
+            ]
+        )
+        torch.manual_seed(hash((self.seed, step, self.world.rank)))
         set_learning_rate(self.optimizer, schedule(step, self.recipe))
         self.optimizer.zero_grad(set_to_none=True)
-        for batch in group:
-            self._count_bad_images(batch)
-            window.add_batch(batch)
+        for number, batch in enumerate(group, start=step * self.micro_batches):
             with self._autocast():
-                losses = self.loss(_to_device(batch, self.device))
-            (losses.total / learned).backward()
+                losses = self.loss(_to_device(batch, self.world.device), number)
+            # Sharded gradients are averaged over the ranks: the factor turns that into the sum.
+            total = losses.total * (self.world.size / max(1.0, learned))
+            if losses.mean is not None:
+                total = total + losses.mean / self.micro_batches
+            total.backward()
             window.add_losses(losses)
-        norm = clip_gradients(self.model.parameters(), self.recipe.clip_norm)
+        norm, window.norms = clip_gradients(self.model, self.recipe.clip_norm)
         self._apply(norm, step)
-        self.state["tokens"] += sum(batch["tokens"] for batch in group)
-        self.state["images"] += sum(len(batch["pixel_values"]) for batch in group)
-        taken = time.perf_counter() - began
-        self.state["time"] += taken
-        window.seconds += taken
-        return {"grad_norm": norm, "learning_rate": self.optimizer.param_groups[-1]["lr"]}
+        self._count(window, time.perf_counter() - began, int(tokens), int(images), int(bad))
+        return signal.SIGTERM if terminated else signal.SIGINT if interrupted else 0
 
     def _apply(self, norm: float, step: int) -> None:
         """Make the optimizer step, unless the gradients are infinite or undefined."""
@@ -149,69 +170,87 @@ class Trainer:
                 "train.learning_rate or use train.dtype: float32"
             )
 
-    def _count_bad_images(self, batch: Batch) -> None:
-        for sentence in batch["bad_images"]:
-            self.state["bad_images"] += 1
-            console.print(f"[yellow]left out: {sentence}[/]")
+    def _count(self, window: _Window, seconds: float, tokens: int, images: int, bad: int) -> None:
+        for counts in (self.state, vars(window)):
+            counts["time"] += seconds
+            counts["tokens"] += tokens
+            counts["images"] += images
+        self.state["bad_images"] += bad
         if self.state["bad_images"] > MAX_BAD_IMAGES:
             raise UserError(
                 f"more than {MAX_BAD_IMAGES} pictures of the corpora can't be read: rebuild or clean the corpora"
             )
 
-    def _counts(self) -> dict[str, Any]:
-        return {key: value for key, value in self.state.items() if key != "step"}
+    def _report_bad_images(self, group: list[Batch]) -> int:
+        sentences = [sentence for batch in group for sentence in batch["bad_images"]]
+        for sentence in sentences:
+            console.print(f"[yellow]left out: {sentence}[/]")
+        return len(sentences)
 
-    def _resume(self) -> None:
-        saved = checkpoints(self.directory / "checkpoints")
-        if saved:
-            self.state = load_checkpoint(saved[-1], self.model, self.optimizer)
-            console.print(f"going on from step {self.state['step']:,} of {self.recipe.steps:,}")
+    def _line(self, window: _Window) -> dict[str, Any]:
+        """Return a line of metrics.jsonl; all ranks must ask."""
+        count = len(KINDS)
+        sums = self.world.sums([*window.loss_sums.tolist(), *window.loss_tokens.tolist()])
+        figures = {name: self.world.sums([float(v)])[0] / self.world.size for name, v in window.figures.items()}
+        counts = {key: value for key, value in self.state.items() if key != "step"}
+        return {
+            "step": self.state["step"],
+            **_losses(sums[:count], sums[count:]),
+            "learning_rate": self.optimizer.param_groups[-1]["lr"],
+            "grad_norm": math.hypot(*window.norms.values()),
+            **{f"grad_norm/{part}": norm for part, norm in window.norms.items()},
+            **figures,
+            "tokens_per_second": window.tokens / window.time,
+            "images_per_second": window.images / window.time,
+            "data_wait": window.waited / window.time,
+            **counts,
+        }
 
-    def _save(self) -> None:
-        save_checkpoint(
-            self.directory / "checkpoints",
-            self.model,
-            self.optimizer,
-            self.state,
-            self.recipe.keep_checkpoints,
-        )
+    @contextmanager
+    def _log(self, step: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+        """Open metrics.jsonl after the line of a step; only the first rank writes."""
+        if not self.world.first:
+            yield lambda line: None
+            return
+        log = self.directory / "metrics.jsonl"
+        _drop_lines_after(log, step)
+        with log.open("a") as file:
 
-    def _ask_to_stop(self) -> None:
-        self._stop = True
-        console.print("stopping after this step; the same command goes on from here")
+            def write(line: dict[str, Any]) -> None:
+                file.write(json.dumps(line) + "\n")
+                file.flush()
+
+            yield write
+
+    def _ask_to_stop(self, signal_number: int) -> None:
+        self._stop_signal = signal_number
+        console.print("stopping after this step")
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, self.autocast) if self.autocast else nullcontext()
+        return torch.autocast(self.world.device.type, self.autocast) if self.autocast else nullcontext()
 
 
 class _Window:
-    """Sums between two lines of metrics.jsonl."""
+    """Sums between two lines of metrics.jsonl; losses are this rank's, counts are everybody's."""
 
     def __init__(self) -> None:
-        self.seconds = self.waited = 0.0
+        self.time = self.waited = 0.0
         self.tokens = self.images = 0
         self.loss_sums = torch.zeros(len(KINDS))
         self.loss_tokens = torch.zeros(len(KINDS))
-
-    def add_batch(self, batch: Batch) -> None:
-        self.tokens += batch["tokens"]
-        self.images += len(batch["pixel_values"])
+        self.norms: dict[str, float] = {}
+        self.figures: dict[str, torch.Tensor] = {}
 
     def add_losses(self, losses: Losses) -> None:
         self.loss_sums = self.loss_sums.to(losses.by_kind.device) + losses.by_kind
         self.loss_tokens = self.loss_tokens.to(losses.by_kind.device) + losses.tokens_by_kind
+        self.figures = losses.figures
 
-    def rates(self) -> dict[str, Any]:
-        """Return mean losses (over all learned tokens and per kind), speed and share of time lost on data."""
-        sums, tokens = self.loss_sums.tolist(), self.loss_tokens.tolist()
-        per_kind = {f"loss/{k}": s / n for k, s, n in zip(KINDS, sums, tokens, strict=True) if n}
-        return {
-            "loss": sum(sums) / max(1.0, sum(tokens)),
-            **per_kind,
-            "tokens_per_second": self.tokens / self.seconds,
-            "images_per_second": self.images / self.seconds,
-            "data_wait": self.waited / self.seconds,
-        }
+
+def _losses(sums: list[float], tokens: list[float]) -> dict[str, float]:
+    """Return the mean loss over all learned tokens, and per kind."""
+    per_kind = {f"loss/{kind}": s / n for kind, s, n in zip(KINDS, sums, tokens, strict=True) if n}
+    return {"loss": sum(sums) / max(1.0, sum(tokens)), **per_kind}
 
 
 def _note(line: dict[str, Any]) -> str:
@@ -246,12 +285,12 @@ def _drop_lines_after(log: Path, step: int) -> None:
 
 
 @contextmanager
-def _stop_signals(on_stop: Callable[[], None]) -> Iterator[None]:
+def _stop_signals(on_stop: Callable[[int], None]) -> Iterator[None]:
     """Turn Ctrl-C and SIGTERM into a request to stop; a second Ctrl-C interrupts at once."""
 
     def handle(number: int, frame: Any) -> None:
         signal.signal(signal.SIGINT, previous[signal.SIGINT])
-        on_stop()
+        on_stop(number)
 
     previous = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,15 +22,23 @@ class Losses:
         total: Scalar to differentiate: the sum of the losses.
         by_kind: (len(KINDS),) detached sums of the cross entropy.
         tokens_by_kind: (len(KINDS),) numbers of learned tokens.
+        mean: Scalar to differentiate that is a mean over the micro-batch already (a router's losses), or None.
+        figures: Whatever else is worth a line in the log, by name.
     """
 
     total: torch.Tensor
     by_kind: torch.Tensor
     tokens_by_kind: torch.Tensor
+    mean: torch.Tensor | None = None
+    figures: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def language_model_loss(
-    model: MM1ForConditionalGeneration, processor: MM1Processor, batch: Batch, z_loss: float = 0.0
+    model: MM1ForConditionalGeneration,
+    processor: MM1Processor,
+    batch: Batch,
+    z_loss: float = 0.0,
+    run_vision: bool = False,
 ) -> Losses:
     """Run the model on a micro-batch and sum the cross entropy of its learned tokens.
 
@@ -39,12 +47,17 @@ def language_model_loss(
         processor: Normalises the pixels.
         batch: On the model's device.
         z_loss: Weight of the squared log-partition, for stability (recalled for MM1-30B: 1e-4).
+        run_vision: Whether the vision tower must run even if this batch has no images, because another rank's has.
     """
     inputs: dict[str, Any] = {name: batch[name] for name in ("input_ids", "position_ids", "learned_positions")}
-    if len(batch["pixel_values"]):
-        inputs["pixel_values"] = processor.normalize(batch["pixel_values"])
+    pixels = batch["pixel_values"]
+    if len(pixels) == 0 and run_vision:
+        pixels = pixels.new_zeros(1, *pixels.shape[1:])
+    if len(pixels):
+        inputs["pixel_values"] = processor.normalize(pixels)
         inputs["image_positions"] = batch["image_positions"]
-    logits = model(**inputs, use_cache=False).logits.float()
+    output = model(**inputs, use_cache=False)
+    logits = output.logits.float()
     losses = F.cross_entropy(logits, batch["target_ids"], reduction="none")
     kinds = batch["target_kinds"]
     empty = torch.zeros(len(KINDS), device=losses.device)
@@ -53,4 +66,13 @@ def language_model_loss(
     total = losses.sum()
     if z_loss:
         total = total + z_loss * logits.logsumexp(-1).square().sum()
-    return Losses(total, by_kind, tokens_by_kind)
+    routing = output.routing
+    if routing is None:
+        return Losses(total, by_kind, tokens_by_kind)
+    figures = {
+        "router/balance": routing.balance.detach(),
+        "router/z": routing.z.detach(),
+        "router/largest_load": routing.load.max().detach(),
+        "router/smallest_load": routing.load.min().detach(),
+    }
+    return Losses(total, by_kind, tokens_by_kind, routing.loss, figures)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
 
 from mm1.recipe import TrainRecipe
+from mm1.train.parallel import whole
+
+_PARTS = {"vision_tower": "vision", "connector": "connector", "language_model": "language_model"}
 
 
 def law_learning_rate(non_embedding_parameters: int) -> float:
@@ -34,16 +37,16 @@ def schedule(step: int, recipe: TrainRecipe) -> float:
     return end + (1 - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def build_optimizer(model: nn.Module, recipe: TrainRecipe, peak: float) -> torch.optim.AdamW:
-    """Return AdamW with a parameter group for each part that has a learning rate of its own.
+def build_optimizer(model: nn.Module, recipe: TrainRecipe, peak: float) -> torch.optim.Optimizer:
+    """Return AdamW or Adafactor, with a parameter group for each learning rate and decay there is.
 
     The paper sets the weight decay lambda to 0.1 eta and, as AXLearn does, decouples it from the learning
-    rate: a step is `w -= s(t) * (eta * adam + lambda * w)`. torch's AdamW multiplies the decay by the
-    learning rate once more, `w -= s(t) * eta * (adam + weight_decay * w)`, so it is given lambda / eta = 0.1.
+    rate: a step is `w -= s(t) * (eta * adam + lambda * w)`. torch's optimizers multiply the decay by the
+    learning rate once more, `w -= s(t) * eta * (adam + weight_decay * w)`, so they are given lambda / eta = 0.1.
 
     Args:
         model: Has parts `vision_tower`, `connector` and `language_model` in its parameters' names.
-        recipe: Rates, decay, betas.
+        recipe: Rates, decay, betas. What is frozen is left out.
         peak: The learning rate of whatever has none of its own.
 
     Returns:
@@ -54,18 +57,20 @@ def build_optimizer(model: nn.Module, recipe: TrainRecipe, peak: float) -> torch
         "connector": recipe.connector_learning_rate or peak,
         "language_model": peak,
     }
-    groups: dict[float, list[nn.Parameter]] = {}
+    embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             rate = next((rate for part, rate in rates.items() if f".{part}." in f".{name}"), peak)
-            groups.setdefault(rate, []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": parameters, "lr": rate, "peak_lr": rate} for rate, parameters in groups.items()],
-        lr=peak,
-        betas=recipe.betas,
-        eps=recipe.epsilon,
-        weight_decay=recipe.weight_decay,
-    )
+            decays = recipe.decay_everything or (parameter.ndim > 1 and id(parameter) not in embeddings)
+            groups.setdefault((rate, recipe.weight_decay if decays else 0.0), []).append(parameter)
+    settings: list[dict[str, Any]] = [
+        {"params": parameters, "lr": rate, "peak_lr": rate, "weight_decay": decay}
+        for (rate, decay), parameters in groups.items()
+    ]
+    if recipe.optimizer == "adafactor":
+        return torch.optim.Adafactor(settings, lr=peak)
+    return torch.optim.AdamW(settings, lr=peak, betas=recipe.betas, eps=recipe.epsilon)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
@@ -74,7 +79,22 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
         group["lr"] = group["peak_lr"] * share
 
 
-def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float | None) -> float:
-    """Clip the global gradient norm and return what it was before."""
-    limit = math.inf if max_norm is None else max_norm
-    return float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+def clip_gradients(model: nn.Module, max_norm: float | None) -> tuple[float, dict[str, float]]:
+    """Clip the global gradient norm.
+
+    Returns:
+        The norm before, and that of each part of the model (`vision`, `connector`, `language_model`).
+    """
+    parts: dict[str, list[torch.Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            part = next((short for long, short in _PARTS.items() if f".{long}." in f".{name}"), "language_model")
+            parts.setdefault(part, []).append(parameter.grad)
+    norms = {part: float(whole(torch.nn.utils.get_total_norm(grads))) for part, grads in parts.items()}
+    total = math.hypot(*norms.values())
+    if max_norm is not None:
+        scale = max_norm / (total + 1e-6)
+        if scale < 1:
+            for grads in parts.values():
+                torch._foreach_mul_(grads, scale)
+    return total, norms
