@@ -1,0 +1,182 @@
+"""Training on many processes by PyTorch's own means: torchrun, FSDP2, gloo or NCCL.
+
+    mm1 pretrain RECIPE                                        one process
+    torchrun --nproc_per_node 8 -m mm1 pretrain RECIPE         many; the command is otherwise the same
+
+Parameters, gradients and optimizer state are sharded over the ranks, each block of both towers on its own
+(`fully_shard`). With `train.replicas` above 1 the ranks form a mesh of that many replicas, each sharded
+(hybrid sharding). The sums that every step needs (learned tokens, a request to stop) go over gloo on the CPU,
+so that the accelerator is not waited for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+
+from mm1.errors import UserError
+from mm1.model import MM1ForConditionalGeneration
+from mm1.progress import console
+from mm1.recipe import TrainRecipe
+
+_PATIENCE = timedelta(hours=1)
+"""How long ranks wait for one another; the first rank prepares corpora and plan meanwhile."""
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes that train together.
+
+    Attributes:
+        rank: This process's number.
+        size: How many there are.
+        device: Where this one computes.
+        saving: Process group of its own for checkpoints, which are saved while training goes on.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+    saving: dist.ProcessGroup | None = None
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that prints, logs and prepares."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Wait until all have come here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def sums(self, values: Sequence[float]) -> list[float]:
+        """Add numbers up over the ranks."""
+        if self.size == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(total)
+        return total.tolist()
+
+    def agree(self, **values: str) -> None:
+        """Check that all ranks have the same.
+
+        Raises:
+            UserError: On every rank, if one of them differs.
+        """
+        if self.size == 1:
+            return
+        everybody: list[Any] = [None] * self.size
+        dist.all_gather_object(everybody, values)
+        for name in values:
+            others = [rank for rank, theirs in enumerate(everybody) if theirs[name] != everybody[0][name]]
+            if others:
+                raise UserError(
+                    f"rank {others[0]} has another {name} than rank 0: start all ranks with the same recipe, code "
+                    "and corpora"
+                )
+
+
+@contextmanager
+def joined(device: str) -> Iterator[World]:
+    """Join the processes that torchrun started, or be alone; leave at the end.
+
+    Args:
+        device: `auto` (a GPU if there is one), or a torch device.
+
+    Raises:
+        UserError: If the device can't be used.
+    """
+    size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    where = _device(device, int(os.environ.get("LOCAL_RANK", 0)))
+    if size == 1:
+        yield World(0, 1, where)
+        return
+    backend = "gloo" if where.type == "cpu" else f"cpu:gloo,{where.type}:{_backend(where)}"
+    dist.init_process_group(backend, timeout=_PATIENCE)
+    console.quiet = rank > 0
+    try:
+        yield World(rank, size, where, dist.new_group(backend="gloo"))
+    finally:
+        dist.destroy_process_group()
+
+
+def _backend(device: torch.device) -> str:
+    return dist.get_default_backend_for_device(device)
+
+
+def _device(wanted: str, local_rank: int) -> torch.device:
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(f"cuda:{local_rank}" if wanted == "cuda" else wanted)
+        torch.empty(1, device=device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"train.device: '{wanted}' can't be used here ({reason}): try device: auto") from None
+    return device
+
+
+def prepare_model(
+    model: MM1ForConditionalGeneration, world: World, recipe: TrainRecipe, autocast: torch.dtype | None
+) -> None:
+    """Freeze, compile, recompute and shard as the recipe says, in place.
+
+    Args:
+        model: In float32, on the world's device.
+        world: With one process nothing is sharded.
+        recipe: `freeze`, `compile`, `activation_checkpointing`, `replicas`.
+        autocast: The precision that sharded blocks compute in; gradients are reduced in float32.
+
+    Raises:
+        UserError: If ranks and replicas, or replicas and optimizer, don't fit.
+    """
+    parts = {
+        "vision": model.model.vision_tower,
+        "connector": model.model.connector,
+        "language_model": model.model.language_model,
+    }
+    for name in recipe.freeze:
+        parts[name].requires_grad_(False)
+    if recipe.activation_checkpointing:
+        model.gradient_checkpointing_enable()
+    blocks = [*blocks_of(model.model.vision_tower), *blocks_of(model.model.language_model)]
+    if recipe.compile:
+        for block in blocks:
+            block.compile()
+    if world.size == 1:
+        return
+    if recipe.optimizer == "adafactor":
+        raise UserError("train.optimizer: torch's Adafactor can't work on sharded parameters: use adamw on many ranks")
+    if world.size % recipe.replicas:
+        raise UserError(f"train.replicas {recipe.replicas} does not divide the {world.size} ranks")
+    shape = (recipe.replicas, world.size // recipe.replicas) if recipe.replicas > 1 else (world.size,)
+    mesh = init_device_mesh(world.device.type, shape)
+    policy = MixedPrecisionPolicy(param_dtype=autocast, reduce_dtype=torch.float32)
+    for block in blocks:
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    for part in (*parts.values(), model):
+        fully_shard(part, mesh=mesh, mp_policy=policy)
+
+
+def blocks_of(tower: nn.Module) -> list[nn.Module]:
+    """Return a tower's layers: the members of its longest `ModuleList`."""
+    lists = [list(module) for module in tower.modules() if isinstance(module, nn.ModuleList)]
+    return max(lists, key=len, default=[])
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor in full, gathered if it is sharded (all ranks must ask)."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
