@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed.checkpoint import HuggingFaceStorageWriter
 
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
 from mm1.processing.processor import MM1Processor
 from mm1.recipe import load_recipe
-from mm1.train import checkpoint
 from mm1.train.loop import Trainer
 from mm1.train.pretrain import pretrain
 
@@ -104,7 +104,10 @@ def test_a_killed_process_goes_on(whole: Path, recipe_file: Path, data: Path, tm
     assert losses_of(run) == pytest.approx(losses_of(whole), rel=1e-6)
 
 
-def test_ctrl_c_saves_and_says_so(recipe_file: Path, data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_asked_to_stop_it_saves_and_says_so(
+    recipe_file: Path, data: Path, tmp_path: Path, number: int, code: int
+) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "mm1", "pretrain", str(recipe_file), "--run", str(run)]
     command += ["--set", "train.steps=100000", "--set", "train.checkpoint_every=100000"]
@@ -113,9 +116,9 @@ def test_ctrl_c_saves_and_says_so(recipe_file: Path, data: Path, tmp_path: Path)
     log, deadline = run / "metrics.jsonl", time.monotonic() + 120
     while not (log.is_file() and log.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, output = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "the same command goes on" in output
     (saved,) = (run / "checkpoints").iterdir()
     assert json.loads((saved / "state.json").read_text())["step"] == lines_of(run)[-1]["step"]
@@ -139,15 +142,15 @@ def test_a_directory_of_something_else_is_refused(recipe_file: Path, data: Path,
 def test_a_full_disk_keeps_the_last_good_checkpoint(
     recipe_file: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_file, calls = checkpoint.save_file, []
+    write_data, calls = HuggingFaceStorageWriter.write_data, []
 
-    def filling(tensors, path):
-        calls.append(path)
-        if len(calls) > 2:
+    def filling(self, *args):
+        calls.append(self)
+        if len(calls) > 1:
             raise OSError(28, "No space left on device")
-        save_file(tensors, path)
+        return write_data(self, *args)
 
-    monkeypatch.setattr(checkpoint, "save_file", filling)
+    monkeypatch.setattr(HuggingFaceStorageWriter, "write_data", filling)
     with pytest.raises(UserError, match=r"No space left on device.*the last good one stays"):
         pretrain(load_recipe(str(recipe_file)), tmp_path / "run")
     assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000004"]

@@ -1,0 +1,102 @@
+"""Two real processes train as one does, also when one of them, or both, have no images."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mm1.recipe import load_recipe
+from mm1.train.loop import Trainer
+from mm1.train.pretrain import pretrain
+
+# Mostly text, one sequence a rank: micro-batches with images on both ranks, on one, on none.
+MOSTLY_TEXT = ["data.mixture.text.weight=1.5", "train.batch_size=2", "train.steps=16"]
+WATCHDOG_SECONDS = 240
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def train_on_two(recipe_file: Path, run: Path, data: Path, *settings: str) -> subprocess.CompletedProcess[str]:
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
+    command = [sys.executable, *launcher, "--master_port", str(free_port()), "-m", "mm1", "pretrain", str(recipe_file)]
+    command += ["--run", str(run), *(argument for setting in settings for argument in ("--set", setting))]
+    return subprocess.run(
+        command,
+        env={**os.environ, "MM1_DATA": str(data), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=WATCHDOG_SECONDS,
+        check=False,
+    )
+
+
+def lines_of(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def column(run: Path, name: str) -> list[float]:
+    return [line[name] for line in lines_of(run)]
+
+
+def test_two_ranks_train_as_one(recipe_file: Path, data: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    pretrain(load_recipe(str(recipe_file), MOSTLY_TEXT), one)
+    result = train_on_two(recipe_file, two, data, *MOSTLY_TEXT)
+    assert result.returncode == 0, result.stderr
+    for name in ("loss", "grad_norm"):
+        assert column(two, name) == pytest.approx(column(one, name), rel=2e-4)
+    for name in ("step", "tokens", "images"):
+        assert column(two, name) == column(one, name)
+    ours, theirs = (load_file(run / "model" / "model.safetensors") for run in (two, one))
+    assert ours.keys() == theirs.keys()
+    for name in theirs:
+        assert torch.allclose(ours[name], theirs[name], atol=1e-4), name
+    # The run did meet every case: images on both ranks, on one, on none.
+    images = np.diff([0, *column(one, "images")])
+    assert 0 in images
+    assert len(set(images)) > 2
+
+
+def test_a_run_goes_on_with_another_number_of_ranks(
+    recipe_file: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    pretrain(load_recipe(str(recipe_file)), whole)
+
+    class Break(Exception):
+        pass
+
+    step = Trainer._step
+
+    def breaking(self, number, *args):
+        if number == 6:
+            raise Break
+        return step(self, number, *args)
+
+    monkeypatch.setattr(Trainer, "_step", breaking)
+    with pytest.raises(Break):
+        pretrain(load_recipe(str(recipe_file)), run)
+    result = train_on_two(recipe_file, run, data)
+    assert result.returncode == 0, result.stderr
+    assert "going on from step 4" in result.stderr
+    assert column(run, "loss") == pytest.approx(column(whole, "loss"), rel=2e-4)
+    assert column(run, "tokens") == column(whole, "tokens")
+
+
+def test_a_batch_that_ranks_cant_share_is_named(recipe_file: Path, data: Path, tmp_path: Path) -> None:
+    result = train_on_two(recipe_file, tmp_path / "run", data, "train.batch_size=3")
+    assert result.returncode != 0
+    assert "train.batch_size 3 is not a multiple of 2 ranks" in result.stderr
