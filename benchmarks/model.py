@@ -27,7 +27,6 @@ import numpy as np
 import torch
 from transformers import CLIPVisionConfig, LlamaConfig
 
-from mm1.data.packing import Pieces, pack
 from mm1.model import MM1Config, MM1ForConditionalGeneration
 from mm1.model.factory import swiglu_size
 from mm1.model.llava import to_llava
@@ -67,10 +66,10 @@ def build(hidden: int, layers: int, vocabulary: int, **changes: Any) -> MM1ForCo
 
 @dataclass
 class Sample:
-    """A document's ids, and how many images it has."""
+    """A document: its ids with image tokens in place, and its images `(n, 3, H, W)`."""
 
     ids: np.ndarray
-    images: int
+    images: torch.Tensor
 
 
 def samples(count: int, longest: int, vocabulary: int) -> list[Sample]:
@@ -100,7 +99,7 @@ def samples(count: int, longest: int, vocabulary: int) -> list[Sample]:
         for has_image, text in makers[kind]():
             ids += [IMAGE] * (has_image * TOKENS_PER_IMAGE) + text.tolist()
             images += has_image
-        result.append(Sample(np.array(ids), images))
+        result.append(Sample(np.array(ids), pictures(images, len(result))))
         tokens[kind] += len(ids)
     return [result[i] for i in random.permutation(count)]
 
@@ -119,7 +118,7 @@ def padded_batches(documents: list[Sample], batch_size: int) -> list[dict[str, t
                 "input_ids": input_ids,
                 "attention_mask": (input_ids != PAD).long(),
                 "labels": input_ids.masked_fill((input_ids == IMAGE) | (input_ids == PAD) | (input_ids == BOS), -100),
-                **pixels(sum(d.images for d in part)),
+                **pixels(part),
             }
         )
     return batches
@@ -127,10 +126,8 @@ def padded_batches(documents: list[Sample], batch_size: int) -> list[dict[str, t
 
 def packed_batches(documents: list[Sample], length: int, rows: int) -> list[dict[str, torch.Tensor]]:
     """Return the same documents packed into rows, with index tensors instead of masks."""
-    lengths = np.array([len(d.ids) for d in documents])
-    images = np.array([d.images for d in documents])
-    pieces = Pieces(np.arange(len(documents)), np.zeros_like(lengths), lengths, images)
-    sequences = pack(pieces, np.arange(len(documents)), length, length)
+    lengths = [len(d.ids) for d in documents]
+    sequences = first_fit(lengths, length)
     batches = []
     for start in range(0, len(sequences), rows):
         part = sequences[start : start + rows]
@@ -151,17 +148,35 @@ def packed_batches(documents: list[Sample], length: int, rows: int) -> list[dict
                 "image_positions": (flat == IMAGE).nonzero().squeeze(1),
                 "learned_positions": learned - 1,
                 "target_ids": flat[learned],
-                **pixels(int(images[np.concatenate(part)].sum())),
+                **pixels([documents[member] for members in part for member in members]),
             }
         )
     return batches
 
 
-def pixels(count: int) -> dict[str, torch.Tensor]:
-    """Return random images, or nothing for none."""
-    generator = torch.Generator().manual_seed(count)
-    shape = (count, 3, IMAGE_SIZE, IMAGE_SIZE)
-    return {"pixel_values": torch.randn(shape, generator=generator)} if count else {}
+def first_fit(lengths: list[int], room: int) -> list[list[int]]:
+    """Return rows of documents, longest first, each in the first row with room: not as good as the loader."""
+    rows: list[list[int]] = []
+    left: list[int] = []
+    for document in sorted(range(len(lengths)), key=lambda d: -lengths[d]):
+        row = next((r for r, space in enumerate(left) if space >= lengths[document]), len(rows))
+        if row == len(rows):
+            rows.append([])
+            left.append(room)
+        rows[row].append(document)
+        left[row] -= lengths[document]
+    return rows
+
+
+def pictures(count: int, seed: int) -> torch.Tensor:
+    """Return random images."""
+    return torch.randn(count, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(seed))
+
+
+def pixels(documents: list[Sample]) -> dict[str, torch.Tensor]:
+    """Return the documents' images as the models take them, or nothing for none."""
+    images = torch.cat([d.images for d in documents])
+    return {"pixel_values": images} if len(images) else {}
 
 
 def seconds(step: Callable[[], None]) -> float:
@@ -233,7 +248,7 @@ def memory_of(way: str, tiny: bool) -> dict[str, Any]:
     images = int(0.7 * tokens) // TOKENS_PER_IMAGE
     text = tokens - images * TOKENS_PER_IMAGE - 1
     ids = np.array([BOS] + [IMAGE] * (images * TOKENS_PER_IMAGE) + [5] * text)
-    (batch,) = packed_batches([Sample(ids, images)], tokens, 1)
+    (batch,) = packed_batches([Sample(ids, pictures(images, 0))], tokens, 1)
     learned = len(batch["target_ids"])
     if way == "all":
         labels = torch.full((tokens,), -100)

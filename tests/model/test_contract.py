@@ -86,6 +86,34 @@ def test_a_row_generates_the_same_alone_and_in_a_mixed_batch(beams):
         assert row.tolist() == alone.tolist()
 
 
+@pytest.mark.parametrize("beams", [1, 2])
+def test_a_prefix_is_encoded_once_for_several_continuations(beams):
+    """The cache of a shared prefix with pictures, repeated for each query, gives what whole prompts give."""
+    model = tiny_model()
+    prefix, queries = sample("i3i2", 9), [sample("i4", 1), sample("i2", 2), sample("5", 3)]
+    for query in queries:
+        query.ids = query.ids[1:]
+    whole = left_padded([Sample(prefix.ids + q.ids, torch.cat([prefix.images, q.images])) for q in queries])
+    settings = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False, "num_beams": beams}
+    wanted = model.generate(**whole, **settings)[:, -6:]
+    with torch.no_grad():
+        cache = model(torch.tensor([prefix.ids]), prefix.images, use_cache=True).past_key_values
+    cache.batch_repeat_interleave(len(queries) * beams)
+    rest = left_padded(queries)
+    rows = len(queries)
+    rest["input_ids"] = torch.cat([torch.tensor([prefix.ids] * rows), rest["input_ids"]], 1)
+    rest["attention_mask"] = torch.cat([torch.ones(rows, len(prefix.ids)).long(), rest["attention_mask"]], 1)
+    assert len(rest["pixel_values"]) == 2
+    assert torch.equal(model.generate(**rest, past_key_values=cache, **settings)[:, -6:], wanted)
+
+
+def test_a_static_cache_generates_the_same():
+    model, batch = tiny_model(), left_padded(MIXED)
+    settings = {"max_new_tokens": 6, "do_sample": False}
+    static = model.generate(**batch, cache_implementation="static", **settings)
+    assert torch.equal(static, model.generate(**batch, **settings))
+
+
 def test_pictures_change_what_is_generated():
     model, batch = tiny_model(), left_padded(MIXED)
     other = batch | {"pixel_values": batch["pixel_values"].flip(0)}
