@@ -12,9 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,9 @@ from torch.distributed.checkpoint.state_dict import (
 
 from mm1.errors import UserError
 from mm1.train.parallel import World
+
+# Without a process group torch remarks that it assumes what `no_dist` says, from a thread of its own.
+warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
 
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 _MODEL, _OPTIMIZER = "model.", "optimizer."
@@ -79,13 +80,12 @@ class Checkpointer:
                 shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir(parents=True)
             self.world.wait()
-            with _one_process_is_meant():
-                future = dcp.async_save(
-                    self._tensors(),
-                    storage_writer=HuggingFaceStorageWriter(str(partial), save_distributed=True),
-                    process_group=self.world.saving,
-                    no_dist=self.world.size == 1,
-                )
+            future = dcp.async_save(
+                self._tensors(),
+                storage_writer=HuggingFaceStorageWriter(str(partial), save_distributed=True),
+                process_group=self.world.saving,
+                no_dist=self.world.size == 1,
+            )
         except OSError as error:
             raise self._failed(partial, error) from error
         assert isinstance(future, Future)
@@ -133,13 +133,12 @@ class Checkpointer:
         self._make_optimizer_state()
         tensors = self._tensors()
         try:
-            with _one_process_is_meant():
-                dcp.load(
-                    tensors,
-                    storage_reader=HuggingFaceStorageReader(str(latest)),
-                    process_group=self.world.saving,
-                    no_dist=self.world.size == 1,
-                )
+            dcp.load(
+                tensors,
+                storage_reader=HuggingFaceStorageReader(str(latest)),
+                process_group=self.world.saving,
+                no_dist=self.world.size == 1,
+            )
         except (CheckpointException, RuntimeError, KeyError, AssertionError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"{latest}: the checkpoint doesn't fit this model or is damaged ({reason})") from error
@@ -186,14 +185,6 @@ class Checkpointer:
             f"{partial.with_suffix('')}: the checkpoint could not be saved ({reason.strip()}): the last good one "
             "stays; free some space and run the same command to go on"
         )
-
-
-@contextmanager
-def _one_process_is_meant() -> Iterator[None]:
-    """Silence torch's remark that without a process group it assumes what `no_dist` says."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
-        yield
 
 
 def checkpoints(directory: Path) -> list[Path]:
