@@ -43,13 +43,13 @@ data = typer.Typer(help="Corpora: build them, look at them.", no_args_is_help=Tr
 app.add_typer(data, name="data")
 
 Set = Annotated[list[str] | None, typer.Option("--set", help="Change a key, as in train.steps=100; may be repeated.")]
-RunOption = Annotated[Path | None, typer.Option("--run", help="The run's directory; default runs/NAME.")]
+RunOption = Annotated[Path | None, typer.Option("--to", help="The run's directory; default runs/NAME.")]
 RunArgument = Annotated[Path, typer.Argument(help="A run's directory.")]
 
 
 @app.command()
 def demo(
-    run: Annotated[Path, typer.Option("--run", help="The run's directory.")] = Path("runs/demo"),
+    run: Annotated[Path, typer.Option("--to", help="The run's directory.")] = Path("runs/demo"),
     set_: Set = None,
 ) -> None:
     """Build corpora, train a small MM1 on them, score it and write a report: ten minutes on two CPU cores."""

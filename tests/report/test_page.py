@@ -80,7 +80,7 @@ def test_a_finished_run(write_run):
     assert page.html.count('role="img" aria-label="loss"') == 4
     assert page.html.count('role="img" aria-label="score"') == 3
     assert "learning_rate" in page.text  # the recipe
-    assert "mm1 pretrain runs/demo/recipe.yaml --run runs/demo-again" in page.text
+    assert "mm1 pretrain runs/demo/recipe.yaml --to runs/demo-again" in page.text
     assert str(run.parent) not in page.html
 
 

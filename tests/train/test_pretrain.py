@@ -91,7 +91,7 @@ def test_accumulated_micro_batches_give_the_large_batchs_losses(whole: Path, rec
 
 def test_a_killed_process_goes_on(whole: Path, recipe_file: Path, data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "mm1", "pretrain", str(recipe_file), "--run", str(run)]
+    command = [sys.executable, "-m", "mm1", "pretrain", str(recipe_file), "--to", str(run)]
     environment = {**os.environ, "MM1_DATA": str(data), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
@@ -109,7 +109,7 @@ def test_asked_to_stop_it_saves_and_says_so(
     recipe_file: Path, data: Path, tmp_path: Path, number: int, code: int
 ) -> None:
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "mm1", "pretrain", str(recipe_file), "--run", str(run)]
+    command = [sys.executable, "-m", "mm1", "pretrain", str(recipe_file), "--to", str(run)]
     command += ["--set", "train.steps=100000", "--set", "train.checkpoint_every=100000"]
     environment = {**os.environ, "MM1_DATA": str(data), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
@@ -126,7 +126,7 @@ def test_asked_to_stop_it_saves_and_says_so(
 
 def test_another_recipe_is_refused_with_its_keys(whole: Path, recipe_file: Path) -> None:
     before = (whole / "recipe.yaml").read_text()
-    with pytest.raises(UserError, match=r"train\.batch_size \(4 there, 8 here\).*--run"):
+    with pytest.raises(UserError, match=r"train\.batch_size \(4 there, 8 here\).*--to"):
         pretrain(load_recipe(str(recipe_file), ["train.batch_size=8"]), whole)
     assert (whole / "recipe.yaml").read_text() == before
 

@@ -32,7 +32,7 @@ def free_port() -> int:
 def train_on_two(recipe_file: Path, run: Path, data: Path, *settings: str) -> subprocess.CompletedProcess[str]:
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
     command = [sys.executable, *launcher, "--master_port", str(free_port()), "-m", "mm1", "pretrain", str(recipe_file)]
-    command += ["--run", str(run), *(argument for setting in settings for argument in ("--set", setting))]
+    command += ["--to", str(run), *(argument for setting in settings for argument in ("--set", setting))]
     return subprocess.run(
         command,
         env={**os.environ, "MM1_DATA": str(data), "OMP_NUM_THREADS": "1"},

@@ -222,7 +222,7 @@ def _commands(run: Run) -> list[tuple[str, str]]:
         but = ", but for changes that were not committed" if plus else ""
         commands.append((f"git checkout {shlex.quote(commit)}", f"the code as it was{but}"))
     commands += [(f"mm1 data build {shlex.quote(corpus)}", "the data") for corpus in _corpora(run)]
-    commands.append((f"mm1 pretrain {recipe} --run {again}", "the same training"))
+    commands.append((f"mm1 pretrain {recipe} --to {again}", "the same training"))
     chosen = mapping(run.recipe, "evaluate").get("shots")
     counts = ",".join(str(count) for count in chosen) if isinstance(chosen, list) and chosen else "0,4,8"
     commands.append((f"mm1 evaluate {again} --shots {shlex.quote(counts)}", "the same scores"))

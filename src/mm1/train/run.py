@@ -48,10 +48,10 @@ def open_run(directory: Path, recipe: Recipe) -> None:
             more = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
             raise UserError(
                 f"{directory}: this run is of another recipe; keys that differ: {shown}{more}. "
-                "Choose another directory with --run, or remove this one"
+                "Choose another directory with --to, or remove this one"
             )
     elif directory.is_dir() and any(directory.iterdir()):
-        raise UserError(f"{directory}: not a run directory and not empty: choose another one with --run")
+        raise UserError(f"{directory}: not a run directory and not empty: choose another one with --to")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         write_text(file, recipe.to_yaml())
