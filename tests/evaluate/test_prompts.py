@@ -3,7 +3,7 @@ import pytest
 from mm1.document import Image, Text
 from mm1.errors import UserError
 from mm1.evaluate.items import Item
-from mm1.evaluate.prompts import as_text, build_prompt, shown_answer
+from mm1.evaluate.prompts import as_text, build_prompt, frequent_answer
 from mm1.evaluate.task import load_task, packaged_tasks
 
 PICTURES = [Image(bytes([n])) for n in range(4)]
@@ -51,8 +51,8 @@ def test_zero_shot_is_the_query_alone():
 
 
 def test_a_shot_shows_the_most_frequent_answer():
-    assert shown_answer(Item("x", (), {}, ("a", "b", "b"), 0)) == "b"
-    assert shown_answer(Item("x", (), {}, ("a", "b"), 0)) == "a"
+    assert frequent_answer(Item("x", (), {}, ("a", "b", "b"), 0)) == "b"
+    assert frequent_answer(Item("x", (), {}, ("a", "b"), 0)) == "a"
 
 
 def test_braces_in_an_answer_stay():

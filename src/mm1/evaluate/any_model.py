@@ -15,7 +15,7 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 
 from mm1.document import Document, Image
 from mm1.errors import UserError
-from mm1.evaluate.generation import Advance, Answer, ContextTooShort, has_stop, until_stop
+from mm1.evaluate.generation import Advance, Answer, ContextTooShort, Likelihood, has_stop, until_stop
 from mm1.processing.images import ImageError, decode_image
 
 
@@ -99,6 +99,35 @@ class TransformersGenerator:
                 if advance:
                     advance(len(batch))
         return answers
+
+    @torch.inference_mode()
+    def log_likelihoods(
+        self, prompts: Sequence[Document], continuations: Sequence[str], *, advance: Advance | None = None
+    ) -> list[Likelihood]:
+        """Return how likely each continuation is after its prompt, which is plain text without pictures.
+
+        Raises:
+            ContextTooShort: If one doesn't fit.
+            UserError: If a prompt has a picture.
+        """
+        tokenizer = self.processor.tokenizer
+        found = []
+        for index, (prompt, text) in enumerate(zip(prompts, continuations, strict=True)):
+            if prompt.images:
+                raise UserError(f"prompt '{prompt.id}': likelihoods of this model are for text without pictures")
+            before = tokenizer(prompt.text)["input_ids"]
+            after = tokenizer(text, add_special_tokens=False)["input_ids"]
+            if len(before) + len(after) > self.max_context:
+                raise ContextTooShort(index, len(before) + len(after), self.max_context)
+            ids = torch.tensor([[*before, *after]], device=self.device)
+            logits = self.model(input_ids=ids).logits[0, len(before) - 1 : -1].float()
+            targets = ids[0, len(before) :]
+            each = logits.log_softmax(dim=-1).gather(-1, targets[:, None])
+            greedy = bool((logits.argmax(dim=-1) == targets).all())
+            found.append(Likelihood(float(each.double().sum()), greedy))
+            if advance:
+                advance(1)
+        return found
 
     def _continue(self, prompts: Sequence[Document], max_new_tokens: int, stop: Sequence[str]) -> list[str]:
         inputs = self._inputs(prompts).to(self.device)

@@ -11,7 +11,7 @@ import numpy as np
 
 from mm1.document import Image
 from mm1.evaluate.items import Item, Items, field
-from mm1.evaluate.prompts import shown_answer
+from mm1.evaluate.prompts import frequent_answer
 from mm1.evaluate.task import Task
 
 
@@ -24,7 +24,7 @@ def majority_answers(task: Task, items: Sequence[Item], pool: Items) -> list[str
     same = task.shots.same
     counts: defaultdict[Any, Counter[str]] = defaultdict(Counter)
     for shot in pool.without_pictures():
-        counts[field(shot, same, pool.name) if same else None][shown_answer(shot)] += 1
+        counts[field(shot, same, pool.name) if same else None][frequent_answer(shot)] += 1
     # Of equally frequent answers the first in the alphabet, so that the order of the pool doesn't matter.
     best = {value: min(c, key=lambda answer: (-c[answer], answer)) for value, c in counts.items()}
     return [best.get(field(item, same, task.data.title) if same else None, "") for item in items]

@@ -26,6 +26,21 @@ Advance = Callable[[int], None]
 Answer = str | UserError
 
 
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """How likely a continuation is.
+
+    Attributes:
+        total: Sum of its tokens' log-probabilities (natural).
+        greedy: Whether each of its tokens is the likeliest at its place.
+        error: Why there is no likelihood (a picture can't be decoded).
+    """
+
+    total: float
+    greedy: bool
+    error: UserError | None = None
+
+
 class ContextTooShort(UserError):  # noqa: N818
     """A prompt and its answer need more tokens than the model takes.
 
@@ -50,6 +65,16 @@ class Generator(Protocol):
 
     def count_tokens(self, prompt: Document) -> int:
         """Return the number of tokens of a prompt, image tokens included."""
+        ...
+
+    def log_likelihoods(
+        self, prompts: Sequence[Document], continuations: Sequence[str], *, advance: Advance | None = None
+    ) -> list[Likelihood]:
+        """Return how likely each continuation is after its prompt.
+
+        Raises:
+            ContextTooShort: If one doesn't fit.
+        """
         ...
 
     def generate(
@@ -157,6 +182,52 @@ class MM1Generator:
         return answers
 
     @torch.inference_mode()
+    def log_likelihoods(
+        self, prompts: Sequence[Document], continuations: Sequence[str], *, advance: Advance | None = None
+    ) -> list[Likelihood]:
+        """Return how likely each continuation is after its prompt; see `Generator`."""
+        found = [Likelihood(-np.inf, False)] * len(prompts)
+        queries: list[tuple[int, _Piece]] = []
+        lengths: dict[int, int] = {}
+        for index, (prompt, text) in enumerate(zip(prompts, continuations, strict=True)):
+            encoded = self.processor.encode(prompt, close=False)
+            ending = self.processor.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+            ids = np.concatenate([encoded.input_ids, np.array(ending["input_ids"], dtype=np.int64)])
+            if len(ids) > self.max_context:
+                raise ContextTooShort(index, len(ids), self.max_context)
+            queries.append((index, _Piece(ids, encoded.images)))
+            lengths[index] = len(ids) - len(encoded.input_ids)
+        for batch in self._batches(queries):
+            for index, likelihood in self._likelihoods(batch, lengths):
+                found[index] = likelihood
+            if advance:
+                advance(len(batch))
+        return found
+
+    def _likelihoods(
+        self, batch: list[tuple[int, _Piece]], lengths: dict[int, int]
+    ) -> Iterator[tuple[int, Likelihood]]:
+        """Yield the likelihoods of the last tokens of pieces of equal length."""
+        features = self._encode([piece for _, piece in batch])
+        for (index, _), found in zip(batch, features, strict=True):
+            if isinstance(found, UserError):
+                yield index, Likelihood(-np.inf, False, found)
+        sound = [pair for pair, found in zip(batch, features, strict=True) if isinstance(found, torch.Tensor)]
+        if not sound:
+            return
+        ids = torch.from_numpy(np.stack([piece.ids for _, piece in sound])).to(self.device)
+        pictures = torch.cat([found for found in features if isinstance(found, torch.Tensor)])
+        keep = max(lengths[index] for index, _ in sound) + 1
+        logits = self._logits(ids, pictures, None, keep)[:, :-1]
+        log_probabilities = logits.log_softmax(dim=-1)
+        targets = ids[:, ids.shape[1] - keep + 1 :]
+        each = log_probabilities.gather(-1, targets[..., None])[..., 0].double()
+        hit = logits.argmax(dim=-1) == targets
+        for row, (index, _) in enumerate(sound):
+            own = slice(keep - 1 - lengths[index], None)
+            yield index, Likelihood(float(each[row, own].sum()), bool(hit[row, own].all()))
+
+    @torch.inference_mode()
     def embed(self, images: Sequence[Image]) -> np.ndarray:
         """Return features of pictures for finding like ones: the mean of a picture's tokens, at length 1.
 
@@ -249,18 +320,25 @@ class MM1Generator:
         return [until_stop(tokenizer.decode(ids, skip_special_tokens=True), stop) for ids in written]
 
     def _forward(self, ids: torch.Tensor, pictures: torch.Tensor | None, cache: DynamicCache) -> torch.Tensor:
-        """Extend the cache by `ids` (B, L) and return the likeliest next tokens (B,).
+        """Extend the cache by `ids` (B, L) and return the likeliest next tokens (B,)."""
+        return self._logits(ids.to(self.device), pictures, cache, 1)[:, -1].argmax(dim=-1)
+
+    def _logits(
+        self, ids: torch.Tensor, pictures: torch.Tensor | None, cache: DynamicCache | None, keep: int
+    ) -> torch.Tensor:
+        """Return the logits (B, keep, vocabulary) after the last `keep` of `ids` (B, L).
 
         `pictures` holds the features (images, tokens, hidden) of the image tokens, in the order of `ids`.
         """
-        ids = ids.to(self.device)
         embeddings = self.model.get_input_embeddings()(ids)
         if pictures is not None and pictures.numel():
             embeddings[ids == self.processor.image_token_id] = pictures.flatten(0, 1).to(embeddings.dtype)
-        output = self.model(inputs_embeds=embeddings, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        logits = output.logits[:, -1].float()
-        logits[:, self.processor.image_token_id] = -torch.inf  # a picture can be read, not written
-        return logits.argmax(dim=-1)
+        output = self.model(
+            inputs_embeds=embeddings, past_key_values=cache, use_cache=cache is not None, logits_to_keep=keep
+        )
+        logits = output.logits.float()
+        logits[..., self.processor.image_token_id] = -torch.inf  # a picture can be read, not written
+        return logits
 
     def _copies(self, shared: DynamicCache | None, count: int) -> DynamicCache:
         """Return a cache of `count` rows that begins with the shared one; the shared one stays as it is."""

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from mm1.data.corpus import open_split
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
+from mm1.evaluate.derive import derived
 from mm1.evaluate.task import ItemSource
 
 
@@ -25,6 +26,7 @@ class Item:
         fields: What the prompt may name.
         answers: The reference answers, at least one.
         row: Its row in the source.
+        options: Of multiple choice, in order.
     """
 
     id: str
@@ -32,6 +34,7 @@ class Item:
     fields: Mapping[str, Any]
     answers: tuple[str, ...]
     row: int
+    options: tuple[str, ...] = ()
 
 
 class Items(Protocol):
@@ -104,8 +107,9 @@ class CorpusItems:
         if self._source.answers is None:
             parts = (part.text for part in document.parts if isinstance(part, Text) and part.learned)
             return Item(document.id, document.images, document.meta, ("".join(parts).strip(),), row)
-        fields, answers = read_answers(document.meta, self._source, f"'{document.id}' of {self.name}")
-        return Item(document.id, document.images, fields, answers, row)
+        where = f"'{document.id}' of {self.name}"
+        fields, answers, options = read_answers(document.meta, self._source, where)
+        return Item(document.id, document.images, fields, answers, row, options)
 
 
 def field(item: Item, name: str, source: str) -> Any:
@@ -122,8 +126,10 @@ def field(item: Item, name: str, source: str) -> Any:
 
 def read_answers(
     fields: Mapping[str, Any], source: ItemSource, where: str
-) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """Return an item's fields (with `options` as lines, where it has options) and its reference answers.
+) -> tuple[Mapping[str, Any], tuple[str, ...], tuple[str, ...]]:
+    """Return an item's fields (with `options` as lines, where it has options), its answers and its options.
+
+    The answers of an item with options are the right one's letter and its words.
 
     Args:
         fields: Of the document or row.
@@ -133,16 +139,18 @@ def read_answers(
     Raises:
         UserError: If a field is missing or not as the source says.
     """
+    if source.derive is not None:
+        fields = {**fields, **derived(source.derive, fields, where)}
     values = _values(fields, str(source.answers), where)
     if source.options is None:
-        return fields, tuple(str(value) for value in values)
+        return fields, tuple(str(value) for value in values), ()
     options = _options(fields, source.options, where)
     letters = string.ascii_uppercase[: len(options)]
     lines = "\n".join(f"{letter}. {option}" for letter, option in zip(letters, options, strict=True))
     index = _option_index(values[0], options, source.answer_is)
     if index is None:
         raise UserError(f"{where}: answer {values[0]!r} is none of its {len(options)} options: check `answer_is`")
-    return {**fields, "options": lines}, (letters[index], options[index])
+    return {**fields, "options": lines}, (letters[index], options[index]), tuple(options)
 
 
 def _values(fields: Mapping[str, Any], name: str, where: str) -> list[Any]:

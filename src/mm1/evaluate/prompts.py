@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mm1.document import Document, Image, Part, Text
 from mm1.errors import UserError
@@ -33,9 +34,8 @@ def build_prompt(task: Task, item: Item, shots: Sequence[Item] = ()) -> Document
     """
     parts: list[Part] = []
     for shot in shots:
-        parts += render(task, shot)
-        answer = task.answer.replace("{answer}", shown_answer(shot))
-        parts.append(Text(answer + task.separator, learned=False))
+        parts += render(task, with_option(shot, shot.answers[-1]) if task.continuation else shot)
+        parts.append(Text(shown_answer(task, shot) + task.separator, learned=False))
     parts += render(task, item)
     return Document(item.id, "interleaved" if shots else "caption", tuple(parts))
 
@@ -83,8 +83,34 @@ def _joined(parts: list[Part]) -> list[Part]:
     return joined
 
 
-def shown_answer(item: Item) -> str:
-    """Return the answer that a shot shows: the most frequent reference, the first of equals."""
+def with_option(item: Item, option: str) -> Item:
+    """Return an item whose prompt shows one of its options as `{option}`."""
+    return replace(item, fields={**item.fields, "option": option})
+
+
+def shown_answer(task: Task, item: Item) -> str:
+    """Return what follows the prompt of a shot.
+
+    That is the most frequent reference, the first of equals; for options chosen by likelihood the right one's
+    words, or the continuation after it.
+    """
+    if task.likelihood is not None:
+        return continuation(task, item, item.answers[-1])
+    return task.answer.replace("{answer}", frequent_answer(item))
+
+
+def continuation(task: Task, item: Item, option: str) -> str:
+    """Return the text whose likelihood is that of an option."""
+    if task.continuation is None:
+        return task.answer.replace("{answer}", option)
+    pieces = _MARKS.split(task.continuation)
+    return "".join(
+        str(field(item, piece, task.data.title)) if index % 2 else piece for index, piece in enumerate(pieces)
+    )
+
+
+def frequent_answer(item: Item) -> str:
+    """Return the most frequent reference, the first of equals."""
     return Counter(item.answers).most_common(1)[0][0]
 
 

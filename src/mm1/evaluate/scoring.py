@@ -25,6 +25,7 @@ from mm1.evaluate.example import example_parts, png_base64
 from mm1.evaluate.floors import majority_answers, swap_pictures
 from mm1.evaluate.generation import Answer, ContextTooShort, Generator
 from mm1.evaluate.items import Item, chosen_rows, open_items
+from mm1.evaluate.likelihood import choose_options, query_prompt
 from mm1.evaluate.metrics import METRICS, Metric
 from mm1.evaluate.prompts import as_text, build_prompt
 from mm1.evaluate.shots import ShotPool
@@ -107,7 +108,7 @@ class Scorer:
             "separator": task.separator,
             "stop": task.stop,
             "max_new_tokens": task.max_new_tokens,
-            "decoding": "greedy",
+            "decoding": f"likelihood, {task.likelihood}" if task.likelihood else "greedy",
             "postprocess": task.postprocess,
             "metric": task.metric,
             "metric_source": self.metric.source,
@@ -209,6 +210,9 @@ class Scorer:
     def _generate(
         self, items: Sequence[Item], shots: Sequence[tuple[Item, ...]], advance: Advance
     ) -> tuple[list[Document], list[Answer]]:
+        """Return the prompts and the model's answers."""
+        if self.task.likelihood is not None:
+            return choose_options(self.generator, self.task, items, shots, self._too_long, advance)
         prompts = [build_prompt(self.task, item, drawn) for item, drawn in zip(items, shots, strict=True)]
         try:
             answers = self.generator.generate(
@@ -219,11 +223,12 @@ class Scorer:
         return prompts, [answer if isinstance(answer, UserError) else self._cut(answer) for answer in answers]
 
     def _too_long(self, error: ContextTooShort, item: Item, shots: tuple[Item, ...]) -> UserError:
-        room = self.generator.max_context - self.task.max_new_tokens
+        reserved = 0 if self.task.likelihood else self.task.max_new_tokens
+        room = self.generator.max_context - reserved
         fits = [
             count
             for count in range(len(shots))
-            if self.generator.count_tokens(build_prompt(self.task, item, shots[:count])) <= room
+            if self.generator.count_tokens(query_prompt(self.task, item, shots[:count])) <= room
         ]
         advice = f"{max(fits)} shots fit" if fits else "not even the query alone fits"
         return UserError(

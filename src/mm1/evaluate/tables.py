@@ -35,7 +35,8 @@ class TableItems:
         self._table, self.data_hash, self._folder = _open(source, source.name)
         self._columns = [source.images] if isinstance(source.images, str) else list(source.images)
         self._elsewhere: dict[Any, int] | None = None
-        needed = [str(source.answers).partition(".")[0], *([source.id] if source.id else [])]
+        answers = [] if source.derive else [str(source.answers).partition(".")[0]]
+        needed = [*answers, *([source.id] if source.id else [])]
         if source.pictures is None:
             needed += self._columns
         else:
@@ -78,11 +79,11 @@ class TableItems:
     def _item(self, values: Mapping[str, Any], row: int) -> Item:
         name = str(values[self._source.id]) if self._source.id else str(row)
         own = {key: value for key, value in values.items() if key not in self._columns}
-        fields, answers = read_answers(own, self._source, f"row {row} of {self.name}")
+        fields, answers, options = read_answers(own, self._source, f"row {row} of {self.name}")
         images = tuple(image for key in self._columns if key in values for image in _images(values[key], self._folder))
         if self._elsewhere is not None and self._source.pictures is not None:
             images = self._picture(values[self._source.pictures.key], row)
-        return Item(name, images, fields, answers, row)
+        return Item(name, images, fields, answers, row, options)
 
     def _picture(self, key: Any, row: int) -> tuple[Image, ...]:
         pictures = self._source.pictures

@@ -61,6 +61,9 @@ class ItemSource(_Strict):
     answer_is: Literal["text", "letter", "index"] = Field(
         "text", description="How the answer names the option: words, letter, or number from 0."
     )
+    derive: Literal["arc", "hellaswag", "lambada", "winogrande"] | None = Field(
+        None, description="Rule of `mm1.evaluate.derive` that makes further fields from a row's."
+    )
     where: dict[str, str | int | bool] = Field({}, description="Tables: only rows with these values in these columns.")
     only: str | None = Field(None, description="File with the ids that count, one a line; default: all.")
 
@@ -115,6 +118,14 @@ class Task(_Strict):
         None, description="What stands for the n-th picture in the fields' text, such as `<image {n}>` (MMMU)."
     )
     answer: str = Field(" {answer}", description="How a shot's answer follows its prompt.")
+    likelihood: Literal["sum", "per byte", "greedy"] | None = Field(
+        None,
+        description="Instead of generating, choose the option that is likeliest as the answer: by its log-likelihood, "
+        "or that per byte. `greedy`: the option counts as chosen if greedy decoding would write it.",
+    )
+    continuation: str | None = Field(
+        None, description="With {option} in the prompt: what follows it and is scored (WinoGrande)."
+    )
     separator: str = Field("\n", description="What ends a shot.")
     shots: ShotSource = Field(default_factory=lambda: ShotSource.model_validate({}))
     stop: list[str] = Field(["\n"], description="Generation ends before the first of these (paper sec. 5).")
@@ -123,6 +134,14 @@ class Task(_Strict):
     also: list[str] = Field([], description="Further metrics, reported beside the one that counts.")
     postprocess: list[str] = Field([], description="Patterns: the prediction is cut before the first match.")
     floors: list[Floor] = []
+
+    @model_validator(mode="after")
+    def _options_to_choose_from(self) -> Task:
+        if self.likelihood and self.data.options is None:
+            raise ValueError("likelihood chooses among options: say in data which field holds them")
+        if ("{option}" in self.prompt) != (self.continuation is not None):
+            raise ValueError("{option} in the prompt and continuation belong together")
+        return self
 
     @model_validator(mode="after")
     def _known_metrics(self) -> Task:

@@ -1,0 +1,70 @@
+"""Options chosen by how likely the model holds them, as text benchmarks are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mm1.document import Document
+from mm1.errors import UserError
+from mm1.evaluate.generation import Advance, Answer, ContextTooShort, Generator, Likelihood
+from mm1.evaluate.items import Item
+from mm1.evaluate.prompts import build_prompt, continuation, with_option
+from mm1.evaluate.task import Task
+
+TooLong = Callable[[ContextTooShort, Item, tuple[Item, ...]], UserError]
+
+
+def query_prompt(task: Task, item: Item, shots: Sequence[Item], option: str | None = None) -> Document:
+    """Return the prompt of an item; where prompts show an option, with that one (default: its first)."""
+    if task.continuation is not None:
+        item = with_option(item, item.options[0] if option is None else option)
+    return build_prompt(task, item, shots)
+
+
+def choose_options(
+    generator: Generator,
+    task: Task,
+    items: Sequence[Item],
+    shots: Sequence[tuple[Item, ...]],
+    too_long: TooLong,
+    advance: Advance,
+) -> tuple[list[Document], list[Answer]]:
+    """Choose each item's likeliest option.
+
+    Args:
+        generator: The model.
+        task: Says how likelihoods are compared.
+        items: With options.
+        shots: Of each item.
+        too_long: Makes the message where an item doesn't fit the model's context.
+        advance: Told how many more items are done.
+
+    Returns:
+        Each item's prompt (with its first option, where prompts show one) and the chosen option's words.
+    """
+    pairs = [(index, option) for index, item in enumerate(items) for option in item.options]
+    prompts = [query_prompt(task, items[index], shots[index], option) for index, option in pairs]
+    texts = [continuation(task, items[index], option) for index, option in pairs]
+    try:
+        likelihoods = generator.log_likelihoods(prompts, texts)
+    except ContextTooShort as error:
+        index, _ = pairs[error.index]
+        raise too_long(error, items[index], shots[index]) from None
+    advance(len(items))
+    of_item: list[list[tuple[float, str, Likelihood]]] = [[] for _ in items]
+    for (index, option), text, likelihood in zip(pairs, texts, likelihoods, strict=True):
+        # Per byte of the option itself: a long option is not worse for being long.
+        worth = (
+            likelihood.total / max(1, len(text.strip().encode())) if task.likelihood == "per byte" else likelihood.total
+        )
+        of_item[index].append((worth, option, likelihood))
+    shown = [query_prompt(task, item, drawn) for item, drawn in zip(items, shots, strict=True)]
+    return shown, [_chosen(task, options) for options in of_item]
+
+
+def _chosen(task: Task, options: list[tuple[float, str, Likelihood]]) -> Answer:
+    for _, _, likelihood in options:
+        if likelihood.error is not None:
+            return likelihood.error
+    _, option, likelihood = max(options, key=lambda entry: entry[0])
+    return "" if task.likelihood == "greedy" and not likelihood.greedy else option
