@@ -16,7 +16,8 @@ documents = st.lists(st.lists(st.one_of(st.just(IMAGE), st.integers(0, 90)), max
 
 def index_of(parts: list[list[int]]) -> Index:
     offsets = np.concatenate([[0], np.cumsum([len(p) for p in parts])]).astype(np.int64)
-    return Index(np.array([x for p in parts for x in p], dtype=np.int32), offsets)
+    lengths = np.array([x for p in parts for x in p], dtype=np.int32)
+    return Index(lengths, offsets, lengths != IMAGE)
 
 
 def tokens_of(parts: list[int]) -> np.ndarray:

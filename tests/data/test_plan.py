@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import io
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from mm1.data.index import IMAGE, Index
-from mm1.data.plan import Source, alternate, write_plan
+from mm1.data.mixture import Mixture, alternate
+from mm1.data.packing import cut_documents
+from mm1.data.plan import Plan, Source, write_plan
+from mm1.data.plan_table import plan_table
 from mm1.errors import UserError
 from mm1.recipe import DataRecipe
 
@@ -24,7 +31,7 @@ def test_every_prefix_has_its_shares_to_less_than_one(weights, count) -> None:
 def source(name: str, kind: str, lengths: list[list[int]], weight: float = 1.0) -> Source:
     parts = np.array([x for p in lengths for x in p], dtype=np.int32)
     offsets = np.concatenate([[0], np.cumsum([len(p) for p in lengths])]).astype(np.int64)
-    return Source(name, kind, weight, name + "-content", Index(parts, offsets))  # type: ignore[arg-type]
+    return Source(name, kind, weight, name + "-content", Index(parts, offsets, parts != IMAGE))  # type: ignore[arg-type]
 
 
 def recipe(**changes) -> DataRecipe:
@@ -101,3 +108,102 @@ def test_an_empty_source_is_named(tmp_path) -> None:
     with pytest.raises(UserError, match="a/train: the split has no documents"):
         plan(tmp_path / "plan", sources=[source("a/train", "caption", []), *SOURCES[1:]])
     assert not (tmp_path / "plan").exists()
+
+
+def test_any_stretch_of_the_mixture_is_that_of_the_whole() -> None:
+    sources = [("caption", 3.0), ("text", 1.0), ("caption", 0.28), ("interleaved", 1.0)]
+    mixture = Mixture({"caption": 0.45, "interleaved": 0.45, "text": 0.1}, sources, 10_000)
+    whole = mixture(0, 10_000)
+    assert np.array_equal(np.concatenate([mixture(a, a + 625) for a in range(0, 10_000, 625)]), whole)
+    captions = whole[np.isin(whole, (0, 2))]
+    due = np.arange(1, len(captions) + 1) * 3 / 3.28
+    assert np.abs(np.cumsum(captions == 0) - due).max() < 1
+
+
+def test_weights_without_a_common_period_hold_to_a_millionth() -> None:
+    weights = [0.1234, 0.4567, 0.3331, 0.0868]
+    count = 1_500_000
+    chosen = np.bincount(alternate([w + 1 / 7919 for w in weights], count)) / count
+    assert np.abs(chosen - np.array([w + 1 / 7919 for w in weights]) / (1 + 4 / 7919)).max() < 1e-5
+
+
+def test_the_chunks_in_which_it_is_written_make_no_difference(tmp_path, monkeypatch) -> None:
+    whole = plan(tmp_path / "1")
+    monkeypatch.setattr("mm1.data.plan._SEQUENCES_AT_ONCE", 7)
+    chunked = plan(tmp_path / "2")
+    for name in ("source", "first_piece", "document", "first", "length", "images"):
+        assert np.array_equal(getattr(whole, name), getattr(chunked, name))
+    assert whole.info == chunked.info
+
+
+def test_blocks_hold_every_document_once_an_epoch(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("mm1.data.plan.BLOCK", 7)
+    one = recipe(mixture={"caption": {"weight": 1, "sources": [{"corpus": "a/train"}]}})
+    made = plan(tmp_path / "plan", sources=SOURCES[:1], data=one)
+    whole = int(made.info["sources"]["a/train"]["epochs"])
+    assert whole >= 2
+    for epoch in range(whole):
+        assert sorted(made.document[epoch * 30 : (epoch + 1) * 30]) == list(range(30))
+
+
+def test_the_figures_are_those_of_the_pieces(tmp_path) -> None:
+    made = plan(tmp_path / "plan")
+    info = made.info
+    assert info["tokens"] == made.length.sum() == sum(kind["tokens"] for kind in info["kinds"].values())
+    assert info["images"] == made.images.sum()
+    for number, source in enumerate(SOURCES):
+        entry = info["sources"][source.name]
+        sequences = np.flatnonzero(made.source == number)
+        rows = [row for sequence in sequences for row in made.pieces(sequence)]
+        cut = cut_documents(source.index, 5, 40, 3)
+        learned = {(d, f): n for d, f, n in zip(cut.document, cut.first, cut.learned, strict=True)}
+        assert entry["sequences"] == len(sequences)
+        assert entry["tokens"] == made.length[rows].sum()
+        assert entry["learned_tokens"] == sum(learned[made.document[row], made.first[row]] for row in rows)
+        assert entry["epochs"] == pytest.approx((made.first[rows] == 0).sum() / len(source.index), abs=1e-3)
+        used = made.length[rows].sum() / 40, made.images[rows].sum() / 3
+        assert entry["fill"]["binding"] == pytest.approx(max(used) / len(sequences))
+
+
+def test_a_source_repeated_too_often_is_warned_about(tmp_path) -> None:
+    warnings = plan(tmp_path / "plan", steps=5).info["warnings"]
+    assert warnings == []
+    (warning,) = (w for w in plan(tmp_path / "plan", steps=200).info["warnings"] if w.startswith("a/train"))
+    assert "2305.16264" in warning
+
+
+def test_a_kind_may_have_its_own_limit_of_images(tmp_path) -> None:
+    content = recipe().model_dump()
+    content["mixture"]["caption"]["images_per_sequence"] = 2
+    changed = plan(tmp_path / "2", data=DataRecipe.model_validate(content))
+    assert changed.hash != plan(tmp_path / "1").hash
+    most = max(changed.images[list(changed.pieces(i))].sum() for i in range(len(changed)))
+    assert most == changed.info["kinds"]["caption"]["images_per_sequence"] == 2
+
+
+def test_a_fixed_plan_is_kept_or_the_change_is_named(tmp_path) -> None:
+    first = plan(tmp_path / "plan")
+    assert plan(tmp_path / "plan", fixed=True).hash == first.hash
+    changed = [source("a/train", "caption", [[IMAGE, 3]], 3), *SOURCES[1:]]
+    changed[0] = Source("a/train", "caption", 3, "other", changed[0].index)
+    with pytest.raises(UserError, match="since then the corpus a/train and the tokenizer changed: .*--to"):
+        plan(tmp_path / "plan", sources=changed, tokenizer_fingerprint="u", fixed=True)
+    assert Plan(tmp_path / "plan").hash == first.hash
+
+
+def test_the_table_names_every_source_and_total(tmp_path) -> None:
+    console = Console(width=160, record=True, file=io.StringIO())
+    info = plan(tmp_path / "plan", steps=200).info
+    console.print(plan_table(info))
+    text = console.export_text()
+    for name in ("a/train", "b/train", "c/train", "caption", "text"):
+        assert name in text
+    assert "200 steps of 4 sequences" in text
+    assert "epochs repeated tokens teach less" in text
+
+
+def test_a_plan_travels_between_processes_as_a_path(tmp_path) -> None:
+    made = plan(tmp_path / "plan")
+    sent = pickle.dumps(made)
+    assert len(sent) < 500
+    assert np.array_equal(pickle.loads(sent).document, made.document)

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from datasets import Dataset, Features, List, Value, concatenate_datasets
 from datasets.arrow_writer import ArrowWriter
 
@@ -131,6 +132,11 @@ class Split:
     def name(self) -> str:
         """`corpus/split`, as recipes write it."""
         return f"{self.directory.parent.name}/{self.directory.name}"
+
+    @property
+    def parts(self) -> pa.ChunkedArray:
+        """The parts of all documents as Arrow holds them: for passes over texts that leave pictures unread."""
+        return self._rows.data.column("parts")
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -34,12 +34,15 @@ class Pieces:
         first: (P,) int32 first token, counted in the encoded document.
         length: (P,) int32 tokens.
         images: (P,) int32 pictures among them.
+        learned: (P,) int32 learned tokens among them. A piece's first token never is: nothing before it
+            could predict it.
     """
 
     document: np.ndarray
     first: np.ndarray
     length: np.ndarray
     images: np.ndarray
+    learned: np.ndarray
 
     def __len__(self) -> int:
         return len(self.document)
@@ -57,42 +60,62 @@ def cut_documents(index: Index, tokens_per_image: int, max_tokens: int, max_imag
         max_tokens: Tokens per sequence.
         max_images: Pictures per sequence.
 
+    Returns:
+        The pieces, in the order of documents.
+
     Raises:
         UserError: If not even one picture fits a sequence.
     """
-    if tokens_per_image > max_tokens and (index.parts == IMAGE).any():
+    is_image = index.parts == IMAGE
+    if tokens_per_image > max_tokens and is_image.any():
         raise UserError(
             f"data.sequence_length {max_tokens} is shorter than one picture ({tokens_per_image} tokens): "
             "make sequences longer or use fewer tokens per image"
         )
-    is_image = index.parts == IMAGE
     tokens = np.where(is_image, tokens_per_image, index.parts).astype(np.int64)
-    token_sums = np.concatenate([[0], np.cumsum(tokens)])[index.offsets]
-    image_sums = np.concatenate([[0], np.cumsum(is_image)])[index.offsets]
-    length = np.diff(token_sums) + 2
-    images = np.diff(image_sums)
+    closing_learned = _closing_learned(index, is_image)
+    length = _sums(tokens, index.offsets) + 2
+    images = _sums(is_image, index.offsets)
+    learned = _sums(np.where(index.learned, tokens, 0), index.offsets) + closing_learned
     whole = (length <= max_tokens) & (images <= max_images)
-    rows = [(np.flatnonzero(whole), np.zeros(whole.sum(), np.int64), length[whole], images[whole])]
+    rows = [(np.flatnonzero(whole), np.zeros(whole.sum(), np.int64), length[whole], images[whole], learned[whole])]
     for document in np.flatnonzero(~whole):
-        start, stop = index.offsets[document : document + 2]
-        cuts = _cut(tokens[start:stop], is_image[start:stop], max_tokens, max_images)
+        parts = slice(*index.offsets[document : document + 2])
+        # BOS and EOS are parts of one token here.
+        sizes = np.concatenate([[1], tokens[parts], [1]])
+        is_learned = np.concatenate([[False], index.learned[parts], [closing_learned[document]]])
+        cuts = _cut(sizes.tolist(), [0, *is_image[parts].astype(int).tolist(), 0], max_tokens, max_images)
         first, size, pictures = np.array(cuts, dtype=np.int64).T
-        rows.append((np.full(len(cuts), document), first, size, pictures))
-    owner, first, size, pictures = (np.concatenate(column) for column in zip(*rows, strict=True))
-    order = np.lexsort((first, owner))
-    return Pieces(
-        owner[order].astype(np.int64),
-        first[order].astype(np.int32),
-        size[order].astype(np.int32),
-        pictures[order].astype(np.int32),
-    )
+        rows.append((np.full(len(cuts), document), first, size, pictures, _learned_in(sizes, is_learned, first, size)))
+    columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
+    order = np.lexsort((columns[1], columns[0]))
+    dtypes = (np.int64, np.int32, np.int32, np.int32, np.int32)
+    return Pieces(*(column[order].astype(dtype) for column, dtype in zip(columns, dtypes, strict=True)))
 
 
-def _cut(tokens: np.ndarray, is_image: np.ndarray, max_tokens: int, max_images: int) -> list[tuple[int, int, int]]:
+def _sums(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Return the sums of values over each document's parts."""
+    return np.diff(np.concatenate([[0], np.cumsum(values, dtype=np.int64)])[offsets])
+
+
+def _closing_learned(index: Index, is_image: np.ndarray) -> np.ndarray:
+    """Return whether each document's EOS is learned: as its last text is, or if it has none (`encode_document`)."""
+    if not len(index.parts):
+        return np.ones(len(index), dtype=bool)
+    last_text = np.maximum.accumulate(np.concatenate([[-1], np.where(is_image, -1, np.arange(len(is_image)))]))
+    last = last_text[index.offsets[1:]]
+    return (last < index.offsets[:-1]) | index.learned[last]
+
+
+def _learned_in(sizes: np.ndarray, is_learned: np.ndarray, first: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Return the learned tokens of the pieces of a document of parts of `sizes` tokens."""
+    ends = np.concatenate([[0], np.cumsum(sizes)])
+    learned_before = np.concatenate([[0], np.cumsum(np.where(is_learned, sizes, 0))])
+    return np.rint(np.interp(first + length, ends, learned_before) - np.interp(first + 1, ends, learned_before))
+
+
+def _cut(lengths: list[int], pictures: list[int], max_tokens: int, max_images: int) -> list[tuple[int, int, int]]:
     """Return (first, length, images) of the pieces of one document that is too large for a sequence."""
-    # BOS and EOS are parts of one token here.
-    lengths = [1, *tokens.tolist(), 1]
-    pictures = [0, *is_image.astype(int).tolist(), 0]
     cuts: list[tuple[int, int, int]] = []
     first = size = images = 0
     for length, picture in zip(lengths, pictures, strict=True):

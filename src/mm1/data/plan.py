@@ -1,38 +1,44 @@
 """The plan: the whole order of training, written down before it begins.
 
-    sources (indexes) --cut--> pieces --pack--> sequences per source --draw by weight--> plan
+    sources (indexes) --blocks of documents: cut, pack--> sequences per source --drawn by weight--> plan
 
 The plan is the paper's fixed snapshot: every model of a study sees the same examples in the same order.
-Sequence `i` is a pure function of the plan, so the state of the data stream is one integer.
+Sequence `i` is a pure function of the plan, so the state of the data stream is one integer. Everything goes
+through memory in blocks; what a plan takes besides is 4 bytes per document of the largest source.
 
-    plan/plan.json         hash, limits, and the table that a person decides by
-    plan/sequences.arrow   per sequence: source, first piece; in the order of training
-    plan/pieces.arrow      per piece: document, first token, length, pictures; grouped by sequence
+    plan/plan.json       hash, limits, and the figures that a person decides by
+    plan/sequences.npy   per sequence: source, first piece; in the order of training
+    plan/pieces.npy      per piece: document, first token, length, pictures; grouped by sequence
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
+from mm1.data.arrays import ArrayWriter, map_array
 from mm1.data.index import Index
-from mm1.data.packing import Pieces, cut_documents, pack
+from mm1.data.mixture import Mixture
+from mm1.data.packing import BLOCK, cut_documents, pack
+from mm1.data.plan_table import plan_figures
 from mm1.document import Kind
 from mm1.errors import UserError
 from mm1.recipe import DataRecipe
 
-RULE = 1
+RULE = 2
 """Version of the rule by which a plan is made; part of its hash."""
+
+SEQUENCE = np.dtype([("source", "<i4"), ("first_piece", "<i8")])
+PIECE = np.dtype([("document", "<i8"), ("first", "<i4"), ("length", "<i4"), ("images", "<i4")])
+
+_SEQUENCES_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True)
@@ -54,44 +60,15 @@ class Source:
     index: Index
 
 
-def alternate(weights: Sequence[float], count: int) -> np.ndarray:
-    """Spread choices evenly: after any number of choices each has had its share, to less than one.
+@dataclass
+class Totals:
+    """What a plan takes from one source."""
 
-    This is the chairman assignment problem and Tijdeman's rule for it ("The chairman assignment problem",
-    Discrete Mathematics 32, 1980): the deviation never exceeds 1 - 1/(2k - 2) for k choices.
-
-    Args:
-        weights: Non-negative, with a positive sum.
-        count: How many choices to make.
-
-    Returns:
-        (count,) int64 indices into `weights`.
-    """
-    fractions = [Fraction(w).limit_denominator(10_000) for w in weights]
-    total = sum(fractions)
-    shares = [f / total for f in fractions]
-    period = math.lcm(*(share.denominator for share in shares))
-    once = _alternate([float(share) for share in shares], min(period, count))
-    return np.resize(once, count)
-
-
-def _alternate(shares: list[float], count: int) -> np.ndarray:
-    chosen = np.empty(count, dtype=np.int64)
-    if sum(share > 0 for share in shares) == 1:
-        chosen.fill(max(range(len(shares)), key=shares.__getitem__))
-        return chosen
-    slack = 1 / (2 * sum(share > 0 for share in shares) - 2)
-    had = [0] * len(shares)
-    for step in range(count):
-        due = [
-            ((1 - slack - ((step + 1) * share - n)) / share, number)
-            for number, (share, n) in enumerate(zip(shares, had, strict=True))
-            if share > 0 and (step + 1) * share - n >= slack - 1e-9
-        ]
-        _, number = min(due)
-        had[number] += 1
-        chosen[step] = number
-    return chosen
+    sequences: int = 0
+    documents: int = 0
+    tokens: int = 0
+    learned_tokens: int = 0
+    images: int = 0
 
 
 class Plan:
@@ -102,15 +79,16 @@ class Plan:
     """
 
     def __init__(self, directory: Path) -> None:
+        self.directory = directory
         self.info: dict[str, Any] = json.loads((directory / "plan.json").read_text())
-        sequences = _open(directory / "sequences.arrow")
-        pieces = _open(directory / "pieces.arrow")
-        self.source = sequences["source"].to_numpy()
-        self.first_piece = sequences["first_piece"].to_numpy()
-        self.document = pieces["document"].to_numpy()
-        self.first = pieces["first"].to_numpy()
-        self.length = pieces["length"].to_numpy()
-        self.images = pieces["images"].to_numpy()
+        sequences, pieces = map_array(directory / "sequences.npy"), map_array(directory / "pieces.npy")
+        self.source, self.first_piece = sequences["source"], sequences["first_piece"]
+        self.document, self.first = pieces["document"], pieces["first"]
+        self.length, self.images = pieces["length"], pieces["images"]
+
+    def __reduce__(self) -> tuple[type[Plan], tuple[Path]]:
+        """Travel to other processes as a path, not as a copy of the arrays."""
+        return Plan, (self.directory,)
 
     @property
     def hash(self) -> str:
@@ -126,29 +104,6 @@ class Plan:
         return range(int(self.first_piece[sequence]), int(stop))
 
 
-def plan_hash(
-    sources: Sequence[Source],
-    kind_weights: dict[Kind, float],
-    recipe: DataRecipe,
-    tokenizer_fingerprint: str,
-    tokens_per_image: int,
-    sequences: int,
-    seed: int,
-) -> str:
-    """Return the hash over everything that decides the plan."""
-    content = {
-        "rule": RULE,
-        "sources": [(s.name, s.kind, s.weight, s.content_hash) for s in sources],
-        "kinds": sorted(kind_weights.items()),
-        "limits": [recipe.sequence_length, recipe.images_per_sequence],
-        "tokenizer": tokenizer_fingerprint,
-        "tokens_per_image": tokens_per_image,
-        "sequences": sequences,
-        "seed": seed,
-    }
-    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
-
-
 def write_plan(
     directory: Path,
     sources: Sequence[Source],
@@ -159,6 +114,7 @@ def write_plan(
     batch_size: int,
     steps: int,
     seed: int,
+    fixed: bool = False,
 ) -> Plan:
     """Write the plan, complete or not at all; a plan with the same hash is kept.
 
@@ -171,43 +127,51 @@ def write_plan(
         batch_size: Sequences per step.
         steps: Training steps.
         seed: Of all permutations.
+        fixed: Training has begun: another plan than the one that is there is refused.
 
     Raises:
-        UserError: If a source is empty, or the disk is full.
+        UserError: If a source is empty, the disk is full, or a `fixed` plan would change.
     """
     for source in sources:
         if not len(source.index):
             raise UserError(f"{source.name}: the split has no documents: leave it out of the mixture")
-    total = batch_size * steps
     kinds = {kind: mix.weight for kind, mix in recipe.mixture.items() if mix.weight > 0}
     used = [source for source in sources if source.kind in kinds]
-    identity = plan_hash(used, kinds, recipe, tokenizer_fingerprint, tokens_per_image, total, seed)
-    if (directory / "plan.json").is_file() and Plan(directory).hash == identity:
-        return Plan(directory)
-
-    order = _draw(used, kinds, total)
-    streams = [
-        _Stream(source, recipe, tokens_per_image, int((order == number).sum()), seed + number)
-        for number, source in enumerate(used)
-    ]
-    first_piece, pieces = _interleave(order, streams)
-    info = {
-        "hash": identity,
-        "sequences": total,
-        "sequence_length": recipe.sequence_length,
-        "images_per_sequence": recipe.images_per_sequence,
+    identity = {
+        "rule": RULE,
+        "tokenizer": tokenizer_fingerprint,
+        "content": {source.name: source.content_hash for source in used},
+        "kinds": list(kinds.items()),
+        "weights": [(source.name, source.kind, source.weight) for source in used],
+        "limits": [recipe.sequence_length, [recipe.max_images(kind) for kind in kinds]],
         "tokens_per_image": tokens_per_image,
-        "batch_size": batch_size,
-        "steps": steps,
+        "sequences": batch_size * steps,
         "seed": seed,
-        **_table(order, streams, kinds, recipe),
     }
+    name = hashlib.blake2b(json.dumps(identity).encode(), digest_size=16).hexdigest()
+    if (directory / "plan.json").is_file():
+        before = json.loads((directory / "plan.json").read_text())
+        if before["hash"] == name:
+            return Plan(directory)
+        if fixed:
+            raise UserError(_changed(directory, before.get("made_from", {}), identity))
     partial = directory.with_name(directory.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        _save(partial / "sequences.arrow", {"source": order.astype(np.int32), "first_piece": first_piece})
-        _save(partial / "pieces.arrow", vars(pieces))
+        totals = _write_arrays(partial, used, kinds, recipe, tokens_per_image, batch_size * steps, seed)
+        info = {
+            "hash": name,
+            "sequences": batch_size * steps,
+            "sequence_length": recipe.sequence_length,
+            "images_per_sequence": recipe.images_per_sequence,
+            "tokens_per_image": tokens_per_image,
+            "batch_size": batch_size,
+            "steps": steps,
+            "seed": seed,
+            **plan_figures(used, totals, recipe),
+            "made_from": identity,
+        }
         (partial / "plan.json").write_text(json.dumps(info, indent=2) + "\n")
         shutil.rmtree(directory, ignore_errors=True)
         partial.rename(directory)
@@ -218,124 +182,125 @@ def write_plan(
     return Plan(directory)
 
 
-def _draw(sources: Sequence[Source], kinds: dict[Kind, float], total: int) -> np.ndarray:
-    """Return the source of every sequence: kinds by their weights, then sources within each kind."""
-    names = list(kinds)
-    kind_order = alternate([kinds[name] for name in names], total)
-    order = np.empty(total, dtype=np.int64)
-    for number, name in enumerate(names):
-        places = np.flatnonzero(kind_order == number)
-        members = [i for i, source in enumerate(sources) if source.kind == name]
-        order[places] = np.array(members)[alternate([sources[i].weight for i in members], len(places))]
-    return order
+def _changed(directory: Path, before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Return the sentence that refuses another plan for a run that has begun."""
+    content = before.get("content", {})
+    what = [f"the corpus {name}" for name, value in now["content"].items() if content.get(name) != value]
+    what += ["the tokenizer"] if before.get("tokenizer") != now["tokenizer"] else []
+    what += ["the rule by which plans are made"] if before.get("rule") != now["rule"] else []
+    return (
+        f"{directory}: training has begun by this plan, but since then {' and '.join(what or ['the recipe'])} changed: "
+        "put back what was there, or begin another run with --to"
+    )
 
 
-class _Stream:
-    """The sequences of one source, epoch after epoch, as many as are wanted."""
-
-    def __init__(
-        self, source: Source, recipe: DataRecipe, tokens_per_image: int, wanted: int, seed: int
-    ) -> None:
-        self.source = source
-        limits = (recipe.sequence_length, recipe.images_per_sequence)
-        self.pieces = cut_documents(source.index, tokens_per_image, *limits)
-        self.sequences: list[np.ndarray] = []
-        self.per_epoch = 0
-        epoch = 0
-        while len(self.sequences) < wanted:
-            random = np.random.default_rng([seed, epoch])
-            packed = pack(self.pieces, random.permutation(len(self.pieces)), *limits)
-            self.per_epoch = len(packed)
-            self.sequences += [packed[i] for i in random.permutation(len(packed))]
-            epoch += 1
-        del self.sequences[wanted:]
-
-    @property
-    def epochs(self) -> float:
-        """How often the source is gone through."""
-        return len(self.sequences) / self.per_epoch if self.per_epoch else 0.0
-
-
-def _interleave(order: np.ndarray, streams: Sequence[_Stream]) -> tuple[np.ndarray, Pieces]:
-    """Return where each sequence's pieces begin, and all pieces in the order of training."""
-    rows: list[np.ndarray] = [np.empty(0, np.int64)] * len(order)
-    for number, stream in enumerate(streams):
-        for place, sequence in zip(np.flatnonzero(order == number), stream.sequences, strict=True):
-            rows[place] = sequence
-    counts = np.array([len(row) for row in rows], dtype=np.int64)
-    first_piece = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    which = np.concatenate(rows)
-    owner = np.repeat(order, counts)
-    columns = {}
-    for name in ("document", "first", "length", "images"):
-        values = np.empty(len(which), dtype=getattr(streams[0].pieces, name).dtype)
-        for number, stream in enumerate(streams):
-            mine = owner == number
-            values[mine] = getattr(stream.pieces, name)[which[mine]]
-        columns[name] = values
-    return first_piece, Pieces(**columns)
-
-
-def _table(
-    order: np.ndarray, streams: Sequence[_Stream], kinds: dict[Kind, float], recipe: DataRecipe
-) -> dict[str, Any]:
-    """Return the figures per kind and source that go into plan.json."""
-    by_source: dict[str, dict[str, Any]] = {}
+def _write_arrays(
+    directory: Path,
+    sources: Sequence[Source],
+    kinds: dict[Kind, float],
+    recipe: DataRecipe,
+    tokens_per_image: int,
+    count: int,
+    seed: int,
+) -> list[Totals]:
+    """Write sequences.npy and pieces.npy; return what is taken from each source."""
+    mixture = Mixture(kinds, [(source.kind, source.weight) for source in sources], count)
+    wanted = np.zeros(len(sources), dtype=np.int64)
+    for start, stop in _chunks(count):
+        wanted += np.bincount(mixture(start, stop), minlength=len(sources))
+    streams = []
+    for number, source in enumerate(sources):
+        stream = _Stream(source, recipe, tokens_per_image, (seed, number))
+        stream.write(directory / f"source-{number}", int(wanted[number]))
+        streams.append(stream)
+    with (
+        ArrayWriter(directory / "sequences.npy", SEQUENCE) as sequences,
+        ArrayWriter(directory / "pieces.npy", PIECE) as pieces,
+    ):
+        for start, stop in _chunks(count):
+            order = mixture(start, stop)
+            taken = [stream.next(int((order == number).sum())) for number, stream in enumerate(streams)]
+            counts = np.empty(len(order), dtype=np.int64)
+            for number, (lengths, _) in enumerate(taken):
+                counts[order == number] = lengths
+            block = np.empty(len(order), dtype=SEQUENCE)
+            block["source"], block["first_piece"] = order, pieces.length + np.cumsum(counts) - counts
+            sequences.write(block)
+            rows, owner = np.empty(int(counts.sum()), dtype=PIECE), np.repeat(order, counts)
+            for number, (_, mine) in enumerate(taken):
+                rows[owner == number] = mine
+            pieces.write(rows)
     for stream in streams:
-        which = np.concatenate([*stream.sequences, np.empty(0, np.int64)]).astype(np.int64)
-        by_source[stream.source.name] = {
-            "kind": stream.source.kind,
-            "sequences": len(stream.sequences),
-            "documents": int((stream.pieces.first[which] == 0).sum()),
-            "tokens": int(stream.pieces.length[which].sum()),
-            "images": int(stream.pieces.images[which].sum()),
-            "epochs": round(stream.epochs, 3),
-            "fill": _fill(stream, recipe),
-        }
-    total_weight = sum(kinds.values())
-    by_kind: dict[str, dict[str, Any]] = {}
-    for kind, weight in kinds.items():
-        mine = [entry for entry in by_source.values() if entry["kind"] == kind]
-        sums = {
-            key: sum(entry[key] for entry in mine) for key in ("sequences", "documents", "tokens", "images")
-        }
-        by_kind[kind] = {
-            "wanted": weight / total_weight,
-            "obtained": sums["sequences"] / len(order),
-            **sums,
-            "fill": sums["tokens"] / max(1, sums["sequences"] * recipe.sequence_length),
-        }
-    tokens = sum(entry["tokens"] for entry in by_source.values())
-    images = sum(entry["images"] for entry in by_source.values())
-    binding = sum(entry["fill"]["binding"] * entry["sequences"] for entry in by_source.values())
-    return {
-        "tokens": tokens,
-        "images": images,
-        "fill": {
-            "tokens": tokens / (len(order) * recipe.sequence_length),
-            "images": images / (len(order) * recipe.images_per_sequence),
-            "binding": binding / len(order),
-        },
-        "kinds": by_kind,
-        "sources": by_source,
-    }
+        stream.remove()
+    return [stream.totals for stream in streams]
 
 
-def _fill(stream: _Stream, recipe: DataRecipe) -> dict[str, float]:
-    """Return the mean fill in tokens, in images, and of whichever limit binds for this source."""
-    sequences = max(1, len(stream.sequences))
-    tokens = sum(int(stream.pieces.length[s].sum()) for s in stream.sequences)
-    images = sum(int(stream.pieces.images[s].sum()) for s in stream.sequences)
-    by_tokens = tokens / sequences / recipe.sequence_length
-    by_images = images / sequences / recipe.images_per_sequence
-    return {"tokens": by_tokens, "images": by_images, "binding": max(by_tokens, by_images)}
+def _chunks(count: int) -> Iterator[tuple[int, int]]:
+    return ((start, min(start + _SEQUENCES_AT_ONCE, count)) for start in range(0, count, _SEQUENCES_AT_ONCE))
 
 
-def _save(file: Path, columns: dict[str, np.ndarray]) -> None:
-    table = pa.table(columns)
-    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table, max_chunksize=max(1, len(table)))
+@dataclass
+class _Stream:
+    """The sequences of one source, epoch after epoch, kept in two files until they are drawn."""
 
+    source: Source
+    recipe: DataRecipe
+    tokens_per_image: int
+    seed: tuple[int, int]
+    totals: Totals = field(default_factory=Totals)
 
-def _open(file: Path) -> pa.Table:
-    return pa.ipc.open_file(pa.memory_map(str(file))).read_all().combine_chunks()
+    def write(self, directory: Path, wanted: int) -> None:
+        """Pack as many sequences as are wanted."""
+        self._directory = directory
+        self._sequence = self._piece = 0
+        directory.mkdir()
+        with (
+            ArrayWriter(directory / "counts.npy", np.int32) as counts,
+            ArrayWriter(directory / "pieces.npy", PIECE) as pieces,
+        ):
+            blocks = self._blocks()
+            while counts.length < wanted:
+                lengths, rows, learned = next(blocks)
+                lengths = lengths[: wanted - counts.length]
+                rows, learned = rows[: lengths.sum()], learned[: lengths.sum()]
+                counts.write(lengths)
+                pieces.write(rows)
+                self.totals.documents += int((rows["first"] == 0).sum())
+                self.totals.tokens += int(rows["length"].sum(dtype=np.int64))
+                self.totals.images += int(rows["images"].sum(dtype=np.int64))
+                self.totals.learned_tokens += int(learned.sum(dtype=np.int64))
+        self.totals.sequences = wanted
+        self._counts, self._pieces = map_array(directory / "counts.npy"), map_array(directory / "pieces.npy")
+
+    def next(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the next sequences: (count,) numbers of pieces, and the pieces."""
+        counts = self._counts[self._sequence : self._sequence + count]
+        pieces = self._pieces[self._piece : self._piece + int(counts.sum())]
+        self._sequence, self._piece = self._sequence + count, self._piece + len(pieces)
+        return counts, pieces
+
+    def remove(self) -> None:
+        """Remove the files."""
+        shutil.rmtree(self._directory)
+
+    def _blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield blocks of packed sequences: pieces per sequence, the pieces, learned tokens per piece."""
+        count, epoch = len(self.source.index), 0
+        while True:
+            random = np.random.default_rng([*self.seed, epoch])
+            order = random.permutation(np.arange(count, dtype=np.uint32 if count < 2**32 else np.uint64))
+            for documents in np.array_split(order, -(-count // BLOCK)):
+                yield self._pack(documents.astype(np.int64), random)
+            epoch += 1
+
+    def _pack(self, documents: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        limits = self.recipe.sequence_length, self.recipe.max_images(self.source.kind)
+        cut = cut_documents(self.source.index.take(documents), self.tokens_per_image, *limits)
+        packed = pack(cut, random.permutation(len(cut)), *limits)
+        packed = [packed[i] for i in random.permutation(len(packed))]
+        which = np.concatenate(packed)
+        rows = np.empty(len(which), dtype=PIECE)
+        rows["document"] = documents[cut.document[which]]
+        for name in ("first", "length", "images"):
+            rows[name] = getattr(cut, name)[which]
+        return np.array([len(sequence) for sequence in packed]), rows, cut.learned[which]

@@ -1,0 +1,59 @@
+"""Arrays on disk: written chunk by chunk as `.npy` files, read memory-mapped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import ArrayLike, DTypeLike
+
+
+class ArrayWriter:
+    """Writes a one-dimensional array of unknown length, a chunk at a time.
+
+    Args:
+        file: The `.npy` file; its directory exists.
+        dtype: Of the elements.
+    """
+
+    def __init__(self, file: Path, dtype: DTypeLike) -> None:
+        self.dtype = np.dtype(dtype)
+        self.length = 0
+        self._file = file.open("wb")
+        self._write_header()
+
+    def __enter__(self) -> ArrayWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # The header is rewritten in place: numpy pads it for any length that may come.
+        try:
+            self._file.seek(0)
+            self._write_header()
+        finally:
+            self._file.close()
+
+    def write(self, values: ArrayLike) -> None:
+        """Append values."""
+        chunk = np.ascontiguousarray(values, dtype=self.dtype)
+        self._file.write(chunk.tobytes())
+        self.length += len(chunk)
+
+    def _write_header(self) -> None:
+        description = npy.dtype_to_descr(self.dtype)
+        npy.write_array_header_1_0(self._file, {"descr": description, "fortran_order": False, "shape": (self.length,)})
+
+
+def map_array(file: Path) -> np.ndarray:
+    """Open a `.npy` file without reading it into memory."""
+    with file.open("rb") as opened:
+        version = npy.read_magic(opened)
+        shape, _, dtype = npy.read_array_header_1_0(opened) if version == (1, 0) else npy.read_array_header_2_0(opened)
+    if not shape[0]:  # nothing can't be mapped
+        return np.empty(0, dtype)
+    # As a plain array: `np.memmap` is slow in taking single elements.
+    return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))

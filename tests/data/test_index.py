@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mm1.data import index as index_module
+from mm1.data.corpus import ShardWriter, content_hash, open_split, write_corpus
+from mm1.data.index import IMAGE, build_index, tokenizer_fingerprint
+from mm1.data.packing import cut_documents
+from mm1.document import Document, Image, Text
+from mm1.errors import UserError
+from mm1.processing.encode import encode_document
+from mm1.processing.tokenizer import train_tokenizer
+
+TEXTS = ["a red blue green square", " wie schön! <image> <eos> 7\n", "", "word " * 300]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(["a red blue green yellow square word Colour:"], 320)
+
+
+def documents(count: int = 50) -> list[Document]:
+    made = []
+    for i in range(count):
+        parts = []
+        for j in range(i % 5):
+            parts += [Image(b"bytes"), Text(TEXTS[(i + j) % 4], learned=(i + j) % 3 > 0)]
+        made.append(Document(str(i), "interleaved", tuple(parts if i % 2 else parts[::-1])))
+    return made
+
+
+@pytest.fixture
+def split(tmp_path: Path):
+    """A split of two shards, so that rows lie in several Arrow chunks."""
+    write_corpus(tmp_path / "corpus", {"train": []}, licence="none", sources=[])
+    digests = []
+    for number, some in enumerate((documents()[:17], documents()[17:])):
+        writer = ShardWriter(tmp_path / "corpus" / "train" / f"{number:05d}.arrow")
+        for document in some:
+            writer.write(document)
+        writer.finish()
+        digests.append(writer.digests)
+    file = tmp_path / "corpus" / "corpus.json"
+    content = json.loads(file.read_text())
+    content["splits"]["train"]["content_hash"] = content_hash(digests)
+    file.write_text(json.dumps(content))
+    return open_split(str(tmp_path / "corpus" / "train"))
+
+
+def same(one, other) -> bool:
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("parts", "offsets", "learned"))
+
+
+def test_the_index_says_what_encoding_gives(split, tokenizer) -> None:
+    index = build_index(split, tokenizer)
+    assert len(index) == len(split) == 50
+    pieces = cut_documents(index, 6, 100_000, 1000)
+    for number, document in enumerate(split):
+        encoded = encode_document(document, tokenizer, 3, 6)
+        parts = index.parts[index.offsets[number] : index.offsets[number + 1]]
+        assert [part == IMAGE for part in parts] == [isinstance(part, Image) for part in document.parts]
+        assert pieces.length[number] == len(encoded.input_ids)
+        assert pieces.learned[number] == encoded.learned.sum()
+        assert pieces.images[number] == len(encoded.images)
+
+
+def test_learned_tokens_of_pieces_are_those_of_the_encoded_document(split, tokenizer) -> None:
+    pieces = cut_documents(build_index(split, tokenizer), 6, 40, 2)
+    assert len(pieces) > 100
+    for number in range(len(pieces)):
+        encoded = encode_document(split[int(pieces.document[number])], tokenizer, 3, 6)
+        first = pieces.first[number]
+        assert pieces.learned[number] == encoded.learned[first + 1 : first + pieces.length[number]].sum()
+
+
+def test_the_number_of_processes_and_of_rows_per_task_makes_no_difference(split, tokenizer, monkeypatch) -> None:
+    alone = build_index(split, tokenizer, workers=1)
+    for rows, characters in ((7, 1000), (20, 1)):
+        monkeypatch.setattr(index_module, "_ROWS_PER_TASK", rows)
+        monkeypatch.setattr(index_module, "_CHARACTERS_PER_CALL", characters)
+        for folder in (split.directory.parent / "index").iterdir():
+            folder.rename(split.directory.parent / f"{folder.name}-{rows}")
+        assert same(build_index(split, tokenizer, workers=2 if rows == 7 else 1), alone)
+
+
+def test_some_documents_of_an_index(split, tokenizer) -> None:
+    index = build_index(split, tokenizer)
+    rows = np.array([30, 0, 9, 49, 9])
+    some = index.take(rows)
+    assert len(some) == 5
+    for number, row in enumerate(rows):
+        here = slice(*some.offsets[number : number + 2])
+        there = slice(*index.offsets[row : row + 2])
+        assert np.array_equal(some.parts[here], index.parts[there])
+        assert np.array_equal(some.learned[here], index.learned[there])
+
+
+def test_it_is_made_once_for_a_content_and_a_tokenizer(split, tokenizer, monkeypatch) -> None:
+    first = build_index(split, tokenizer)
+    monkeypatch.setattr(index_module, "_count", lambda *_: pytest.fail("counted again"))
+    assert same(build_index(split, tokenizer), first)
+    split.content_hash = "other"
+    with pytest.raises(pytest.fail.Exception):
+        build_index(split, tokenizer)
+
+
+def test_a_call_of_the_tokenizer_leaves_its_fingerprint(tokenizer) -> None:
+    before = tokenizer_fingerprint(tokenizer)
+    tokenizer(["a", "red square"], padding="max_length", truncation=True, max_length=3)
+    assert tokenizer_fingerprint(tokenizer) == before
+    assert tokenizer_fingerprint(train_tokenizer(["another"], 320)) != before
+
+
+def test_documents_without_parts_and_splits_without_documents(tmp_path, tokenizer) -> None:
+    empty = [Document("a", "text", ()), Document("b", "text", ())]
+    write_corpus(tmp_path / "corpus", {"train": empty, "none": []}, licence="none", sources=[])
+    index = build_index(open_split(str(tmp_path / "corpus" / "train")), tokenizer)
+    assert cut_documents(index, 6, 40, 2).length.tolist() == [2, 2]
+    assert cut_documents(index, 6, 40, 2).learned.tolist() == [1, 1]
+    assert len(build_index(open_split(str(tmp_path / "corpus" / "none")), tokenizer)) == 0
+
+
+def test_a_full_disk_leaves_nothing_behind(split, tokenizer, monkeypatch) -> None:
+    def full(self, values) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(index_module.ArrayWriter, "write", full)
+    with pytest.raises(UserError, match="No space left on device.*free some space"):
+        build_index(split, tokenizer)
+    assert list((split.directory.parent / "index").iterdir()) == []
