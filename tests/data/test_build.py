@@ -30,9 +30,7 @@ def tars(folder: Path, count: int = 4) -> list[str]:
     return [str(folder)]
 
 
-@pytest.mark.parametrize(
-    "format_", ["webdataset", "obelics", "captions", "mmc4", "text", "llava", "image-folder", "html"]
-)
+@pytest.mark.parametrize("format_", [name for name in READERS if name != "hub"])
 def test_every_format_becomes_a_corpus(tmp_path: Path, format_: str) -> None:
     patterns = write_every_format(tmp_path / "from")[format_]
     options = {"pictures": str(tmp_path / "from" / "mmc4" / "images")} if format_ == "mmc4" else {}

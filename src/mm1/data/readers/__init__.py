@@ -7,9 +7,6 @@ A new format is one new file with a `Reader` and one line in `READERS`.
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-from collections.abc import Iterable
 from typing import Any
 
 from mm1.data.readers.captions import Captions
@@ -22,7 +19,7 @@ from mm1.data.readers.obelics import Obelics
 from mm1.data.readers.reader import Reader
 from mm1.data.readers.text import PlainText
 from mm1.data.readers.webdataset import WebDataset
-from mm1.errors import UserError
+from mm1.data.registry import make
 
 READERS: dict[str, type[Reader]] = {
     "webdataset": WebDataset,
@@ -47,22 +44,4 @@ def make_reader(name: str, **options: Any) -> Reader:
     Raises:
         UserError: If the format or an option is unknown, or an option's value is of the wrong type.
     """
-    if name not in READERS:
-        raise UserError(f"no format is called '{name}': {did_you_mean(name, READERS)}")
-    known = {field.name: field.default for field in dataclasses.fields(READERS[name])}  # type: ignore[arg-type]
-    for option, value in options.items():
-        if option not in known:
-            raise UserError(f"format '{name}' has no option '{option}': {did_you_mean(option, known)}")
-        if type(value) is not type(known[option]) and not (isinstance(known[option], float) and type(value) is int):
-            raise UserError(
-                f"option '{option}' of format '{name}' must be of type {type(known[option]).__name__} "
-                f"(given: {value!r})"
-            )
-    return READERS[name](**options)
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the end of a message about an unknown name: the nearest known ones, or all."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=2, cutoff=0.4)
-    return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known) or 'none'}"
+    return make(READERS, "format", name, options)

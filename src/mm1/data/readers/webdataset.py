@@ -88,7 +88,7 @@ def _samples(file: str, name: str, notes: Notes) -> Iterator[tuple[str, dict[str
 
 
 def _members(file: str, name: str, notes: Notes) -> Iterator[tuple[str, bytes]]:
-    last = "its beginning"
+    last: str | None = None
     try:
         with _open(file) as stream, tarfile.open(fileobj=stream, mode="r:", errorlevel=2) as tar:
             while (member := tar.next()) is not None:
@@ -102,15 +102,20 @@ def _members(file: str, name: str, notes: Notes) -> Iterator[tuple[str, bytes]]:
                     content = cast("IO[bytes]", tar.extractfile(member)).read()
                     last = member.name
                     yield member.name, content
-            # tarfile takes a damaged header for the end of the archive: look whether it is one.
+            # tarfile takes a damaged header for the end of the archive: look whether it is one. Reading to the end
+            # also lets gzip check its sum.
             stream.seek(tar.offset)
-            block = stream.read(tarfile.BLOCKSIZE)
-            if not block:
+            end = stream.read(tarfile.BLOCKSIZE)
+            rest = end.strip(b"\0") or any(chunk.strip(b"\0") for chunk in iter(lambda: stream.read(1 << 20), b""))
+            if rest:
+                raise tarfile.ReadError("what comes next is no header of a file")
+            if last is None:
+                notes.skipped.add("tar without a file", name)
+            elif not end:
                 notes.changed.add("tar without an end mark (perhaps cut off): read up to its last member", name)
-            elif block.strip(b"\0"):
-                notes.skipped.add("damaged tar: the rest of it could not be read", f"{name} after {last}")
     except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError, OverflowError) as error:
-        notes.skipped.add("damaged tar: the rest of it could not be read", f"{name} after {last} ({error})")
+        after = f"{name} after {last or 'its beginning'} ({error})"
+        notes.skipped.add("damaged tar: the rest of it could not be read", after)
 
 
 def _open(file: str) -> IO[bytes]:

@@ -1,0 +1,110 @@
+"""Cleaning a corpus: named steps, each optional and counted.
+
+    clean(Path("data/web"), Path("data/web-clean"), ["image-size", {"near-duplicates": {"threshold": 0.9}}])
+
+A new step is one new class and one line in `STEPS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mm1.data.clean.duplicates import ExactDuplicates, RepeatedImages
+from mm1.data.clean.job import NamedStep, clean_splits
+from mm1.data.clean.near_duplicates import NearDuplicates
+from mm1.data.clean.near_evaluation import NearEvaluation
+from mm1.data.clean.pictures import CopiesInDocument, Decodable, ImageAddress, ImageCount, ImageSize
+from mm1.data.clean.step import Step
+from mm1.data.clean.text import TextLength, TextQuality
+from mm1.data.registry import make
+from mm1.errors import UserError
+
+STEPS: dict[str, type[Step]] = {
+    "image-size": ImageSize,
+    "image-address": ImageAddress,
+    "decodable": Decodable,
+    "copies-in-document": CopiesInDocument,
+    "repeated-images": RepeatedImages,
+    "image-count": ImageCount,
+    "text-length": TextLength,
+    "text-quality": TextQuality,
+    "exact-duplicates": ExactDuplicates,
+    "near-duplicates": NearDuplicates,
+    "near-evaluation": NearEvaluation,
+}
+
+DEFAULT_STEPS = tuple(name for name in STEPS if name not in ("decodable", "near-evaluation"))
+"""What the paper does to interleaved pages (arXiv 2403.09611, appendix A, after OBELICS), in this order."""
+
+StepConfig = str | Mapping[str, Mapping[str, Any] | None]
+
+
+def clean(
+    source: Path,
+    target: Path,
+    steps: Sequence[StepConfig] = DEFAULT_STEPS,
+    *,
+    splits: Sequence[str] | None = None,
+    workers: int | None = None,
+    memory: str = "2GB",
+) -> dict[str, Any]:
+    """Clean a corpus into another; what every step dropped is in its `corpus.json`, under `cleaning` of each split.
+
+    Steps are applied in order, each to what those before it left. An interrupted job goes on.
+
+    Args:
+        source: The corpus, such as `data/web`.
+        target: Where the clean corpus is to be; replaced if it exists.
+        steps: Names, or mappings of one name to its options: `{"image-size": {"min_side": 64}}`.
+        splits: Those to clean; default: all. Others are not taken over.
+        workers: Processes; default: as many as there are cores.
+        memory: Limit for DuckDB in the global steps; what is more goes to the disk.
+
+    Returns:
+        The content of `corpus.json`.
+
+    Raises:
+        UserError: If a step or option is unknown, the source isn't a corpus, or nothing is left.
+    """
+    if source.resolve() == target.resolve():
+        raise UserError(f"{target}: the clean corpus would replace its source: choose another place")
+    return clean_splits(source, target, make_steps(steps), splits=splits, workers=workers, memory=memory)
+
+
+def make_steps(steps: Sequence[StepConfig]) -> list[NamedStep]:
+    """Return the steps that a configuration names (see `clean`).
+
+    Raises:
+        UserError: If the configuration isn't a list of steps, or a step or option is unknown.
+    """
+    made: list[NamedStep] = []
+    if isinstance(steps, (str, Mapping)) or not isinstance(steps, Sequence):
+        raise UserError(f"steps must be a list of names or 'name: options' (given: {steps!r})")
+    for entry in steps:
+        named = {entry: None} if isinstance(entry, str) else entry
+        if not isinstance(named, Mapping) or len(named) != 1:
+            raise UserError(f"a step must be a name, or one name with its options (given: {entry!r})")
+        ((name, options),) = named.items()
+        if options is not None and not isinstance(options, Mapping):
+            raise UserError(f"step '{name}': its options must be 'option: value' (given: {options!r})")
+        made.append(NamedStep(name, make(STEPS, "step", name, options or {})))
+    return made
+
+
+def read_steps(file: Path) -> list[StepConfig]:
+    """Return the list of steps of a YAML file.
+
+    Raises:
+        UserError: If it can't be read, or isn't a list.
+    """
+    try:
+        steps = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{file}: the steps can't be read ({error}): write a YAML list of steps") from None
+    if not isinstance(steps, list):
+        raise UserError(f"{file}: it must be a YAML list of steps, such as '- image-size'")
+    return steps

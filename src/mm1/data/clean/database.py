@@ -1,0 +1,50 @@
+"""DuckDB for the global steps: bounded in memory, spilling to the job's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+
+from mm1.errors import UserError
+
+
+def decide_in_database(select: str, target: Path, database: duckdb.DuckDBPyConnection) -> None:
+    """Write what a query selects, sorted by row and place, to a Parquet file, whole or not at all."""
+    partial = target.with_name(target.name + ".partial")
+    database.execute(
+        f"COPY (SELECT row, place FROM ({select}) ORDER BY row, place) TO '{_quoted(partial)}' "  # noqa: S608
+        "(FORMAT parquet, ROW_GROUP_SIZE 100000)"
+    )
+    partial.replace(target)
+
+
+def open_database(folder: Path, facts: Path, memory: str, workers: int | None) -> duckdb.DuckDBPyConnection:
+    """Return a new database in a folder, with a view `facts` over the Parquet files of another.
+
+    Args:
+        folder: Where it keeps its file and what it spills.
+        facts: Folder of the Parquet files.
+        memory: Limit of its memory, such as `2GB`; what is more goes to the disk.
+        workers: Threads; default: as many as there are cores.
+
+    Raises:
+        UserError: If the limit isn't one.
+    """
+    file = folder / "work.duckdb"
+    file.unlink(missing_ok=True)
+    database = duckdb.connect(str(file))
+    try:
+        database.execute(f"SET memory_limit = '{memory.replace(chr(39), '')}'")
+    except duckdb.Error:
+        raise UserError(f"memory '{memory}': write it as a number with a unit, such as 2GB") from None
+    database.execute(f"SET temp_directory = '{_quoted(folder / 'spill')}'")
+    database.execute("SET preserve_insertion_order = false")
+    if workers is not None:
+        database.execute(f"SET threads = {workers}")
+    database.execute(f"CREATE VIEW facts AS SELECT * FROM read_parquet('{_quoted(facts / '*.parquet')}')")  # noqa: S608
+    return database
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")

@@ -1,0 +1,159 @@
+"""The job of cleaning: passes over ranges of rows, in parallel, one pass for every global step and one to write.
+
+Every pass applies the steps so far anew, from the source: a step is a pure function, so nothing between is stored but
+the facts that global steps gather and their decisions. Memory holds a range of rows, never the corpus.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mm1.data.build import publish, read_info
+from mm1.data.clean.database import decide_in_database, open_database
+from mm1.data.clean.step import Dropped, GlobalStep, Step, plain_options
+from mm1.data.corpus import ShardWriter, Split
+from mm1.data.shards import merge_reasons, open_job, run_units
+from mm1.document import Document
+from mm1.errors import UserError
+
+ROWS_PER_UNIT = 2000
+# Raised when a step's outcome changes for the same options: jobs begun before are begun anew.
+CLEAN_VERSION = 1
+
+
+@dataclass(frozen=True)
+class NamedStep:
+    """A step as a configuration has it."""
+
+    name: str
+    step: Step
+
+
+def clean_splits(
+    source: Path,
+    target: Path,
+    steps: Sequence[NamedStep],
+    *,
+    splits: Sequence[str] | None,
+    workers: int | None,
+    memory: str,
+) -> dict[str, Any]:
+    """Clean splits of a corpus into another (see `mm1.data.clean.clean`)."""
+    info = read_info(source)
+    if info is None:
+        raise UserError(f"{source}: no corpus there (no corpus.json): name the directory of a corpus")
+    made = {}
+    for name in splits or info["splits"]:
+        split = Split(source / name)
+        config = [{named.name: plain_options(named.step)} for named in steps]
+        folder = target.with_name(f"{target.name}.cleaning-{name}")
+        open_job(folder, {"source": split.content_hash, "steps": config, "clean_version": CLEAN_VERSION})
+        infos = _clean_split(split, steps, folder, workers, memory)
+        counts = [_sum_counts(info["steps"][number] for info in infos) for number in range(len(steps))]
+        cleaning = [{"step": named.name, **count} for named, count in zip(steps, counts, strict=True)]
+        origin = {"split": split.name} | {key: split.info[key] for key in ("documents", "images", "content_hash")}
+        made[name] = (folder, infos, {"cleaned_from": origin, "cleaning": cleaning})
+    return publish(
+        target,
+        made,
+        keep={},
+        licence=info["licence"],
+        sources=info["sources"],
+        derived=info["derived"],
+        options={"cleaned_from": str(source), "steps": config},
+    )
+
+
+def _clean_split(
+    split: Split, steps: Sequence[NamedStep], folder: Path, workers: int | None, memory: str
+) -> list[dict[str, Any]]:
+    starts = range(0, len(split), ROWS_PER_UNIT)
+    units = [range(start, min(start + ROWS_PER_UNIT, len(split))) for start in starts]
+    for number, named in enumerate(steps):
+        own = step_folder(folder, number)
+        if (own / "done").is_file():
+            continue
+        own.mkdir(exist_ok=True)
+        named.step.prepare(own)
+        if isinstance(named.step, GlobalStep):
+            gather = partial(gather_facts, split.directory, tuple(steps[:number]), named.step, folder)
+            (own / "facts").mkdir(exist_ok=True)
+            run_units(gather, units, own / "facts", workers=workers, description=f"{named.name}: look at {split.name}")
+            with open_database(own, own / "facts", memory, workers) as database:
+                decide_in_database(named.step.decide(database), own / "decision.parquet", database)
+            shutil.rmtree(own / "facts")
+            for left in own.glob("work.duckdb*"):
+                left.unlink()
+            shutil.rmtree(own / "spill", ignore_errors=True)
+        (own / "done").touch()
+    work = partial(clean_rows, split.directory, tuple(steps), folder)
+    return run_units(work, units, folder, workers=workers, description=f"clean {split.name}")
+
+
+def step_folder(folder: Path, number: int) -> Path:
+    """Return where the step of this number keeps what it prepared and decided."""
+    return folder / f"step-{number:02d}"
+
+
+def replay(
+    directory: Path, steps: Sequence[NamedStep], folder: Path, rows: range, counts: Sequence[Dropped]
+) -> Iterator[tuple[int, Document]]:
+    """Yield row and document of what steps leave of some rows of a split; count in `counts` what each drops."""
+    split = Split(directory)
+    appliers = [named.step.applier(step_folder(folder, n), rows) for n, named in enumerate(steps)]
+    for row in rows:
+        document: Document | None = split[row]
+        for apply, dropped in zip(appliers, counts, strict=True):
+            if document is not None:
+                document = apply(row, document, dropped)
+        if document is not None:
+            yield row, document
+
+
+def gather_facts(
+    directory: Path, before: Sequence[NamedStep], step: GlobalStep, folder: Path, rows: range, file: Path
+) -> dict[str, Any]:
+    """Write a global step's facts on some rows, as the steps before leave them, to Parquet beside `file`."""
+    with pq.ParquetWriter(file.with_suffix(".parquet"), step.schema) as writer:
+        facts: list[tuple[Any, ...]] = []
+
+        def flush() -> None:
+            columns = zip(*facts, strict=True) if facts else [()] * len(step.schema)
+            arrays = [pa.array(values, type_) for values, type_ in zip(columns, step.schema.types, strict=True)]
+            writer.write_table(pa.table(arrays, schema=step.schema))
+            facts.clear()
+
+        for row, document in replay(directory, before, folder, rows, [Dropped() for _ in before]):
+            facts.extend(step.facts(row, document))
+            if len(facts) >= 50_000:
+                flush()
+        flush()
+    return {}
+
+
+def clean_rows(directory: Path, steps: Sequence[NamedStep], folder: Path, rows: range, file: Path) -> dict[str, Any]:
+    """Write what the steps leave of some rows; return counts as `read_shard` does, and those of every step."""
+    writer = ShardWriter(file)
+    counts = [Dropped() for _ in steps]
+    for _, document in replay(directory, steps, folder, rows, counts):
+        writer.write(document)
+    info = writer.finish()
+    file.with_suffix(".digests").write_bytes(writer.digests)
+    return {**info, "skipped": {}, "changed": {}, "steps": [count.as_dict() for count in counts]}
+
+
+def _sum_counts(counts: Any) -> dict[str, Any]:
+    counts = list(counts)
+    return {
+        "documents": sum(count["documents"] for count in counts),
+        "images": sum(count["images"] for count in counts),
+        "reasons": merge_reasons(count["reasons"] for count in counts),
+    }
