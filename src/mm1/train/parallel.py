@@ -167,7 +167,8 @@ def prepare_model(
     policy = MixedPrecisionPolicy(param_dtype=autocast, reduce_dtype=torch.float32)
     for block in blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
-    for part in (*parts.values(), model):
+    # The decoder's embeddings may be tied to the head: both stay in the root's group.
+    for part in (model.model.vision_tower, model.model.connector, model):
         fully_shard(part, mesh=mesh, mp_policy=policy)
 
 
