@@ -3,7 +3,8 @@ import torch
 
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
-from mm1.evaluate.generation import ContextTooShort, MM1Generator
+from mm1.evaluate.generation import MM1Generator
+from mm1.evaluate.generator import ContextTooShort
 
 from .conftest import COLORS, question, square
 

@@ -8,7 +8,8 @@ from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 from mm1.evaluate.any_model import TransformersGenerator
 from mm1.evaluate.derive import derived
-from mm1.evaluate.generation import ContextTooShort, Likelihood, MM1Generator
+from mm1.evaluate.generation import MM1Generator
+from mm1.evaluate.generator import ContextTooShort, Likelihood
 from mm1.evaluate.items import open_items
 from mm1.evaluate.likelihood import choose_options
 from mm1.evaluate.prompts import as_text, build_prompt

@@ -15,7 +15,7 @@ from mm1.document import Image
 from mm1.errors import UserError
 from mm1.evaluate.generation import MM1Generator
 from mm1.evaluate.runner import evaluate
-from mm1.evaluate.table import score_table
+from mm1.evaluate.table import score_table, task_table
 from mm1.evaluate.task import Task
 
 from .conftest import question
@@ -253,3 +253,11 @@ def test_two_ranks_give_the_result_of_one(squares, tmp_path, monkeypatch):
         port = str(free.getsockname()[1])
     spawn(_rank, args=(str(squares), str(tmp_path / "two"), port), nprocs=2)
     assert json.loads((tmp_path / "two" / "squares.2-shot.json").read_text()) == expected
+
+
+def test_task_table_names_every_task_and_its_data():
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(task_table())
+    assert "easy-vqa/test" in captured.get()
+    assert "Hub: lmms-lab/VQAv2/validation" in captured.get()

@@ -15,7 +15,7 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 
 from mm1.document import Document, Image
 from mm1.errors import UserError
-from mm1.evaluate.generation import Advance, Answer, ContextTooShort, Likelihood, has_stop, until_stop
+from mm1.evaluate.generator import Advance, Answer, ContextTooShort, Likelihood, has_stop, until_stop
 from mm1.processing.images import ImageError, decode_image
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from mm1.document import Document
 from mm1.errors import UserError
-from mm1.evaluate.generation import Advance, Answer, ContextTooShort, Generator, Likelihood
+from mm1.evaluate.generator import Advance, Answer, ContextTooShort, Generator, Likelihood
 from mm1.evaluate.items import Item
 from mm1.evaluate.prompts import build_prompt, continuation, with_option
 from mm1.evaluate.task import Task

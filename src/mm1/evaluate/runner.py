@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mm1.errors import UserError
-from mm1.evaluate.generation import Generator
+from mm1.evaluate.generator import Generator
 from mm1.evaluate.metrics import METRICS
 from mm1.evaluate.page import write_page
 from mm1.evaluate.ranks import rank_and_world, wait_for_all

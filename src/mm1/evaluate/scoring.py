@@ -23,7 +23,7 @@ from mm1.errors import UserError
 from mm1.evaluate.bootstrap import bootstrap_interval
 from mm1.evaluate.example import example_parts, png_base64
 from mm1.evaluate.floors import majority_answers, swap_pictures
-from mm1.evaluate.generation import Answer, ContextTooShort, Generator
+from mm1.evaluate.generator import Answer, ContextTooShort, Generator
 from mm1.evaluate.items import Item, chosen_rows, open_items
 from mm1.evaluate.likelihood import choose_options, query_prompt
 from mm1.evaluate.metrics import METRICS, Metric

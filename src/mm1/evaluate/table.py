@@ -1,4 +1,4 @@
-"""The score table for the terminal: a row a task, a column a number of shots, the floors below."""
+"""Tables for the terminal: scores (a row a task, a column a number of shots, the floors below), and tasks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from rich.table import Table
 
 from mm1.evaluate.metrics import METRICS
 from mm1.evaluate.runner import Result
+from mm1.evaluate.task import load_task, packaged_tasks
 
 
 def score_table(results: Sequence[Result]) -> Table:
@@ -42,3 +43,16 @@ def _cell(result: Result | None) -> str:
         return ""
     low, high = (100 * bound for bound in result["interval"])
     return f"{100 * result['score']:.1f} [dim]({low:.1f} to {high:.1f})[/]"
+
+
+def task_table() -> Table:
+    """Return a table of the packaged tasks with what each needs, for `mm1 tasks`."""
+    table = Table(title="Tasks", title_justify="left")
+    for column in ("task", "what it asks", "data", "metric"):
+        table.add_column(column)
+    for name in packaged_tasks():
+        task = load_task(name)
+        pool = "" if task.pool == task.data else f"\nshots: {task.pool.title}"
+        place = "" if task.data.corpus else "Hub: "
+        table.add_row(name, task.description, f"{place}{task.data.title}{pool}", METRICS[task.metric].title)
+    return table

@@ -1,0 +1,95 @@
+"""What evaluation needs of a model, whatever model it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from mm1.document import Document
+from mm1.errors import UserError
+
+Advance = Callable[[int], None]
+Answer = str | UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """How likely a continuation is.
+
+    Attributes:
+        total: Sum of its tokens' log-probabilities (natural).
+        greedy: Whether each of its tokens is the likeliest at its place.
+        error: Why there is no likelihood (a picture can't be decoded).
+    """
+
+    total: float
+    greedy: bool
+    error: UserError | None = None
+
+
+class ContextTooShort(UserError):  # noqa: N818
+    """A prompt and its answer need more tokens than the model takes.
+
+    Attributes:
+        index: Which of the prompts.
+        needed: Tokens of the prompt and of the longest answer.
+    """
+
+    def __init__(self, index: int, needed: int, available: int) -> None:
+        super().__init__(f"prompt {index + 1} needs {needed:,} tokens and the model takes {available:,}")
+        self.index = index
+        self.needed = needed
+
+
+class Generator(Protocol):
+    """What evaluation needs of a model."""
+
+    @property
+    def max_context(self) -> int:
+        """Tokens that the model can take, prompt and answer together."""
+        ...
+
+    def count_tokens(self, prompt: Document) -> int:
+        """Return the number of tokens of a prompt, image tokens included."""
+        ...
+
+    def log_likelihoods(
+        self, prompts: Sequence[Document], continuations: Sequence[str], *, advance: Advance | None = None
+    ) -> list[Likelihood]:
+        """Return how likely each continuation is after its prompt.
+
+        Raises:
+            ContextTooShort: If one doesn't fit.
+        """
+        ...
+
+    def generate(
+        self,
+        prompts: Sequence[Document],
+        *,
+        max_new_tokens: int,
+        stop: Sequence[str],
+        advance: Advance | None = None,
+    ) -> list[Answer]:
+        """Return each prompt's continuation, up to the first stop string, stripped.
+
+        A prompt with a picture that can't be decoded gets the error instead. `advance` is told how many more
+        prompts are done.
+
+        Raises:
+            ContextTooShort: If a prompt with `max_new_tokens` more doesn't fit.
+        """
+        ...
+
+
+def has_stop(text: str, stop: Sequence[str]) -> bool:
+    """Return whether a stop string occurs in a text."""
+    return any(mark in text for mark in stop)
+
+
+def until_stop(text: str, stop: Sequence[str]) -> str:
+    """Return a text up to its first stop string, without white space at the ends."""
+    for mark in stop:
+        text = text.split(mark, 1)[0]
+    return text.strip()
