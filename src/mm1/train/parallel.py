@@ -167,9 +167,9 @@ def prepare_model(
     policy = MixedPrecisionPolicy(param_dtype=autocast, reduce_dtype=torch.float32)
     for block in blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
-    # The decoder's embeddings may be tied to the head: both stay in the root's group.
-    for part in (model.model.vision_tower, model.model.connector, model):
-        fully_shard(part, mesh=mesh, mp_policy=policy)
+    # Everything else (embeddings, which may be tied to the head, norms, the connector) is the root's group, whole
+    # for the length of a forward pass.
+    fully_shard(model, mesh=mesh, mp_policy=policy)
 
 
 def blocks_of(tower: nn.Module) -> list[nn.Module]:

@@ -6,38 +6,29 @@ recipe --> corpora, tokenizer, indexes --> plan --> model --> Trainer --> RUN/mo
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerBase
 
 import mm1
-from mm1.data.corpus import Split, data_directory, open_split
-from mm1.data.index import build_index, tokenizer_fingerprint
+from mm1.data.corpus import Split
 from mm1.data.loader import Batch, PlanDataset, build_loader
-from mm1.data.plan import Plan, Source, write_plan
-from mm1.document import Text
+from mm1.data.plan import Plan
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.factory import build_model
-from mm1.model.pretrained import resolve_language_model
 from mm1.model.sizes import non_embedding_parameters, parameters_by_part
 from mm1.processing.processor import MM1Processor, build_processor
-from mm1.processing.tokenizer import load_tokenizer, train_tokenizer
 from mm1.progress import console
 from mm1.recipe import Recipe
 from mm1.train.loop import Trainer
 from mm1.train.objective import Losses, language_model_loss
 from mm1.train.optimizer import build_optimizer, law_learning_rate
 from mm1.train.parallel import World, joined, prepare_model, whole
+from mm1.train.prepare import decoder_folder, open_splits, prepare_plan, prepare_tokenizer
 from mm1.train.run import environment, open_run, write_environment
-
-_TOKENIZER_CHARACTERS = 2_000_000
-"""Characters of each source that the tokenizer is trained on, at most."""
 
 
 def pretrain(recipe: Recipe, directory: Path) -> Path:
@@ -59,15 +50,15 @@ def pretrain(recipe: Recipe, directory: Path) -> Path:
     with joined(recipe.train.device) as world:
         if not world.first:
             world.wait()
-        splits = _open_splits(recipe)
+        splits = open_splits(recipe)
         open_run(directory, recipe)
         result = directory / "model"
         if (result / "config.json").is_file():
             console.print(f"{result} is there already: nothing left to train")
             return result
-        decoder = _decoder_folder(recipe)
-        tokenizer = _tokenizer(recipe, directory, decoder, list(splits.values()))
-        plan = _plan(recipe, directory, splits, tokenizer)
+        decoder = decoder_folder(recipe)
+        tokenizer = prepare_tokenizer(recipe, directory, decoder, splits)
+        plan = prepare_plan(recipe, directory, splits, tokenizer)
         if world.first:
             world.wait()
         world.agree(recipe=recipe.to_yaml(), plan=plan.hash, code=mm1.__version__)
@@ -84,68 +75,6 @@ def pretrain(recipe: Recipe, directory: Path) -> Path:
         _trainer(recipe, directory, model, processor, plan, list(splits.values()), peak, autocast, world).run()
         _export(model, processor, result, world)
     return result
-
-
-def _open_splits(recipe: Recipe) -> dict[str, Split]:
-    """Open the splits of all kinds with a weight, in the recipe's order."""
-    names = [s.corpus for mix in recipe.data.mixture.values() if mix.weight > 0 for s in mix.sources]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UserError(f"data.mixture: '{twice[0]}' is listed twice: give it one place and one weight")
-    return {name: open_split(name) for name in names}
-
-
-def _decoder_folder(recipe: Recipe) -> Path | str | None:
-    source = recipe.model.language_model.from_
-    return None if source is None else resolve_language_model(source, data_directory() / "weights")
-
-
-def _tokenizer(
-    recipe: Recipe, directory: Path, decoder: Path | str | None, splits: list[Split]
-) -> PreTrainedTokenizerBase:
-    """Return the decoder's own tokenizer, or one trained on the corpora (kept in the run directory)."""
-    if decoder is not None:
-        return load_tokenizer(decoder)
-    folder = directory / "tokenizer"
-    if not folder.is_dir():
-        console.print(f"train a tokenizer of {recipe.tokenizer.vocab_size:,} tokens")
-        tokenizer = train_tokenizer(_texts(splits), recipe.tokenizer.vocab_size)
-        partial = folder.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        tokenizer.save_pretrained(partial)
-        partial.rename(folder)
-    return load_tokenizer(folder)
-
-
-def _texts(splits: list[Split]) -> Iterator[str]:
-    for split in splits:
-        characters = 0
-        for document in split:
-            for part in document.parts:
-                if isinstance(part, Text):
-                    characters += len(part.text)
-                    yield part.text
-            if characters > _TOKENIZER_CHARACTERS:
-                break
-
-
-def _plan(recipe: Recipe, directory: Path, splits: dict[str, Split], tokenizer: PreTrainedTokenizerBase) -> Plan:
-    sources = [
-        Source(s.corpus, kind, s.weight, splits[s.corpus].content_hash, build_index(splits[s.corpus], tokenizer))
-        for kind, mix in recipe.data.mixture.items()
-        if mix.weight > 0
-        for s in mix.sources
-    ]
-    return write_plan(
-        directory / "plan",
-        sources,
-        recipe.data,
-        tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
-        tokens_per_image=recipe.model.connector.num_tokens,
-        batch_size=recipe.train.batch_size,
-        steps=recipe.train.steps,
-        seed=recipe.seed,
-    )
 
 
 def _model(
@@ -191,14 +120,16 @@ def _trainer(
         raise UserError(
             f"train.batch_size {batch} is not a multiple of {world.size} ranks x train.micro_batch_size {micro}"
         )
-    images = _images_of_micro_batches(plan, micro * world.size)
+    together = micro * world.size
 
     def loader_from(step: int) -> DataLoader[Any]:
         workers = recipe.data.workers
         return build_loader(dataset, step, micro, workers=workers, rank=world.rank, ranks=world.size)
 
     def loss(batch: Batch, number: int) -> Losses:
-        return language_model_loss(model, processor, batch, recipe.train.z_loss, bool(images[number]))
+        # The plan knows whether any rank has images in this micro-batch: nobody has to be asked.
+        images = plan.count_images(number * together, (number + 1) * together)
+        return language_model_loss(model, processor, batch, recipe.train.z_loss, images > 0)
 
     return Trainer(
         model,
@@ -212,19 +143,6 @@ def _trainer(
         autocast=autocast if world.size == 1 else None,
         seed=recipe.seed,
     )
-
-
-def _images_of_micro_batches(plan: Plan, sequences: int) -> np.ndarray:
-    """Return how many images each micro-batch has over all ranks: known from the plan, nobody has to be asked.
-
-    Args:
-        plan: The order of training.
-        sequences: In a micro-batch, over all ranks.
-    """
-    if not len(plan):
-        return np.zeros(0, np.int64)
-    per_sequence = np.add.reduceat(plan.images.astype(np.int64), plan.first_piece)
-    return per_sequence.reshape(-1, sequences).sum(1)
 
 
 def _autocast(recipe: Recipe, device: torch.device) -> torch.dtype | None:
@@ -249,6 +167,8 @@ def _announce(parts: dict[str, int], plan: Plan, peak: float) -> None:
         f"{info['images']:,} images, fill {fill['tokens']:.1%} of the tokens ({fill['binding']:.1%} of whichever "
         "limit binds)"
     )
+    for warning in info["warnings"]:
+        console.print(f"[yellow]{warning}[/]")
 
 
 def _export(model: MM1ForConditionalGeneration, processor: MM1Processor, folder: Path, world: World) -> None:
