@@ -247,8 +247,9 @@ def test_processes_and_interruptions_make_no_difference(tmp_path: Path, monkeypa
     source = corpus(tmp_path / "from", mixed(90))
     one = clean(source, tmp_path / "one", workers=1)
     monkeypatch.setattr(job, "ROWS_PER_UNIT", 20)
-    two = clean(source, tmp_path / "two", workers=2)
-    assert one["splits"] == two["splits"]
+    steps = ["image-size", "near-duplicates"]
+    two = clean(source, tmp_path / "two", steps, workers=2)
+    assert two["splits"] == clean(source, tmp_path / "also-one", steps, workers=1)["splits"]
     whole, calls = job.clean_rows, []
 
     def counted(*arguments):  # type: ignore[no-untyped-def]
@@ -264,7 +265,7 @@ def test_processes_and_interruptions_make_no_difference(tmp_path: Path, monkeypa
     three = clean(source, tmp_path / "three", workers=1)
     assert [rows.start for rows in calls] == [0, 20, 40, 40, 60, 80]
     assert three["splits"]["train"] == {**one["splits"]["train"]}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["from", "one", "three", "two"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["also-one", "from", "one", "three", "two"]
 
 
 def test_every_document_is_kept_or_counted_once(tmp_path: Path) -> None:

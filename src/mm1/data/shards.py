@@ -67,8 +67,7 @@ def run_units(
                     _do(work, units[number], folder, number)
                     bar.advance(task)
             else:
-                # Spawned, not forked: Arrow's threads don't survive a fork.
-                pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+                pool = ProcessPoolExecutor(workers, _context())
                 try:
                     futures = [pool.submit(_do, work, units[number], folder, number) for number in pending]
                     for future in as_completed(futures):
@@ -87,6 +86,15 @@ def run_units(
             "there is space, then run the same command again, it goes on from what is done"
         ) from error
     return [json.loads(_marker(folder, number).read_text()) for number in range(len(units))]
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    """Return how processes begin: not forked from this one, whose threads (Arrow's, torch's) don't survive that."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mm1.data.clean.job"])  # imported once, for all pools
+    return context
 
 
 def _do(work: Work[Unit], unit: Unit, folder: Path, number: int) -> None:
