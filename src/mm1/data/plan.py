@@ -100,8 +100,14 @@ class Plan:
 
     def pieces(self, sequence: int) -> range:
         """Return the rows of a sequence's pieces."""
-        stop = self.first_piece[sequence + 1] if sequence + 1 < len(self) else len(self.document)
-        return range(int(self.first_piece[sequence]), int(stop))
+        return range(self._begin(sequence), self._begin(sequence + 1))
+
+    def count_images(self, start: int, stop: int) -> int:
+        """Return how many images the sequences from `start` to before `stop` have together."""
+        return int(self.images[self._begin(start) : self._begin(stop)].sum())
+
+    def _begin(self, sequence: int) -> int:
+        return int(self.first_piece[sequence]) if sequence < len(self) else len(self.document)
 
 
 def write_plan(

@@ -1,0 +1,153 @@
+"""What comes before training: corpora opened, tokenizer and indexes made, the plan written.
+
+    recipe --> splits --> tokenizer --> indexes --> RUN/plan
+
+Shared by training, which goes on from here, and by `mm1 data plan`, which only wants to know.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from mm1.data.corpus import Split, data_directory, open_split
+from mm1.data.index import build_index, tokenizer_fingerprint
+from mm1.data.loader import PlanDataset
+from mm1.data.plan import Plan, Source, write_plan
+from mm1.document import Text
+from mm1.errors import UserError
+from mm1.model.pretrained import resolve_language_model
+from mm1.processing.processor import build_processor
+from mm1.processing.tokenizer import load_tokenizer, train_tokenizer
+from mm1.progress import console
+from mm1.recipe import Recipe, load_recipe
+from mm1.train.checkpoint import checkpoints
+from mm1.train.run import open_run
+
+_TOKENIZER_CHARACTERS = 2_000_000
+"""Characters of each source that the tokenizer is trained on, at most."""
+
+
+def make_plan(recipe: Recipe, directory: Path | None = None) -> dict[str, Any]:
+    """Plan a training without starting it.
+
+    Args:
+        recipe: What is to be trained.
+        directory: The run's, where tokenizer and plan are kept for the training; None: nothing is kept but the
+            corpora's indexes.
+
+    Returns:
+        The content of plan.json, for `mm1.data.plan_table.plan_table`.
+
+    Raises:
+        UserError: As `mm1.train.pretrain.pretrain`.
+    """
+    splits = open_splits(recipe)
+    with ExitStack() as stack:
+        if directory is None:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mm1-plan-")))
+        else:
+            open_run(directory, recipe)
+        tokenizer = prepare_tokenizer(recipe, directory, decoder_folder(recipe), splits)
+        return prepare_plan(recipe, directory, splits, tokenizer).info
+
+
+def open_sequences(directory: Path) -> PlanDataset:
+    """Open the sequences of a run's plan, to look at them.
+
+    Args:
+        directory: The run's.
+
+    Raises:
+        UserError: If there is no plan, or a corpus has changed since.
+    """
+    if not (directory / "plan" / "plan.json").is_file():
+        raise UserError(f"{directory}: no plan there: make one with `mm1 data plan RECIPE --to {directory}`")
+    recipe, plan = load_recipe(str(directory / "recipe.yaml")), Plan(directory / "plan")
+    splits = open_splits(recipe)
+    for split, (name, content) in zip(splits.values(), plan.info["made_from"]["content"].items(), strict=True):
+        if split.content_hash != content:
+            raise UserError(f"{name}: the corpus has changed since {directory}/plan was made: plan again")
+    tokenizer = prepare_tokenizer(recipe, directory, decoder_folder(recipe), splits)
+    processor = build_processor(tokenizer, recipe.model.vision.image_size, recipe.model.connector.num_tokens)
+    return PlanDataset(plan, list(splits.values()), processor, recipe.data.document_mask)
+
+
+def open_splits(recipe: Recipe) -> dict[str, Split]:
+    """Open the splits of all kinds with a weight, in the recipe's order.
+
+    Raises:
+        UserError: If one is missing, or listed twice.
+    """
+    names = [s.corpus for mix in recipe.data.mixture.values() if mix.weight > 0 for s in mix.sources]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(f"data.mixture: '{twice[0]}' is listed twice: give it one place and one weight")
+    return {name: open_split(name) for name in names}
+
+
+def decoder_folder(recipe: Recipe) -> Path | str | None:
+    """Return where the recipe's pre-trained decoder is; None if it is trained from scratch."""
+    source = recipe.model.language_model.from_
+    return None if source is None else resolve_language_model(source, data_directory() / "weights")
+
+
+def prepare_tokenizer(
+    recipe: Recipe, directory: Path, decoder: Path | str | None, splits: dict[str, Split]
+) -> PreTrainedTokenizerBase:
+    """Return the decoder's own tokenizer, or one trained on the corpora (kept in the run directory)."""
+    if decoder is not None:
+        return load_tokenizer(decoder)
+    folder = directory / "tokenizer"
+    if not folder.is_dir():
+        console.print(f"train a tokenizer of {recipe.tokenizer.vocab_size:,} tokens")
+        tokenizer = train_tokenizer(_texts(splits), recipe.tokenizer.vocab_size)
+        partial = folder.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        tokenizer.save_pretrained(partial)
+        partial.rename(folder)
+    return load_tokenizer(folder)
+
+
+def _texts(splits: dict[str, Split]) -> Iterator[str]:
+    for split in splits.values():
+        characters = 0
+        for document in split:
+            for part in document.parts:
+                if isinstance(part, Text):
+                    characters += len(part.text)
+                    yield part.text
+            if characters > _TOKENIZER_CHARACTERS:
+                break
+
+
+def prepare_plan(recipe: Recipe, directory: Path, splits: dict[str, Split], tokenizer: PreTrainedTokenizerBase) -> Plan:
+    """Index the splits and write the run's plan; one that is there and right is kept.
+
+    Raises:
+        UserError: If the run has checkpoints and its plan would be another now: what is left of the training
+            would not see what the plan promised.
+    """
+    sources = [
+        Source(s.corpus, kind, s.weight, splits[s.corpus].content_hash, build_index(splits[s.corpus], tokenizer))
+        for kind, mix in recipe.data.mixture.items()
+        if mix.weight > 0
+        for s in mix.sources
+    ]
+    return write_plan(
+        directory / "plan",
+        sources,
+        recipe.data,
+        tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
+        tokens_per_image=recipe.model.connector.num_tokens,
+        batch_size=recipe.train.batch_size,
+        steps=recipe.train.steps,
+        seed=recipe.seed,
+        fixed=bool(checkpoints(directory / "checkpoints")),
+    )
