@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,12 +16,14 @@ import torch
 from safetensors.torch import load_file
 from torch.distributed.checkpoint import HuggingFaceStorageWriter
 
+from mm1.data.corpus import write_corpus
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
 from mm1.processing.processor import MM1Processor
 from mm1.recipe import load_recipe
 from mm1.train.loop import Trainer
 from mm1.train.pretrain import pretrain
+from tests.conftest import tiny_documents
 
 
 def lines_of(run: Path) -> list[dict]:
@@ -168,3 +171,30 @@ def test_a_missing_corpus_is_named_before_anything_is_written(
 def test_a_device_that_is_not_there_is_named(recipe_file: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"train\.device: 'cuda:7' can't be used here"):
         pretrain(load_recipe(str(recipe_file), ["train.device=cuda:7"]), tmp_path / "run")
+
+
+def test_a_run_whose_corpus_changed_is_not_gone_on_with(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MM1_DATA", str(tmp_path / "data"))
+    for name, kind in (("captions", "caption"), ("pages", "interleaved"), ("prose", "text")):
+        write_corpus(tmp_path / "data" / name, {"train": tiny_documents(kind, 40)}, licence="none", sources=[])
+    run, step = tmp_path / "run", Trainer._step
+
+    def stopping(self, number, *args):
+        if number == 9:
+            raise KeyboardInterrupt
+        return step(self, number, *args)
+
+    monkeypatch.setattr(Trainer, "_step", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(load_recipe(str(recipe_file)), run)
+    monkeypatch.setattr(Trainer, "_step", step)
+    before = (run / "plan" / "plan.json").read_bytes()
+    write_corpus(tmp_path / "data" / "pages", {"train": tiny_documents("interleaved", 41)}, licence="none", sources=[])
+    with pytest.raises(UserError, match="since then the corpus pages/train changed: .*begin another run with --to"):
+        pretrain(load_recipe(str(recipe_file)), run)
+    assert (run / "plan" / "plan.json").read_bytes() == before
+    shutil.rmtree(run / "checkpoints")  # nothing has been learned by the old plan: it may be made anew
+    pretrain(load_recipe(str(recipe_file)), run)
+    assert (run / "plan" / "plan.json").read_bytes() != before
