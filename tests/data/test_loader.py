@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from mm1.data.index import build_index
 from mm1.data.loader import PlanDataset, build_loader
 from mm1.data.plan import Source, write_plan
 from mm1.document import Document, Image, Text
+from mm1.errors import UserError
 from mm1.processing.processor import MM1Processor, build_processor
 from mm1.processing.tokenizer import train_tokenizer
 from mm1.recipe import load_recipe
@@ -103,6 +106,56 @@ def test_ranks_share_out_the_sequences_of_each_step(dataset: PlanDataset) -> Non
     for step, batch in enumerate(alone):
         both = torch.stack([halves[0][step]["input_ids"], halves[1][step]["input_ids"]], dim=1).flatten(0, 1)
         assert torch.equal(batch["input_ids"], both)
+
+
+def digests(dataset: PlanDataset, first_step: int, rank: int, ranks: int, workers: int) -> dict[int, str]:
+    """What each sequence of a rank is made of, by its number in the plan."""
+    loader = build_loader(dataset, first_step, 1, workers=workers, rank=rank, ranks=ranks)
+    size = dataset.plan.info["batch_size"]
+    numbers = range(first_step * size + rank, len(dataset), ranks)
+    return {
+        number: hashlib.sha256(b"".join(batch[name].numpy().tobytes() for name in TENSORS)).hexdigest()
+        for number, batch in zip(numbers, loader, strict=True)
+    }
+
+
+def put_digests(queue, *args) -> None:
+    torch.set_num_threads(1)
+    queue.put(digests(*args))
+
+
+def test_sequence_i_is_the_same_for_any_ranks_workers_and_restarts(data, recipe_file, tmp_path, processor) -> None:
+    """In real processes: a process per rank, each with its own worker processes."""
+    sizes = ["train.batch_size=6", "train.steps=4"]
+    dataset = dataset_of(recipe_file, tmp_path, processor, *sizes)
+    alone = digests(dataset, 0, 0, 1, 0)
+    assert len(set(alone.values())) > 20
+    context = multiprocessing.get_context("fork")
+    for ranks, workers, first_step in ((1, 2, 1), (2, 0, 0), (2, 1, 3), (3, 2, 0), (3, 1, 2)):
+        queue = context.Queue()
+        arguments = [(queue, dataset, first_step, rank, ranks, workers) for rank in range(ranks)]
+        processes = [context.Process(target=put_digests, args=some) for some in arguments]
+        for process in processes:
+            process.start()
+        together = {number: value for _ in processes for number, value in queue.get(timeout=60).items()}
+        for process in processes:
+            process.join()
+        assert together == {number: value for number, value in alone.items() if number >= first_step * 6}
+
+
+def test_spawned_workers_give_the_same(dataset: PlanDataset) -> None:
+    loader = build_loader(dataset, 10, 2, workers=1)
+    loader.multiprocessing_context = "spawn"
+    assert all(equal(a, b) for a, b in zip(loader, build_loader(dataset, 10, 2), strict=True))
+
+
+def test_a_document_that_is_not_as_planned_is_named(dataset: PlanDataset, monkeypatch) -> None:
+    (row, *_) = dataset.plan.pieces(0)
+    document = dataset.splits[dataset.plan.source[0]][int(dataset.plan.document[row])]
+    shorter = Document(document.id, document.kind, document.parts[:1])
+    monkeypatch.setattr(type(dataset.splits[0]), "__getitem__", lambda *_: shorter)
+    with pytest.raises(UserError, match=f"document '{document.id}': .* not what the plan says"):
+        dataset[0]
 
 
 def test_a_bad_picture_becomes_masked_padding_and_is_reported(monkeypatch, recipe_file, tmp_path, processor) -> None:

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from mm1.data.corpus import Split
 from mm1.data.plan import Plan
 from mm1.document import KINDS
+from mm1.errors import UserError
 from mm1.processing.images import ImageError
 from mm1.processing.processor import MM1Processor
 
@@ -101,6 +102,12 @@ class PlanDataset(Dataset[PackedSequence]):
             document = self.splits[source][int(plan.document[row])]
             encoded = self.processor.encode(document)
             inside = (encoded.image_starts >= first) & (encoded.image_starts < first + length)
+            if first + length > len(encoded.input_ids) or inside.sum() != plan.images[row]:
+                raise UserError(
+                    f"{self.splits[source].name}, document '{document.id}': it has {len(encoded.input_ids)} tokens and "
+                    f"not what the plan says ({plan.images[row]} images in tokens {first} to {first + length}): the "
+                    f"corpus or the tokenizer was changed in place; remove {plan.directory} and the corpus's index"
+                )
             images = [encoded.images[i] for i in np.flatnonzero(inside)]
             position_ids[start:end] = np.arange(length)
             try:
