@@ -265,6 +265,8 @@ def test_processes_and_interruptions_make_no_difference(tmp_path: Path, monkeypa
     three = clean(source, tmp_path / "three", workers=1)
     assert [rows.start for rows in calls] == [0, 20, 40, 40, 60, 80]
     assert three["splits"]["train"] == {**one["splits"]["train"]}
+    assert clean(source, tmp_path / "three", workers=1) == three  # it is there: nothing is done
+    assert len(calls) == 6
     assert sorted(path.name for path in tmp_path.iterdir()) == ["also-one", "from", "one", "three", "two"]
 
 
@@ -289,7 +291,7 @@ def test_mistakes(tmp_path: Path) -> None:
         clean(tmp_path / "nothing", tmp_path / "to")
     with pytest.raises(UserError, match="no split 'test'"):
         clean(source, tmp_path / "to", splits=["test"])
-    with pytest.raises(UserError, match="no document is left"):
+    with pytest.raises(UserError, match=r"to/train: no document is left, .*: 10x text-length: text below"):
         clean(source, tmp_path / "to", [{"text-length": {"min_characters": 10_000}}], workers=1)
     with pytest.raises(UserError, match="memory 'much': write it"):
         clean(source, tmp_path / "to", ["exact-duplicates"], workers=1, memory="much")

@@ -78,7 +78,8 @@ def run_units(
     except BrokenProcessPool:
         raise UserError(
             f"{folder}: a process died while it worked ({description}), perhaps for want of memory: run the same "
-            "command again with fewer workers, it goes on from what is done"
+            "command again with fewer workers, it goes on from what is done (a script of your own needs the guard "
+            "`if __name__ == '__main__':`)"
         ) from None
     except OSError as error:
         raise UserError(
@@ -124,7 +125,8 @@ def gather_split(folder: Path, infos: Sequence[Mapping[str, Any]], target: Path)
     totals = {key: sum(info[key] for info in infos) for key in ("documents", "images", "characters")}
     if totals["documents"] == 0:
         reasons = "; ".join(f"{entry['count']}x {reason}" for reason, entry in skipped.items())
-        raise UserError(f"{target}: no document is left, for these reasons: {reasons or 'the sources are empty'}")
+        name = f"{target.parent.name.removesuffix('.partial')}/{target.name}"
+        raise UserError(f"{name}: no document is left, for these reasons: {reasons or 'the sources are empty'}")
     target.mkdir(parents=True)
     for number, info in enumerate(infos):
         if info["documents"]:

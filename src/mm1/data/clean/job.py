@@ -50,17 +50,26 @@ def clean_splits(
     info = read_info(source)
     if info is None:
         raise UserError(f"{source}: no corpus there (no corpus.json): name the directory of a corpus")
+    names = list(splits or info["splits"])
+    opened = {name: Split(source / name) for name in names}
+    config = [{named.name: plain_options(named.step)} for named in steps]
+    inputs = {name: hash_ for named in steps for name, hash_ in named.step.inputs().items()}
+    jobs = {
+        name: {"source": split.content_hash, "steps": config, "inputs": inputs, "clean_version": CLEAN_VERSION}
+        for name, split in opened.items()
+    }
+    present = read_info(target)
+    if present and {name: split.get("cleaned") for name, split in present["splits"].items()} == jobs:
+        return present
     made = {}
-    for name in splits or info["splits"]:
-        split = Split(source / name)
-        config = [{named.name: plain_options(named.step)} for named in steps]
+    for name, split in opened.items():
         folder = target.with_name(f"{target.name}.cleaning-{name}")
-        open_job(folder, {"source": split.content_hash, "steps": config, "clean_version": CLEAN_VERSION})
+        open_job(folder, jobs[name])
         infos = _clean_split(split, steps, folder, workers, memory)
         counts = [_sum_counts(info["steps"][number] for info in infos) for number in range(len(steps))]
         cleaning = [{"step": named.name, **count} for named, count in zip(steps, counts, strict=True)]
         origin = {"split": split.name} | {key: split.info[key] for key in ("documents", "images", "content_hash")}
-        made[name] = (folder, infos, {"cleaned_from": origin, "cleaning": cleaning})
+        made[name] = (folder, infos, {"cleaned": jobs[name], "cleaned_from": origin, "cleaning": cleaning})
     return publish(
         target,
         made,
@@ -147,7 +156,12 @@ def clean_rows(directory: Path, steps: Sequence[NamedStep], folder: Path, rows: 
         writer.write(document)
     info = writer.finish()
     file.with_suffix(".digests").write_bytes(writer.digests)
-    return {**info, "skipped": {}, "changed": {}, "steps": [count.as_dict() for count in counts]}
+    skipped = {
+        f"{named.name}: {reason}": entry
+        for named, count in zip(steps, counts, strict=True)
+        for reason, entry in count.reasons.as_dict().items()
+    }
+    return {**info, "skipped": skipped, "changed": {}, "steps": [count.as_dict() for count in counts]}
 
 
 def _sum_counts(counts: Any) -> dict[str, Any]:

@@ -38,6 +38,10 @@ class NearEvaluation(Step):
     ngram: int = 13
     max_items: int = 10
 
+    def inputs(self) -> dict[str, str]:
+        """Return the content hashes of the evaluation sets."""
+        return {name: open_split(name).content_hash for name in self.against}
+
     def prepare(self, folder: Path) -> None:
         """Hash the evaluation sets' pictures and texts.
 

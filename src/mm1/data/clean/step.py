@@ -55,6 +55,10 @@ class Step(ABC):
     def prepare(self, folder: Path) -> None:  # noqa: B027 - most have nothing to prepare
         """Do what is done once, before any document is looked at; leave its result in the folder."""
 
+    def inputs(self) -> dict[str, str]:
+        """Return the content hashes of what it reads beside the corpus that is cleaned."""
+        return {}
+
     @abstractmethod
     def applier(self, folder: Path, rows: range) -> Apply:
         """Return the function for these rows of the split.

@@ -1,0 +1,28 @@
+"""What cleaning dropped, as a table for the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+
+def cleaning_table(info: dict[str, Any]) -> Table:
+    """Return a table of the steps of a cleaned corpus: documents and pictures that each dropped, and why.
+
+    Args:
+        info: What `mm1.data.clean.clean` returned, or the content of a cleaned corpus' `corpus.json`.
+    """
+    table = Table(title=info["name"], title_justify="left")
+    table.add_column("split, step")
+    for name in ("documents", "pictures"):
+        table.add_column(name, justify="right")
+    table.add_column("dropped for")
+    for name, split in info["splits"].items():
+        before = split["cleaned_from"]
+        table.add_row(f"[bold]{name}[/] before", f"{before['documents']:,}", f"{before['images']:,}", "")
+        for step in split["cleaning"]:
+            reasons = ", ".join(f"{reason}: {entry['count']:,}" for reason, entry in step["reasons"].items())
+            table.add_row(f"  {step['step']}", f"{-step['documents']:,}", f"{-step['images']:,}", reasons)
+        table.add_row(f"[bold]{name}[/] after", f"{split['documents']:,}", f"{split['images']:,}", "", end_section=True)
+    return table
