@@ -74,16 +74,16 @@ def show_text(documents: Iterable[Document], limit: int = 3, console: Console | 
     """
     console = console or Console(highlight=False)
     for document in islice(documents, limit):
-        console.print(Rule(Styled.assemble((document.kind, "bold cyan"), "  ", _printable(document.id)), align="left"))
+        console.print(Rule(Styled.assemble((document.kind, "bold cyan"), "  ", printable(document.id)), align="left"))
         body = Styled()
         for part in document.parts:
             if isinstance(part, Text):
-                body.append(_printable(part.text), style="" if part.learned else "dim")
+                body.append(printable(part.text), style="" if part.learned else "dim")
             else:
                 body.append(f"[{read_header(part.read())}]", style="green")
         console.print(body, soft_wrap=True)
         if document.meta:
-            console.print(Styled(_printable(_facts(document.meta)), style="dim italic"), soft_wrap=True)
+            console.print(Styled(printable(_facts(document.meta)), style="dim italic"), soft_wrap=True)
 
 
 def write_html(documents: Iterable[Document], path: Path, title: str, limit: int = 100) -> None:
@@ -99,9 +99,23 @@ def write_html(documents: Iterable[Document], path: Path, title: str, limit: int
         UserError: If the file can't be written, or a picture's file can't be read.
     """
     shown = [_card(document) for document in islice(documents, limit)]
+    write_page(path, "preview.html", title=title, documents=shown)
+
+
+def write_page(path: Path, template: str, **content: Any) -> None:
+    """Fill a template of this package and write the page, complete or not at all.
+
+    Args:
+        path: The file to write; replaced if it exists.
+        template: Name of the template's file.
+        content: What it shows.
+
+    Raises:
+        UserError: If the file can't be written.
+    """
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(resources.files("mm1.data").joinpath("preview.html").read_text("utf-8"))
-    page = template.render(title=title, documents=shown)
+    source = resources.files("mm1.data").joinpath(template).read_text("utf-8")
+    page = environment.from_string(source).render(**content)
     partial: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,12 +131,13 @@ def write_html(documents: Iterable[Document], path: Path, title: str, limit: int
 
 def _card(document: Document) -> dict[str, Any]:
     """Return a document as the template wants it."""
-    parts = [_picture(part) if isinstance(part, Image) else part for part in document.parts]
+    parts = [embedded(part) if isinstance(part, Image) else part for part in document.parts]
     facts = _facts(document.meta, indent=2) if document.meta else None
     return {"id": document.id, "kind": document.kind, "parts": parts, "facts": facts}
 
 
-def _picture(image: Image) -> dict[str, Any]:
+def embedded(image: Image) -> dict[str, Any]:
+    """Return a picture as a page wants it: `source` (a data URL; None if no browser shows it), `label`, `width`."""
     content = image.read()
     header = read_header(content)
     mime = _MIME.get(header.format or "")
@@ -136,6 +151,6 @@ def _facts(meta: Any, indent: int | None = None) -> str:
     return json.dumps(dict(meta), ensure_ascii=False, indent=indent)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Replace control characters, which could otherwise steer the terminal."""
     return "".join("\ufffd" if category(c) == "Cc" and c not in "\n\t" else c for c in text)
