@@ -63,6 +63,8 @@ def test_two_ranks_train_as_one(recipe_file: Path, data: Path, tmp_path: Path) -
     ours, theirs = (load_file(run / "model" / "model.safetensors") for run in (two, one))
     assert ours.keys() == theirs.keys()
     for name in theirs:
+        if name.endswith("k_proj.bias"):
+            continue  # attention does not depend on it: its gradient is rounding, which Adam makes large
         assert torch.allclose(ours[name], theirs[name], atol=1e-4), name
     # The run did meet every case: images on both ranks, on one, on none.
     images = np.diff([0, *column(one, "images")])

@@ -93,6 +93,11 @@ class Checkpointer:
         if wait:
             self.finish()
 
+    def poll(self) -> None:
+        """Put the save under way in its place if it is complete; costs nothing if it isn't."""
+        if self._pending is not None and self._pending[0].done():
+            self.finish()
+
     def finish(self) -> None:
         """Wait for the save under way and put it in its place.
 
@@ -103,7 +108,7 @@ class Checkpointer:
             return
         (future, partial, state), self._pending = self._pending, None
         try:
-            future.result()
+            future.result()  # on the first rank: complete on all ranks
             if self.world.first:
                 (partial / "state.json").write_text(json.dumps(state))
                 final = partial.with_suffix("")
@@ -112,7 +117,6 @@ class Checkpointer:
                 self._remove_old()
         except (OSError, SafetensorError, CheckpointException, RuntimeError) as error:
             raise self._failed(partial, error) from error
-        self.world.wait()
 
     def load_latest(self) -> dict[str, Any] | None:
         """Load the latest complete checkpoint into model and optimizer, in place.

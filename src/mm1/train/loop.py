@@ -101,11 +101,12 @@ class Trainer:
         first, last = self.state["step"], self.recipe.steps
         batches = iter(self.loader_from(first))
         self.model.train()
-        with self._log(first) as write, progress_bar() as bar, _stop_signals(self._ask_to_stop):
+        with self._log(first) as write, progress_bar() as bar, _stop_signals(self._ask_to_stop), self._last_save():
             task = bar.add_task("train", total=last, completed=first, note="")
             window = _Window()
             for step in range(first, last):
                 stop = self._step(step, batches, window)
+                self.checkpointer.poll()
                 bar.advance(task)
                 self.state["step"] = done = step + 1
                 if done % self.recipe.log_every == 0 or done == last or stop:
@@ -221,6 +222,15 @@ class Trainer:
                 file.flush()
 
             yield write
+
+    @contextmanager
+    def _last_save(self) -> Iterator[None]:
+        """Complete the checkpoint under way also if training fails; other ranks may be gone then, so alone only."""
+        try:
+            yield
+        finally:
+            if self.world.size == 1:
+                self.checkpointer.finish()
 
     def _ask_to_stop(self, signal_number: int) -> None:
         self._stop_signal = signal_number

@@ -173,7 +173,9 @@ def _announce(parts: dict[str, int], plan: Plan, peak: float) -> None:
 
 def _export(model: MM1ForConditionalGeneration, processor: MM1Processor, folder: Path, world: World) -> None:
     """Write model and processor in Hugging Face format, complete or not at all."""
-    tensors = {name: whole(tensor) for name, tensor in model.state_dict().items()}
+    gathered: dict[int, torch.Tensor] = {}  # tied parameters are gathered once, so that they stay one
+    parameters = model.state_dict(keep_vars=True).items()
+    tensors = {name: gathered.setdefault(id(t), whole(t.detach())) for name, t in parameters}
     if not world.first:
         return
     partial = folder.with_suffix(".partial")
