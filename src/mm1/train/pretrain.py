@@ -48,14 +48,15 @@ def pretrain(recipe: Recipe, directory: Path) -> Path:
         Stopped: If the user or the scheduler interrupted it; a checkpoint has been saved.
     """
     with joined(recipe.train.device) as world:
-        if not world.first:
-            world.wait()
         splits = open_splits(recipe)
-        open_run(directory, recipe)
+        if world.first:
+            open_run(directory, recipe)
         result = directory / "model"
         if (result / "config.json").is_file():
             console.print(f"{result} is there already: nothing left to train")
             return result
+        if not world.first:
+            world.wait()
         decoder = decoder_folder(recipe)
         tokenizer = prepare_tokenizer(recipe, directory, decoder, splits)
         plan = prepare_plan(recipe, directory, splits, tokenizer)
