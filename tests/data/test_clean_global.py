@@ -9,10 +9,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image as PILImage
 
 from mm1.data.clean import DEFAULT_STEPS, StepConfig, clean, job
+from mm1.data.clean.database import decide_in_database, open_database
+from mm1.data.clean.duplicates import RepeatedImages
 from mm1.data.clean.minhash import bands_for, ngram_hashes, signature, token_hashes
 from mm1.data.clean.perceptual import difference_hash, nearest
 from mm1.data.corpus import Split, write_corpus
@@ -80,6 +84,25 @@ def test_repeated_images_are_counted_over_documents(tmp_path: Path) -> None:
     assert counts["images"] == 8
     again, _ = cleaned(tmp_path / "again", documents, {"repeated-images": {"max_documents": 4}})
     assert [len(document.images) for document in again] == [4, 4, 4, 2, 1, 1, 1, 1]
+
+
+def test_global_steps_spill_to_the_disk(tmp_path: Path) -> None:
+    """Half a million hashes (24 MB of them, more with what it takes to group them) in 40 MB of DuckDB's memory."""
+    draw = np.random.default_rng(0)
+    count, schema = 500_000, RepeatedImages.schema
+    keys = draw.integers(0, 2**63, (count, 2), dtype=np.uint64)
+    keys[:1100] = np.arange(100, dtype=np.uint64).repeat(11)[:, None]
+    buffer = pa.py_buffer(keys.tobytes())
+    columns = [
+        pa.array(np.arange(count)),
+        pa.array(np.zeros(count, np.int32)),
+        pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), count, [None, buffer]),
+    ]
+    (tmp_path / "facts").mkdir()
+    pq.write_table(pa.table(columns, schema=schema), tmp_path / "facts" / "0.parquet")
+    with open_database(tmp_path, tmp_path / "facts", "40MB", workers=1) as database:
+        decide_in_database(RepeatedImages(max_documents=10).decide(database), tmp_path / "decision", database)
+    assert pq.read_table(tmp_path / "decision")["row"].to_pylist() == list(range(1100))
 
 
 def test_minhash_estimates_jaccard_similarity() -> None:

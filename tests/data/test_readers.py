@@ -396,6 +396,17 @@ def test_hub_reads_a_local_folder_of_the_same_form(tmp_path: Path) -> None:
     assert [document.images[0].data for document in documents] == [picture(n) for n in range(6)]
 
 
+def test_hub_keeps_pictures_in_lists_encoded(tmp_path: Path) -> None:
+    from datasets import Dataset, Features, List, Value
+    from datasets import Image as ImageFeature
+
+    rows = {"images": [[{"bytes": picture(1), "path": "a.png"}, None]], "texts": [[None, "words"]]}
+    features = Features({"images": List(ImageFeature()), "texts": List(Value("string"))})
+    Dataset.from_dict(rows, features).to_parquet(tmp_path / "set" / "train.parquet")
+    (document,), _ = read("hub", tmp_path / "set")
+    assert document.parts == (Image(picture(1), "a.png"), Text(" words\n"))
+
+
 def test_hub_finds_the_reader_by_the_columns(tmp_path: Path) -> None:
     write_every_format(tmp_path)
     by_page, _ = read("hub", tmp_path / "obelics")

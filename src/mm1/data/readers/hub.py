@@ -10,6 +10,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
 from datasets import Image as ImageFeature
@@ -89,15 +90,19 @@ class Hub(Reader):
             ) from error
 
     def _open(self, name: str) -> IterableDataset:
-        try:
-            return load_dataset(
-                name, self.subset or None, split=self.split, revision=self.revision or None, streaming=True
-            )
-        except (OSError, ValueError, DatasetsError) as error:
-            raise UserError(
-                f"{name}: the dataset can't be opened ({_first_line(error)}): check its id, subset and split, and "
-                "whether the network can be reached"
-            ) from error
+        return _open(name, self.subset, self.split, self.revision)
+
+
+@cache
+def _open(name: str, subset: str, split: str, revision: str) -> IterableDataset:
+    """Open a dataset; once in a process, since its files are looked up over the network."""
+    try:
+        return load_dataset(name, subset or None, split=split, revision=revision or None, streaming=True)
+    except (OSError, ValueError, DatasetsError) as error:
+        raise UserError(
+            f"{name}: the dataset can't be opened ({_first_line(error)}): check its id, subset and split, and "
+            "whether the network can be reached"
+        ) from error
 
 
 def row_reader(source: str, columns: list[str]) -> RowReader:
