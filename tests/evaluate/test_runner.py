@@ -86,6 +86,17 @@ def test_shots_share_the_field_and_nest(squares, tmp_path):
         assert halves == {int(many["id"].split("/")[1]) % 2}
 
 
+def test_text_only_shots_are_an_option_and_no_default(squares, tmp_path):
+    flamingo = task(name="flamingo", shots={"corpus": "squares/shots", "text_only_at_zero": 2})
+    plain, option = run(Oracle("test", 20), tmp_path, task(), flamingo, shots=(0,))
+    assert {p["prompt"].count("Question:") for p in plain["predictions"]} == {1}
+    assert {p["prompt"].count("Question:") for p in option["predictions"]} == {3}
+    assert {p["prompt"].count("<image>") for p in option["predictions"]} == {1}
+    assert (plain["protocol"]["text_only_shots"], option["protocol"]["text_only_shots"]) == (0, 2)
+    (some,) = run(Oracle("test", 20), tmp_path, flamingo, shots=(2,))
+    assert {p["prompt"].count("<image>") for p in some["predictions"]} == {3}
+
+
 def test_a_query_is_never_its_own_shot(squares, tmp_path):
     own = task(shots={"sets": 2})
     (result,) = run(Oracle("test", 20), tmp_path, own, shots=(8,))
@@ -165,7 +176,7 @@ def test_table_shows_scores_and_floors(squares, tmp_path):
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(score_table(results))
     text = console.export_text()
-    assert "100.0 (100.0 to 100.0)" in text
+    assert "100.0 ±0.0" in text
     assert "swapped pictures" in text
     assert "2-shot" in text
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import string
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -100,8 +101,13 @@ class CorpusItems:
         return self._item(self._split[row], row)
 
     def without_pictures(self) -> Iterator[Item]:
-        """Yield all items."""
-        return (self._item(document, row) for row, document in enumerate(self._split))
+        """Yield all items without their pictures; the split is read once."""
+        return iter(self._light)
+
+    @cached_property
+    def _light(self) -> list[Item]:
+        items = (self._item(document, row) for row, document in enumerate(self._split))
+        return [replace(item, images=()) for item in items]
 
     def _item(self, document: Document, row: int) -> Item:
         if self._source.answers is None:

@@ -40,7 +40,8 @@ def write_page(result: Mapping[str, Any], source: Items, pool: Items, file: Path
     cards = []
     for prediction in shown:
         own = [_keep(image, pictures) for image in source[prediction["corpus_row"]].images]
-        before = [name for shot in prediction["shot_ids"] for name in shots[shot]]
+        text_only = result["protocol"]["text_only_shots"] > 0
+        before = [] if text_only else [name for shot in prediction["shot_ids"] for name in shots[shot]]
         parts = _parts(prediction["prompt"], [*before, *own])
         shots_end = _query_begins(parts, len(before), result["protocol"]["separator"]) if before else 0
         cards.append({**prediction, "before": parts[:shots_end], "query": parts[shots_end:]})

@@ -13,6 +13,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -82,7 +83,7 @@ class Scorer:
 
     def seeds(self, count: int) -> list[int]:
         """Return the seeds of the draws of `count` shots: one where there is nothing to draw."""
-        once = count == 0 or self.task.shots.selection == "nearest"
+        once = (count or self.task.shots.text_only_at_zero) == 0 or self.task.shots.selection == "nearest"
         return [self.seed + draw for draw in range(1 if once else self._draws)]
 
     def work(self, count: int) -> int:
@@ -119,6 +120,7 @@ class Scorer:
             "shot_source": self.pool.name,
             "shot_selection": _selection(task),
             "shot_seeds": self.seeds(count),
+            "text_only_shots": task.shots.text_only_at_zero if count == 0 else 0,
             "floors": list(task.floors),
             "seed": self.seed,
             "data_hash": _hash(self.source.data_hash, self.pool.data_hash),
@@ -139,7 +141,7 @@ class Scorer:
         items = [self.source[row] for row in self.parts[index]]
         draws = []
         for seed in self.seeds(count):
-            shots = [self.shots.draw(item, count, seed) for item in items]
+            shots = [self._draw(item, count, seed) for item in items]
             prompts, answers = self._generate(items, shots, advance)
             draws.append(
                 [
@@ -184,6 +186,13 @@ class Scorer:
             "example_prompt": parts[0]["example_prompt"],
             "predictions": predictions,
         }
+
+    def _draw(self, item: Item, count: int, seed: int) -> tuple[Item, ...]:
+        """Return an item's shots; at 0 shots, the text-only ones that the task may ask for."""
+        if count > 0 or not self.task.shots.text_only_at_zero:
+            return self.shots.draw(item, count, seed)
+        drawn = self.shots.draw(item, self.task.shots.text_only_at_zero, seed)
+        return tuple(replace(shot, images=()) for shot in drawn)
 
     @cached_property
     def _items(self) -> list[Item]:

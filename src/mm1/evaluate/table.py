@@ -12,7 +12,7 @@ from mm1.evaluate.task import load_task, packaged_tasks
 
 
 def score_table(results: Sequence[Result]) -> Table:
-    """Return a table of scores in percent with their 95 % intervals, and of the floors.
+    """Return a table of scores in percent, each with half the width of its 95 % interval, and of the floors.
 
     Args:
         results: As `evaluate` returns them, in any order.
@@ -41,8 +41,8 @@ def score_table(results: Sequence[Result]) -> Table:
 def _cell(result: Result | None) -> str:
     if result is None:
         return ""
-    low, high = (100 * bound for bound in result["interval"])
-    return f"{100 * result['score']:.1f} [dim]({low:.1f} to {high:.1f})[/]"
+    low, high = result["interval"]
+    return f"{100 * result['score']:.1f} [dim]±{50 * (high - low):.1f}[/]"
 
 
 def task_table() -> Table:

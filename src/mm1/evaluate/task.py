@@ -93,6 +93,11 @@ class ShotSource(_Strict):
     selection: Literal["random", "nearest"] = Field(
         "random", description="Or those with the pictures most like the query's (RICES), the nearest last."
     )
+    text_only_at_zero: int = Field(
+        0,
+        ge=0,
+        description="At 0 shots, so many shots without their pictures, as Flamingo reports it. MM1's 0 has none.",
+    )
     sets: int | None = Field(
         None,
         gt=0,
