@@ -23,7 +23,7 @@ def logits_by_document(model: MM1ForConditionalGeneration, rows: list) -> dict[i
     return {id(s): part for s, part in zip(order, logits.split([sum(s.learned) for s in order]), strict=True)}
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager", "sdpa_packed"])
 @pytest.mark.parametrize("rows", LAYOUTS)
 @pytest.mark.parametrize("training", [False, True])
 def test_logits_equal_alone_and_packed(attention, rows, training):
@@ -44,10 +44,12 @@ def test_flex_attention_gives_the_logits_of_sdpa():
         torch.testing.assert_close(model(**batch).logits, wanted, atol=2e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "sdpa_packed"])
 @pytest.mark.parametrize("rows", LAYOUTS)
-def test_gradients_equal_alone_and_packed(rows):
+def test_gradients_equal_alone_and_packed(attention, rows):
     count = sum(sum(s.learned) for s in DOCUMENTS)
     alone, packed = tiny_model(), tiny_model()
+    packed.set_attn_implementation(attention)
     for document in DOCUMENTS:
         alone(**pack([[document]]), num_items_in_batch=count).loss.backward()
     packed(**pack(rows), num_items_in_batch=count).loss.backward()
