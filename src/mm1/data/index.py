@@ -39,7 +39,7 @@ IMAGE = -1
 
 _ROWS_PER_TASK = 1024
 _CHARACTERS_PER_CALL = 1_000_000  # the tokenizer's results take about 100 bytes a token
-_ONE_PROCESS_BELOW = 50_000  # documents; starting processes takes seconds
+_ONE_PROCESS_BELOW = 500_000  # documents; processes take seconds to start, and one tokenizes on all cores already
 
 Counts = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Parts per document, and per part its tokens (or `IMAGE`) and whether it is learned."""
@@ -85,7 +85,7 @@ def build_index(split: Split, tokenizer: PreTrainedTokenizerBase, workers: int |
     Args:
         split: The documents.
         tokenizer: A fast one (of the `tokenizers` library).
-        workers: Processes; default: as many as there are cores, one for less than 50,000 documents. The
+        workers: Processes; default: as many as there are cores, one for less than 500,000 documents. The
             result does not depend on it.
 
     Raises:
