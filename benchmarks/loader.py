@@ -1,0 +1,232 @@
+"""What does a batch cost beyond decoding, resizing and tokenizing?
+
+    pip install webdataset                    # for the comparison (bench)
+    python benchmarks/loader.py               # 4,000 pictures, five rounds: some minutes
+    python benchmarks/loader.py --tiny        # the same in seconds, to see that it runs
+
+Every side takes the same made-up photographs (JPEG, 500 x 375) and captions, and does the same work on them, with the
+same functions: decode (JPEG draft mode), lay on white, resize to a square of uint8, tokenize. They differ in what is
+around it:
+
+    bare          a loop in one process over bytes in memory: no file, no batch. Everything is measured against it
+    mm1           the loader over a plan: packed sequences with positions, targets and index tensors
+    webdataset    tar files, `WebDataset`, batches of pictures and padded captions
+    datasets      parquet files, `load_dataset(streaming=True)`, likewise
+
+`webdataset, PIL as usual` decodes with `.decode("pil")`, without draft mode, as its examples do. Rounds alternate
+between the sides; the median counts. `cost` is time times worker processes (at least one), per picture, over that
+of the bare loop: 1.0 would be no cost at all on as many cores as there are workers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import platform
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image as PILImage
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
+
+from mm1.data.corpus import open_split, write_corpus
+from mm1.data.index import build_index
+from mm1.data.loader import PlanDataset, build_loader
+from mm1.data.plan import Source, write_plan
+from mm1.document import Document, Image, Text
+from mm1.processing.images import decode_image, resize_to_square
+from mm1.processing.processor import build_processor
+from mm1.processing.tokenizer import train_tokenizer
+from mm1.recipe import DataRecipe
+
+SIZE, TOKENS_PER_IMAGE = 224, 64
+IMAGES_A_BATCH = 64
+PER_SHARD = 250
+WORDS = ["a", "dog", "red", "house", "beside", "the", "river", "under", "tall", "trees", "while", "people", "walk"]
+
+Run = Callable[[int], Iterable[Any]]
+"""Gives the batches, with a number of worker processes."""
+
+
+def photographs(count: int) -> list[tuple[bytes, str]]:
+    """Return made-up photographs (smooth shapes with grain, about 60 KB) with captions of 5 to 25 words."""
+    random = np.random.default_rng(0)
+    made = []
+    for _ in range(count):
+        coarse = PILImage.fromarray(random.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((500, 375))
+        grain = random.normal(0, 12, (375, 500, 1))
+        stream = io.BytesIO()
+        pixels = np.clip(np.asarray(coarse) + grain, 0, 255).astype(np.uint8)
+        PILImage.fromarray(pixels).save(stream, "JPEG", quality=88)
+        made.append((stream.getvalue(), " " + " ".join(random.choice(WORDS, random.integers(5, 26)))))
+    return made
+
+
+class Work:
+    """What has to be done with a sample, on every side."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+
+    def __call__(self, data: bytes, text: str) -> tuple[np.ndarray, list[int]]:
+        """Return pixels (3, SIZE, SIZE) uint8 and token ids."""
+        return resize_to_square(decode_image(data, SIZE), SIZE), self.tokens(text)
+
+    def tokens(self, text: str) -> list[int]:
+        """Return token ids, by the call that `encode_document` makes."""
+        return self.tokenizer([text], add_special_tokens=False, split_special_tokens=True)["input_ids"][0]
+
+
+def collate(samples: list[tuple[np.ndarray, list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stack pictures and pad captions."""
+    longest = max(len(ids) for _, ids in samples)
+    ids = torch.tensor([ids + [0] * (longest - len(ids)) for _, ids in samples])
+    return torch.from_numpy(np.stack([pixels for pixels, _ in samples])), ids
+
+
+def mm1(folder: Path, samples: list[tuple[bytes, str]], tokenizer: PreTrainedTokenizerBase) -> tuple[Run, int]:
+    """The loader over a plan of about one epoch, and how many pictures that is."""
+    documents = (Document(str(n), "caption", (Image(d), Text(t))) for n, (d, t) in enumerate(samples))
+    write_corpus(folder / "corpus", {"train": documents}, licence="none", sources=["made up"])
+    split = open_split(str(folder / "corpus" / "train"))
+    index = build_index(split, tokenizer)
+    recipe = DataRecipe.model_validate(
+        {
+            "sequence_length": 2048,
+            "images_per_sequence": 16,
+            "mixture": {"caption": {"weight": 1, "sources": [{"corpus": split.name}]}},
+        }
+    )
+    plan = write_plan(
+        folder / "plan",
+        [Source(split.name, "caption", 1, split.content_hash, index)],
+        recipe,
+        tokenizer_fingerprint="",
+        tokens_per_image=TOKENS_PER_IMAGE,
+        batch_size=IMAGES_A_BATCH // 16,
+        steps=max(1, len(samples) // IMAGES_A_BATCH),
+        seed=0,
+    )
+    dataset = PlanDataset(plan, [split], build_processor(tokenizer, SIZE, TOKENS_PER_IMAGE))
+    return lambda workers: build_loader(dataset, 0, IMAGES_A_BATCH // 16, workers=workers), plan.info["images"]
+
+
+def webdataset(folder: Path, samples: list[tuple[bytes, str]], work: Work, usual: bool) -> Run:
+    """`WebDataset` over tar files."""
+    import webdataset as wds
+
+    files = []
+    for number, start in enumerate(range(0, len(samples), PER_SHARD)):
+        files.append(str(folder / f"{number:05d}.tar"))
+        with tarfile.open(files[-1], "w") as tar:
+            for n, (data, text) in enumerate(samples[start : start + PER_SHARD], start):
+                for suffix, content in (("jpg", data), ("txt", text.encode())):
+                    entry = tarfile.TarInfo(f"{n:08d}.{suffix}")
+                    entry.size = len(content)
+                    tar.addfile(entry, io.BytesIO(content))
+
+    def same_work(sample: dict[str, Any]) -> tuple[np.ndarray, list[int]]:
+        return work(sample["jpg"], sample["txt"].decode())
+
+    def usual_work(sample: dict[str, Any]) -> tuple[np.ndarray, list[int]]:
+        return resize_to_square(sample["jpg"], SIZE), work.tokens(sample["txt"])
+
+    def run(workers: int) -> Iterable[Any]:
+        dataset = wds.WebDataset(files, shardshuffle=False)
+        dataset = dataset.decode("pil").map(usual_work) if usual else dataset.map(same_work)
+        return DataLoader(dataset, batch_size=IMAGES_A_BATCH, num_workers=workers, collate_fn=collate)
+
+    return run
+
+
+def streaming(folder: Path, samples: list[tuple[bytes, str]], work: Work) -> Run:
+    """Hugging Face `datasets` streaming from parquet files."""
+    from datasets import load_dataset
+
+    for number, start in enumerate(range(0, len(samples), PER_SHARD)):
+        some = samples[start : start + PER_SHARD]
+        table = pa.table({"image": [data for data, _ in some], "text": [text for _, text in some]})
+        pq.write_table(table, folder / f"{number:05d}.parquet")
+
+    def run(workers: int) -> Iterable[Any]:
+        files = [str(file) for file in sorted(folder.glob("*.parquet"))]
+        rows = load_dataset("parquet", data_files=files, split="train", streaming=True)
+
+        def worked(batch: list[dict[str, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
+            return collate([work(row["image"], row["text"]) for row in batch])
+
+        return DataLoader(rows, batch_size=IMAGES_A_BATCH, num_workers=workers, collate_fn=worked)
+
+    return run
+
+
+def bare(samples: list[tuple[bytes, str]], work: Work) -> Run:
+    """The work and nothing else."""
+
+    def run(workers: int) -> Iterator[Any]:
+        return (work(data, text) for data, text in samples)
+
+    return run
+
+
+def main() -> None:
+    """Run all sides in turns and print their figures with the machine they came from."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", action="store_true", help="in seconds; the figures mean nothing")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, os.cpu_count() or 1])
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    samples = photographs(500 if arguments.tiny else 4000)
+    tokenizer = train_tokenizer([text for _, text in samples], 400)
+    work = Work(tokenizer)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ours, our_images = mm1(folder, samples, tokenizer)
+        sides: dict[str, tuple[Run, int, list[int]]] = {
+            "bare": (bare(samples, work), len(samples), [0]),
+            "mm1": (ours, our_images, arguments.workers),
+            "datasets": (streaming(folder, samples, work), len(samples), arguments.workers),
+        }
+        try:
+            for side, usual in (("webdataset", False), ("webdataset, PIL as usual", True)):
+                sides[side] = (webdataset(folder, samples, work, usual), len(samples), arguments.workers)
+        except ImportError:
+            print("webdataset is not installed: left out")
+        times: dict[tuple[str, int], list[float]] = {}
+        for _ in range(1 if arguments.tiny else 5):
+            for side, (run, images, worker_counts) in sides.items():
+                for workers in worker_counts:
+                    began = time.perf_counter()
+                    for _batch in run(workers):
+                        pass
+                    times.setdefault((side, workers), []).append((time.perf_counter() - began) / images)
+    per_image = {key: float(np.median(values)) for key, values in times.items()}
+    tokens = TOKENS_PER_IMAGE + float(np.mean([len(work.tokens(text)) for _, text in samples]))
+    results = [
+        {
+            "side": side,
+            "workers": workers,
+            "images/s": round(1 / seconds, 1),
+            "tokens/s": round(tokens / seconds),
+            "cost": round(seconds * max(1, workers) / per_image["bare", 0], 3),
+        }
+        for (side, workers), seconds in per_image.items()
+    ]
+    machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    print(json.dumps({"machine": machine, "images": len(samples), "results": results}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
