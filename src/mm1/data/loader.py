@@ -94,8 +94,11 @@ class PlanDataset(Dataset[PackedSequence]):
         input_ids = np.full(size, self.processor.tokenizer.pad_token_id, dtype=np.int64)
         position_ids = np.zeros(size, dtype=np.int64)
         learned = np.zeros(size, dtype=bool)
-        pixels, image_starts, bad_images = [], [], []
-        end = 0
+        # The plan knows how many: written in place, pictures are not copied once more when pieces are joined.
+        side = self.processor.image_size
+        pixels = np.empty((plan.count_images(number, number + 1), 3, side, side), dtype=np.uint8)
+        image_starts, bad_images = [], []
+        end = pictures = 0
         for row in plan.pieces(number):
             first, length = int(plan.first[row]), int(plan.length[row])
             start, end = end, end + length
@@ -111,7 +114,7 @@ class PlanDataset(Dataset[PackedSequence]):
             images = [encoded.images[i] for i in np.flatnonzero(inside)]
             position_ids[start:end] = np.arange(length)
             try:
-                piece_pixels = self.processor.pixel_values(images)
+                pixels[pictures : pictures + len(images)] = self.processor.pixel_values(images)
             except ImageError as error:
                 # The piece becomes padding of the same length: order and shapes hold.
                 bad_images.append(f"{self.splits[source].name}, document '{document.id}': {error}")
@@ -119,7 +122,7 @@ class PlanDataset(Dataset[PackedSequence]):
             input_ids[start:end] = encoded.input_ids[first : first + length]
             learned[start:end] = encoded.learned[first : first + length]
             learned[start] = False  # nothing comes before it that could predict it
-            pixels.append(piece_pixels)
+            pictures += len(images)
             image_starts.append(encoded.image_starts[inside] - first + start)
         if not self.document_mask:
             position_ids[:end] = np.arange(end)
@@ -128,7 +131,7 @@ class PlanDataset(Dataset[PackedSequence]):
         return PackedSequence(
             input_ids,
             position_ids,
-            np.concatenate([self.processor.pixel_values([]), *pixels]),
+            pixels[:pictures],
             (starts[:, None] + np.arange(self.processor.tokens_per_image)).reshape(-1),
             targets - 1,
             input_ids[targets],
