@@ -187,6 +187,7 @@ class Interrupted(Exception):
 
 def test_a_stopped_evaluation_goes_on_where_it_was(squares, tmp_path, monkeypatch):
     monkeypatch.setattr("mm1.evaluate.scoring.PART", 6)
+    monkeypatch.setattr("mm1.evaluate.runner.PARTS_AT_ONCE", 1)
     whole = Oracle("test", 20)
     (expected,) = run(whole, tmp_path / "whole", task(), shots=(2,))
     stopped = Oracle("test", 20)
@@ -213,6 +214,16 @@ def test_swapped_pictures_are_scored_on_a_sample_of_many_items(squares, tmp_path
     (result,) = run(Oracle("test", 20), tmp_path, task(), shots=(0,))
     assert result["floors"]["swapped pictures"]["items"] == 10  # two parts of five
     assert result["score"] == 1.0
+
+
+def test_parts_answered_together_or_apart_give_the_same(squares, tmp_path, monkeypatch, model, processor):
+    monkeypatch.setattr("mm1.evaluate.scoring.PART", 6)
+    results = []
+    for at_once in (1, 3, 16):
+        monkeypatch.setattr("mm1.evaluate.runner.PARTS_AT_ONCE", at_once)
+        results += run(MM1Generator(model, processor), tmp_path / str(at_once), task(), shots=(2,))
+    assert results[0] == results[1] == results[2]
+    assert [p["id"] for p in results[0]["predictions"] if "image" in p] == [p["id"] for p in results[0]["predictions"]]
 
 
 def test_several_draws_give_the_mean_of_their_scores(squares, tmp_path, model, processor):

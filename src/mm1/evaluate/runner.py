@@ -19,7 +19,7 @@ from mm1.evaluate.generator import Generator
 from mm1.evaluate.metrics import METRICS
 from mm1.evaluate.page import write_page
 from mm1.evaluate.ranks import rank_and_world, wait_for_all
-from mm1.evaluate.scoring import Advance, Part, Result, Scorer
+from mm1.evaluate.scoring import PARTS_AT_ONCE, Advance, Part, Result, Scorer
 from mm1.evaluate.task import Task
 from mm1.progress import progress_bar
 
@@ -97,11 +97,16 @@ def _scored(scorer: Scorer, count: int, out_dir: Path, advance: Advance) -> tupl
     folder = out_dir / ".parts" / f"{scorer.task.name}.{count}-shot.{scorer.protocol_hash(count)}"
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{index:05d}.json" for index in range(len(scorer.parts))]
+    missing = []
     for index in range(rank, len(files), world):
         if _read(files[index]) is None:
-            _write(files[index], scorer.answer(count, index, advance))
+            missing.append(index)
         else:
             advance(scorer.part_work(count, index))
+    for start in range(0, len(missing), PARTS_AT_ONCE):
+        together = missing[start : start + PARTS_AT_ONCE]
+        for index, part in zip(together, scorer.answer(count, together, advance), strict=True):
+            _write(files[index], part)
     wait_for_all()
     if rank == 0:
         parts = [_read(part) for part in files]

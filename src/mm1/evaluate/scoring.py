@@ -1,6 +1,6 @@
 """One task on one model: prompts put together, answers generated part by part, scores and floors computed.
 
-    rows of the task's source -> parts of up to 1,024 -> answers of a part (a JSON value) -> result
+    rows of the task's source -> parts of up to 64 -> answers of a part (a JSON value) -> result
 
 A part's answers depend on the protocol alone, so parts can be computed by any rank, in any order, today or
 after a restart.
@@ -9,13 +9,14 @@ after a restart.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -33,7 +34,9 @@ from mm1.evaluate.shots import ShotPool
 from mm1.evaluate.task import Task
 
 FORMAT = 3
-PART = 1024
+PART = 64
+PARTS_AT_ONCE = 16
+"""Parts that are generated together: prompts that begin alike are then found more often."""
 FLOOR_ITEMS = 1024
 """Swapped pictures are scored on so many items at least (whole parts, a random sample): as sure as it need be."""
 PICTURES_KEPT = 24
@@ -41,6 +44,7 @@ PICTURES_KEPT = 24
 Result = dict[str, Any]
 Part = dict[str, Any]
 Advance = Callable[[int], None]
+T = TypeVar("T")
 
 
 class Scorer:
@@ -80,6 +84,7 @@ class Scorer:
         # In the seed's order, limit or none: the first predictions are then a sample, not the first of a kind.
         self.rows = [row for row, _ in sorted(rows, key=lambda row: _hash(str(seed), row[1]))[:limit]]
         self.parts = [part.tolist() for part in np.array_split(np.array(self.rows), math.ceil(len(self.rows) / PART))]
+        self._starts = list(itertools.accumulate((len(part) for part in self.parts), initial=0))
 
     def seeds(self, count: int) -> list[int]:
         """Return the seeds of the draws of `count` shots: one where there is nothing to draw."""
@@ -96,8 +101,11 @@ class Scorer:
 
     def _swaps(self, index: int) -> bool:
         """Whether a part's pictures are swapped for the floor: the first parts', until there are enough."""
-        before = sum(len(part) for part in self.parts[:index])
-        return "swapped pictures" in self.task.floors and before < FLOOR_ITEMS
+        return "swapped pictures" in self.task.floors and self._before(index) < FLOOR_ITEMS
+
+    def _before(self, index: int) -> int:
+        """Return how many items the parts before a part have."""
+        return self._starts[index]
 
     def protocol(self, count: int) -> dict[str, Any]:
         """Return everything that the result depends on, as JSON values."""
@@ -131,33 +139,39 @@ class Scorer:
         """Return a hash of the protocol."""
         return _hash(json.dumps(self.protocol(count), sort_keys=True))
 
-    def answer(self, count: int, index: int, advance: Advance) -> Part:
-        """Generate the answers of one part, and those of its floors.
+    def answer(self, count: int, indices: Sequence[int], advance: Advance) -> list[Part]:
+        """Generate the answers of some parts, and those of their floors, together.
 
         Returns:
-            `{"draws": [answers of each draw], "swapped": answers or None, "example_prompt": parts}`; an answer is
-            `{"prediction", "shot_ids", "prompt"}` or has an `error`.
+            For each part `{"draws": [answers of each draw], "swapped": answers or None}`; an answer is `{"prediction",
+            "shot_ids", "prompt"}` or has an `error`. The very first part also has the `example_prompt`.
         """
-        items = [self.source[row] for row in self.parts[index]]
-        draws = []
+        items = [[self.source[row] for row in self.parts[index]] for index in indices]
+        parts: list[Part] = [{"draws": [], "swapped": None} for _ in indices]
+        every = [item for part in items for item in part]
         for seed in self.seeds(count):
-            shots = [self._draw(item, count, seed) for item in items]
-            prompts, answers = self._generate(items, shots, advance)
-            draws.append(
-                [
-                    {**_as_json(answer), "shot_ids": [shot.id for shot in drawn], "prompt": as_text(prompt)}
-                    for answer, drawn, prompt in zip(answers, shots, prompts, strict=True)
-                ]
-            )
+            shots = [self._draw(item, count, seed) for item in every]
+            prompts, answers = self._generate(every, shots, advance)
+            entries = [
+                {**_as_json(answer), "shot_ids": [shot.id for shot in drawn], "prompt": as_text(prompt)}
+                for answer, drawn, prompt in zip(answers, shots, prompts, strict=True)
+            ]
+            for part, own in zip(parts, _split(entries, items), strict=True):
+                part["draws"].append(own)
             if seed == self.seed:
-                first_shots, example = shots, example_parts(prompts[0])
-                if index == 0:
-                    _keep_pictures(draws[0], items)
-        swapped = None
-        if self._swaps(index):
-            _, answers = self._generate(swap_pictures(items, self.seed), first_shots, advance)
-            swapped = [_as_json(answer) for answer in answers]
-        return {"draws": draws, "swapped": swapped, "example_prompt": example}
+                first_shots, first_prompt = _split(shots, items), prompts[0]
+        swapping = [place for place, index in enumerate(indices) if self._swaps(index)]
+        if swapping:
+            swapped = [swap_pictures(items[place], self.seed) for place in swapping]
+            drawn_shots = [drawn for place in swapping for drawn in first_shots[place]]
+            _, blind = self._generate([item for part in swapped for item in part], drawn_shots, advance)
+            for place, given in zip(swapping, _split(blind, swapped), strict=True):
+                parts[place]["swapped"] = [_as_json(answer) for answer in given]
+        if indices[0] == 0:
+            parts[0]["example_prompt"] = example_parts(first_prompt)
+        for part, index, own_items in zip(parts, indices, items, strict=True):
+            _keep_pictures(part["draws"][0], own_items, PICTURES_KEPT - self._before(index))
+        return parts
 
     def result(self, count: int, parts: Sequence[Part]) -> Result:
         """Put the parts together: score, interval, floors, predictions."""
@@ -267,9 +281,15 @@ class Scorer:
         return {"score": float(np.mean(metric.score(statistics))), "interval": [low, high]}
 
 
-def _keep_pictures(answers: list[Part], items: Sequence[Item]) -> None:
+def _split(flat: Sequence[T], like: Sequence[Sequence[Any]]) -> list[Sequence[T]]:
+    """Cut a sequence into pieces as long as those of another."""
+    ends = np.cumsum([0, *(len(piece) for piece in like)])
+    return [flat[start:end] for start, end in itertools.pairwise(ends)]
+
+
+def _keep_pictures(answers: Sequence[Part], items: Sequence[Item], count: int) -> None:
     """Put the query's picture beside the first answers, for reports."""
-    for answer, item in list(zip(answers, items, strict=True))[:PICTURES_KEPT]:
+    for answer, item in list(zip(answers, items, strict=True))[: max(0, count)]:
         if item.images:
             answer["image"] = png_base64(item.images[0])
 
