@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -151,6 +155,34 @@ def test_a_user_error_in_another_process_arrives(tmp_path: Path) -> None:
     patterns = write_every_format(tmp_path)["captions"]
     with pytest.raises(UserError, match="there is no column images; it has jpg, txt"):
         build_from("obelics", [*patterns, str(tmp_path / "obelics")], tmp_path / "to", workers=2)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
+def test_the_processes_of_a_killed_job_end(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, time\nfrom pathlib import Path\nfrom mm1.data.shards import open_job, run_units\n"
+        "def work(unit, file):\n"
+        "    Path(f'{file.parent.parent}/alive-{unit}').write_text(str(__import__('os').getpid()))\n"
+        "    time.sleep(60)\n"
+        "if __name__ == '__main__':\n"
+        f"    open_job(Path({str(tmp_path / 'job')!r}), {{}})\n"
+        f"    run_units(work, [1, 2], Path({str(tmp_path / 'job')!r}), workers=2, description='test')\n"
+    )
+    process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.DEVNULL)
+    alive = [tmp_path / "job" / f"alive-{unit}" for unit in (1, 2)]
+    wait_until(lambda: all(file.is_file() and file.read_text() for file in alive))
+    process.kill()
+    process.wait()
+    workers = [int(file.read_text()) for file in alive]
+    wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_a_process_that_dies_is_reported(tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from PIL import Image as PILImage
 
-from mm1.data.build import read_shard
+from mm1.data.build import build_from, read_shard
+from mm1.data.corpus import Split
 from mm1.data.readers import READERS, make_reader
 from mm1.data.readers.pictures import PictureError, PictureFolder, picture_size
 from mm1.data.readers.reader import Notes, Reader, Shard
+from mm1.data.shards import write_json
 from mm1.errors import UserError
 from mm1.processing.images import decode_image
 from tests.data.sample_sources import picture, write_every_format, write_files
@@ -102,6 +104,17 @@ def test_pictures_outside_of_the_folder_are_not_read(tmp_path: Path) -> None:
     assert sum(notes.skipped.counts.values()) == 9
 
 
+def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+    try:
+        write_files(tmp_path / "from", {"a\udce9.png": picture(), "a\udce9.txt": "a", "b\udce9.png": b""})
+    except OSError:
+        pytest.skip("the file system takes UTF-8 names only")
+    write_files(tmp_path / "from", {"b\udce9.txt": "b"})
+    info = build_from("image-folder", [str(tmp_path / "from")], tmp_path / "to", workers=1)
+    assert [document.id for document in Split(tmp_path / "to" / "train")] == ["a\ufffd.png"]
+    assert info["skipped"]["picture of zero bytes"]["count"] == 1
+
+
 CASES_PER_FORMAT = 125
 TROUBLE = (b"\0", b"\xff\xfe", b'"', b"{", b"<![", b"<", b"]", b"\n", b"\\ud800")
 
@@ -129,6 +142,7 @@ def test_mutated_files(tmp_path: Path, format_: str) -> None:
             if "there is no column" not in str(error):
                 raise
         else:
+            write_json(tmp_path / "infos.json", infos)
             documents = sum(info["documents"] for info in infos)
             notes = sum(e["count"] for info in infos for key in ("skipped", "changed") for e in info[key].values())
             others = sum(number for file, number in whole.items() if file != target)

@@ -12,6 +12,8 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -67,7 +69,7 @@ def run_units(
                     _do(work, units[number], folder, number)
                     bar.advance(task)
             else:
-                pool = ProcessPoolExecutor(workers, _context())
+                pool = ProcessPoolExecutor(workers, _context(), initializer=_end_with_parent)
                 try:
                     futures = [pool.submit(_do, work, units[number], folder, number) for number in pending]
                     for future in as_completed(futures):
@@ -98,9 +100,30 @@ def _context() -> multiprocessing.context.BaseContext:
     return context
 
 
+def _end_with_parent() -> None:
+    """Let this process end at Ctrl-C without a word, and when the one that started it has died, however it died."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _do(work: Work[Unit], unit: Unit, folder: Path, number: int) -> None:
     marker = _marker(folder, number)
-    write_json(marker, work(unit, marker.with_suffix(".arrow")))
+    # Written apart from what another run of the same job may write, and moved when it is whole.
+    private = folder / f"{marker.stem}.{os.getpid()}"
+    shutil.rmtree(private, ignore_errors=True)
+    private.mkdir()
+    info = work(unit, private / f"{marker.stem}.arrow")
+    for file in private.iterdir():
+        file.replace(folder / file.name)
+    private.rmdir()
+    write_json(marker, info)
 
 
 def _marker(folder: Path, number: int) -> Path:
@@ -172,7 +195,7 @@ def link(source: Path | str, target: Path | str) -> None:
 
 
 def write_json(file: Path, value: object) -> None:
-    """Write a JSON file, whole or not at all."""
+    """Write a JSON file, whole or not at all; what UTF-8 can't hold (of odd file names, say) becomes `?`."""
     partial = file.with_name(file.name + ".partial")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.write_bytes((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
     partial.replace(file)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mm1.data.readers.lines import decode, open_bytes, read_json_lines, read_lines
+from mm1.data.readers.lines import decode, open_bytes, read_json_records, read_lines
 from mm1.data.readers.parquet import read_rows
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.document import Document, Text
@@ -37,7 +37,7 @@ class PlainText(Reader):
             if file.lower().endswith(".parquet"):
                 rows = read_rows(file, name, [self.column], notes)
             elif file.lower().removesuffix(".gz").removesuffix(".zip").endswith((".jsonl", ".json")):
-                rows = read_json_lines(file, name, notes)
+                rows = read_json_records(file, name, notes)
             else:
                 yield from self._text_file(file, name, notes)
                 continue
