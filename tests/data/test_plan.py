@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import pickle
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -207,3 +209,25 @@ def test_a_plan_travels_between_processes_as_a_path(tmp_path) -> None:
     sent = pickle.dumps(made)
     assert len(sent) < 500
     assert np.array_equal(pickle.loads(sent).document, made.document)
+
+
+parts = st.lists(st.one_of(st.just(IMAGE), st.integers(0, 60)), max_size=10)
+
+
+@given(st.lists(parts, min_size=1, max_size=25), st.integers(1, 30), st.integers(0, 5), st.integers(3, 9))
+@settings(max_examples=40, deadline=None)
+def test_no_token_is_lost_or_repeated_within_an_epoch(documents, steps, seed, block) -> None:
+    """Documents of any shape, cut where they must be, in blocks of any size."""
+    one = recipe(mixture={"caption": {"weight": 1, "sources": [{"corpus": "a/train"}]}})
+    given_source = source("a/train", "caption", documents)
+    cut = cut_documents(given_source.index, 5, 40, 3)
+    expected = sorted(zip(cut.document, cut.first, cut.length, strict=True))
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mm1.data.plan.BLOCK", block)
+        made = plan(Path(folder) / "plan", sources=[given_source], data=one, steps=steps, seed=seed)
+        placed = list(zip(made.document, made.first, made.length, strict=True))
+        for start in range(0, len(placed) - len(expected) + 1, len(expected)):
+            assert sorted(placed[start : start + len(expected)]) == expected
+        rest = placed[len(placed) - len(placed) % len(expected) :]
+        assert len(set(rest)) == len(rest)
+        assert set(rest) <= set(expected)

@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from mm1.data.corpus import open_split, write_corpus
-from mm1.data.stats import bins, show_stats, split_stats
+from mm1.data.plan import Plan
+from mm1.data.stats import bins, show_plan_stats, show_stats, split_stats
 from mm1.document import Document, Image, Text
+from mm1.recipe import load_recipe
+from mm1.train.prepare import make_plan
 from tests.conftest import png
 
 
@@ -58,3 +61,16 @@ def test_they_are_shown(tmp_path: Path) -> None:
     assert "longer side of 2 images in pixels" in text
     show_stats(open_split(str(tmp_path / "corpus" / "none")), console)
     assert "corpus/none: 0 documents" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_plan_is_shown_kind_by_kind(data: Path, recipe_file: Path, tmp_path: Path) -> None:
+    make_plan(load_recipe(str(recipe_file)), tmp_path / "run")
+    plan = Plan(tmp_path / "run" / "plan")
+    console = Console(file=io.StringIO(), width=120)
+    show_plan_stats(plan, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    captions, pages, prose = text.split("free tokens per sequence")[:3]
+    assert f"caption: {plan.info['kinds']['caption']['sequences']} sequences" in captions
+    mean = plan.info["kinds"]["interleaved"]["images"] / plan.info["kinds"]["interleaved"]["sequences"]
+    assert f"mean {mean:.1f}" in pages.split("images per sequence (limit 4)")[1]
+    assert "mean 0.0" in prose.split("images per sequence")[1]

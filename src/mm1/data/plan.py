@@ -294,7 +294,8 @@ class _Stream:
         count, epoch = len(self.source.index), 0
         while True:
             random = np.random.default_rng([*self.seed, epoch])
-            order = random.permutation(np.arange(count, dtype=np.uint32 if count < 2**32 else np.uint64))
+            order = np.arange(count, dtype=np.uint32 if count < 2**32 else np.uint64)
+            random.shuffle(order)  # in place: this is what takes memory
             for documents in np.array_split(order, -(-count // BLOCK)):
                 yield self._pack(documents.astype(np.int64), random)
             epoch += 1

@@ -1,6 +1,7 @@
-"""Figures of a split as histograms in the terminal: kinds, characters, pictures per document, picture sizes.
+"""Figures as histograms in the terminal: of a split, and of a plan.
 
 show_stats(open_split("scenes/train"))
+show_plan_stats(Plan(Path("runs/demo/plan")))
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mm1.data.corpus import Split
+from mm1.data.plan import Plan
 from mm1.data.preview import read_header
 from mm1.progress import track
 
@@ -82,6 +84,27 @@ def show_stats(split: Split, console: Console | None = None) -> None:
     if len(stats.picture_sides):
         title = f"longer side of {len(stats.picture_sides):,} images in pixels (0: unreadable)"
         console.print(histogram(title, stats.picture_sides))
+
+
+def show_plan_stats(plan: Plan, console: Console | None = None) -> None:
+    """Print per kind how the sequences of a plan are filled: documents, images and free tokens of a sequence.
+
+    Args:
+        plan: The plan; all of it is gone through.
+        console: Where to; standard output by default.
+    """
+    console = console or Console(highlight=False)
+    kinds = np.array([source["kind"] for source in plan.info["sources"].values()])[plan.source]
+    pieces = np.diff(np.append(plan.first_piece, len(plan.document)))
+    tokens, images = (np.add.reduceat(c, plan.first_piece, dtype=np.int64) for c in (plan.length, plan.images))
+    for kind, entry in plan.info["kinds"].items():
+        mine = kinds == kind
+        if not mine.any():
+            continue
+        console.print(f"[bold]{kind}[/]: {entry['sequences']:,} sequences")
+        console.print(histogram("documents, or pieces of them, per sequence", pieces[mine]))
+        console.print(histogram(f"images per sequence (limit {entry['images_per_sequence']})", images[mine]))
+        console.print(histogram("free tokens per sequence", plan.info["sequence_length"] - tokens[mine]))
 
 
 def histogram(title: str, values: np.ndarray) -> Table:
