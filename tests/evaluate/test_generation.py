@@ -110,3 +110,14 @@ def test_too_long_a_prompt_is_named(model, processor):
     with pytest.raises(ContextTooShort) as caught:
         MM1Generator(model, processor).generate([*prompts(2), long], max_new_tokens=3, stop=STOP)
     assert caught.value.index == 2
+
+
+def test_embedding_is_of_length_one_and_nothing_for_a_damaged_picture(model, processor):
+    generator = MM1Generator(model, processor, batch_size=2)
+    pictures = [square(color) for color in COLORS]
+    found = generator.embed([*pictures, Image(b"not a picture")])
+    lengths = (found**2).sum(axis=1) ** 0.5
+    assert lengths[:-1] == pytest.approx([1.0] * len(pictures), abs=1e-5)
+    assert lengths[-1] == 0.0
+    likeness = found[:-1] @ found[:-1].T
+    assert (likeness.argmax(axis=1) == range(len(pictures))).all()
