@@ -144,6 +144,11 @@ def test_ids_that_were_there_before_get_a_number(tmp_path: Path) -> None:
     assert info["changed"]["id that was there before: a number added"]["count"] == 2
 
 
+def test_unknown_engine(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no engine is called 'rya': did you mean ray"):
+        build_from("text", write_every_format(tmp_path / "from")["text"], tmp_path / "to", engine="rya")
+
+
 def test_nothing_left_is_said_with_the_reasons(tmp_path: Path) -> None:
     write_files(tmp_path / "from", {"a.png": picture(), "b.png": b""})
     with pytest.raises(UserError, match=r"no document is left, for these reasons: 2x picture without a caption file"):

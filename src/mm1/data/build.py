@@ -47,6 +47,7 @@ def build_from(
     options: Mapping[str, Any] | None = None,
     licence: str = "not stated",
     force: bool = False,
+    engine: str = "processes",
 ) -> dict[str, Any]:
     """Build one split of a corpus from files, unless it is there already from the same files and options.
 
@@ -62,6 +63,7 @@ def build_from(
         options: The reader's options.
         licence: The licence of the material, for people to read.
         force: Build it even if it is there.
+        engine: Where it is done: `processes` of this machine, or `ray` for a cluster.
 
     Returns:
         The content of `corpus.json`.
@@ -85,7 +87,12 @@ def build_from(
     folder = directory.with_name(f"{directory.name}.building-{split}")
     open_job(folder, job)
     infos = run_units(
-        partial(read_shard, reader), shards, folder, workers=workers, description=f"read {directory.name}/{split}"
+        partial(read_shard, reader),
+        shards,
+        folder,
+        workers=workers,
+        description=f"read {directory.name}/{split}",
+        engine=engine,
     )
     others = {name: entry for name, entry in (present or {"splits": {}})["splits"].items() if name != split}
     return publish(directory, {split: (folder, infos, {"built": job})}, keep=others, licence=licence)

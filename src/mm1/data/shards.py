@@ -9,19 +9,17 @@ and `job.json`, which says what the job is: another job does not go on from it.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
-import signal
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mm1.data.corpus import EXAMPLES_PER_SKIP_REASON, content_hash
+from mm1.data.engines import ENGINES, WorkerDied
+from mm1.data.registry import did_you_mean
 from mm1.errors import UserError
 from mm1.progress import console, progress_bar
 
@@ -45,7 +43,13 @@ def open_job(folder: Path, job: Mapping[str, Any]) -> None:
 
 
 def run_units(
-    work: Work[Unit], units: Sequence[Unit], folder: Path, *, workers: int | None, description: str
+    work: Work[Unit],
+    units: Sequence[Unit],
+    folder: Path,
+    *,
+    workers: int | None,
+    description: str,
+    engine: str = "processes",
 ) -> list[dict[str, Any]]:
     """Do the work of every unit that isn't done yet, and return what all of them counted, in order.
 
@@ -55,29 +59,22 @@ def run_units(
         folder: The job's folder (see `open_job`).
         workers: Processes; default: as many as there are cores. 1 works in this process.
         description: What is being done, for the progress bar.
+        engine: One of `mm1.data.engines.ENGINES`.
 
     Raises:
         UserError: If the work raises it, a process dies, or the disk is full. What is done stays done.
     """
+    if engine not in ENGINES:
+        raise UserError(f"no engine is called '{engine}': {did_you_mean(engine, ENGINES)}")
+    folder = folder.absolute()
     pending = [n for n in range(len(units)) if not _marker(folder, n).is_file()]
-    workers = min(workers or os.cpu_count() or 1, len(pending))
+    calls = [partial(_do, work, units[number], folder, number) for number in pending]
     try:
         with progress_bar() as bar:
             task = bar.add_task(description, total=len(units), completed=len(units) - len(pending), note="")
-            if workers <= 1:
-                for number in pending:
-                    _do(work, units[number], folder, number)
-                    bar.advance(task)
-            else:
-                pool = ProcessPoolExecutor(workers, _context(), initializer=_end_with_parent)
-                try:
-                    futures = [pool.submit(_do, work, units[number], folder, number) for number in pending]
-                    for future in as_completed(futures):
-                        future.result()
-                        bar.advance(task)
-                finally:
-                    pool.shutdown(wait=True, cancel_futures=True)
-    except BrokenProcessPool:
+            if calls:
+                ENGINES[engine](calls, workers, lambda: bar.advance(task))
+    except WorkerDied:
         raise UserError(
             f"{folder}: a process died while it worked ({description}), perhaps for want of memory: run the same "
             "command again with fewer workers, it goes on from what is done (a script of your own needs the guard "
@@ -89,28 +86,6 @@ def run_units(
             "there is space, then run the same command again, it goes on from what is done"
         ) from error
     return [json.loads(_marker(folder, number).read_text()) for number in range(len(units))]
-
-
-def _context() -> multiprocessing.context.BaseContext:
-    """Return how processes begin: not forked from this one, whose threads (Arrow's, torch's) don't survive that."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mm1.data.clean.job"])  # imported once, for all pools
-    return context
-
-
-def _end_with_parent() -> None:
-    """Let this process end at Ctrl-C without a word, and when the one that started it has died, however it died."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    def watch() -> None:
-        parent = multiprocessing.parent_process()
-        assert parent is not None
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _do(work: Work[Unit], unit: Unit, folder: Path, number: int) -> None:

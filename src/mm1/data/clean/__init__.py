@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from mm1.data.clean.duplicates import ExactDuplicates, RepeatedImages
-from mm1.data.clean.job import NamedStep, clean_splits
+from mm1.data.clean.job import NamedStep, Resources, clean_splits
 from mm1.data.clean.near_duplicates import NearDuplicates
 from mm1.data.clean.near_evaluation import NearEvaluation
 from mm1.data.clean.pictures import CopiesInDocument, Decodable, ImageAddress, ImageCount, ImageSize
@@ -51,6 +51,7 @@ def clean(
     splits: Sequence[str] | None = None,
     workers: int | None = None,
     memory: str = "2GB",
+    engine: str = "processes",
 ) -> dict[str, Any]:
     """Clean a corpus into another; what every step dropped is in its `corpus.json`, under `cleaning` of each split.
 
@@ -63,6 +64,7 @@ def clean(
         splits: Those to clean; default: all. Others are not taken over.
         workers: Processes; default: as many as there are cores.
         memory: Limit for DuckDB in the global steps; what is more goes to the disk.
+        engine: Where documents are looked at: `processes` of this machine, or `ray` for a cluster.
 
     Returns:
         The content of `corpus.json`.
@@ -72,7 +74,8 @@ def clean(
     """
     if source.resolve() == target.resolve():
         raise UserError(f"{target}: the clean corpus would replace its source: choose another place")
-    return clean_splits(source, target, make_steps(steps), splits=splits, workers=workers, memory=memory)
+    resources = Resources(workers, memory, engine)
+    return clean_splits(source, target, make_steps(steps), splits=splits, resources=resources)
 
 
 def make_steps(steps: Sequence[StepConfig]) -> list[NamedStep]:

@@ -37,14 +37,28 @@ class NamedStep:
     step: Step
 
 
+@dataclass(frozen=True)
+class Resources:
+    """What a job may use.
+
+    Attributes:
+        workers: Processes; None: as many as there are cores.
+        memory: Limit for DuckDB.
+        engine: One of `mm1.data.engines.ENGINES`.
+    """
+
+    workers: int | None
+    memory: str
+    engine: str
+
+
 def clean_splits(
     source: Path,
     target: Path,
     steps: Sequence[NamedStep],
     *,
     splits: Sequence[str] | None,
-    workers: int | None,
-    memory: str,
+    resources: Resources,
 ) -> dict[str, Any]:
     """Clean splits of a corpus into another (see `mm1.data.clean.clean`)."""
     info = read_info(source)
@@ -65,7 +79,7 @@ def clean_splits(
     for name, split in opened.items():
         folder = target.with_name(f"{target.name}.cleaning-{name}")
         open_job(folder, jobs[name])
-        infos = _clean_split(split, steps, folder, workers, memory)
+        infos = _clean_split(split, steps, folder, resources)
         counts = [_sum_counts(info["steps"][number] for info in infos) for number in range(len(steps))]
         cleaning = [{"step": named.name, **count} for named, count in zip(steps, counts, strict=True)]
         origin = {"split": split.name} | {key: split.info[key] for key in ("documents", "images", "content_hash")}
@@ -81,11 +95,11 @@ def clean_splits(
     )
 
 
-def _clean_split(
-    split: Split, steps: Sequence[NamedStep], folder: Path, workers: int | None, memory: str
-) -> list[dict[str, Any]]:
+def _clean_split(split: Split, steps: Sequence[NamedStep], folder: Path, resources: Resources) -> list[dict[str, Any]]:
     starts = range(0, len(split), ROWS_PER_UNIT)
     units = [range(start, min(start + ROWS_PER_UNIT, len(split))) for start in starts]
+    run = partial(run_units, workers=resources.workers, engine=resources.engine)
+    directory, folder = split.directory.absolute(), folder.absolute()
     for number, named in enumerate(steps):
         own = step_folder(folder, number)
         if (own / "done").is_file():
@@ -93,18 +107,18 @@ def _clean_split(
         own.mkdir(exist_ok=True)
         named.step.prepare(own)
         if isinstance(named.step, GlobalStep):
-            gather = partial(gather_facts, split.directory, tuple(steps[:number]), named.step, folder)
+            gather = partial(gather_facts, directory, tuple(steps[:number]), named.step, folder)
             (own / "facts").mkdir(exist_ok=True)
-            run_units(gather, units, own / "facts", workers=workers, description=f"{named.name}: look at {split.name}")
-            with open_database(own, own / "facts", memory, workers) as database:
+            run(gather, units, own / "facts", description=f"{named.name}: look at {split.name}")
+            with open_database(own, own / "facts", resources.memory, resources.workers) as database:
                 decide_in_database(named.step.decide(database), own / "decision.parquet", database)
             shutil.rmtree(own / "facts")
             for left in own.glob("work.duckdb*"):
                 left.unlink()
             shutil.rmtree(own / "spill", ignore_errors=True)
         (own / "done").touch()
-    work = partial(clean_rows, split.directory, tuple(steps), folder)
-    return run_units(work, units, folder, workers=workers, description=f"clean {split.name}")
+    work = partial(clean_rows, directory, tuple(steps), folder)
+    return run(work, units, folder, description=f"clean {split.name}")
 
 
 def step_folder(folder: Path, number: int) -> Path:

@@ -1,0 +1,40 @@
+"""Building and cleaning on Ray give the same bytes as in one process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mm1.data.build import build_from
+from mm1.data.clean import clean
+from mm1.errors import UserError
+from tests.data.sample_sources import webdataset_members, write_every_format, write_tar
+
+ray = pytest.importorskip("ray")
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("HOME", str(tmp_path))  # Ray writes the token of its local cluster there
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_ray_makes_no_difference(tmp_path: Path) -> None:
+    for number in range(5):
+        write_tar(tmp_path / "tars" / f"{number}.tar", webdataset_members(3, first=number))
+    built = {}
+    for engine in ("processes", "ray"):
+        info = build_from("webdataset", [str(tmp_path / "tars")], tmp_path / engine, workers=1, engine=engine)
+        steps = ["exact-duplicates", {"text-length": {"min_characters": 3}}]
+        info_clean = clean(tmp_path / engine, tmp_path / f"{engine}-clean", steps, workers=1, engine=engine)
+        info_clean["splits"]["train"].pop("cleaned_from")  # tells the name of the corpus
+        files = sorted((tmp_path / engine / "train").iterdir()) + sorted((tmp_path / f"{engine}-clean/train").iterdir())
+        built[engine] = info["splits"], info_clean["splits"], [(file.name, file.read_bytes()) for file in files]
+    assert built["ray"] == built["processes"]
+    patterns = write_every_format(tmp_path / "other")["captions"]
+    with pytest.raises(UserError, match="there is no column images; it has jpg, txt"):
+        build_from("obelics", patterns, tmp_path / "to", engine="ray")
