@@ -155,3 +155,9 @@ def test_what_can_not_be_is_one_sentence(changes, message):
 
 def test_token_grid_is_the_root():
     assert [tiny_config(image_seq_length=n).token_grid for n in (1, 64, 144)] == [1, 8, math.isqrt(144)]
+
+
+def test_a_patch_grid_that_is_no_square_is_one_sentence():
+    vision = CLIPVisionConfig(image_size=[16, 32], patch_size=4, hidden_size=16, num_attention_heads=2)
+    with pytest.raises(UserError, match=r"image_size \[16, 32\].*must be squares"):
+        build_connector(tiny_config(vision_config=vision))

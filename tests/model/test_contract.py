@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
 
-from .builders import IMAGE, Sample, sample, tiny_config, tiny_model
+from .builders import IMAGE, Sample, pack, sample, tiny_config, tiny_model
 
 
 def left_padded(documents: list[Sample]) -> dict[str, torch.Tensor]:
@@ -157,6 +157,37 @@ def test_too_few_or_too_many_pictures_are_an_error_with_both_numbers(change):
     batch["pixel_values"] = pixels[:-1] if change < 0 else torch.cat([pixels, pixels[:1]])
     with pytest.raises(UserError, match=f"24 image tokens.*{6 + change} images.*{4 * (6 + change)}"):
         model(**batch)
+
+
+def test_images_that_go_nowhere_change_nothing_and_get_zero_gradients():
+    """What a rank without images does, so that every rank runs the tower."""
+    model = tiny_model().train()
+    batch = pack([[sample("9", 1)]])
+    wanted = model(**batch)
+    batch |= {"pixel_values": torch.zeros(1, 3, 16, 16), "image_positions": torch.zeros(0, dtype=torch.long)}
+    outputs = model(**batch)
+    assert torch.equal(outputs.loss, wanted.loss)
+    outputs.loss.backward()
+    gradients = [p.grad for part in (model.model.vision_tower, model.model.connector) for p in part.parameters()]
+    assert all(gradient is not None and not gradient.any() for gradient in gradients)
+
+
+def test_no_images_at_all_is_no_error():
+    model, ids = tiny_model(), torch.tensor([[1, 5, 6]])
+    assert torch.equal(model(ids, torch.zeros(0, 3, 16, 16)).logits, model(ids).logits)
+
+
+def test_image_positions_without_images_are_an_error():
+    batch = pack([[sample("i3", 1)]]) | {"pixel_values": None}
+    with pytest.raises(UserError, match="4 image tokens in the text, but no image"):
+        tiny_model()(**batch)
+
+
+def test_the_vocabulary_can_be_resized_by_the_librarys_own_method():
+    model = tiny_model()
+    model.resize_token_embeddings(70, mean_resizing=False)
+    assert model.config.text_config.vocab_size == 70
+    assert model(**pack([[sample("i3", 1)]])).logits.shape == (3, 70)
 
 
 def test_an_image_token_without_a_picture_is_an_error():

@@ -156,7 +156,8 @@ class MM1Model(MM1PreTrainedModel):
             past_key_values: Cache of earlier tokens.
             inputs_embeds: `(B, L, D)` in place of `input_ids`.
             image_positions: `(N * tokens per image,)`, where the images' tokens go in the flattened
-                `(B * L)`; saves searching `input_ids` for them, which synchronises a GPU.
+                `(B * L)`; saves searching `input_ids` for them, which synchronises a GPU. If it is empty, images
+                are encoded and go nowhere: so a rank without images keeps step with ranks that have some.
             use_cache: Whether to fill a cache. Default: the decoder's own, except for packed rows,
                 where a cache would make attention cross documents' borders.
             kwargs: Passed to the decoder.
@@ -168,11 +169,16 @@ class MM1Model(MM1PreTrainedModel):
             raise ValueError("give input_ids or inputs_embeds, one of the two")
         embeds = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
         images = None
-        if pixel_values is not None:
+        if pixel_values is not None and len(pixel_values):
             images = self.get_image_features(pixel_values).to(embeds.dtype)
             if image_positions is None:
-                image_positions = self._find_image_tokens(input_ids, embeds)
-            embeds = _place(images, image_positions, embeds)
+                embeds = _place(images, self._find_image_tokens(input_ids, embeds), embeds)
+            elif len(image_positions):
+                embeds = _place(images, image_positions, embeds)
+            else:
+                embeds = embeds + 0 * images.sum()
+        elif image_positions is not None and len(image_positions):
+            raise UserError(f"{len(image_positions)} image tokens in the text, but no image: give pixel_values")
         if use_cache is None and past_key_values is None and attention_mask is None:
             use_cache = False if position_ids is not None else None
         outputs = self.language_model(
@@ -332,7 +338,8 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
         """Prepare one step, as the library does; an image token without any image is an error."""
         prepare: Any = super().prepare_inputs_for_generation  # type: ignore[misc]
         inputs: dict[str, Any] = prepare(*args, **kwargs)
-        if kwargs.get("is_first_iteration") and inputs.get("pixel_values") is None:
+        pixels = inputs.get("pixel_values")
+        if kwargs.get("is_first_iteration") and (pixels is None or len(pixels) == 0):
             input_ids = inputs.get("input_ids")
             count = 0 if input_ids is None else int((input_ids == self.config.image_token_id).sum())
             if count:
