@@ -40,24 +40,22 @@ class ImageSize(LocalStep):
     max_aspect: float = 2.0
 
     def apply(self, document: Document, dropped: Dropped) -> Document | None:
-        """Drop pictures outside of the limits, one reason after another."""
-        too: dict[str, set[int]] = {}
-        for place, image in numbered_images(document):
-            try:
-                width, height = picture_size(picture_bytes(image) or b"")
-            except PictureError as error:
-                too.setdefault(str(error), set()).add(place)
-                continue
-            if min(width, height) < self.min_side:
-                too.setdefault(f"a side below {self.min_side} pixels", set()).add(place)
-            elif max(width, height) > self.max_side:
-                too.setdefault(f"a side above {self.max_side} pixels", set()).add(place)
-            elif max(width, height) > self.max_aspect * min(width, height):
-                too.setdefault(f"sides of a ratio above {self.max_aspect:g}", set()).add(place)
-        places = {place for some in too.values() for place in some}
-        for reason in list(too)[1:]:
-            dropped.reasons.add(f"picture: {reason}", document.id)
-        return without_images(document, places, next(iter(too), ""), dropped)
+        """Drop pictures outside of the limits, each for the first that it breaks."""
+        reasons = ((place, self._reason(image)) for place, image in numbered_images(document))
+        return without_images(document, {place: reason for place, reason in reasons if reason}, dropped)
+
+    def _reason(self, image: Image) -> str | None:
+        try:
+            width, height = picture_size(picture_bytes(image) or b"")
+        except PictureError as error:
+            return str(error)
+        if min(width, height) < self.min_side:
+            return f"a side below {self.min_side} pixels"
+        if max(width, height) > self.max_side:
+            return f"a side above {self.max_side} pixels"
+        if max(width, height) > self.max_aspect * min(width, height):
+            return f"sides of a ratio above {self.max_aspect:g}"
+        return None
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class ImageAddress(LocalStep):
         """Drop pictures with one of the words in their address."""
         found = re.compile("|".join(re.escape(word) for word in self.words) or "(?!)", re.IGNORECASE)
         places = {place for place, image in numbered_images(document) if found.search(image.path or "")}
-        return without_images(document, places, "a word in its address", dropped)
+        return without_images(document, dict.fromkeys(places, "a word in its address"), dropped)
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class Decodable(LocalStep):
                 decode_image(picture_bytes(image) or b"")
             except ImageError:
                 places.add(place)
-        return without_images(document, places, "it can't be decoded", dropped)
+        return without_images(document, dict.fromkeys(places, "it can't be decoded"), dropped)
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ class CopiesInDocument(LocalStep):
             if key in seen:
                 places.add(place)
             seen.add(key)
-        return without_images(document, places, "a copy of one before", dropped)
+        return without_images(document, dict.fromkeys(places, "a copy of one before"), dropped)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -114,21 +114,27 @@ class GlobalStep(Step):
                 return document
             if WHOLE_DOCUMENT in here:
                 return dropped.drop(self.reason, document)
-            return without_images(document, here, self.reason, dropped)
+            return without_images(document, dict.fromkeys(here, self.reason), dropped)
 
         return apply
 
 
-def without_images(document: Document, places: Collection[int], reason: str, dropped: Dropped) -> Document | None:
+def without_images(document: Document, places: Mapping[int, str], dropped: Dropped) -> Document | None:
     """Return the document without the pictures at some places among its parts; count them.
 
     A caption without its picture, a conversation that lacks one of its pictures, and a page without anything are
     dropped whole.
+
+    Args:
+        document: The document.
+        places: For every place, the reason why its picture is dropped.
+        dropped: Where they are counted.
     """
     if not places:
         return document
     dropped.images += len(places)
-    dropped.reasons.add(f"picture: {reason}", document.id)
+    for reason in places.values():
+        dropped.reasons.add(f"picture: {reason}", document.id)
     kept: list[Part] = []
     for place, part in enumerate(document.parts):
         if place in places:
@@ -137,7 +143,7 @@ def without_images(document: Document, places: Collection[int], reason: str, dro
         orphan = isinstance(part, Text) and place - 1 in places and not (kept and isinstance(kept[-1], Image))
         kept.append(replace(part, text=part.text.removeprefix(" ")) if orphan and isinstance(part, Text) else part)
     if document.kind == "chat" or not kept or (document.kind == "caption" and not any_image(kept)):
-        return dropped.drop(f"no picture left: {reason}", document)
+        return dropped.drop("a picture is missing: the document goes with it", document)
     return replace(document, parts=tuple(kept))
 
 
