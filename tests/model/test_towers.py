@@ -221,6 +221,20 @@ def test_an_open_clip_tower_is_converted(tmp_path, quick):
         torch.testing.assert_close(load_tower(str(tmp_path)).eval()(pixels).last_hidden_state, tower(pixels, quick))
 
 
+def test_open_clip_towers_are_shrunk_with_antialiasing_as_open_clip_does(tmp_path):
+    open_clip_checkpoint(tmp_path)
+    table = load_tower(str(tmp_path)).embeddings.position_embedding.weight
+    shrunk = load_tower(str(tmp_path), 12).embeddings.position_embedding.weight
+    torch.testing.assert_close(shrunk[1:], resize_table(table[1:], 2, antialias=True))
+    assert not torch.allclose(shrunk[1:], resize_table(table[1:], 2, antialias=False))
+
+
+def test_a_model_without_a_separate_tower_is_refused(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="is a mm1, whose vision tower can't be taken out"):
+        load_tower(str(tmp_path))
+
+
 def test_a_recipe_takes_an_open_clip_tower_at_another_size(tmp_path):
     open_clip_checkpoint(tmp_path)
     recipe = ModelRecipe.model_validate(
@@ -237,7 +251,7 @@ def test_a_recipe_takes_an_open_clip_tower_at_another_size(tmp_path):
     table = load_tower(str(tmp_path)).embeddings.position_embedding.weight
     ours = model.model.vision_tower.embeddings.position_embedding.weight
     assert torch.equal(ours[0], table[0])
-    torch.testing.assert_close(ours[1:], resize_table(table[1:], 5))
+    torch.testing.assert_close(ours[1:], resize_table(table[1:], 5, antialias=True))
 
 
 @pytest.mark.parametrize(

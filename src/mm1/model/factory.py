@@ -12,7 +12,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 from mm1.errors import UserError
 from mm1.model.configuration import MM1Config
 from mm1.model.modeling import MM1ForConditionalGeneration
-from mm1.model.positions import resize_tower
 from mm1.model.pretrained import PACKAGED, first_line, pretrained_config
 from mm1.model.sparse import upcycle
 from mm1.model.towers import load_tower, scratch_tower
@@ -62,9 +61,7 @@ def build_model(
     text_config = scratch_decoder(recipe.language_model, vocab_size) if decoder is None else decoder.config
     for name, value in tokens.items():
         setattr(text_config, name, value)
-    tower = None if recipe.vision.from_ is None else load_tower(recipe.vision.from_)
-    if tower is not None:
-        resize_tower(tower, recipe.vision.image_size)
+    tower = None if recipe.vision.from_ is None else load_tower(recipe.vision.from_, recipe.vision.image_size)
     vision_config = scratch_tower(recipe.vision) if tower is None else tower.config
     config = compose(recipe, vision_config, text_config, image_token_id)
     with torch.random.fork_rng():

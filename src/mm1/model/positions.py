@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mm1.model.modeling import MM1ForConditionalGeneration
 
 ANTIALIASED = frozenset({"dinov2_with_registers"})
-"""Model types whose own library antialiases when it shrinks the table; it matters only then."""
+"""Model types whose own library antialiases. Torch takes another cubic with it, so enlarging differs as well."""
 
 
 def resize_table(table: torch.Tensor, side: int, antialias: bool = False) -> torch.Tensor:

@@ -17,6 +17,7 @@ from transformers.image_utils import (
 
 from mm1.errors import UserError
 from mm1.model.open_clip import find_open_clip, load_open_clip_tower
+from mm1.model.positions import resize_tower
 from mm1.model.pretrained import find_file, first_line, pretrained_config
 from mm1.recipe import VisionRecipe
 
@@ -54,12 +55,14 @@ def scratch_tower(recipe: VisionRecipe) -> CLIPVisionConfig:
     )
 
 
-def load_tower(source: str) -> PreTrainedModel:
+def load_tower(source: str, image_size: int | None = None) -> PreTrainedModel:
     """Load a pre-trained tower in float32, without the heads that patches do not pass.
 
     Args:
         source: A folder or Hub id: of a vision model, of a two-tower model (CLIP, SigLIP, AIMv2), whose
             vision half is taken, or of an open_clip checkpoint, which is converted.
+        image_size: Side of the images it will get, to which its position embedding is interpolated as its own
+            library does it (open_clip antialiases); None: its own.
 
     Raises:
         UserError: If there is no tower, or one that can't be used here.
@@ -70,7 +73,10 @@ def load_tower(source: str) -> PreTrainedModel:
     config = model.config
     if config.model_type not in TOWERS:
         raise UserError(f"{key}: '{source}' is a {config.model_type}: take one of {', '.join(sorted(TOWERS))}")
-    return _without_heads(model)
+    tower = _without_heads(model)
+    if image_size is not None:
+        resize_tower(tower, image_size, antialias=True if open_clip else None)
+    return tower
 
 
 def pixel_statistics(source: str | None) -> tuple[list[float], list[float]]:
@@ -112,7 +118,9 @@ def _load_transformers(source: str, key: str) -> PreTrainedModel:
         model, report = AutoModel.from_pretrained(source, config=config, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError) as error:
         raise UserError(f"{key}: '{source}' can't be loaded ({first_line(error)})") from None
-    tower: PreTrainedModel = model.vision_model if hasattr(config, "vision_config") else model
+    tower: PreTrainedModel | None = getattr(model, "vision_model", None) if hasattr(config, "vision_config") else model
+    if tower is None:
+        raise UserError(f"{key}: '{source}' is a {config.model_type}, whose vision tower can't be taken out")
     if missing := sorted(report["missing_keys"]):
         raise UserError(f"{key}: '{source}' lacks {len(missing)} of its tensors, the first is {missing[0]}")
     return tower
