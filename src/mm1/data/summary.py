@@ -17,6 +17,7 @@ def corpus_table(info: dict[str, Any]) -> Table:
     if info["derived"]:
         lines.append(f"derived: {info['derived']}")
     lines += [f"left out: {entry['count']:,} ({reason})" for reason, entry in info["skipped"].items()]
+    lines += [f"changed: {entry['count']:,} ({reason})" for reason, entry in info.get("changed", {}).items()]
     table = Table(title=info["name"], title_justify="left", caption="\n".join(lines), caption_justify="left")
     table.add_column("split")
     for name in ("documents", "images", "characters"):
