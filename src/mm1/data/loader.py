@@ -14,7 +14,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from mm1.data.corpus import Split
 from mm1.data.plan import Plan
@@ -32,7 +32,8 @@ class PackedSequence:
         input_ids: (L,) int64, padded with the pad token.
         position_ids: (L,) int64; they begin at 0 with every document, or once with `document_mask: false`.
             Padding has position 0 throughout: every padding token is alone.
-        pixel_values: (N, 3, H, W) uint8.
+        pixel_values: Arrays (n, 3, H, W) uint8 of N pictures in all; the first has none. They are joined once, in
+            the batch.
         image_positions: (N * T,) int64, places of image tokens.
         learned_positions: (M,) int64, places whose output predicts a learned token.
         target_ids: (M,) int64, those tokens.
@@ -43,7 +44,7 @@ class PackedSequence:
 
     input_ids: np.ndarray
     position_ids: np.ndarray
-    pixel_values: np.ndarray
+    pixel_values: list[np.ndarray]
     image_positions: np.ndarray
     learned_positions: np.ndarray
     target_ids: np.ndarray
@@ -94,11 +95,9 @@ class PlanDataset(Dataset[PackedSequence]):
         input_ids = np.full(size, self.processor.tokenizer.pad_token_id, dtype=np.int64)
         position_ids = np.zeros(size, dtype=np.int64)
         learned = np.zeros(size, dtype=bool)
-        # The plan knows how many: written in place, pictures are not copied once more when pieces are joined.
-        side = self.processor.image_size
-        pixels = np.empty((plan.count_images(number, number + 1), 3, side, side), dtype=np.uint8)
+        pixels = [self.processor.pixel_values([])]
         image_starts, bad_images = [], []
-        end = pictures = 0
+        end = 0
         for row in plan.pieces(number):
             first, length = int(plan.first[row]), int(plan.length[row])
             start, end = end, end + length
@@ -114,7 +113,7 @@ class PlanDataset(Dataset[PackedSequence]):
             images = [encoded.images[i] for i in np.flatnonzero(inside)]
             position_ids[start:end] = np.arange(length)
             try:
-                pixels[pictures : pictures + len(images)] = self.processor.pixel_values(images)
+                pixels.append(self.processor.pixel_values(images))
             except ImageError as error:
                 # The piece becomes padding of the same length: order and shapes hold.
                 bad_images.append(f"{self.splits[source].name}, document '{document.id}': {error}")
@@ -122,7 +121,6 @@ class PlanDataset(Dataset[PackedSequence]):
             input_ids[start:end] = encoded.input_ids[first : first + length]
             learned[start:end] = encoded.learned[first : first + length]
             learned[start] = False  # nothing comes before it that could predict it
-            pictures += len(images)
             image_starts.append(encoded.image_starts[inside] - first + start)
         if not self.document_mask:
             position_ids[:end] = np.arange(end)
@@ -131,7 +129,7 @@ class PlanDataset(Dataset[PackedSequence]):
         return PackedSequence(
             input_ids,
             position_ids,
-            pixels[:pictures],
+            pixels,
             (starts[:, None] + np.arange(self.processor.tokens_per_image)).reshape(-1),
             targets - 1,
             input_ids[targets],
@@ -151,7 +149,7 @@ def collate(sequences: Sequence[PackedSequence]) -> Batch:
     return Batch(
         input_ids=torch.from_numpy(np.stack([s.input_ids for s in sequences])),
         position_ids=torch.from_numpy(np.stack([s.position_ids for s in sequences])),
-        pixel_values=torch.from_numpy(np.concatenate([s.pixel_values for s in sequences])),
+        pixel_values=_stacked([array for s in sequences for array in s.pixel_values]),
         image_positions=joined("image_positions"),
         learned_positions=joined("learned_positions"),
         target_ids=torch.from_numpy(np.concatenate([s.target_ids for s in sequences])),
@@ -159,6 +157,13 @@ def collate(sequences: Sequence[PackedSequence]) -> Batch:
         tokens=sum(s.tokens for s in sequences),
         bad_images=[sentence for s in sequences for sentence in s.bad_images],
     )
+
+
+def _stacked(arrays: Sequence[np.ndarray]) -> torch.Tensor:
+    """Return the pictures of all arrays (n, 3, H, W) in one tensor."""
+    pictures = [torch.from_numpy(picture) for array in arrays for picture in array]
+    # In a worker process `default_collate` writes straight into memory that the training process shares.
+    return default_collate(pictures) if pictures else torch.from_numpy(arrays[0])
 
 
 class _MicroBatches:
