@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from mm1.recipe import DataRecipe
@@ -101,21 +103,11 @@ def plan_table(info: Mapping[str, Any]) -> Table:
         info: The content of plan.json.
     """
     table = Table(title="plan", title_justify="left", caption_justify="left", caption="\n".join(_caption(info)))
-    table.add_column("kind, source", no_wrap=True)
-    columns = (
-        "share",
-        "sequences",
-        "documents",
-        "epochs",
-        "tokens",
-        "learned",
-        "images",
-        "fill tokens",
-        "images",
-        "wasted",
-    )
-    for name in columns:
-        table.add_column(name, justify="right")
+    table.box, table.padding, table.pad_edge = box.SIMPLE_HEAD, (0, 0, 0, 0), False
+    table.add_column("kind, source", overflow="fold", min_width=14)
+    columns = ("share", "seqs", "docs", "epochs", "tokens", "learned", "images", "fill t/i", "wasted")
+    for name in columns:  # narrow enough for 80 characters
+        table.add_column(name, justify="right", no_wrap=True)
     for kind, total in info["kinds"].items():
         fills = total["fill"], total["fill_images"], total["fill_binding"]
         table.add_row(f"[bold]{kind}[/]", f"{total['obtained']:.1%}", *_cells(total, fills, None), style="bold")
@@ -123,7 +115,7 @@ def plan_table(info: Mapping[str, Any]) -> Table:
             if entry["kind"] == kind:
                 share = f"{entry['sequences'] / info['sequences']:.1%}"
                 fills = entry["fill"]["tokens"], entry["fill"]["images"], entry["fill"]["binding"]
-                table.add_row(f"  {name}", share, *_cells(entry, fills, entry["epochs"]))
+                table.add_row(f"  {escape(name)}", share, *_cells(entry, fills, entry["epochs"]))
         table.add_section()
     return table
 
@@ -131,14 +123,14 @@ def plan_table(info: Mapping[str, Any]) -> Table:
 def _cells(entry: Mapping[str, Any], fills: tuple[float, float, float], epochs: float | None) -> list[str]:
     style = "[yellow]{}[/]" if epochs is not None and epochs > MAX_EPOCHS else "{}"
     return [
-        f"{entry['sequences']:,}",
+        compact(entry["sequences"]),
         compact(entry["documents"]),
         "" if epochs is None else style.format(f"{epochs:.2f}"),
         compact(entry["tokens"]),
         compact(entry["learned_tokens"]),
         compact(entry["images"]),
-        *(f"{fill:.1%}" for fill in fills[:2]),
-        f"{entry['wasted_sequences']:,.0f}",
+        f"{fills[0]:.0%}/{fills[1]:.0%}",
+        compact(entry["wasted_sequences"]),
     ]
 
 
@@ -151,7 +143,7 @@ def _caption(info: Mapping[str, Any]) -> list[str]:
         f"fill {fill['tokens']:.1%} of the tokens, {fill['images']:.1%} of the images, {fill['binding']:.1%} of "
         f"whichever limit binds: {info['wasted_sequences']:,.0f} of {info['sequences']:,} sequences are wasted",
     ]
-    return lines + [f"[yellow]{warning}[/]" for warning in info["warnings"]]
+    return lines + [f"[yellow]{escape(warning)}[/]" for warning in info["warnings"]]
 
 
 def compact(number: float) -> str:
