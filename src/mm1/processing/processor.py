@@ -100,6 +100,7 @@ def build_processor(
         mean: Per channel, of the pixel values scaled to 0..1 (default: CLIP's).
         std: Likewise.
     """
+    tokenizer.padding_side = "left"  # batches of prompts are continued at their right end
     image_processor = CLIPImageProcessorPil(
         size={"height": image_size, "width": image_size},
         do_center_crop=False,

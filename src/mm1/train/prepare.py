@@ -23,7 +23,8 @@ from mm1.data.plan import Plan, Source, write_plan
 from mm1.document import Text
 from mm1.errors import UserError
 from mm1.model.pretrained import resolve_language_model
-from mm1.processing.processor import build_processor
+from mm1.model.towers import pixel_statistics
+from mm1.processing.processor import MM1Processor, build_processor
 from mm1.processing.tokenizer import load_tokenizer, train_tokenizer
 from mm1.progress import console
 from mm1.recipe import Recipe, load_recipe
@@ -58,6 +59,12 @@ def make_plan(recipe: Recipe, directory: Path | None = None) -> dict[str, Any]:
         return prepare_plan(recipe, directory, splits, tokenizer).info
 
 
+def recipe_processor(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> MM1Processor:
+    """Return the processor of a recipe's model: its image size and tokens per image, its tower's pixel statistics."""
+    mean, std = pixel_statistics(recipe.model.vision.from_)
+    return build_processor(tokenizer, recipe.model.vision.image_size, recipe.model.connector.num_tokens, mean, std)
+
+
 def open_sequences(directory: Path) -> PlanDataset:
     """Open the sequences of a run's plan, to look at them.
 
@@ -75,7 +82,7 @@ def open_sequences(directory: Path) -> PlanDataset:
         if split.content_hash != content:
             raise UserError(f"{name}: the corpus has changed since {directory}/plan was made: plan again")
     tokenizer = prepare_tokenizer(recipe, directory, decoder_folder(recipe), splits)
-    processor = build_processor(tokenizer, recipe.model.vision.image_size, recipe.model.connector.num_tokens)
+    processor = recipe_processor(recipe, tokenizer)
     return PlanDataset(plan, list(splits.values()), processor, recipe.data.document_mask)
 
 

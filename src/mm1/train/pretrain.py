@@ -20,14 +20,14 @@ from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.factory import build_model
 from mm1.model.sizes import non_embedding_parameters, parameters_by_part
-from mm1.processing.processor import MM1Processor, build_processor
+from mm1.processing.processor import MM1Processor
 from mm1.progress import console
 from mm1.recipe import Recipe
 from mm1.train.loop import Trainer
 from mm1.train.objective import Losses, language_model_loss
 from mm1.train.optimizer import build_optimizer, law_learning_rate
 from mm1.train.parallel import World, joined, prepare_model, whole
-from mm1.train.prepare import decoder_folder, open_splits, prepare_plan, prepare_tokenizer
+from mm1.train.prepare import decoder_folder, open_splits, prepare_plan, prepare_tokenizer, recipe_processor
 from mm1.train.run import environment, open_run, write_environment
 
 
@@ -63,7 +63,7 @@ def pretrain(recipe: Recipe, directory: Path) -> Path:
         if world.first:
             world.wait()
         world.agree(recipe=recipe.to_yaml(), plan=plan.hash, code=mm1.__version__)
-        processor = build_processor(tokenizer, recipe.model.vision.image_size, recipe.model.connector.num_tokens)
+        processor = recipe_processor(recipe, tokenizer)
         model = _model(recipe, processor, decoder, world.device)
         parts, peak = parameters_by_part(model), _peak_learning_rate(recipe, model)
         autocast = _autocast(recipe, world.device)
