@@ -56,9 +56,7 @@ class Image:
         try:
             return Path(self.path).read_bytes()
         except OSError as error:
-            raise UserError(
-                f"{self.path}: the image can't be read ({error.strerror}): check the path"
-            ) from None
+            raise UserError(f"{self.path}: the image can't be read ({error.strerror}): check the path") from None
 
 
 Part = Text | Image
