@@ -3,8 +3,8 @@
 Two limits hold together: tokens and images per sequence. A sequence is begun with the largest piece left,
 goes on with random ones, and is closed with the two that fill it best; a table of the pieces by length finds
 them. "Fewer Truncations Improve Language Modeling" (arXiv 2404.10830) says why documents should stay whole; its
-best fit decreasing leaves 2 % of the tokens free where ours leaves 0.2 % (benchmarks/README.md). A document is
-cut only when it can't fit into one sequence, and then between parts.
+best fit decreasing fills as well where one limit binds and worse where both do (benchmarks/README.md). A document
+is cut only when it can't fit into one sequence, and then between parts.
 """
 
 from __future__ import annotations
