@@ -102,3 +102,11 @@ def test_a_batch_that_ranks_cant_share_is_named(recipe_file: Path, data: Path, t
     result = train_on_two(recipe_file, tmp_path / "run", data, "train.batch_size=3")
     assert result.returncode != 0
     assert "train.batch_size 3 is not a multiple of 2 ranks" in result.stderr
+
+
+def test_replicas_of_a_sharded_model_train_as_one_process(recipe_file: Path, data: Path, tmp_path: Path) -> None:
+    settings = ["train.replicas=2", "train.steps=4", "train.checkpoint_every=2"]
+    pretrain(load_recipe(str(recipe_file), ["train.steps=4", "train.checkpoint_every=2"]), tmp_path / "one")
+    result = train_on_two(recipe_file, tmp_path / "two", data, *settings)
+    assert result.returncode == 0, result.stderr
+    assert column(tmp_path / "two", "loss") == pytest.approx(column(tmp_path / "one", "loss"), rel=2e-4)

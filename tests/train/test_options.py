@@ -1,0 +1,137 @@
+"""Every option of a recipe's `train` section does what it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from mm1.errors import UserError
+from mm1.recipe import TrainRecipe, load_recipe
+from mm1.train.loop import Trainer
+from mm1.train.optimizer import build_optimizer
+from mm1.train.pretrain import pretrain
+
+
+def train(recipe_file: Path, run: Path, *settings: str) -> list[dict]:
+    pretrain(load_recipe(str(recipe_file), settings), run)
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(lines: list[dict]) -> list[float]:
+    return [line["loss"] for line in lines]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model" / "model.safetensors")
+
+
+def test_frozen_parts_stay_as_they_were_built(recipe_file: Path, data: Path, tmp_path: Path) -> None:
+    short = ["train.steps=3", "train.warmup_steps=1"]
+    train(recipe_file, tmp_path / "free", *short)
+    lines = train(recipe_file, tmp_path / "frozen", *short, "train.freeze=[vision, connector]")
+    train(recipe_file, tmp_path / "nothing", "train.steps=2", "train.warmup_steps=1", "train.learning_rate=1e-30")
+    free, frozen, built = (weights(tmp_path / name) for name in ("free", "frozen", "nothing"))
+    tower = [name for name in built if "vision_tower" in name or "connector" in name]
+    assert all(torch.allclose(frozen[name], built[name], atol=1e-12) for name in tower)
+    assert not any(torch.allclose(free[name], built[name], atol=1e-12) for name in tower)
+    rest = built.keys() - set(tower)
+    assert not any(torch.allclose(frozen[name], built[name], atol=1e-12) for name in rest)
+    assert "grad_norm/vision" not in lines[-1]
+
+
+def test_recomputed_activations_change_nothing(recipe_file: Path, data: Path, tmp_path: Path) -> None:
+    plain = train(recipe_file, tmp_path / "plain")
+    again = train(recipe_file, tmp_path / "again", "train.activation_checkpointing=true")
+    assert losses(again) == pytest.approx(losses(plain), rel=1e-6)
+
+
+def test_adafactor_learns_and_goes_on_exactly(
+    recipe_file: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = "train.optimizer=adafactor"
+    whole = train(recipe_file, tmp_path / "whole", setting)
+    assert losses(whole)[-1] < losses(whole)[0]
+
+    class Break(Exception):
+        pass
+
+    step = Trainer._step
+
+    def breaking(self, number, *args):
+        if number == 6:
+            raise Break
+        return step(self, number, *args)
+
+    monkeypatch.setattr(Trainer, "_step", breaking)
+    with pytest.raises(Break):
+        train(recipe_file, tmp_path / "broken", setting)
+    monkeypatch.setattr(Trainer, "_step", step)
+    assert losses(train(recipe_file, tmp_path / "broken", setting)) == losses(whole)
+
+
+def test_norms_biases_and_embeddings_may_go_undecayed() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.language_model = nn.ModuleList([nn.Embedding(5, 4), nn.LayerNorm(4), nn.Linear(4, 3)])
+
+    model = Model()
+    decayed = {
+        everything: {
+            id(p)
+            for group in build_optimizer(model, TrainRecipe(decay_everything=everything), 1e-3).param_groups
+            if group["weight_decay"]
+            for p in group["params"]
+        }
+        for everything in (True, False)
+    }
+    assert decayed[True] == {id(p) for p in model.parameters()}
+    assert decayed[False] == {id(model.language_model[2].weight)}
+
+
+def test_every_nth_checkpoint_stays(recipe_file: Path, data: Path, tmp_path: Path) -> None:
+    settings = ["train.checkpoint_every=2", "train.keep_checkpoints=1", "train.keep_every=4"]
+    train(recipe_file, tmp_path / "run", *settings)
+    kept = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == ["step-000004", "step-000008", "step-000012"]
+
+
+def test_z_loss_holds_the_partition_down(recipe_file: Path, data: Path, tmp_path: Path) -> None:
+    plain = train(recipe_file, tmp_path / "plain")
+    held = train(recipe_file, tmp_path / "held", "train.z_loss=0.1")
+    assert losses(held)[0] == losses(plain)[0]  # what is logged is the cross entropy alone
+    assert losses(held)[1:] != losses(plain)[1:]
+
+
+def test_routers_are_in_the_log(recipe_file: Path, data: Path, tmp_path: Path) -> None:
+    experts = ["model.language_model.num_experts=4", "model.language_model.sparse_every=1"]
+    lines = train(recipe_file, tmp_path / "run", *experts)
+    assert losses(lines)[-1] < losses(lines)[0]
+    for line in lines:
+        assert 0 <= line["router/smallest_load"] <= 0.25 <= line["router/largest_load"] <= 0.5 + 1e-6
+        assert line["router/balance"] > 0
+
+
+def test_undefined_gradients_are_skipped_then_stop_the_run(
+    recipe_file: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backward = torch.Tensor.backward
+    calls = []
+
+    def poisoned(self, *args, **kwargs):
+        calls.append(1)
+        backward(self * (float("nan") if len(calls) in bad else 1.0), *args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, "backward", poisoned)
+    bad = {3, 4}
+    lines = train(recipe_file, tmp_path / "some")
+    assert lines[-1]["bad_steps"] == 2
+    calls.clear()
+    bad = set(range(1, 100))
+    with pytest.raises(UserError, match="gradients of 10 steps in a row are infinite or undefined"):
+        train(recipe_file, tmp_path / "all")
