@@ -162,8 +162,15 @@ def prepare_model(
         raise UserError("train.optimizer: torch's Adafactor can't work on sharded parameters: use adamw on many ranks")
     if world.size % recipe.replicas:
         raise UserError(f"train.replicas {recipe.replicas} does not divide the {world.size} ranks")
-    shape = (recipe.replicas, world.size // recipe.replicas) if recipe.replicas > 1 else (world.size,)
-    mesh = init_device_mesh(world.device.type, shape)
+    mesh = (
+        init_device_mesh(
+            world.device.type,
+            (recipe.replicas, world.size // recipe.replicas),
+            mesh_dim_names=("replicate", "shard"),
+        )
+        if recipe.replicas > 1
+        else init_device_mesh(world.device.type, (world.size,))
+    )
     policy = MixedPrecisionPolicy(param_dtype=autocast, reduce_dtype=torch.float32)
     for block in blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
