@@ -115,6 +115,7 @@ def test_routers_are_in_the_log(recipe_file: Path, data: Path, tmp_path: Path) -
     for line in lines:
         assert 0 <= line["router/smallest_load"] <= 0.25 <= line["router/largest_load"] <= 0.5 + 1e-6
         assert line["router/balance"] > 0
+        assert sum(line[f"router/load/{expert}"] for expert in range(4)) == pytest.approx(1, abs=1e-4)
 
 
 def test_undefined_gradients_are_skipped_then_stop_the_run(

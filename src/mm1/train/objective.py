@@ -74,5 +74,6 @@ def language_model_loss(
         "router/z": routing.z.detach(),
         "router/largest_load": routing.load.max().detach(),
         "router/smallest_load": routing.load.min().detach(),
+        **{f"router/load/{expert}": load for expert, load in enumerate(routing.load.detach().mean(0))},
     }
     return Losses(total, by_kind, tokens_by_kind, routing.loss, figures)
