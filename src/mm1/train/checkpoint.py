@@ -25,7 +25,6 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
-    set_optimizer_state_dict,
 )
 
 from mm1.errors import UserError
@@ -134,8 +133,7 @@ class Checkpointer:
         if not saved:
             return None
         latest = saved[-1]
-        self._make_optimizer_state()
-        tensors = self._tensors()
+        tensors = self._tensors()  # the library makes the optimizer's state where there is none yet
         try:
             dcp.load(
                 tensors,
@@ -146,9 +144,6 @@ class Checkpointer:
         except (CheckpointException, RuntimeError, KeyError, AssertionError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"{latest}: the checkpoint doesn't fit this model or is damaged ({reason})") from error
-        flat: dict[str, Any] = get_optimizer_state_dict(self.model, self.optimizer, options=_FLAT)
-        flat |= {k.removeprefix(_OPTIMIZER): v for k, v in tensors.items() if k.startswith(_OPTIMIZER)}
-        set_optimizer_state_dict(self.model, self.optimizer, flat, options=_FLAT)
         return json.loads((latest / "state.json").read_text())
 
     def _tensors(self) -> dict[str, Any]:
@@ -163,18 +158,6 @@ class Checkpointer:
             tensors[_MODEL + name] = tensor
         flat: dict[str, Any] = get_optimizer_state_dict(self.model, self.optimizer, options=_FLAT)
         return tensors | {_OPTIMIZER + k: v for k, v in flat.items() if isinstance(v, torch.Tensor)}
-
-    def _make_optimizer_state(self) -> None:
-        """Have the optimizer make its state, without changing a weight, so that there is something to load into."""
-        rates = [group["lr"] for group in self.optimizer.param_groups]
-        for group in self.optimizer.param_groups:
-            group["lr"] = torch.zeros_like(group["lr"]) if isinstance(group["lr"], torch.Tensor) else 0.0
-            for parameter in group["params"]:
-                parameter.grad = torch.zeros_like(parameter)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
 
     def _remove_old(self) -> None:
         for old in checkpoints(self.directory)[: -self.keep]:

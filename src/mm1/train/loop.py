@@ -151,8 +151,8 @@ class Trainer:
                 total = total + losses.mean / self.micro_batches
             total.backward()
             window.add_losses(losses)
-        norm, window.norms = clip_gradients(self.model, self.recipe.clip_norm)
-        self._apply(norm, step)
+        window.norm, window.norms = clip_gradients(self.model, self.recipe.clip_norm)
+        self._apply(window.norm, step)
         self._count(window, time.perf_counter() - began, int(tokens), int(images), int(bad))
         return signal.SIGTERM if terminated else signal.SIGINT if interrupted else 0
 
@@ -191,16 +191,18 @@ class Trainer:
     def _line(self, window: _Window) -> dict[str, Any]:
         """Return a line of metrics.jsonl; all ranks must ask."""
         count = len(KINDS)
-        sums = self.world.sums([*window.loss_sums.tolist(), *window.loss_tokens.tolist()])
-        figures = {name: self.world.sums([float(v)])[0] / self.world.size for name, v in window.figures.items()}
+        sums = self.world.sums(
+            [*window.loss_sums.tolist(), *window.loss_tokens.tolist(), *map(float, window.figures.values())]
+        )
+        figures = zip(window.figures, (total / self.world.size for total in sums[2 * count :]), strict=True)
         counts = {key: value for key, value in self.state.items() if key != "step"}
         return {
             "step": self.state["step"],
-            **_losses(sums[:count], sums[count:]),
+            **_losses(sums[:count], sums[count : 2 * count]),
             "learning_rate": self.optimizer.param_groups[-1]["lr"],
-            "grad_norm": math.hypot(*window.norms.values()),
+            "grad_norm": window.norm,
             **{f"grad_norm/{part}": norm for part, norm in window.norms.items()},
-            **figures,
+            **dict(figures),
             "tokens_per_second": window.tokens / window.time,
             "images_per_second": window.images / window.time,
             "data_wait": window.waited / window.time,
@@ -241,13 +243,14 @@ class Trainer:
 
 
 class _Window:
-    """Sums between two lines of metrics.jsonl; losses are this rank's, counts are everybody's."""
+    """What happened between two lines of metrics.jsonl: losses of this rank, counts of all, norms of the last step."""
 
     def __init__(self) -> None:
         self.time = self.waited = 0.0
         self.tokens = self.images = 0
         self.loss_sums = torch.zeros(len(KINDS))
         self.loss_tokens = torch.zeros(len(KINDS))
+        self.norm = 0.0
         self.norms: dict[str, float] = {}
         self.figures: dict[str, torch.Tensor] = {}
 

@@ -93,8 +93,5 @@ def clip_gradients(model: nn.Module, max_norm: float | None) -> tuple[float, dic
     norms = {part: float(whole(torch.nn.utils.get_total_norm(grads))) for part, grads in parts.items()}
     total = math.hypot(*norms.values())
     if max_norm is not None:
-        scale = max_norm / (total + 1e-6)
-        if scale < 1:
-            for grads in parts.values():
-                torch._foreach_mul_(grads, scale)
+        torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, torch.tensor(total))
     return total, norms
