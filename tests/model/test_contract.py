@@ -172,6 +172,11 @@ def test_images_that_go_nowhere_change_nothing_and_get_zero_gradients():
     assert all(gradient is not None and not gradient.any() for gradient in gradients)
 
 
+def test_a_picture_without_an_image_token_is_an_error():
+    with pytest.raises(UserError, match=r"0 image tokens.*1 images"):
+        tiny_model()(torch.tensor([[1, 5, 6]]), torch.zeros(1, 3, 16, 16))
+
+
 def test_no_images_at_all_is_no_error():
     model, ids = tiny_model(), torch.tensor([[1, 5, 6]])
     assert torch.equal(model(ids, torch.zeros(0, 3, 16, 16)).logits, model(ids).logits)

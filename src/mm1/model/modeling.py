@@ -175,7 +175,7 @@ class MM1Model(MM1PreTrainedModel):
                 embeds = _place(images, self._find_image_tokens(input_ids, embeds), embeds)
             elif len(image_positions):
                 embeds = _place(images, image_positions, embeds)
-            else:
+            else:  # a stand-in image, for ranks that must run the tower because another has images
                 embeds = embeds + 0 * images.sum()
         elif image_positions is not None and len(image_positions):
             raise UserError(f"{len(image_positions)} image tokens in the text, but no image: give pixel_values")
@@ -374,9 +374,6 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
 def _place(images: torch.Tensor, image_positions: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
     """Return the embeddings with the images' tokens laid over their positions."""
     features = images.flatten(0, 1)
-    if len(image_positions) == 0:
-        # A stand-in image, for ranks that must run the tower because another has images: it changes nothing.
-        return embeds + 0 * features.sum()
     if len(features) != len(image_positions):
         count, tokens = images.shape[:2]
         raise UserError(
