@@ -33,15 +33,6 @@ class EncodedDocument:
     image_starts: np.ndarray
 
 
-def part_lengths(
-    document: Document, tokenizer: PreTrainedTokenizerBase, tokens_per_image: int
-) -> tuple[list[int], int]:
-    """Return the number of tokens of each part, and the total with BOS and EOS."""
-    text_ids = iter(_tokenize(document, tokenizer))
-    lengths = [len(next(text_ids)) if isinstance(part, Text) else tokens_per_image for part in document.parts]
-    return lengths, sum(lengths) + 2
-
-
 def encode_document(
     document: Document,
     tokenizer: PreTrainedTokenizerBase,
