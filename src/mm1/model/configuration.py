@@ -47,8 +47,8 @@ class MM1Config(PreTrainedConfig):
 
     model_type = "mm1"
     # LLaVA's name, which parts of the library look for.
-    attribute_map = {"image_token_index": "image_token_id"}  # noqa: RUF012
-    sub_configs_defaults = {  # noqa: RUF012
+    attribute_map = {"image_token_index": "image_token_id"}  # noqa: RUF012  (the library declares a dict)
+    sub_configs_defaults = {  # noqa: RUF012  (as above)
         "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="clip_vision_model"),
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
     }

@@ -74,9 +74,9 @@ class MM1PreTrainedModel(PreTrainedModel):
     config_class = MM1Config
     base_model_prefix = "model"
     main_input_name = "input_ids"
-    input_modalities = ("image", "text")  # type: ignore[assignment]
+    input_modalities = ["image", "text"]  # noqa: RUF012  (the library declares a list)
     supports_gradient_checkpointing = True
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012  (as above)
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
@@ -233,6 +233,7 @@ class MM1Model(MM1PreTrainedModel):
 class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
     """MM1 with its vocabulary head: trains, scores and generates."""
 
+    # The library declares a dict.
     _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}  # noqa: RUF012
 
     def __init__(self, config: MM1Config) -> None:
@@ -336,6 +337,7 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
 
     def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Prepare one step, as the library does; an image token without any image is an error."""
+        # The library types `self` as a protocol, for a checker (ty) that is not mypy: hence the ignore.
         prepare: Any = super().prepare_inputs_for_generation  # type: ignore[misc]
         inputs: dict[str, Any] = prepare(*args, **kwargs)
         pixels = inputs.get("pixel_values")
@@ -346,13 +348,13 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
                 raise UserError(f"{count} image tokens in the text, but no image: give the images as pixel_values")
         return inputs
 
-    def _expand_inputs_for_generation(  # type: ignore[override]
+    def _expand_inputs_for_generation(
         self,
         expand_size: int = 1,
         is_encoder_decoder: bool = False,
-        input_ids: torch.Tensor | None = None,
+        input_ids: torch.LongTensor | None = None,
         **model_kwargs: Any,
-    ) -> tuple[torch.Tensor | None, dict[str, Any]]:
+    ) -> tuple[torch.LongTensor, dict[str, Any]]:
         """Repeat rows for beams and samples, and with each row its images, however many it has."""
         pixels = model_kwargs.pop("pixel_values", None)
         if pixels is not None and expand_size > 1:
@@ -364,11 +366,11 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
             counts = (tokens // self.config.image_seq_length).tolist()
             rows = torch.split(pixels, counts)
             pixels = torch.cat([row for row in rows for _ in range(expand_size)])
-        expand: Any = super()._expand_inputs_for_generation  # type: ignore[misc]
-        input_ids, model_kwargs = expand(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
+        expand: Any = super()._expand_inputs_for_generation  # type: ignore[misc]  # `self` as above
+        expanded, inputs = expand(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
         if pixels is not None:
-            model_kwargs["pixel_values"] = pixels
-        return input_ids, model_kwargs
+            inputs["pixel_values"] = pixels
+        return expanded, inputs
 
 
 def _place(images: torch.Tensor, image_positions: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
