@@ -79,10 +79,9 @@ class MM1Config(PreTrainedConfig):
         super().__post_init__(**kwargs)
         self.tie_word_embeddings = self.tie_word_embeddings or bool(self.text_config.tie_word_embeddings)
         connector_class(self.connector)  # an unknown name is said at once
-        self.validate_feature_layer()
 
     def validate_feature_layer(self) -> None:
-        """Check that the feature layer exists.
+        """Check that the feature layer exists; `strict` calls whatever begins with `validate_`.
 
         Raises:
             UserError: If the tower has no such layer.
