@@ -70,7 +70,7 @@ def build_model(
     if tower is not None:
         model.model.vision_tower.load_state_dict(tower.state_dict())
     if decoder is not None:
-        upcycle(model.model.language_model, _base(decoder), copy=recipe.language_model.upcycle)
+        upcycle(model.model.language_model, decoder.base_model, copy=recipe.language_model.upcycle)
         model.lm_head.load_state_dict(decoder.get_output_embeddings().state_dict())
     for name, value in tokens.items():
         setattr(model.generation_config, name, value)
@@ -100,7 +100,6 @@ def compose(
         moe_top_k=language_model.experts_per_token,
         moe_balance_loss=language_model.balance_loss,
         moe_z_loss=language_model.router_z_loss,
-        tie_word_embeddings=text_config.tie_word_embeddings,
     )
 
 
@@ -160,9 +159,3 @@ def _load_decoder(source: str, vocab_size: int) -> PreTrainedModel:
     if len(embedding.weight) < vocab_size:
         decoder.resize_token_embeddings(vocab_size, mean_resizing=False)
     return decoder
-
-
-def _base(decoder: PreTrainedModel) -> PreTrainedModel:
-    """Return the decoder without its vocabulary head."""
-    base: Any = decoder.base_model
-    return base

@@ -114,7 +114,7 @@ def _sparse_block(dense: nn.Module, config: MM1Config) -> SparseBlock:
     return block
 
 
-def upcycle(decoder: PreTrainedModel, dense: PreTrainedModel, copy: bool = True) -> None:
+def upcycle(decoder: PreTrainedModel, dense: nn.Module, copy: bool = True) -> None:
     """Load a dense decoder's weights into a sparsified one, its FFNs into every expert of their layer.
 
     The first forward then equals the dense decoder's, since a token's expert weights add up to 1.
