@@ -95,15 +95,12 @@ def load_open_clip_tower(file: Path) -> CLIPVisionModel:
         for name, tensor in load_file(weights).items()
         if name.startswith("visual.") and name != "visual.proj"
     }
-    with torch.device("meta"):
-        tower = CLIPVisionModel(open_clip_vision_config(file))
+    tower = CLIPVisionModel(open_clip_vision_config(file))
     converted = convert(tensors)
-    expected = set(tower.state_dict())
-    if wrong := sorted(expected ^ set(converted)):
+    if wrong := sorted(set(tower.state_dict()) ^ set(converted)):
         raise UserError(f"{weights}: {len(wrong)} tensors do not fit a plain CLIP ViT, the first is {wrong[0]}")
-    fresh = CLIPVisionModel(tower.config)
-    fresh.load_state_dict(converted)
-    return fresh
+    tower.load_state_dict(converted)
+    return tower
 
 
 def convert(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
