@@ -62,7 +62,8 @@ def resize_tower(tower: PreTrainedModel, image_size: int, antialias: bool | None
         special = len(table) - (config.image_size // config.patch_size) ** 2  # CLS comes first
         return torch.cat([table[:special], resize_table(table[special:], side, antialias)])
 
-    if isinstance(getattr(embeddings, "position_embedding", None), nn.Embedding):
+    has_table = isinstance(getattr(embeddings, "position_embedding", None), nn.Embedding)
+    if has_table:
         old = embeddings.position_embedding.weight
         new = resized(old)
         embeddings.position_embedding = nn.Embedding(len(new), new.shape[1], device=old.device, dtype=old.dtype)
@@ -77,7 +78,7 @@ def resize_tower(tower: PreTrainedModel, image_size: int, antialias: bool | None
             f"{config.image_size}"
         )
     if hasattr(embeddings, "position_ids"):
-        positions = len(embeddings.position_embedding.weight) if _has_table(embeddings) else side**2
+        positions = len(embeddings.position_embedding.weight) if has_table else side**2
         embeddings.position_ids = torch.arange(positions, device=embeddings.position_ids.device)[None]
     _set_sizes(embeddings, image_size, side)
     config.image_size = image_size
@@ -108,10 +109,6 @@ def resize_images(model: MM1ForConditionalGeneration, image_size: int, antialias
         connector.patch_grid = side
     if model.config.connector == "mlp":
         model.config.image_seq_length = side**2
-
-
-def _has_table(embeddings: Any) -> bool:
-    return isinstance(getattr(embeddings, "position_embedding", None), nn.Embedding)
 
 
 def _set_sizes(embeddings: Any, image_size: int, side: int) -> None:
