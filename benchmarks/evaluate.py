@@ -19,6 +19,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -112,6 +113,12 @@ def plain_loop(
     return answers
 
 
+def ours(model: MM1ForConditionalGeneration, processor: MM1Processor, asked: Sequence[Document]) -> list[str]:
+    """Answer as scoring does, with a new generator: nothing is known from an earlier round."""
+    answers = MM1Generator(model, processor, batch_size=64).generate(asked, max_new_tokens=NEW_TOKENS, stop=[])
+    return [str(answer) for answer in answers]
+
+
 def timed(work: Callable[[], list[str]]) -> tuple[float, list[str]]:
     """Return the seconds that a piece of work takes, and its answers."""
     start = time.perf_counter()
@@ -137,15 +144,10 @@ def main() -> None:
     rows = []
     for shots in (int(count) for count in options.shots.split(",")):
         asked = prompts(options.queries, shots, processor.image_size)
-
-        def ours(asked: list[Document] = asked) -> list[str]:
-            generator = MM1Generator(model, processor, batch_size=64)  # nothing is known from an earlier round
-            return [str(answer) for answer in generator.generate(asked, max_new_tokens=NEW_TOKENS, stop=[])]
-
         sides: dict[str, Callable[[], list[str]]] = {
-            "mm1": ours,
-            "generate, one by one": lambda asked=asked: plain_loop(model, processor, asked, 1),  # type: ignore[misc]
-            "generate, batches of 16": lambda asked=asked: plain_loop(model, processor, asked, 16),  # type: ignore[misc]
+            "mm1": partial(ours, model, processor, asked),
+            "generate, one by one": partial(plain_loop, model, processor, asked, 1),
+            "generate, batches of 16": partial(plain_loop, model, processor, asked, 16),
         }
         seconds: dict[str, list[float]] = {name: [] for name in sides}
         answers: dict[str, list[str]] = {}
