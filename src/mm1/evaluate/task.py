@@ -1,9 +1,10 @@
 r"""A task: one YAML file that says what is asked, with which shots, and how the answers are scored.
 
+description: Questions on coloured shapes.
 data: {corpus: easy-vqa/test, answers: answer}
 prompt: "{image} Question: {question} Short answer:"
-shots: {corpus: easy-vqa/test, sets: 16}
-stop: ["\\n", ".", ",", "Question"]
+shots: {corpus: easy-vqa/test, sets: 4}
+stop: ["\n", ".", ",", "Question"]
 metric: accuracy
 """
 
