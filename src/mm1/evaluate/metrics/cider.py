@@ -25,11 +25,11 @@ Ngram = tuple[str, ...]
 Vector = dict[Ngram, float]
 
 
-def ngrams(tokens: Sequence[str], max_order: int = MAX_ORDER) -> Counter[Ngram]:
-    """Return the counts of all n-grams of 1 to `max_order` tokens."""
+def ngrams(tokens: Sequence[str]) -> Counter[Ngram]:
+    """Return the counts of all n-grams of 1 to `MAX_ORDER` tokens."""
     return Counter(
         tuple(tokens[start : start + order])
-        for order in range(1, max_order + 1)
+        for order in range(1, MAX_ORDER + 1)
         for start in range(len(tokens) - order + 1)
     )
 
