@@ -173,9 +173,10 @@ def test_missing_answers_name_the_fields_there(squares, tmp_path):
 
 def test_table_shows_scores_and_floors(squares, tmp_path):
     results = run(Oracle("test", 20), tmp_path, task(), shots=(0, 2))
-    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(score_table(results))
-    text = console.export_text()
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(score_table(results))
+    text = captured.get()
     assert "100.0 ±0.0" in text
     assert "swapped pictures" in text
     assert "2-shot" in text
