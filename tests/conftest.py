@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from PIL import Image as PILImage
 
 from mm1.data.corpus import write_corpus
 from mm1.document import Document, Image, Part, Text
+from mm1.train.loop import Trainer
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 160, 0), "blue": (0, 0, 255), "yellow": (255, 255, 0)}
 
@@ -42,6 +46,26 @@ def tiny_documents(kind: str, count: int) -> list[Document]:
             parts = [Text("Once upon a time there was a square. " * (1 + i % 4))]
         documents.append(Document(f"{kind}-{i}", kind, tuple(parts)))  # type: ignore[arg-type]
     return documents
+
+
+class Break(Exception):
+    """Stands for whatever ends a training unexpectedly."""
+
+
+@contextmanager
+def breaking_at(number: int) -> Iterator[None]:
+    """Have a training in this block end with `Break` before the step of that number; it must come so far."""
+    step = Trainer._step
+
+    def breaking(self: Trainer, at: int, *args: Any) -> int:
+        if at == number:
+            raise Break
+        return step(self, at, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_step", breaking)
+        with pytest.raises(Break):
+            yield
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,9 @@ from torch import nn
 
 from mm1.errors import UserError
 from mm1.recipe import TrainRecipe, load_recipe
-from mm1.train.loop import Trainer
 from mm1.train.optimizer import build_optimizer
 from mm1.train.pretrain import pretrain
+from tests.conftest import breaking_at
 
 
 def train(recipe_file: Path, run: Path, *settings: str) -> list[dict]:
@@ -50,27 +50,12 @@ def test_recomputed_activations_change_nothing(recipe_file: Path, data: Path, tm
     assert losses(again) == pytest.approx(losses(plain), rel=1e-6)
 
 
-def test_adafactor_learns_and_goes_on_exactly(
-    recipe_file: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_adafactor_learns_and_goes_on_exactly(recipe_file: Path, data: Path, tmp_path: Path) -> None:
     setting = "train.optimizer=adafactor"
     whole = train(recipe_file, tmp_path / "whole", setting)
     assert losses(whole)[-1] < losses(whole)[0]
-
-    class Break(Exception):
-        pass
-
-    step = Trainer._step
-
-    def breaking(self, number, *args):
-        if number == 6:
-            raise Break
-        return step(self, number, *args)
-
-    monkeypatch.setattr(Trainer, "_step", breaking)
-    with pytest.raises(Break):
+    with breaking_at(6):
         train(recipe_file, tmp_path / "broken", setting)
-    monkeypatch.setattr(Trainer, "_step", step)
     assert losses(train(recipe_file, tmp_path / "broken", setting)) == losses(whole)
 
 

@@ -21,9 +21,8 @@ from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
 from mm1.processing.processor import MM1Processor
 from mm1.recipe import load_recipe
-from mm1.train.loop import Trainer
 from mm1.train.pretrain import pretrain
-from tests.conftest import tiny_documents
+from tests.conftest import breaking_at, tiny_documents
 
 
 def lines_of(run: Path) -> list[dict]:
@@ -62,25 +61,11 @@ def test_a_run_holds_everything(whole: Path) -> None:
     assert len(list((whole / "checkpoints").iterdir())) == 2
 
 
-def test_stopped_at_any_step_it_comes_to_the_same_end(
-    whole: Path, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Break(Exception):
-        pass
-
-    step = Trainer._step
+def test_stopped_at_any_step_it_comes_to_the_same_end(whole: Path, recipe_file: Path, tmp_path: Path) -> None:
     for broken_at in (0, 3, 4, 9):
-
-        def breaking(self, number, *args, at=broken_at):
-            if number == at:
-                raise Break
-            return step(self, number, *args)
-
         run = tmp_path / f"run-{broken_at}"
-        monkeypatch.setattr(Trainer, "_step", breaking)
-        with pytest.raises(Break):
+        with breaking_at(broken_at):
             pretrain(load_recipe(str(recipe_file)), run)
-        monkeypatch.setattr(Trainer, "_step", step)
         pretrain(load_recipe(str(recipe_file)), run)
         assert losses_of(run) == losses_of(whole)
         ours, theirs = (load_file(r / "model" / "model.safetensors") for r in (run, whole))
@@ -179,17 +164,9 @@ def test_a_run_whose_corpus_changed_is_not_gone_on_with(
     monkeypatch.setenv("MM1_DATA", str(tmp_path / "data"))
     for name, kind in (("captions", "caption"), ("pages", "interleaved"), ("prose", "text")):
         write_corpus(tmp_path / "data" / name, {"train": tiny_documents(kind, 40)}, licence="none", sources=[])
-    run, step = tmp_path / "run", Trainer._step
-
-    def stopping(self, number, *args):
-        if number == 9:
-            raise KeyboardInterrupt
-        return step(self, number, *args)
-
-    monkeypatch.setattr(Trainer, "_step", stopping)
-    with pytest.raises(KeyboardInterrupt):
+    run = tmp_path / "run"
+    with breaking_at(9):
         pretrain(load_recipe(str(recipe_file)), run)
-    monkeypatch.setattr(Trainer, "_step", step)
     before = (run / "plan" / "plan.json").read_bytes()
     write_corpus(tmp_path / "data" / "pages", {"train": tiny_documents("interleaved", 41)}, licence="none", sources=[])
     with pytest.raises(UserError, match="since then the corpus pages/train changed: .*begin another run with --to"):

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from mm1.recipe import load_recipe
-from mm1.train.loop import Trainer
 from mm1.train.pretrain import pretrain
+from tests.conftest import breaking_at
 
 # Mostly text, one sequence a rank: micro-batches with images on both ranks, on one, on none.
 MOSTLY_TEXT = ["data.mixture.text.weight=1.5", "train.batch_size=2", "train.steps=16"]
@@ -72,24 +72,10 @@ def test_two_ranks_train_as_one(recipe_file: Path, data: Path, tmp_path: Path) -
     assert len(set(images)) > 2
 
 
-def test_a_run_goes_on_with_another_number_of_ranks(
-    recipe_file: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_goes_on_with_another_number_of_ranks(recipe_file: Path, data: Path, tmp_path: Path) -> None:
     whole, run = tmp_path / "whole", tmp_path / "run"
     pretrain(load_recipe(str(recipe_file)), whole)
-
-    class Break(Exception):
-        pass
-
-    step = Trainer._step
-
-    def breaking(self, number, *args):
-        if number == 6:
-            raise Break
-        return step(self, number, *args)
-
-    monkeypatch.setattr(Trainer, "_step", breaking)
-    with pytest.raises(Break):
+    with breaking_at(6):
         pretrain(load_recipe(str(recipe_file)), run)
     result = train_on_two(recipe_file, run, data)
     assert result.returncode == 0, result.stderr

@@ -102,17 +102,14 @@ def joined(device: str) -> Iterator[World]:
     if size == 1:
         yield World(0, 1, where)
         return
-    backend = "gloo" if where.type == "cpu" else f"cpu:gloo,{where.type}:{_backend(where)}"
+    native = dist.get_default_backend_for_device(where)
+    backend = native if where.type == "cpu" else f"cpu:gloo,{where.type}:{native}"
     dist.init_process_group(backend, timeout=_PATIENCE)
     console.quiet = rank > 0
     try:
         yield World(rank, size, where, dist.new_group(backend="gloo"))
     finally:
         dist.destroy_process_group()
-
-
-def _backend(device: torch.device) -> str:
-    return dist.get_default_backend_for_device(device)
 
 
 def _device(wanted: str, local_rank: int) -> torch.device:
