@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import GenerationConfig, StoppingCriteriaList
 
 from mm1.document import Document, Image
 from mm1.errors import UserError
@@ -134,16 +134,22 @@ class TransformersGenerator:
         inputs = {k: v.to(self.model.dtype) if v.is_floating_point() else v for k, v in inputs.items()}
         start = inputs["input_ids"].shape[1]
         tokenizer = self.processor.tokenizer
+
+        def ended(ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
+            """Say of each row whether its new text has a stop string."""
+            written = tokenizer.batch_decode(ids[:, start:])
+            return torch.tensor([has_stop(text, stop) for text in written], device=ids.device)
+
         output = self.model.generate(
             **inputs,
             generation_config=GenerationConfig(**self._settings, max_new_tokens=max_new_tokens),
-            stopping_criteria=StoppingCriteriaList([_StopStrings(tokenizer, start, stop)]),
+            stopping_criteria=StoppingCriteriaList([ended]),
         )
         written = tokenizer.batch_decode(output[:, start:], skip_special_tokens=True)
         return [until_stop(text, stop) for text in written]
 
     def _inputs(self, prompts: Sequence[Document]) -> Any:
-        images = [[_decoded(image) for image in prompt.images] for prompt in prompts]
+        images = [[decode_image(image.read()) for image in prompt.images] for prompt in prompts]
         return self.processor(
             text=[self._text(prompt) for prompt in prompts],
             images=images if any(images) else None,
@@ -161,19 +167,3 @@ class TransformersGenerator:
         return self.processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
-
-
-class _StopStrings(StoppingCriteria):
-    """Ends a row as soon as its new text has a stop string."""
-
-    def __init__(self, tokenizer: Any, start: int, stop: Sequence[str]) -> None:
-        self._tokenizer, self._start, self._stop = tokenizer, start, stop
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.BoolTensor:
-        written = self._tokenizer.batch_decode(input_ids[:, self._start :])
-        ended = [has_stop(text, self._stop) for text in written]
-        return torch.tensor(ended, dtype=torch.bool, device=input_ids.device)  # type: ignore[return-value]
-
-
-def _decoded(image: Image) -> Any:
-    return decode_image(image.read())
