@@ -213,7 +213,10 @@ class _Pool:
         self.taken.add(place)
         found = self.by_length[self.length[place]]
         same = found[self.images[place]]
-        same.remove(place) if same[-1] != place else same.pop()
+        if same[-1] == place:  # at once, however many there are
+            same.pop()
+        else:
+            same.remove(place)
         if not same:
             del found[self.images[place]]
             self.fewest[self.length[place]] = min(found, default=_NONE)
@@ -227,16 +230,12 @@ class _Pool:
         # Two pieces beat the longest single one if together they are longer.
         shortest_pair = max(longest + 1, tokens - _MAX_WASTE)
         for total in range(tokens, shortest_pair - 1, -1):
-            half = self.fewest[: total // 2 + 1]
-            other = self.fewest[total : total - len(half) : -1] if total >= len(half) else self.fewest[total::-1]
-            pairs = np.flatnonzero(half + other <= images)
-            for one in pairs[::-1].tolist():
-                if 2 * one != total or self._two_of(one, images):
-                    return (
-                        self._two_of(one, images)
-                        if 2 * one == total
-                        else [self._one_of(one), self._one_of(total - one)]
-                    )
+            shorter, longer = self.fewest[: total // 2 + 1], self.fewest[total - total // 2 : total + 1][::-1]
+            for one in np.flatnonzero(shorter + longer <= images)[::-1].tolist():
+                same = 2 * one == total
+                pair = self._two_of(one, images) if same else [self._one_of(one), self._one_of(total - one)]
+                if pair:
+                    return pair
         return [self._one_of(longest)]
 
     def _one_of(self, tokens: int) -> int:
