@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from mm1.data.index import IMAGE, Index
-from mm1.data.mixture import Mixture, alternate
+from mm1.data.mixture import Alternation, Mixture
 from mm1.data.packing import cut_documents
 from mm1.data.plan import Plan, Source, write_plan
 from mm1.data.plan_table import plan_table
@@ -23,7 +23,7 @@ from mm1.recipe import DataRecipe
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=6).filter(sum), st.integers(1, 400))
 @settings(deadline=None)
 def test_every_prefix_has_its_shares_to_less_than_one(weights, count) -> None:
-    chosen = alternate(weights, count)
+    chosen, _ = Alternation(weights, count)(np.arange(count))
     shares = np.array(weights) / sum(weights)
     counts = np.cumsum(chosen[:, None] == np.arange(len(weights)), axis=0)
     due = np.arange(1, count + 1)[:, None] * shares
@@ -125,8 +125,9 @@ def test_any_stretch_of_the_mixture_is_that_of_the_whole() -> None:
 def test_weights_without_a_common_period_hold_to_a_millionth() -> None:
     weights = [0.1234, 0.4567, 0.3331, 0.0868]
     count = 1_500_000
-    chosen = np.bincount(alternate([w + 1 / 7919 for w in weights], count)) / count
-    assert np.abs(chosen - np.array([w + 1 / 7919 for w in weights]) / (1 + 4 / 7919)).max() < 1e-5
+    chosen, _ = Alternation([w + 1 / 7919 for w in weights], count)(np.arange(count))
+    share = np.bincount(chosen) / count
+    assert np.abs(share - np.array([w + 1 / 7919 for w in weights]) / (1 + 4 / 7919)).max() < 1e-5
 
 
 def test_the_chunks_in_which_it_is_written_make_no_difference(tmp_path, monkeypatch) -> None:

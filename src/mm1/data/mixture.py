@@ -83,11 +83,6 @@ class Mixture:
         return sources
 
 
-def alternate(weights: Sequence[float], count: int) -> np.ndarray:
-    """Return the first choices of an `Alternation`: (count,) int64 indices into `weights`."""
-    return Alternation(weights, count)(np.arange(count))[0]
-
-
 def _rounded(shares: Sequence[Fraction], period: int) -> list[int]:
     """Return whole numbers in the proportion of `shares` that add up to `period` (largest remainders)."""
     wanted = [share * period for share in shares]
