@@ -50,10 +50,5 @@ class ArrayWriter:
 
 def map_array(file: Path) -> np.ndarray:
     """Open a `.npy` file without reading it into memory."""
-    with file.open("rb") as opened:
-        version = npy.read_magic(opened)
-        shape, _, dtype = npy.read_array_header_1_0(opened) if version == (1, 0) else npy.read_array_header_2_0(opened)
-    if not shape[0]:  # nothing can't be mapped
-        return np.empty(0, dtype)
     # As a plain array: `np.memmap` is slow in taking single elements.
-    return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
+    return np.asarray(np.load(file, mmap_mode="r"))
