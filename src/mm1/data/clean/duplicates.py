@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mm1.data.clean.pictures import picture_key
 from mm1.data.clean.step import WHOLE_DOCUMENT, GlobalStep, numbered_images
-from mm1.document import Document, Kind, Text
+from mm1.document import Document, Image, Kind, Text
 
 if TYPE_CHECKING:
     import duckdb
@@ -38,7 +38,7 @@ class RepeatedImages(GlobalStep):
         for place, image in numbered_images(document):
             yield row, place, picture_key(image)
             if image.data is not None and (image.path or "").startswith(("http://", "https://", "//")):
-                yield row, place, hashlib.blake2b((image.path or "").encode(), digest_size=16).digest()
+                yield row, place, picture_key(Image(path=image.path))
 
     def decide(self, database: duckdb.DuckDBPyConnection) -> str:
         """Select every use of the pictures in too many documents."""

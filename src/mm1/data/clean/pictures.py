@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from dataclasses import dataclass
 
 from mm1.data.clean.step import Dropped, LocalStep, numbered_images, without_images
@@ -124,7 +123,7 @@ class ImageCount(LocalStep):
         """Drop the document if the number of its pictures is outside of the limits."""
         if document.kind not in self.kinds:
             return document
-        number = Counter(isinstance(part, Image) for part in document.parts)[True]
+        number = len(document.images)
         if number < self.min:
             return dropped.drop(f"fewer than {self.min} pictures", document)
         if number > self.max:

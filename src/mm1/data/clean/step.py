@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -140,16 +140,13 @@ def without_images(document: Document, places: Mapping[int, str], dropped: Dropp
         if place in places:
             continue
         # The space that stands between a picture and its text goes with the picture.
-        orphan = isinstance(part, Text) and place - 1 in places and not (kept and isinstance(kept[-1], Image))
-        kept.append(replace(part, text=part.text.removeprefix(" ")) if orphan and isinstance(part, Text) else part)
-    if document.kind == "chat" or not kept or (document.kind == "caption" and not any_image(kept)):
+        if isinstance(part, Text) and place - 1 in places and not (kept and isinstance(kept[-1], Image)):
+            part = replace(part, text=part.text.removeprefix(" "))
+        kept.append(part)
+    left = replace(document, parts=tuple(kept))
+    if document.kind == "chat" or not kept or (document.kind == "caption" and not left.images):
         return dropped.drop("a picture is missing: the document goes with it", document)
-    return replace(document, parts=tuple(kept))
-
-
-def any_image(parts: Sequence[Part]) -> bool:
-    """Whether there is a picture among the parts."""
-    return any(isinstance(part, Image) for part in parts)
+    return left
 
 
 def numbered_images(document: Document) -> Iterator[tuple[int, Image]]:
