@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 
 from mm1.errors import UserError
 
@@ -87,13 +88,13 @@ def run_on_ray(calls: Sequence[Call], workers: int | None, done: Callable[[], No
         task = ray.remote(num_cpus=1)(_call)
         waiting = iter(calls)
         at_once = workers or max(1, int(ray.cluster_resources().get("CPU", 1))) * 2
-        running = [task.remote(call) for _, call in zip(range(at_once), waiting, strict=False)]
+        running = [task.remote(call) for call in islice(waiting, at_once)]
         try:
             while running:
                 (finished,), running = ray.wait(running, num_returns=1)
                 ray.get(finished)
                 done()
-                running += [task.remote(call) for _, call in zip(range(1), waiting, strict=False)]
+                running += [task.remote(call) for call in islice(waiting, 1)]
         except ray.exceptions.WorkerCrashedError:
             raise WorkerDied from None
         except ray.exceptions.RayTaskError as error:

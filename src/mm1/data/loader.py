@@ -212,5 +212,4 @@ def build_loader(
         collate_fn=collate,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
-        persistent_workers=False,
     )

@@ -6,7 +6,6 @@ caption as a captioned picture, `text` alone as plain text.
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,7 +77,7 @@ class Hub(Reader):
         read_row: RowReader | None = None
         number = 0
         try:
-            for number, row in zip(itertools.count(), rows, strict=False):
+            for number, row in enumerate(rows):
                 read_row = read_row or row_reader(name, list(row))
                 document = read_row(row, f"{label}:{number}", folder, notes)
                 if document is not None:
