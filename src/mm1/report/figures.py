@@ -13,6 +13,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -81,7 +82,7 @@ def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return total / weight
 
 
-def loss_figure(steps: NDArray[np.float64], loss: NDArray[np.float64], last_step: float) -> str:
+def loss_figure(steps: NDArray[np.float64], loss: NDArray[np.float64], last_step: float) -> Markup:
     """Draw one loss curve: raw values faint, their average on top.
 
     Args:
@@ -113,7 +114,7 @@ def loss_figure(steps: NDArray[np.float64], loss: NDArray[np.float64], last_step
         return _svg(figure, "loss")
 
 
-def score_figure(scores: Sequence[Score], floor_names: Sequence[str], percent: bool) -> str:
+def score_figure(scores: Sequence[Score], floor_names: Sequence[str], percent: bool) -> Markup:
     """Draw one task's score over the number of shots, with its 95 % intervals and its floors.
 
     Args:
@@ -168,7 +169,7 @@ def _axes(size: tuple[float, float]) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def _svg(figure: Figure, label: str) -> str:
+def _svg(figure: Figure, label: str) -> Markup:
     """Return the figure as an `<svg>` element without what only a file of its own needs."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
@@ -183,4 +184,5 @@ def _svg(figure: Figure, label: str) -> str:
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, variable)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+    return Markup(svg)  # noqa: S704  matplotlib escapes the texts that it writes

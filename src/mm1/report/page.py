@@ -153,10 +153,7 @@ def _loss_figures(run: Run) -> list[Figure]:
         return []
     steps = run.metrics.steps
     last = max(float(steps[-1]), float(run.planned_steps or 0))
-    return [
-        Figure(name, Markup(loss_figure(steps, loss, last)))  # noqa: S704  matplotlib escapes what it writes
-        for name, loss in run.metrics.losses().items()
-    ]
+    return [Figure(name, loss_figure(steps, loss, last)) for name, loss in run.metrics.losses().items()]
 
 
 def _score_figures(run: Run) -> list[Figure]:
@@ -166,7 +163,7 @@ def _score_figures(run: Run) -> list[Figure]:
         svg = score_figure(scores, floors, percent=not words.is_cider(scores[0].metric))
         here = _floor_names(scores)
         legend = tuple((name, index % len(FLOOR_DASHES)) for index, name in enumerate(floors) if name in here)
-        figures.append(Figure(f"{task} · {words.metric_name(scores[0].metric)}", Markup(svg), legend))  # noqa: S704
+        figures.append(Figure(f"{task} · {words.metric_name(scores[0].metric)}", svg, legend))
     return figures
 
 
