@@ -9,6 +9,7 @@ import torch
 from transformers import CLIPVisionConfig, LlamaConfig, PreTrainedConfig
 
 from mm1.model import MM1Config, MM1ForConditionalGeneration
+from mm1.recipe import ModelRecipe
 
 IMAGE = 3
 VOCABULARY = 64
@@ -55,6 +56,23 @@ def tiny_model(seed: int = 0, **changes: Any) -> MM1ForConditionalGeneration:
     """A model of `tiny_config`, in evaluation mode."""
     torch.manual_seed(seed)
     return MM1ForConditionalGeneration(tiny_config(**changes)).eval()
+
+
+def tiny_recipe(**changes: dict[str, Any]) -> ModelRecipe:
+    """A recipe's model of 16 patches, 4 tokens per image and a decoder of two layers.
+
+    Args:
+        changes: Of the sections, key by key; a `language_model` with `from` gets no sizes.
+    """
+    decoder = (
+        {} if "from" in changes.get("language_model", {}) else {"hidden_size": 32, "num_layers": 2, "num_heads": 4}
+    )
+    content = {
+        "vision": {"image_size": 16, "patch_size": 4, "hidden_size": 16, "num_layers": 1, "num_heads": 2},
+        "connector": {"kind": "average_pool", "num_tokens": 4},
+        "language_model": {} if pretrained else {"hidden_size": 32, "num_layers": 2, "num_heads": 4},
+    }
+    return ModelRecipe.model_validate({name: section | changes.get(name, {}) for name, section in content.items()})
 
 
 @dataclass

@@ -12,17 +12,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 from mm1.model import build_model
 from mm1.processing.processor import build_processor
 from mm1.processing.tokenizer import train_tokenizer
-from mm1.recipe import ModelRecipe
 
-from .builders import pack, sample, tiny_model
-
-RECIPE = ModelRecipe.model_validate(
-    {
-        "vision": {"image_size": 16, "patch_size": 4, "hidden_size": 16, "num_layers": 1, "num_heads": 2},
-        "connector": {"kind": "average_pool", "num_tokens": 4},
-        "language_model": {"hidden_size": 32, "num_layers": 2, "num_heads": 4},
-    }
-)
+from .builders import pack, sample, tiny_model, tiny_recipe
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +23,7 @@ def folder(tmp_path_factory):
     tokenizer = train_tokenizer(["a red circle", "a blue square"] * 20, 400)
     processor = build_processor(tokenizer, image_size=16, tokens_per_image=4)
     model = build_model(
-        RECIPE,
+        tiny_recipe(),
         vocab_size=len(tokenizer),
         image_token_id=processor.image_token_id,
         bos_token_id=tokenizer.bos_token_id,

@@ -13,19 +13,12 @@ from mm1.errors import UserError
 from mm1.model import build_model, non_embedding_parameters, parameters_by_part
 from mm1.recipe import VIT_SIZES, ModelRecipe, VisionRecipe, load_recipe
 
+from .builders import tiny_recipe
 from .test_sparse import FAMILIES, family
-
-VISION = {"image_size": 16, "patch_size": 4, "hidden_size": 16, "num_layers": 1, "num_heads": 2}
 
 
 def recipe(**language_model: Any) -> ModelRecipe:
-    sizes = {} if "from" in language_model else {"hidden_size": 32, "num_layers": 2, "num_heads": 4}
-    content = {
-        "vision": VISION,
-        "connector": {"kind": "average_pool", "num_tokens": 4},
-        "language_model": sizes | language_model,
-    }
-    return ModelRecipe.model_validate(content)
+    return tiny_recipe(language_model=language_model)
 
 
 def test_the_demo_has_its_size_and_its_parts_add_up():
@@ -129,10 +122,8 @@ def test_a_decoder_that_can_not_be_is_one_sentence(changes, message):
     ],
 )
 def test_a_tower_that_can_not_be_is_one_sentence(changes, message):
-    content = recipe().model_dump(by_alias=True)
-    content["vision"] |= changes
     with pytest.raises(UserError, match=message):
-        build_model(ModelRecipe.model_validate(content), vocab_size=64, image_token_id=3)
+        build_model(tiny_recipe(vision=changes), vocab_size=64, image_token_id=3)
 
 
 SMALL = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}

@@ -6,17 +6,16 @@ import pytest
 import torch
 
 from mm1.model import build_model
-from mm1.recipe import ModelRecipe
 
-from .builders import IMAGE, Sample, pack
+from .builders import IMAGE, Sample, pack, tiny_recipe
 
 COLOURS = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]])
 VARIANTS = {
     "average_pool": {},
-    "attention_pool": {"kind": "attention_pool"},
-    "c_abstractor": {"kind": "c_abstractor", "depth": 1, "hidden_size": 32},
-    "mlp": {"kind": "mlp", "num_tokens": 16},
-    "sparse": {"num_experts": 4},
+    "attention_pool": {"connector": {"kind": "attention_pool"}},
+    "c_abstractor": {"connector": {"kind": "c_abstractor", "depth": 1, "hidden_size": 32}},
+    "mlp": {"connector": {"kind": "mlp", "num_tokens": 16}},
+    "sparse": {"language_model": {"num_experts": 4}},
 }
 
 
@@ -29,15 +28,7 @@ def coloured(colour: int, tokens: int) -> Sample:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_colours_are_learned_from_pixels(variant):
-    changes = dict(VARIANTS[variant])
-    experts = {"num_experts": changes.pop("num_experts", 0)}
-    recipe = ModelRecipe.model_validate(
-        {
-            "vision": {"image_size": 16, "patch_size": 4, "hidden_size": 32, "num_layers": 1, "num_heads": 2},
-            "connector": {"kind": "average_pool", "num_tokens": 4} | changes,
-            "language_model": {"hidden_size": 32, "num_layers": 2, "num_heads": 2} | experts,
-        }
-    )
+    recipe = tiny_recipe(vision={"hidden_size": 32}, **VARIANTS[variant])
     torch.manual_seed(0)
     model = build_model(recipe, vocab_size=32, image_token_id=IMAGE, pad_token_id=0, bos_token_id=1, eos_token_id=2)
     tokens = model.config.image_seq_length

@@ -18,9 +18,8 @@ from transformers import (
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration, build_model
 from mm1.model.sparse import SparseBlock, sparsify, upcycle
-from mm1.recipe import ModelRecipe
 
-from .builders import VOCABULARY, pack, sample, tiny_config, tiny_model
+from .builders import VOCABULARY, pack, sample, tiny_config, tiny_model, tiny_recipe
 
 MOE = {"moe_num_experts": 5, "moe_every": 2, "moe_top_k": 2}
 ROWS = [[sample("i5", 1), sample("3i2i4", 2)], [sample("9", 3), sample("i1", 4)]]
@@ -165,13 +164,7 @@ def test_a_recipe_upcycles_a_pretrained_decoder(tmp_path, copied):
     torch.manual_seed(0)
     dense = AutoModelForCausalLM.from_config(family("llama")).eval()
     dense.save_pretrained(tmp_path)
-    recipe = ModelRecipe.model_validate(
-        {
-            "vision": {"image_size": 16, "patch_size": 4, "hidden_size": 16, "num_layers": 1, "num_heads": 2},
-            "connector": {"kind": "average_pool", "num_tokens": 4},
-            "language_model": {"from": str(tmp_path), "num_experts": 3, "upcycle": copied},
-        }
-    )
+    recipe = tiny_recipe(language_model={"from": str(tmp_path), "num_experts": 3, "upcycle": copied})
     model = build_model(recipe, vocab_size=VOCABULARY, image_token_id=3, pad_token_id=0).eval()
     ids = torch.randint(4, VOCABULARY, (2, 9))
     assert torch.allclose(model(ids).logits, dense(ids).logits, atol=1e-4) is copied
