@@ -257,6 +257,22 @@ def test_packed_text(tmp_path: Path) -> None:
     assert notes.skipped.counts["damaged file: the rest of it could not be read"] == 1
 
 
+def test_packed_text_that_is_damaged(tmp_path: Path) -> None:
+    import gzip
+    import zipfile
+
+    packed = bytearray(gzip.compress(b"some words " * 99))
+    packed[12] ^= 0xFF  # in the middle of the stream, where zlib finds it
+    (tmp_path / "a.txt.gz").write_bytes(packed)
+    zipfile.ZipFile(tmp_path / "b.jsonl.zip", "w").close()
+    documents, notes = read("text", tmp_path)
+    assert documents == []
+    assert {reason: e[0].split(" ")[0] for reason, e in notes.skipped.examples.items()} == {
+        "text file that can't be read": "a.txt.gz",
+        "damaged file: the rest of it could not be read": "b.jsonl.zip",
+    }
+
+
 def test_llava(tmp_path: Path) -> None:
     write_files(tmp_path, {"a.png": picture(1), "b.png": picture(2)})
     records = [

@@ -16,19 +16,25 @@ from mm1.data.readers.reader import Notes
 
 MAX_LINE_BYTES = 64 * 2**20
 
+# What gzip and zipfile raise on damaged input has no common base. RuntimeError: a zip with a password, or packed in a
+# way that zipfile doesn't know.
+UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError)
+
 _CHUNK = 1 << 20
-_UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError)
 
 
 @contextlib.contextmanager
 def open_bytes(file: str) -> Iterator[IO[bytes]]:
-    """Open a file, unpacked if its name ends in `.gz` or `.zip` (the first member)."""
+    """Open a file, unpacked if its name ends in `.gz` or `.zip` (the first member); damage raises `UNREADABLE`."""
     if file.lower().endswith(".gz"):
         with gzip.open(file, "rb") as stream:
             yield cast("IO[bytes]", stream)
     elif file.lower().endswith(".zip"):
-        with zipfile.ZipFile(file) as archive, archive.open(archive.infolist()[0]) as stream:
-            yield stream
+        with zipfile.ZipFile(file) as archive:
+            if not archive.infolist():
+                raise zipfile.BadZipFile("the archive is empty")
+            with archive.open(archive.infolist()[0]) as stream:
+                yield stream
     else:
         with open(file, "rb") as stream:
             yield stream
@@ -48,7 +54,7 @@ def read_lines(file: str, name: str, notes: Notes) -> Iterator[tuple[int, bytes]
                         pass
                 elif line.strip():
                     yield number, line
-    except (*_UNREADABLE, IndexError) as error:
+    except UNREADABLE as error:
         notes.skipped.add("damaged file: the rest of it could not be read", f"{name} after line {number} ({error})")
     else:
         if last == 0:
@@ -84,7 +90,7 @@ def read_json_records(file: str, name: str, notes: Notes) -> Iterator[tuple[str,
     try:
         with open_bytes(file) as stream:
             start = stream.read(64).removeprefix(codecs.BOM_UTF8).lstrip()
-    except (*_UNREADABLE, IndexError) as error:
+    except UNREADABLE as error:
         notes.skipped.add("damaged file: the rest of it could not be read", f"{name} ({error})")
         return
     if not start.startswith(b"["):
@@ -97,7 +103,7 @@ def read_json_records(file: str, name: str, notes: Notes) -> Iterator[tuple[str,
                 yield f"{name}:{number}", value
             else:
                 notes.skipped.add("JSON record that is no object", f"{name}:{number}")
-    except (ValueError, RecursionError, *_UNREADABLE) as error:
+    except (ValueError, *UNREADABLE) as error:
         notes.skipped.add("broken JSON array: the rest of it could not be read", f"{name} after {number} ({error})")
 
 

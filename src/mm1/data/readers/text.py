@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mm1.data.readers.lines import decode, open_bytes, read_json_records, read_lines
+from mm1.data.readers.lines import UNREADABLE, decode, open_bytes, read_json_records, read_lines
 from mm1.data.readers.parquet import read_rows
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.document import Document, Text
@@ -55,7 +55,7 @@ class PlainText(Reader):
         try:
             with open_bytes(file) as stream:
                 content = stream.read(MAX_FILE_BYTES + 1)
-        except (OSError, EOFError) as error:
+        except UNREADABLE as error:
             notes.skipped.add("text file that can't be read", f"{name} ({error})")
             return
         if len(content) > MAX_FILE_BYTES:
