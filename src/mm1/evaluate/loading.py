@@ -17,7 +17,6 @@ from mm1.model import MM1Config, MM1ForConditionalGeneration
 from mm1.processing.processor import MM1Processor
 
 HUB = "hub:"
-_CHUNK = 1 << 24
 
 
 def model_directory(path: Path | str) -> Path:
@@ -73,15 +72,13 @@ def load_generator(
     return TransformersGenerator(model, processor, batch_size=batch_size, device=device)
 
 
-def model_hash(path: Path | str) -> str:
-    """Return a hash of the weights, the configuration and the processor of a run or model directory."""
-    directory = model_directory(path)
+def model_hash(directory: Path) -> str:
+    """Return a hash of the weights, the configuration and the processor in a model directory."""
     digest = hashlib.blake2b(digest_size=16)
     for file in sorted(f for pattern in ("*.safetensors", "*.json") for f in directory.glob(pattern)):
         digest.update(file.name.encode() + b"\0")
         with file.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
+            hashlib.file_digest(stream, lambda: digest)
     return digest.hexdigest()
 
 

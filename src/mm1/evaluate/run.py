@@ -1,4 +1,4 @@
-"""Scoring a run as its recipe says."""
+"""Scoring a run or a model on tasks by name: what `mm1 evaluate` does."""
 
 from __future__ import annotations
 
@@ -6,43 +6,70 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mm1.errors import UserError
-from mm1.evaluate.job import evaluate_model
-from mm1.evaluate.runner import Result
+from mm1.evaluate.loading import HUB, load_generator, model_directory, model_hash
+from mm1.evaluate.ranks import start_ranks
+from mm1.evaluate.runner import Result, evaluate
+from mm1.evaluate.task import load_task
 from mm1.recipe import EvaluateRecipe, load_recipe
 
 
 def evaluate_run(
-    path: Path,
+    path: Path | str,
     tasks: Sequence[str] | None = None,
     shots: Sequence[int] | None = None,
     limit: int | None = None,
     seed: int = 0,
     draws: int = 1,
+    *,
+    batch_size: int | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
 ) -> list[Result]:
-    """Score a run; whatever isn't said is as the run's recipe has it.
+    """Score a run or a model; whatever is None is as the run's recipe has it.
+
+    Results go to `scores` in the directory, or to `scores/owner--name` for a model of the Hub.
 
     Args:
-        path: A run's directory, or the folder of a model (which has no recipe, so tasks must be named).
+        path: A run directory with a finished model, or a model directory or `hub:owner/name` (which have no recipe,
+            so tasks must be named).
         tasks: Names of packaged tasks, or task files.
         shots: Numbers of shots.
         limit: Items per task, at most.
-        seed: Of items, shots and resamples.
-        draws: How many draws of shots to average over.
+        seed: Of the choice of items, shots, swapped pictures and resamples.
+        draws: How many times shots are drawn anew; the score is the mean.
+        batch_size: Prompts per forward pass; changes the speed, not the scores.
+        device: `auto`, or a torch device.
+        dtype: `auto` (float32 on CPU, bfloat16 on GPU), or a torch dtype's name.
+
+    Returns:
+        The content of the result files (see `mm1.evaluate.runner`).
 
     Raises:
-        UserError: If there is nothing to score, or on nothing.
+        UserError: If there is no such model, task or data, or they don't fit each other.
     """
-    file = path / "recipe.yaml"
+    start_ranks()
+    file = Path(path) / "recipe.yaml"
     recipe = load_recipe(str(file)).evaluate if file.is_file() else EvaluateRecipe()
-    names = list(tasks or recipe.tasks)
+    names = tasks or recipe.tasks
     if not names:
         raise UserError(f"{path}: no tasks to score on: name them with --tasks")
-    return evaluate_model(
-        path,
-        names,
+    loaded = [load_task(name) for name in names]
+    directory = model_directory(path)
+    return evaluate(
+        load_generator(directory, batch_size=batch_size or recipe.batch_size, device=device, dtype=dtype),
+        loaded,
         shots=recipe.shots if shots is None else shots,
         limit=limit or recipe.limit,
-        batch_size=recipe.batch_size,
         seed=seed,
         draws=draws,
+        out_dir=scores_directory(path),
+        model_name=str(path),
+        model_hash=model_hash(directory),
     )
+
+
+def scores_directory(path: Path | str) -> Path:
+    """Return where a model's results go: `scores` in its directory, or `scores/owner--name` for one of the Hub."""
+    if str(path).startswith(HUB):
+        return Path("scores") / str(path).removeprefix(HUB).replace("/", "--")
+    return Path(path) / "scores"

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from mm1.errors import UserError
-from mm1.evaluate.job import evaluate_model, scores_directory
+from mm1.evaluate.run import evaluate_run, scores_directory
 
 from .test_runner import BASE
 
@@ -24,10 +24,10 @@ def task_file(tmp_path):
 
 
 def test_a_run_directory_is_scored_and_kept(squares, saved, task_file):
-    first = evaluate_model(saved, [task_file], shots=[0, 2], device="cpu")
+    first = evaluate_run(saved, [task_file], shots=[0, 2], device="cpu")
     file = saved / "scores" / "squares.2-shot.json"
     written = file.stat().st_mtime_ns
-    again = evaluate_model(saved, [task_file], shots=[0, 2], device="cpu", batch_size=3)
+    again = evaluate_run(saved, [task_file], shots=[0, 2], device="cpu", batch_size=3)
     assert again == json.loads(json.dumps(first))
     assert file.stat().st_mtime_ns == written
     assert first[0]["protocol"]["adapter"] == "mm1"
@@ -35,12 +35,12 @@ def test_a_run_directory_is_scored_and_kept(squares, saved, task_file):
 
 
 def test_another_model_in_its_place_is_scored_anew(squares, saved, task_file, model):
-    (before,) = evaluate_model(saved, [task_file], shots=[2], device="cpu")
+    (before,) = evaluate_run(saved, [task_file], shots=[2], device="cpu")
     head = model.lm_head.weight.data
     head.neg_()
     try:
         model.save_pretrained(saved / "model")
-        (after,) = evaluate_model(saved, [task_file], shots=[2], device="cpu")
+        (after,) = evaluate_run(saved, [task_file], shots=[2], device="cpu")
     finally:
         head.neg_()
     assert before["protocol"]["model_hash"] != after["protocol"]["model_hash"]
@@ -49,9 +49,9 @@ def test_another_model_in_its_place_is_scored_anew(squares, saved, task_file, mo
 
 def test_unknown_tasks_and_models_are_refused_before_anything_is_written(squares, saved, tmp_path):
     with pytest.raises(UserError, match="did you mean easy-vqa"):
-        evaluate_model(saved, ["easyvqa"])
+        evaluate_run(saved, ["easyvqa"])
     with pytest.raises(UserError, match="no model there"):
-        evaluate_model(tmp_path / "nothing", ["easy-vqa"])
+        evaluate_run(tmp_path / "nothing", ["easy-vqa"])
     assert not (saved / "scores").exists()
     assert not (tmp_path / "nothing").exists()
 
