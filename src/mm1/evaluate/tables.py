@@ -16,8 +16,6 @@ from mm1.errors import UserError
 from mm1.evaluate.items import Item, read_answers
 from mm1.evaluate.task import ItemSource
 
-_CHUNK = 1 << 24
-
 
 class TableItems:
     """The items of a table: one row each, pictures left encoded.
@@ -147,6 +145,5 @@ def _hash(files: list[str]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for file in files:
         with Path(file).open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
+            hashlib.file_digest(stream, lambda: digest)
     return digest.hexdigest()
