@@ -64,10 +64,8 @@ def tiny_recipe(**changes: dict[str, Any]) -> ModelRecipe:
     Args:
         changes: Of the sections, key by key; a `language_model` with `from` gets no sizes.
     """
-    decoder = (
-        {} if "from" in changes.get("language_model", {}) else {"hidden_size": 32, "num_layers": 2, "num_heads": 4}
-    )
-    content = {
+    pretrained = "from" in changes.get("language_model", {})
+    content: dict[str, dict[str, Any]] = {
         "vision": {"image_size": 16, "patch_size": 4, "hidden_size": 16, "num_layers": 1, "num_heads": 2},
         "connector": {"kind": "average_pool", "num_tokens": 4},
         "language_model": {} if pretrained else {"hidden_size": 32, "num_layers": 2, "num_heads": 4},
