@@ -176,9 +176,7 @@ def mutate(content: bytes, draw: random.Random) -> bytes:
             case 2:
                 del mutated[place : place + length]
             case 3:
-                mutated[place:place] = draw.choice(
-                    (b"\0", b"\xff\xfe", b'"', b"{", b"<![", b"<", b"]", b"\n", b"\\ud800")
-                )
+                mutated[place:place] = draw.choice(TROUBLE)
             case 4:
                 mutated[place:place] = mutated[:length]
             case 5:
