@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import torch
 from transformers import LlavaConfig, LlavaForConditionalGeneration, PreTrainedConfig
 
 from mm1.errors import UserError
 from mm1.model.configuration import MM1Config
 from mm1.model.modeling import MM1ForConditionalGeneration
+from mm1.model.pretrained import renamed
 from mm1.model.vision import reads_inner_layer
 
 _NAMES = {
@@ -62,7 +62,7 @@ def to_llava(model: MM1ForConditionalGeneration) -> LlavaForConditionalGeneratio
             tie_word_embeddings=config.tie_word_embeddings,
         )
     )
-    llava.load_state_dict(_renamed(model.state_dict(), _NAMES))
+    llava.load_state_dict(renamed(model.state_dict(), _NAMES))
     return _like(llava, model)
 
 
@@ -99,7 +99,7 @@ def from_llava(llava: LlavaForConditionalGeneration) -> MM1ForConditionalGenerat
     if _normalises(ours):
         raise UserError("the LLaVA model can't be imported: it reads the last layer before its norm, MM1 after it")
     model = MM1ForConditionalGeneration(ours)
-    model.load_state_dict(_renamed(llava.state_dict(), {new: old for old, new in _NAMES.items()}))
+    model.load_state_dict(renamed(llava.state_dict(), {new: old for old, new in _NAMES.items()}))
     return _like(model, llava)
 
 
@@ -107,16 +107,6 @@ def _normalises(config: MM1Config) -> bool:
     """Whether the patches that the connector reads have passed the tower's final norm."""
     vision: PreTrainedConfig = config.vision_config
     return not reads_inner_layer(config) and (config.vision_final_norm or vision.model_type != "clip_vision_model")
-
-
-def _renamed(tensors: dict[str, torch.Tensor], names: dict[str, str]) -> dict[str, torch.Tensor]:
-    """Return the tensors with the prefixes in `names` replaced."""
-    result = {}
-    for name, tensor in tensors.items():
-        for old, new in names.items():
-            name = name.replace(old, new)
-        result[name] = tensor
-    return result
 
 
 def _like(target: Any, source: Any) -> Any:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from mm1.errors import UserError
-from mm1.model.pretrained import find_file
+from mm1.model.pretrained import find_file, renamed
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 
@@ -109,15 +109,13 @@ def convert(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     Args:
         tensors: Without the prefix `visual.`.
     """
-    result: dict[str, torch.Tensor] = {}
+    separate: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
         joint = re.fullmatch(r"transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)", name)
         if joint:
             layer, kind = joint.groups()
             for part, value in zip("qkv", tensor.chunk(3), strict=True):
-                result[f"encoder.layers.{layer}.self_attn.{part}_proj.{kind}"] = value.contiguous()
-            continue
-        for old, new in _NAMES.items():
-            name = name.replace(old, new)
-        result[name] = tensor
-    return result
+                separate[f"encoder.layers.{layer}.self_attn.{part}_proj.{kind}"] = value.contiguous()
+        else:
+            separate[name] = tensor
+    return renamed(separate, _NAMES)

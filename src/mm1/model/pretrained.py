@@ -80,6 +80,16 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
+def renamed(tensors: dict[str, torch.Tensor], names: dict[str, str]) -> dict[str, torch.Tensor]:
+    """Return the tensors with every part of their names that is a key of `names` replaced, in its order."""
+    result = {}
+    for name, tensor in tensors.items():
+        for old, new in names.items():
+            name = name.replace(old, new)
+        result[name] = tensor
+    return result
+
+
 def _build(place: Path, write: Callable[[Path], None]) -> None:
     """Write a model folder beside its place and move it there when it is whole."""
     try:
