@@ -201,7 +201,7 @@ def test_every_nth_layer_is_sparse():
     ("changes", "message"),
     [
         ({"moe_top_k": 6}, "6 experts per token of 5"),
-        ({"moe_every": 3}, "every 3th layer sparse leaves none of 2"),
+        ({"moe_every": 3}, "one sparse layer in every 3 leaves none of 2"),
         ({"text_config": family("llama", intermediate_size=44, num_hidden_layers=2)}, "width 32 and 44"),
         ({"text_config": family("llama", mlp_bias=True)}, "a llama decoder can't be made sparse"),
     ],

@@ -77,7 +77,7 @@ def sparsify(decoder: PreTrainedModel, config: MM1Config) -> None:
         )
     if config.moe_every > len(layers):
         raise UserError(
-            f"every {config.moe_every}th layer sparse leaves none of {len(layers)} layers sparse: "
+            f"one sparse layer in every {config.moe_every} leaves none of {len(layers)} layers sparse: "
             "give a smaller distance"
         )
     for number, layer in enumerate(layers):
