@@ -76,7 +76,7 @@ def build_from(
     shards = reader.shards(patterns)
     job = {
         "format": format,
-        "options": dataclasses.asdict(reader),  # type: ignore[call-overload]
+        "options": dataclasses.asdict(reader),
         "patterns": list(patterns),
         "sources": _fingerprint(shards),
         "reader_version": READER_VERSION,

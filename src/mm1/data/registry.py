@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mm1.errors import UserError
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 def make(registry: Mapping[str, type[T]], noun: str, name: str, options: Mapping[str, Any]) -> T:
@@ -26,7 +29,7 @@ def make(registry: Mapping[str, type[T]], noun: str, name: str, options: Mapping
     """
     if name not in registry:
         raise UserError(f"no {noun} is called '{name}': {did_you_mean(name, registry)}")
-    known = {field.name: field.default for field in dataclasses.fields(registry[name])}  # type: ignore[arg-type]
+    known = {field.name: field.default for field in dataclasses.fields(registry[name])}
     values = {option: tuple(value) if isinstance(value, list) else value for option, value in options.items()}
     for option, value in values.items():
         if option not in known:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -49,6 +49,7 @@ Apply = Callable[[int, Document, Dropped], Document | None]
 """From a document and its row in the split: the document as it stays, or None; what is dropped is counted."""
 
 
+@dataclass(frozen=True)
 class Step(ABC):
     """One step; the options are the fields of the (frozen) dataclass."""
 
@@ -156,5 +157,5 @@ def numbered_images(document: Document) -> Iterator[tuple[int, Image]]:
 
 def plain_options(step: Step) -> dict[str, Any]:
     """Return a step's options as JSON values."""
-    options: dict[str, Any] = json.loads(json.dumps(vars(step)))
+    options: dict[str, Any] = json.loads(json.dumps(asdict(step)))
     return options

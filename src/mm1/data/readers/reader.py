@@ -49,6 +49,7 @@ class Shard:
         return Path(os.path.relpath(file, self.root)).as_posix()
 
 
+@dataclass(frozen=True)
 class Reader(ABC):
     """One format; the options are the fields of the (frozen) dataclass.
 
