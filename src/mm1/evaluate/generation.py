@@ -270,12 +270,8 @@ class MM1Generator:
 
     def _copies(self, shared: DynamicCache | None, count: int) -> DynamicCache:
         """Return a cache of `count` rows that begins with the shared one; the shared one stays as it is."""
-        if shared is None:
-            return DynamicCache(config=self.model.config)
-        rows = (count, -1, -1, -1)
         layers = [
-            tuple(states.expand(rows) for states in (layer.keys, layer.values))  # type: ignore[union-attr]
-            for layer in shared.layers
+            (keys.expand(count, -1, -1, -1), values.expand(count, -1, -1, -1)) for keys, values, _ in shared or ()
         ]
         return DynamicCache(layers, config=self.model.config)
 
@@ -283,7 +279,6 @@ class MM1Generator:
         """Return the features (images, tokens, hidden) of each piece's pictures, or why there are none."""
         needed = dict.fromkeys(image for piece in pieces for image in piece.images)
         known = {image: self._features[image] for image in needed if image in self._features}
-        self._features.update(known)
         for image in known:
             self._features.move_to_end(image)
         missing = [image for image in needed if image not in known]
@@ -292,10 +287,11 @@ class MM1Generator:
         return [self._joined([known[image] for image in piece.images]) for piece in pieces]
 
     def _joined(self, features: list[torch.Tensor | UserError]) -> torch.Tensor | UserError:
+        tensors = []
         for found in features:
             if isinstance(found, UserError):
                 return found
-        tensors = [found for found in features if isinstance(found, torch.Tensor)]
+            tensors.append(found)
         return torch.stack(tensors) if tensors else torch.empty(0, 0, 0, device=self.device)
 
     def _encode_new(self, images: Sequence[Image]) -> dict[Image, torch.Tensor | UserError]:
@@ -306,18 +302,14 @@ class MM1Generator:
                 pixels.append(self.processor.pixel_values([image])[0])
             except (ImageError, UserError) as error:
                 found[image] = UserError(str(error))
+        self._features |= found
         if pixels:
             values = self.processor.normalize(torch.from_numpy(np.stack(pixels)).to(self.device))
             features = self.model.get_image_features(values)
-            sound = [image for image in images if image not in found]
-            found |= dict(zip(sound, features, strict=True))
-            self.images_encoded += len(sound)
-        self._features |= found
-        self._evict()
-        return found
-
-    def _evict(self) -> None:
-        sizes = [f.nbytes for f in self._features.values() if isinstance(f, torch.Tensor)]
-        if sizes:
-            while len(self._features) > max(1, self._cache_bytes // max(sizes)):
+            encoded = dict(zip((image for image in images if image not in found), features, strict=True))
+            self.images_encoded += len(encoded)
+            self._features |= encoded
+            while len(self._features) > max(1, self._cache_bytes // features[0].nbytes):
                 self._features.popitem(last=False)
+            found |= encoded
+        return found
