@@ -10,16 +10,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mm1.errors import UserError
-from mm1.evaluate.generator import Generator
+from mm1.evaluate.generator import Advance, Generator
 from mm1.evaluate.metrics import METRICS
 from mm1.evaluate.page import write_page
 from mm1.evaluate.ranks import rank_and_world, wait_for_all
-from mm1.evaluate.scoring import PARTS_AT_ONCE, Advance, Part, Result, Scorer
+from mm1.evaluate.scoring import PARTS_AT_ONCE, Part, Result, Scorer
 from mm1.evaluate.task import Task
 from mm1.progress import progress_bar
 
@@ -70,11 +71,7 @@ def evaluate(
             scorer = Scorer(generator, task, limit=limit, seed=seed, draws=draws, model=model)
             for count in shots:
                 row = bar.add_task(f"{task.name}, {count}-shot", total=scorer.work(count), note="")
-
-                def advance(done: int, row: Any = row) -> None:
-                    bar.advance(row, done)
-
-                result, kept = _scored(scorer, count, out_dir, advance)
+                result, kept = _scored(scorer, count, out_dir, partial(bar.advance, row))
                 note = summary(result) + (" (kept)" if kept else "")
                 bar.update(row, completed=scorer.work(count), note=note)
                 results.append(result)
@@ -90,8 +87,8 @@ def summary(result: Result) -> str:
 def _scored(scorer: Scorer, count: int, out_dir: Path, advance: Advance) -> tuple[Result, bool]:
     """Return the result, and whether it was there already."""
     file = out_dir / f"{scorer.task.name}.{count}-shot.json"
-    kept = _read(file, lambda result: result.get("protocol") == scorer.protocol(count))
-    if kept is not None:
+    kept = _read(file)
+    if kept is not None and kept.get("protocol") == scorer.protocol(count):
         return kept, True
     rank, world = rank_and_world()
     folder = out_dir / ".parts" / f"{scorer.task.name}.{count}-shot.{scorer.protocol_hash(count)}"
@@ -109,8 +106,7 @@ def _scored(scorer: Scorer, count: int, out_dir: Path, advance: Advance) -> tupl
             _write(files[index], part)
     wait_for_all()
     if rank == 0:
-        parts = [_read(part) for part in files]
-        result = scorer.result(count, [part for part in parts if part is not None])
+        result = scorer.result(count, [json.loads(part.read_text()) for part in files])
         _write(file, result)
         write_page(result, scorer.source, scorer.pool, file.with_suffix(".html"))
         shutil.rmtree(folder)
@@ -120,16 +116,16 @@ def _scored(scorer: Scorer, count: int, out_dir: Path, advance: Advance) -> tupl
     return json.loads(file.read_text()), False
 
 
-def _read(file: Path, accept: Callable[[dict[str, Any]], bool] = lambda _: True) -> dict[str, Any] | None:
-    """Return a file's content if it is there, whole, and accepted."""
+def _read(file: Path) -> dict[str, Any] | None:
+    """Return a file's content if it is there and whole."""
     try:
         content = json.loads(file.read_text())
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) and accept(content) else None
+    return content if isinstance(content, dict) else None
 
 
 def _write(file: Path, content: Result | Part) -> None:
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    partial.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
-    partial.rename(file)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    temporary.rename(file)

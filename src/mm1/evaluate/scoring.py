@@ -13,7 +13,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -25,7 +25,7 @@ from mm1.errors import UserError
 from mm1.evaluate.bootstrap import bootstrap_interval
 from mm1.evaluate.example import example_parts, png_base64
 from mm1.evaluate.floors import majority_answers, swap_pictures
-from mm1.evaluate.generator import Answer, ContextTooShort, Generator
+from mm1.evaluate.generator import Advance, Answer, ContextTooShort, Generator
 from mm1.evaluate.items import Item, chosen_rows, open_items
 from mm1.evaluate.likelihood import choose_options, query_prompt
 from mm1.evaluate.metrics import METRICS, Metric
@@ -43,7 +43,6 @@ PICTURES_KEPT = 24
 
 Result = dict[str, Any]
 Part = dict[str, Any]
-Advance = Callable[[int], None]
 T = TypeVar("T")
 
 
