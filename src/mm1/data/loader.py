@@ -8,9 +8,9 @@ positions of image tokens and of learned tokens are worked out here and travel a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -53,18 +53,31 @@ class PackedSequence:
     bad_images: list[str] = field(default_factory=list)
 
 
-class Batch(TypedDict):
+class TrainingBatch(TypedDict):
+    """What the training loop reads of a micro-batch, whatever is trained.
+
+    Attributes:
+        pixel_values: (N, 3, H, W) uint8.
+        count: How many terms the loss is a sum of (learned tokens, pictures): what a step's loss is divided by.
+        tokens: Tokens that are not padding.
+        bad_images: What was left out because a picture can't be read, a sentence each.
+    """
+
+    pixel_values: torch.Tensor
+    count: int
+    tokens: int
+    bad_images: list[str]
+
+
+class Batch(TrainingBatch):
     """A micro-batch of B sequences: `PackedSequence`'s arrays as tensors, positions counted in (B * L)."""
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
-    pixel_values: torch.Tensor
     image_positions: torch.Tensor
     learned_positions: torch.Tensor
     target_ids: torch.Tensor
     target_kinds: torch.Tensor
-    tokens: int
-    bad_images: list[str]
 
 
 class PlanDataset(Dataset[PackedSequence]):
@@ -154,6 +167,7 @@ def collate(sequences: Sequence[PackedSequence]) -> Batch:
         learned_positions=joined("learned_positions"),
         target_ids=torch.from_numpy(np.concatenate([s.target_ids for s in sequences])),
         target_kinds=torch.from_numpy(np.repeat([s.kind for s in sequences], [len(s.target_ids) for s in sequences])),
+        count=sum(len(s.target_ids) for s in sequences),
         tokens=sum(s.tokens for s in sequences),
         bad_images=[sentence for s in sequences for sentence in s.bad_images],
     )
@@ -185,29 +199,41 @@ class _MicroBatches:
                 yield list(mine[start : start + self.micro_batch_size])
 
 
+class Planned(Protocol):
+    """A map-style dataset over a plan: item `i` is made of the plan's sequence `i` alone."""
+
+    plan: Plan
+
+    def __getitem__(self, number: int, /) -> Any:
+        """Return the item made of the plan's sequence of that number."""
+        ...
+
+
 def build_loader(
-    dataset: PlanDataset,
+    dataset: Planned,
     first_step: int,
     micro_batch_size: int,
     *,
+    collate: Callable[[Sequence[Any]], TrainingBatch] = collate,
     workers: int = 0,
     rank: int = 0,
     ranks: int = 1,
 ) -> DataLoader[Any]:
     """Return the micro-batches of one rank from a step on.
 
-    Iterating over it yields `Batch`es.
+    Iterating over it yields what `collate` makes: `Batch`es, unless said otherwise.
 
     Args:
         dataset: The plan's sequences.
         first_step: Where to begin: the whole state of the data stream.
         micro_batch_size: Sequences per forward pass on one rank.
+        collate: Puts the dataset's items together into a micro-batch.
         workers: Processes that prepare batches.
         rank: Which sequences of a step are this process's: rank, rank + ranks, ...
         ranks: How many processes share a step.
     """
     return DataLoader(
-        dataset,
+        dataset,  # type: ignore[arg-type]  # map-style: DataLoader asks for no more than `__getitem__`
         batch_sampler=_MicroBatches(dataset.plan, first_step, micro_batch_size, rank, ranks),
         collate_fn=collate,
         num_workers=workers,

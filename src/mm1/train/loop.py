@@ -2,8 +2,9 @@
 
     for each step:  micro-batches --forward, backward--> gradients --clip--> optimizer step --> metrics.jsonl
 
-The loss is normalised over the learned tokens of the whole step, on all ranks, so that gradient accumulation
-and data parallelism give the large batch's gradient. Whatever is random in a step is seeded by its number.
+The loss is normalised over all terms of the whole step (learned tokens, or pictures), on all ranks, so that
+gradient accumulation and data parallelism give the large batch's gradient. Whatever is random in a step is seeded
+by its number.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from mm1.data.loader import Batch
+from mm1.data.loader import TrainingBatch
 from mm1.document import KINDS
 from mm1.errors import Stopped, UserError
 from mm1.progress import console, progress_bar
@@ -57,7 +58,7 @@ class Trainer:
         model: torch.nn.Module,
         optimizer: torch.optim.Optimizer,
         loader_from: Callable[[int], DataLoader[Any]],
-        loss: Callable[[Batch, int], Losses],
+        loss: Callable[[Any, int], Losses],
         recipe: TrainRecipe,
         directory: Path,
         *,
@@ -120,7 +121,7 @@ class Trainer:
                     raise Stopped(stop)
         return self.state
 
-    def _step(self, step: int, batches: Iterator[Batch], window: _Window) -> int:
+    def _step(self, step: int, batches: Iterator[TrainingBatch], window: _Window) -> int:
         """Make one optimizer step.
 
         Returns:
@@ -129,9 +130,9 @@ class Trainer:
         began = time.perf_counter()
         group = [next(batches) for _ in range(self.micro_batches)]
         window.waited += time.perf_counter() - began
-        learned, tokens, images, bad, interrupted, terminated = self.world.sums(
+        count, tokens, images, bad, interrupted, terminated = self.world.sums(
             [
-                sum(len(batch["target_ids"]) for batch in group),
+                sum(batch["count"] for batch in group),
                 sum(batch["tokens"] for batch in group),
                 sum(len(batch["pixel_values"]) for batch in group),
                 self._report_bad_images(group),
@@ -146,7 +147,7 @@ class Trainer:
             with self._autocast():
                 losses = self.loss(_to_device(batch, self.world.device), number)
             # Sharded gradients are averaged over the ranks: the factor turns that into the sum.
-            total = losses.total * (self.world.size / max(1.0, learned))
+            total = losses.total * (self.world.size / max(1.0, count))
             if losses.mean is not None:
                 total = total + losses.mean / self.micro_batches
             total.backward()
@@ -182,7 +183,7 @@ class Trainer:
                 f"more than {MAX_BAD_IMAGES} pictures of the corpora can't be read: rebuild or clean the corpora"
             )
 
-    def _report_bad_images(self, group: list[Batch]) -> int:
+    def _report_bad_images(self, group: list[TrainingBatch]) -> int:
         sentences = [sentence for batch in group for sentence in batch["bad_images"]]
         for sentence in sentences:
             console.print(f"[yellow]left out: {sentence}[/]")
@@ -190,15 +191,15 @@ class Trainer:
 
     def _line(self, window: _Window) -> dict[str, Any]:
         """Return a line of metrics.jsonl; all ranks must ask."""
-        count = len(KINDS)
+        kinds = len(KINDS)
         sums = self.world.sums(
-            [*window.loss_sums.tolist(), *window.loss_tokens.tolist(), *map(float, window.figures.values())]
+            [*window.loss_sums.tolist(), *window.loss_counts.tolist(), *map(float, window.figures.values())]
         )
-        figures = zip(window.figures, (total / self.world.size for total in sums[2 * count :]), strict=True)
+        figures = zip(window.figures, (total / self.world.size for total in sums[2 * kinds :]), strict=True)
         counts = {key: value for key, value in self.state.items() if key != "step"}
         return {
             "step": self.state["step"],
-            **_losses(sums[:count], sums[count : 2 * count]),
+            **_losses(sums[:kinds], sums[kinds : 2 * kinds]),
             "learning_rate": self.optimizer.param_groups[-1]["lr"],
             "grad_norm": window.norm,
             **{f"grad_norm/{part}": norm for part, norm in window.norms.items()},
@@ -249,21 +250,21 @@ class _Window:
         self.time = self.waited = 0.0
         self.tokens = self.images = 0
         self.loss_sums = torch.zeros(len(KINDS))
-        self.loss_tokens = torch.zeros(len(KINDS))
+        self.loss_counts = torch.zeros(len(KINDS))
         self.norm = 0.0
         self.norms: dict[str, float] = {}
         self.figures: dict[str, torch.Tensor] = {}
 
     def add_losses(self, losses: Losses) -> None:
         self.loss_sums = self.loss_sums.to(losses.by_kind.device) + losses.by_kind
-        self.loss_tokens = self.loss_tokens.to(losses.by_kind.device) + losses.tokens_by_kind
+        self.loss_counts = self.loss_counts.to(losses.by_kind.device) + losses.counts_by_kind
         self.figures = losses.figures
 
 
-def _losses(sums: list[float], tokens: list[float]) -> dict[str, float]:
-    """Return the mean loss over all learned tokens, and per kind."""
-    per_kind = {f"loss/{kind}": s / n for kind, s, n in zip(KINDS, sums, tokens, strict=True) if n}
-    return {"loss": sum(sums) / max(1.0, sum(tokens)), **per_kind}
+def _losses(sums: list[float], counts: list[float]) -> dict[str, float]:
+    """Return the mean loss over all terms, and per kind."""
+    per_kind = {f"loss/{kind}": s / n for kind, s, n in zip(KINDS, sums, counts, strict=True) if n}
+    return {"loss": sum(sums) / max(1.0, sum(counts)), **per_kind}
 
 
 def _note(line: dict[str, Any]) -> str:
@@ -271,7 +272,7 @@ def _note(line: dict[str, Any]) -> str:
     return f"loss {losses} · {line['tokens_per_second']:,.0f} tokens/s · data wait {line['data_wait']:.0%}"
 
 
-def _to_device(batch: Batch, device: torch.device) -> Batch:
+def _to_device(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
     if device.type == "cpu":
         return batch
     moved = {

@@ -1,4 +1,4 @@
-"""The loss of multimodal pre-training: cross entropy over learned tokens, per kind of document."""
+"""What the loop differentiates: the losses of a micro-batch; and those of a language model, per kind of document."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from mm1.processing.processor import MM1Processor
 
 @dataclass
 class Losses:
-    """Sums over the learned tokens of a micro-batch.
+    """Sums over what a micro-batch's loss has terms for (learned tokens, pictures).
 
     Attributes:
         total: Scalar to differentiate: the sum of the losses.
-        by_kind: (len(KINDS),) detached sums of the cross entropy.
-        tokens_by_kind: (len(KINDS),) numbers of learned tokens.
+        by_kind: (len(KINDS),) detached sums of the loss, by kind of document.
+        counts_by_kind: (len(KINDS),) how many terms they have.
         mean: Scalar to differentiate that is a mean over the micro-batch already (a router's losses), or None.
         figures: Whatever else is worth a line in the log, by name.
     """
 
     total: torch.Tensor
     by_kind: torch.Tensor
-    tokens_by_kind: torch.Tensor
+    counts_by_kind: torch.Tensor
     mean: torch.Tensor | None = None
     figures: dict[str, torch.Tensor] = field(default_factory=dict)
 
@@ -62,13 +62,13 @@ def language_model_loss(
     kinds = batch["target_kinds"]
     empty = torch.zeros(len(KINDS), device=losses.device)
     by_kind = empty.index_add(0, kinds, losses.detach())
-    tokens_by_kind = empty.index_add(0, kinds, torch.ones_like(losses.detach()))
+    counts_by_kind = empty.index_add(0, kinds, torch.ones_like(losses.detach()))
     total = losses.sum()
     if z_loss:
         total = total + z_loss * logits.logsumexp(-1).square().sum()
     routing = output.routing
     if routing is None:
-        return Losses(total, by_kind, tokens_by_kind)
+        return Losses(total, by_kind, counts_by_kind)
     figures = {
         "router/balance": routing.balance.detach(),
         "router/z": routing.z.detach(),
@@ -76,4 +76,4 @@ def language_model_loss(
         "router/smallest_load": routing.load.min().detach(),
         **{f"router/load/{expert}": load for expert, load in enumerate(routing.load.detach().mean(0))},
     }
-    return Losses(total, by_kind, tokens_by_kind, routing.loss, figures)
+    return Losses(total, by_kind, counts_by_kind, routing.loss, figures)

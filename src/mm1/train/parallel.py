@@ -68,6 +68,20 @@ class World:
         dist.all_reduce(total)
         return total.tolist()
 
+    def micro_batches(self, recipe: TrainRecipe) -> tuple[int, int]:
+        """Return how many sequences a rank takes at a time, and how many times a step.
+
+        Raises:
+            UserError: If the batch can't be shared so.
+        """
+        batch = recipe.batch_size
+        micro = recipe.micro_batch_size or max(1, batch // self.size)
+        if batch % (micro * self.size):
+            raise UserError(
+                f"train.batch_size {batch} is not a multiple of {self.size} ranks x train.micro_batch_size {micro}"
+            )
+        return micro, batch // (micro * self.size)
+
     def agree(self, **values: str) -> None:
         """Check that all ranks have the same.
 

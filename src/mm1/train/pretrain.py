@@ -5,7 +5,6 @@ recipe --> corpora, tokenizer, indexes --> plan --> model --> Trainer --> RUN/mo
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,18 @@ import mm1
 from mm1.data.corpus import Split
 from mm1.data.loader import Batch, PlanDataset, build_loader
 from mm1.data.plan import Plan
-from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.factory import build_model
 from mm1.model.sizes import non_embedding_parameters, parameters_by_part
 from mm1.processing.processor import MM1Processor
 from mm1.progress import console
 from mm1.recipe import Recipe
+from mm1.train.export import write_model
 from mm1.train.loop import Trainer
 from mm1.train.objective import Losses, language_model_loss
 from mm1.train.optimizer import build_optimizer, law_learning_rate
-from mm1.train.parallel import World, joined, prepare_model, whole
+from mm1.train.parallel import World, joined, prepare_model
+from mm1.train.precision import autocast_dtype
 from mm1.train.prepare import decoder_folder, open_splits, prepare_plan, prepare_tokenizer, recipe_processor
 from mm1.train.run import environment, open_run, write_environment
 
@@ -66,7 +66,7 @@ def pretrain(recipe: Recipe, directory: Path) -> Path:
         processor = recipe_processor(recipe, tokenizer)
         model = _model(recipe, processor, decoder, world.device)
         parts, peak = parameters_by_part(model), _peak_learning_rate(recipe, model)
-        autocast = _autocast(recipe, world.device)
+        autocast = autocast_dtype(recipe.train, world.device)
         if world.first:
             facts = {"parameters": parts, "peak_learning_rate": peak, "plan_hash": plan.hash, "ranks": world.size}
             precision = str(autocast or torch.float32).removeprefix("torch.")
@@ -74,7 +74,7 @@ def pretrain(recipe: Recipe, directory: Path) -> Path:
             _announce(parts, plan, peak)
         prepare_model(model, world, recipe.train, autocast)
         _trainer(recipe, directory, model, processor, plan, list(splits.values()), peak, autocast, world).run()
-        _export(model, processor, result, world)
+        write_model(model, processor, result, world)
     return result
 
 
@@ -115,12 +115,7 @@ def _trainer(
     world: World,
 ) -> Trainer:
     dataset = PlanDataset(plan, splits, processor, recipe.data.document_mask)
-    batch = recipe.train.batch_size
-    micro = recipe.train.micro_batch_size or max(1, batch // world.size)
-    if batch % (micro * world.size):
-        raise UserError(
-            f"train.batch_size {batch} is not a multiple of {world.size} ranks x train.micro_batch_size {micro}"
-        )
+    micro, micro_batches = world.micro_batches(recipe.train)
     together = micro * world.size
 
     def loader_from(step: int) -> DataLoader[Any]:
@@ -140,23 +135,10 @@ def _trainer(
         recipe.train,
         directory,
         world=world,
-        micro_batches=batch // (micro * world.size),
+        micro_batches=micro_batches,
         autocast=autocast if world.size == 1 else None,
         seed=recipe.seed,
     )
-
-
-def _autocast(recipe: Recipe, device: torch.device) -> torch.dtype | None:
-    """Return the precision of matrix products (None: float32 throughout)."""
-    dtype = recipe.train.dtype
-    if dtype == "auto":
-        dtype = "bfloat16" if _bfloat16_pays(device) else "float32"
-    return torch.bfloat16 if dtype == "bfloat16" else None
-
-
-def _bfloat16_pays(device: torch.device) -> bool:
-    """Whether bfloat16 is faster: on GPUs, and on CPUs that multiply it in hardware (benchmarks/README.md)."""
-    return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def _announce(parts: dict[str, int], plan: Plan, peak: float) -> None:
@@ -170,22 +152,3 @@ def _announce(parts: dict[str, int], plan: Plan, peak: float) -> None:
     )
     for warning in info["warnings"]:
         console.print(f"[yellow]{warning}[/]")
-
-
-def _export(model: MM1ForConditionalGeneration, processor: MM1Processor, folder: Path, world: World) -> None:
-    """Write model and processor in Hugging Face format, complete or not at all."""
-    gathered: dict[int, torch.Tensor] = {}  # tied parameters are gathered once, so that they stay one
-    parameters = model.state_dict(keep_vars=True).items()
-    tensors = {name: gathered.setdefault(id(t), whole(t.detach())) for name, t in parameters}
-    if not world.first:
-        return
-    partial = folder.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        model.save_pretrained(partial, state_dict=tensors)
-        processor.save_pretrained(partial)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise UserError(f"{folder}: the model could not be written ({error}): free some space") from error

@@ -1,0 +1,44 @@
+"""The recipe: one YAML file that says everything about a run, checked key by key.
+
+    recipe = load_recipe("demo", ["train.steps=100"])      # a packaged recipe by name
+    recipe = load_recipe("my/recipe.yaml")                 # or a file
+
+A recipe file may start from another one (`base: demo`); what it says itself wins. The numbers that are the
+paper's carry their place in it.
+"""
+
+from mm1.recipe.load import load_recipe, merge, packaged_recipes
+from mm1.recipe.schema import (
+    VIT_SIZES,
+    ConnectorRecipe,
+    DataRecipe,
+    EvaluateRecipe,
+    KindRecipe,
+    LanguageModelRecipe,
+    ModelRecipe,
+    Recipe,
+    Section,
+    SourceRecipe,
+    TokenizerRecipe,
+    TrainRecipe,
+    VisionRecipe,
+)
+
+__all__ = [
+    "VIT_SIZES",
+    "ConnectorRecipe",
+    "DataRecipe",
+    "EvaluateRecipe",
+    "KindRecipe",
+    "LanguageModelRecipe",
+    "ModelRecipe",
+    "Recipe",
+    "Section",
+    "SourceRecipe",
+    "TokenizerRecipe",
+    "TrainRecipe",
+    "VisionRecipe",
+    "load_recipe",
+    "merge",
+    "packaged_recipes",
+]

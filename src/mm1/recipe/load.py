@@ -1,0 +1,147 @@
+"""Reading a recipe: from a file or by name, with overrides, and what is wrong with it in one sentence."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import yaml
+from pydantic import ValidationError
+
+from mm1.document import KINDS
+from mm1.errors import UserError
+from mm1.recipe.schema import Recipe, Section
+
+S = TypeVar("S", bound=Section)
+
+
+def packaged_recipes() -> list[str]:
+    """Return the names of the recipes that come with the package."""
+    return sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in resources.files("mm1.recipes").iterdir()
+        if entry.name.endswith(".yaml")
+    )
+
+
+@overload
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe: ...
+
+
+@overload
+def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, schema: type[S]) -> S: ...
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, schema: type[Section] = Recipe) -> Section:
+    """Read a recipe, apply overrides, check it.
+
+    Args:
+        name_or_path: A packaged recipe's name (`demo`) or a YAML file.
+        overrides: `key=value` settings such as `train.steps=100`; values are YAML.
+        schema: What sort of recipe it must be.
+
+    Raises:
+        UserError: If the recipe can't be found or read, or any key or value is wrong.
+    """
+    content = _read(name_or_path)
+    for override in overrides:
+        _apply(content, override)
+    try:
+        return schema.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{name_or_path}: {_explain(error, schema)}") from None
+
+
+def _read(name_or_path: str) -> dict[str, Any]:
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        if not path.is_file():
+            raise UserError(
+                f"{path}: no such recipe file: check the path, or name one of {', '.join(packaged_recipes())}"
+            )
+        text = path.read_text()
+    elif name_or_path in packaged_recipes():
+        text = (resources.files("mm1.recipes") / f"{name_or_path}.yaml").read_text()
+    else:
+        raise UserError(
+            f"recipe '{name_or_path}' is unknown: name a YAML file or one of {', '.join(packaged_recipes())}"
+        )
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{name_or_path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{name_or_path}: a recipe is a mapping of keys to values, this is a {type(content).__name__}")
+    base = content.pop("base", None)
+    return content if base is None else merge(_read(base), content)
+
+
+def merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with `changes` laid over it, mappings merged and everything else replaced."""
+    result = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), dict)
+        result[key] = merge(result[key], value) if both else value
+    return result
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {override}: write it as key=value, for example train.steps=100")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override}: the value is not valid YAML") from None
+    *parents, last = key.split(".")
+    for parent in parents:
+        child = content.get(parent)
+        content[parent] = child = dict(child) if isinstance(child, dict) else {}
+        content = child
+    content[last] = value
+
+
+def _explain(error: ValidationError, schema: type[Section]) -> str:
+    """Return the first problem as one sentence, with the nearest key where one is misspelt."""
+    # A misspelt key is also a missing one: the misspelling is the better news.
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    key = ".".join(str(step) for step in first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        section = _section_at(first["loc"][:-1], schema)
+        known = [f.alias or name for name, f in section.model_fields.items()] if section else []
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known keys here: {', '.join(known)}"
+        return f"unknown key '{key}': {hint}{more}"
+    if first["type"] == "missing":
+        return f"key '{key}' is missing: add it{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    given = f" (given: {first['input']!r})" if not isinstance(first["input"], dict) else ""
+    return f"key '{key or 'recipe'}': {message}{given}{more}"
+
+
+def _section_at(location: tuple[int | str, ...], schema: type[Section]) -> type[Section] | None:
+    """Follow a validation error's location down to the section it happened in."""
+    section: Any = schema
+    for step in location:
+        if isinstance(step, int) or step in KINDS or not (isinstance(section, type) and issubclass(section, Section)):
+            section = section if isinstance(section, type) else None
+            continue
+        fields = {f.alias or name: f for name, f in section.model_fields.items()}
+        annotation: Any = fields[step].annotation if step in fields else None
+        section = _inner_section(annotation)
+    return section if isinstance(section, type) and issubclass(section, Section) else None
+
+
+def _inner_section(annotation: Any) -> Any:
+    """Return the `Section` class inside an annotation such as `dict[Kind, KindRecipe]`."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _inner_section(argument)
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,42 @@
+"""The result of a training: a folder in Hugging Face format, complete or not there."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from mm1.errors import UserError
+from mm1.train.parallel import World, whole
+
+
+def write_model(model: PreTrainedModel, processor: Any, folder: Path, world: World) -> None:
+    """Gather a model's weights and write it with what prepares its inputs; all ranks must call this.
+
+    Args:
+        model: Sharded or not.
+        processor: Has `save_pretrained`.
+        folder: Where they are to be.
+        world: The first rank writes.
+
+    Raises:
+        UserError: If the disk is full.
+    """
+    gathered: dict[int, torch.Tensor] = {}  # tied parameters are gathered once, so that they stay one
+    parameters = model.state_dict(keep_vars=True).items()
+    tensors = {name: gathered.setdefault(id(t), whole(t.detach())) for name, t in parameters}
+    if not world.first:
+        return
+    partial = folder.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        model.save_pretrained(partial, state_dict=tensors)
+        processor.save_pretrained(partial)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise UserError(f"{folder}: the model could not be written ({error}): free some space") from error
