@@ -17,7 +17,8 @@ app = typer.Typer(help="Corpora and plans: build, clean, look.", no_args_is_help
 @app.command()
 def build(
     names: Annotated[
-        list[str], typer.Argument(help="openmoji, scenes, easy-vqa, pages, text; with --from: files or patterns.")
+        list[str],
+        typer.Argument(help="openmoji, scenes, easy-vqa, pages, text, tuxpaint, ...; with --from: files or patterns."),
     ],
     from_: Annotated[
         str | None, typer.Option("--from", help="Format of your files: webdataset, obelics, captions, llava, ...")

@@ -171,6 +171,7 @@ def write_corpus(
     derived: str | None = None,
     options: Mapping[str, Any] | None = None,
     skips: Skips | None = None,
+    changed: Skips | None = None,
 ) -> dict[str, Any]:
     """Write documents to `directory`, complete or not at all.
 
@@ -182,6 +183,7 @@ def write_corpus(
         derived: If documents were made from the sources by a rule, the rule in a sentence or two.
         options: What the builder was asked for (sizes, counts, seed): the same options give the same corpus.
         skips: What was left out; read after all splits are consumed.
+        changed: What was put right; read likewise.
 
     Returns:
         The content of `corpus.json`.
@@ -202,6 +204,7 @@ def write_corpus(
             "splits": {name: _write_split(partial / name, documents) for name, documents in splits.items()},
         }
         info["skipped"] = skips.as_dict() if skips else {}
+        info["changed"] = changed.as_dict() if changed else {}
         (partial / "corpus.json").write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n")
         shutil.rmtree(directory, ignore_errors=True)
         partial.rename(directory)

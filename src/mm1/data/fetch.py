@@ -38,12 +38,57 @@ def fetch_sdist(name: str, version: str) -> Path:
     Raises:
         UserError: If it can't be downloaded or stored.
     """
-    return _fetch(name, version, suffix=".tar.gz", pip_options=["--no-binary", ":all:"])
+    return _fetch_with_pip(name, version, suffix=".tar.gz", pip_options=["--no-binary", ":all:"])
 
 
 def fetch_wheel(name: str, version: str) -> Path:
     """Return the wheel of a package, downloading it if it isn't there yet; otherwise as `fetch_sdist`."""
-    return _fetch(name, version, suffix=".whl", pip_options=["--only-binary", ":all:"])
+    return _fetch_with_pip(name, version, suffix=".whl", pip_options=["--only-binary", ":all:"])
+
+
+def fetch_once(package: str, find: Callable[[Path], Path | None], download: Callable[[Path], Path], tool: str) -> Path:
+    """Return a package's file in `data_directory()/downloads`, downloading it if it isn't there yet.
+
+    Args:
+        package: What to call it in messages.
+        find: Returns the package's file in a folder, None if it isn't there.
+        download: Downloads the package into a folder and returns its file.
+        tool: What it is downloaded with, in messages.
+
+    Raises:
+        UserError: If it can't be downloaded or stored. Nothing half-written is left behind.
+    """
+    downloads = data_directory() / "downloads"
+    cached = find(downloads) if downloads.is_dir() else None
+    if cached is not None:
+        return cached
+    console.print(f"[dim]downloading {package} with {tool}[/]")
+    partial: Path | None = None
+    try:
+        downloads.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=downloads))
+        fetched = download(partial)
+        place = downloads / fetched.name
+        os.replace(fetched, place)
+        return place
+    except OSError as error:
+        raise UserError(
+            f"{downloads}: {package} could not be stored there ({error.strerror or error}): free some "
+            "space or choose another place with MM1_DATA"
+        ) from None
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def no_room(package: str, downloads: Path, output: str) -> str | None:
+    """Return a sentence for a download that ran out of disk space, None if its output tells of nothing like it."""
+    if "No space left" in output or "Disk quota" in output or "enough free space" in output:
+        return (
+            f"{package} could not be downloaded: there is no room left in {downloads}: free some space "
+            "or choose another place with MM1_DATA"
+        )
+    return None
 
 
 def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
@@ -72,13 +117,18 @@ def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple
 def _tar_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
     # The streaming mode inflates the archive exactly once.
     with tarfile.open(archive, "r|gz") as tar:
-        for member in tar:
-            name = member.name.partition("/")[2]
-            if member.isfile() and wanted(name):
-                _check_size(archive, name, member.size)
-                content = tar.extractfile(member)
-                assert content is not None
-                yield name, content.read()
+        yield from tar_members(archive, tar, wanted)
+
+
+def tar_members(archive: Path, tar: tarfile.TarFile, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    """Read members of an open tar file as `read_members` does; `archive` is what messages call it."""
+    for member in tar:
+        name = member.name.partition("/")[2]
+        if member.isfile() and wanted(name):
+            _check_size(archive, name, member.size)
+            content = tar.extractfile(member)
+            assert content is not None
+            yield name, content.read()
 
 
 def _zip_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
@@ -97,42 +147,27 @@ def _check_size(archive: Path, name: str, size: int) -> None:
         )
 
 
-def _fetch(name: str, version: str, suffix: str, pip_options: list[str]) -> Path:
-    downloads = data_directory() / "downloads"
-    cached = _find(downloads, name, version, suffix)
-    if cached is not None:
-        return cached
-    console.print(f"[dim]downloading {name} {version} with pip[/]")
-    partial: Path | None = None
-    try:
-        downloads.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=downloads))
-        _pip_download(partial, name, version, pip_options)
-        fetched = _find(partial, name, version, suffix)
+def _fetch_with_pip(name: str, version: str, suffix: str, pip_options: list[str]) -> Path:
+    def find(folder: Path) -> Path | None:
+        return _find(folder, name, version, suffix)
+
+    def download(folder: Path) -> Path:
+        _pip_download(folder, name, version, pip_options)
+        fetched = find(folder)
         if fetched is None:
             raise UserError(
                 f"{name} {version}: pip downloaded something that is not a {suffix} file: see what "
                 f"`pip download {name}=={version}` gives"
             )
-        place = downloads / fetched.name
-        os.replace(fetched, place)
-        return place
-    except OSError as error:
-        raise UserError(
-            f"{downloads}: {name} {version} could not be stored there ({error.strerror or error}): free some "
-            "space or choose another place with MM1_DATA"
-        ) from None
-    finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
+        return fetched
+
+    return fetch_once(f"{name} {version}", find, download, "pip")
 
 
 def _find(folder: Path, name: str, version: str, suffix: str) -> Path | None:
     """Return the package's file in a folder; index names don't distinguish `-`, `_`, `.` and case."""
     end = re.escape(suffix) if suffix != ".whl" else r"-.+\.whl"
     pattern = re.compile(re.sub(r"[-_.]+", "[-_.]+", name) + "-" + re.escape(version) + end, re.IGNORECASE)
-    if not folder.is_dir():
-        return None
     return next((file for file in sorted(folder.iterdir()) if pattern.fullmatch(file.name)), None)
 
 
@@ -149,11 +184,9 @@ def _pip_download(folder: Path, name: str, version: str, pip_options: list[str])
 def _explain(folder: Path, name: str, version: str, output: str) -> str:
     """Return one sentence for what pip said."""
     package = f"{name} {version}"
-    if "No space left" in output or "Disk quota" in output:
-        return (
-            f"{package} could not be downloaded: there is no room left in {folder.parent}: free some space "
-            "or choose another place with MM1_DATA"
-        )
+    full = no_room(package, folder.parent, output)
+    if full is not None:
+        return full
     if re.search(r"connection|resolution|unreachable|timed out|ProxyError", output, re.IGNORECASE):
         return (
             f"{package} could not be downloaded: the package index can't be reached: connect to the network, "

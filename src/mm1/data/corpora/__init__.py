@@ -1,4 +1,4 @@
-"""Real corpora, one file each, built from what package indexes ship.
+"""Real corpora, one file each, built from what package indexes ship; the last four from packages of Debian.
 
     build_corpus("scenes", count=8000, size=64)
 
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mm1.data.corpora import easy_vqa, openmoji, pages, scenes, text
+from mm1.data.corpora import easy_vqa, gimp_help, openclipart, openmoji, pages, scenes, text, tuxpaint, wordnet
 from mm1.data.corpora.material import Material
 from mm1.data.corpus import data_directory, write_corpus
 from mm1.errors import UserError
@@ -25,6 +25,10 @@ BUILDERS: dict[str, Callable[..., Material]] = {
     "easy-vqa": easy_vqa.build,
     "pages": pages.build,
     "text": text.build,
+    "tuxpaint": tuxpaint.build,
+    "openclipart": openclipart.build,
+    "gimp-help": gimp_help.build,
+    "wordnet": wordnet.build,
 }
 
 # Raised when a builder's output changes for the same options: corpora built by an earlier one are built anew.
@@ -87,6 +91,7 @@ def build_corpus(name: str, directory: Path | None = None, *, force: bool = Fals
         derived=material.derived,
         options=recorded,
         skips=material.skips,
+        changed=material.changed,
     )
 
 

