@@ -5,10 +5,15 @@ import io
 import itertools
 import json
 import random
+import shutil
+import subprocess
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
+from urllib.parse import unquote
 
+import pytest
 from PIL import Image, ImageDraw
 
 from mm1.data.corpora.easy_vqa import COLORS, SHAPES
@@ -151,3 +156,144 @@ def put_sources(data: Path) -> None:
     put_easy_vqa(data / "downloads")
     put_openmoji(data / "downloads")
     put_tales(data / "downloads")
+
+
+def write_deb(path: Path, files: dict[str, bytes]) -> Path:
+    """Build a package with dpkg-deb, whose name and version are those of its file."""
+    name, version = path.stem.split("_")[:2]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        control = (
+            f"Package: {name}\nVersion: {unquote(version)}\nArchitecture: all\nMaintainer: x <x@y>\nDescription: x\n"
+        )
+        for member, content in {"DEBIAN/control": control.encode(), **files}.items():
+            place = Path(folder) / member
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
+        subprocess.run(["dpkg-deb", "--build", "-Znone", folder, str(path)], check=True, capture_output=True)
+    return path
+
+
+def copyright_file(package: str, licence: str) -> dict[str, bytes]:
+    text = f"Format: x\n\nFiles: *\nCopyright: somebody\nLicense: {licence}\n Do as you like.\n"
+    return {f"usr/share/doc/{package}/copyright": text.encode()}
+
+
+def plain_png(size: tuple[int, int], color: tuple[int, ...]) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGBA" if len(color) == 4 else "RGB", size, color).save(out, "PNG")
+    return out.getvalue()
+
+
+def put_tuxpaint(downloads: Path) -> None:
+    stamps = "usr/share/tuxpaint/stamps/"
+    files = copyright_file("tuxpaint-stamps-default", "GPL-2")
+    for number in range(30):
+        files[f"{stamps}food/fruit/fruit{number}.png"] = plain_png((40, 30), (number, 9, 9, 200))
+        files[f"{stamps}food/fruit/fruit{number}.txt"] = (
+            f"Fruit of sort {chr(97 + number % 15) * 3}.\nde.utf8=Obst\n".encode()
+        )
+    files |= {
+        f"{stamps}animals/ape.png": plain_png((600, 300), (20, 20, 20)),
+        f"{stamps}animals/ape.txt": "An ape—not a monkey.\nfr.utf8=Un singe\n".encode(),
+        f"{stamps}animals/ape_mirror.png": plain_png((30, 30), (30, 20, 20)),
+        f"{stamps}animals/bee.svg": diamond_svg((200, 30, 30)),
+        f"{stamps}animals/bee.png": plain_png((30, 30), (200, 30, 30)),
+        f"{stamps}animals/bee.txt": b"A bee.",
+        f"{stamps}animals/ghost.svg": diamond_svg((255, 255, 255)),
+        f"{stamps}animals/ghost.txt": b"A ghost.",
+        f"{stamps}animals/torn.png": plain_png((200, 200), (1, 2, 3))[:60],
+        f"{stamps}animals/torn.txt": b"A torn picture.",
+        f"{stamps}animals/nameless.png": plain_png((30, 30), (1, 1, 1)),
+        f"{stamps}symbols/alphabets/a.png": plain_png((30, 30), (2, 2, 2)),
+        f"{stamps}symbols/alphabets/a.txt": b"The letter A.",
+    }
+    write_deb(downloads / "tuxpaint-stamps-default_2022.06.04-1_all.deb", files)
+
+
+def clip_svg(title: str, description: str = "", fill: str = "#c81e1e", side: int = 20) -> bytes:
+    """A drawing in a corner of a large page, with metadata as Inkscape wrote it in 2004."""
+    return f"""<?xml version="1.0" encoding="UTF-8"?>
+<svg xmlns="http://www.w3.org/2000/svg" xmlns:dc="http://purl.org/dc/elements/1.1/" width="210mm" height="297mm"
+  xmlns:cc="http://web.resource.org/cc/" xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+  <metadata><rdf:RDF><cc:Work rdf:about=""><dc:title>{title}</dc:title><dc:description>{description}</dc:description>
+  <dc:subject><rdf:Bag><rdf:li></rdf:li><rdf:li>things</rdf:li></rdf:Bag></dc:subject>
+  <dc:creator><cc:Agent><dc:title>A Painter</dc:title></cc:Agent></dc:creator></cc:Work></rdf:RDF></metadata>
+  <rect x="30" y="40" width="{2 * side}" height="{side}" fill="{fill}"/></svg>""".encode()
+
+
+def put_openclipart(downloads: Path, drawings: dict[str, bytes] | None = None) -> None:
+    folder = "usr/share/openclipart/svg/"
+    if drawings is None:
+        drawings = {f"plants/tree{n}.svg": clip_svg(f"Tree {chr(97 + n)}bc", "", f"#{n:02x}7f7f") for n in range(20)}
+    files = {"usr/share/doc/openclipart-svg/copyright": b"Copyright:\n\n creative commons Public Domain Dedication\n"}
+    files |= {folder + name: svg for name, svg in drawings.items()}
+    write_deb(downloads / "openclipart-svg_1%3a0.18+dfsg-19_all.deb", files)
+
+
+def help_page(title: str, body: str) -> bytes:
+    navigation = '<table><tr><td><img src="images/next.png" alt="Next"/></td></tr></table>'
+    return f"""<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Transitional//EN" "http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd">
+<html xmlns="http://www.w3.org/1999/xhtml"><head><title>{title}</title></head><body>
+<div class="navheader">{navigation} Previous page</div><h3>{title}</h3>{body}
+<div class="navfooter">{navigation} Next page</div></body></html>""".encode()
+
+
+def help_figure(title: str, *shown: tuple[str, str]) -> str:
+    objects = "".join(
+        f'<div class="mediaobject"><img src="images/{name}"/>'
+        + (f'<div class="caption"><p>{said}</p></div>' if said else "")
+        + "</div>"
+        for name, said in shown
+    )
+    return (
+        f'<div class="figure"><p class="title"><strong>Figure 3.14. {title}.</strong></p>'
+        f'<div class="figure-contents">{objects}</div></div>'
+    )
+
+
+def put_gimp_help(downloads: Path) -> None:
+    folder = "usr/share/gimp/2.0/help/en/"
+    blur = help_figure("Example of <em>Blur</em>", ("orig.png", "Original image"), ("blur.png", "Filter applied"))
+    bare = '<div class="mediaobject"><img src="images/bare.png"/></div>'
+    files = {
+        "blur.html": help_page("Blur", f"{blur}<p>It blurs &#8230; <img src='images/icon.png'/> much.</p>"),
+        "one.html": help_page("One", help_figure("Options", ("wide.png", ""))),
+        "again.html": help_page("Again", help_figure("Repeated", ("blur.png", "")) + bare),
+        "lost.html": help_page("Lost", "<p>Only words.</p><img src='images/lost.png'/>"),
+        "broken.html": b"<html><p>",
+        "images/next.png": plain_png((16, 16), (1, 1, 1)),
+        "images/icon.png": plain_png((24, 24), (2, 2, 2)),
+        "images/orig.png": plain_png((100, 80), (3, 3, 3)),
+        "images/blur.png": plain_png((100, 80), (4, 4, 4)),
+        "images/bare.png": plain_png((100, 80), (5, 5, 5)),
+        "images/wide.png": plain_png((600, 30), (6, 6, 6)),
+        "images/torn.png": b"no picture",
+    }
+    for number in range(12):
+        files[f"page{number}.html"] = help_page(f"Page {number}", f"<p>Text {number}.</p>")
+    write_deb(downloads / "gimp-help-en_2.10.34-2_all.deb", {folder + name: data for name, data in files.items()})
+    licence = copyright_file("gimp-help-common", "GFDL-NIV-1.2+")
+    write_deb(downloads / "gimp-help-common_2.10.34-2_all.deb", licence)
+
+
+def put_wordnet(downloads: Path) -> None:
+    head = "  1 This software and database is being provided to you | the LICENSEE  \n"
+    nouns = [f"{n:08} 03 n 01 thing_{n} 0 000 | the thing number {n}  " for n in range(100)]
+    files = {
+        "noun": "\n".join(
+            [*nouns, "00002684 03 n 02 object 0 physical_object 0 001 @ 00001930 n 0000 | a visible entity  "]
+        ),
+        "verb": '00055142 29 v 0b a 0 b 0 c 0 d 0 e 0 f 0 g 0 h 0 i 0 j 0 k 2 000 01 + 02 00 | have "all the words"  ',
+        "adj": '00530354 00 s 01 galore(ip) 0 000 | existing in abundance | plenty; "whisky galore"  ',
+        "adv": "00001740 02 r 01 a_cappella 0 000 | without musical accompaniment  ",
+    }
+    members = {f"usr/share/wordnet/data.{name}": f"{head}{text}\n".encode() for name, text in files.items()}
+    write_deb(downloads / "wordnet-base_1%3a3.0-37_all.deb", members | copyright_file("wordnet-base", "WordNet3.0"))
+
+
+DEBIAN = {"tuxpaint": put_tuxpaint, "openclipart": put_openclipart, "gimp-help": put_gimp_help, "wordnet": put_wordnet}
+"""The corpora that are built from packages of Debian, and what writes their fake packages."""
+
+needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="packages of Debian need dpkg-deb")

@@ -8,12 +8,15 @@ from mm1.data.corpora import BUILDERS, DEMO_CORPORA, build_corpus, corpus_option
 from mm1.data.corpus import open_split
 from mm1.errors import UserError
 
-from .fake_sources import put_emoji_groups, put_openmoji, put_sources
+from .fake_sources import DEBIAN, needs_dpkg, put_emoji_groups, put_openmoji, put_sources
 
 SMALL = {
     "scenes": {"count": 12, "questions": 6, "heldout": 6},
     "pages": {"count": 12, "heldout": 36, "shots": 2},
     "openmoji": {"size": 16},
+    "tuxpaint": {"size": 32, "heldout": 0.5},
+    "openclipart": {"size": 32, "heldout": 0.5},
+    "gimp-help": {"heldout": 0.5},
 }
 
 
@@ -24,11 +27,15 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", sorted(BUILDERS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=needs_dpkg if name in DEBIAN else ()) for name in sorted(BUILDERS)]
+)
 def test_same_options_same_corpus(name: str, data: Path) -> None:
     if name == "openmoji":
         put_openmoji(data / "downloads", "1F3C4", "1F3C4-1F3FD-200D-2640-FE0F")
         put_emoji_groups(data / "downloads")
+    if name in DEBIAN:
+        DEBIAN[name](data / "downloads")
     options = SMALL.get(name, {})
     first = build_corpus(name, data / "first", **options)
     second = build_corpus(name, data / "second", **options)
@@ -81,6 +88,10 @@ def test_demo_options_exist() -> None:
         ("text", {"heldout": 1.0}, "from 0 to below 1"),
         ("easy-vqa", {"questions_per_document": 0}, "at least 1"),
         ("openmoji", {"size": 100_000}, "size from 8 to 1024"),
+        ("tuxpaint", {"size": 8}, "size must be from 16 to 1024 pixels (given: 8)"),
+        ("openclipart", {"heldout": 1.0}, "from 0 to below 1"),
+        ("gimp-help", {"images": 0}, "images must be at least 1"),
+        ("wordnet", {"heldout": -0.1}, "from 0 to below 1"),
     ],
 )
 def test_user_mistakes(name: str, options: dict[str, object], message: str, data: Path) -> None:

@@ -11,6 +11,7 @@ from mm1.errors import UserError
 from mm1.processing.images import decode_image, to_rgb
 
 SMALLEST, LARGEST = 16, 1024  # pixels of the longer side that may be asked for
+_OVERVIEW = 64  # pixels at which the drawing is looked for on its page
 _CLOSEST = 4  # a drawing is enlarged at most so much to fill its picture
 
 
@@ -58,14 +59,13 @@ def render_cut(svg: str, size: int) -> Pillow.Image:
         BlankError: If nothing is to be seen on white.
         ValueError: If it is no SVG that can be drawn.
     """
-    page = render(svg, size)
-    box = page.getchannel("A").getbbox()
+    # Where on its page the drawing is, is seen at a low resolution, so that it is rendered large only once.
+    box = render(svg, _OVERVIEW).getchannel("A").getbbox()
     if box is None:
         raise BlankError
     side = max(box[2] - box[0], box[3] - box[1])
-    if side < 0.9 * size:
-        page = render(svg, min(_CLOSEST * size, size * size // side))
-        box = page.getchannel("A").getbbox()
+    page = render(svg, min(_CLOSEST * size, size * _OVERVIEW // side))
+    box = page.getchannel("A").getbbox()
     picture = on_white(page.crop(box))
     picture.thumbnail((size, size))
     if not ImageChops.invert(picture).getbbox():
@@ -93,13 +93,12 @@ def bounded(data: bytes, size: int) -> bytes:
     Raises:
         mm1.processing.images.ImageError: If it can't be decoded.
     """
-    with Pillow.open(io.BytesIO(data)) as header:
-        format_ = header.format
-        if max(header.size) <= size:
-            return data
     picture = decode_image(data)
+    if max(picture.size) <= size:
+        return data
     picture.thumbnail((size, size), Pillow.Resampling.LANCZOS)
-    return _encoded(picture, "JPEG", quality=90) if format_ == "JPEG" else png(picture)
+    was_jpeg = Pillow.open(io.BytesIO(data)).format == "JPEG"
+    return _encoded(picture, "JPEG", quality=90) if was_jpeg else png(picture)
 
 
 def _encoded(picture: Pillow.Image, format_: str, **options: int) -> bytes:

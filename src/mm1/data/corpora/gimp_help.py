@@ -131,6 +131,8 @@ def _pages(files: Mapping[str, bytes], pictures: Mapping[str, bytes], skips: Ski
             if block.get("class") in ("navheader", "navfooter"):
                 block.clear()
         for image in page.iter("img"):
+            if image.get("src", "") not in files:
+                skips.add("the picture's file is missing", f"{name}: {image.get('src')}")
             if image.get("src") not in pictures:
                 image.attrib.pop("src", None)
         pages[name] = page

@@ -111,7 +111,8 @@ def build(*, size: int = 256, heldout: float = 0.1, seed: int = 0) -> Material:
         sources=[f"Debian package {package_name(archive)}: {_FOLDER}"],
         derived="A caption is the title, cleaned by rules, and the description if it says more; a collection's title "
         "is replaced by the file name where that is words. Drawings are rendered on white, without text, and cut to "
-        "what is drawn. Captions with the same words share a split. Some titles are not English.",
+        "what is drawn. Captions with the same words share a split. Some titles are not English. Second names of a "
+        "file (hard links) are not read.",
         skips=skips,
         changed=changed,
     )
