@@ -46,6 +46,8 @@ _TITLE_RULES = (
     ),
     ("number of the drawing removed", re.compile(r"[\s#-]*\d+$"), ""),
 )
+_FLAGS = "signs_and_symbols/flags/"
+_SAYS_WHAT = re.compile(r"flag|map|arms|jack|ensign|pennant|banner|signal|sign\b", re.IGNORECASE)
 _TEMPLATE = re.compile("^Clipart by ")
 _ABOUT_THE_FILE = re.compile(
     r"@|https?:|www\.|public domain|creat(e|ed|ion) with|made (by|with|in)|converted|part of|released|licen[cs]e|"
@@ -101,6 +103,9 @@ def build(*, size: int = 256, heldout: float = 0.1, seed: int = 0) -> Material:
         if title is not None:
             description = _description(drawing, descriptions[drawing.description], changed)
             caption = combined(title, description)
+            if drawing.name.startswith(_FLAGS) and not _SAYS_WHAT.search(caption):
+                changed.add("caption: `flag of` put before a name in the folder of flags", f"{drawing.name}: {caption}")
+                caption = f"flag of {caption}"
             splits["heldout" if is_held_out(heldout, seed, caption_key(caption)) else "train"].append(
                 (drawing, caption)
             )
