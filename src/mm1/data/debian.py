@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
-from mm1.data.fetch import fetch_once, no_room, tar_members
+from mm1.data.fetch import fetch_once, last_error, no_room, tar_members
 from mm1.errors import UserError
 
 
@@ -125,6 +125,4 @@ def _explain(name: str, downloads: Path, output: str) -> str:
             f"{failed}: the package archive can't be reached: connect to the network, or put the file that "
             f"`apt-get download {name}` gives into {downloads}"
         )
-    errors = [line.removeprefix("E: ") for line in output.splitlines() if line.startswith("E: ")]
-    reason = errors[-1] if errors else (output.strip().splitlines() or ["no reason given"])[-1]
-    return f"{failed} ({reason}): check that `apt-get download {name}` works"
+    return f"{failed} ({last_error(output, 'E: ')}): check that `apt-get download {name}` works"

@@ -91,6 +91,12 @@ def no_room(package: str, downloads: Path, output: str) -> str | None:
     return None
 
 
+def last_error(output: str, prefix: str) -> str:
+    """Return what a tool gave as its last error: the last line with the prefix, else its last line."""
+    errors = [line.removeprefix(prefix) for line in output.splitlines() if line.startswith(prefix)]
+    return (errors or output.strip().splitlines() or ["no reason given"])[-1]
+
+
 def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
     """Read members of a `.tar.gz` or a wheel, in the archive's order, without unpacking it onto the disk.
 
@@ -192,6 +198,5 @@ def _explain(folder: Path, name: str, version: str, output: str) -> str:
             f"{package} could not be downloaded: the package index can't be reached: connect to the network, "
             f"or put the file that `pip download --no-deps {name}=={version}` gives into {folder.parent}"
         )
-    errors = [line.removeprefix("ERROR: ") for line in output.splitlines() if line.startswith("ERROR: ")]
-    reason = errors[-1] if errors else (output.strip().splitlines() or ["no reason given"])[-1]
+    reason = last_error(output, "ERROR: ")
     return f"{package} could not be downloaded ({reason}): check that `pip download {name}=={version}` works"

@@ -51,7 +51,7 @@ _SAYS_WHAT = re.compile(r"flag|map|arms|jack|ensign|pennant|banner|signal|sign\b
 _TEMPLATE = re.compile("^Clipart by ")
 _ABOUT_THE_FILE = re.compile(
     r"@|https?:|www\.|public domain|creat(e|ed|ion) with|made (by|with|in)|converted|part of|released|licen[cs]e|"
-    r"contact|copyright|inkscape|sodipodi|\bsvg\b|clip ?art",
+    r"contact|copyright|HASH\(|inkscape|sodipodi|\bsvg\b|clip ?art",
     re.IGNORECASE,
 )
 
