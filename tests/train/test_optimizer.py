@@ -7,12 +7,7 @@ import torch
 from torch import nn
 
 from mm1.recipe import TrainRecipe
-from mm1.train.optimizer import build_optimizer, law_learning_rate, schedule, set_learning_rate
-
-
-@pytest.mark.parametrize(("size", "rate"), [(1.2e9, 8.6e-5), (2.9e9, 5.9e-5), (6.4e9, 4.2e-5), (30e9, 2.2e-5)])
-def test_the_law_gives_the_papers_rates(size: float, rate: float) -> None:
-    assert law_learning_rate(int(size)) == pytest.approx(rate, rel=0.01)
+from mm1.train.optimizer import build_optimizer, schedule, set_learning_rate
 
 
 def test_schedule_warms_up_and_ends_at_a_tenth() -> None:

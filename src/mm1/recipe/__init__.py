@@ -7,7 +7,7 @@ A recipe file may start from another one (`base: demo`); what it says itself win
 paper's carry their place in it.
 """
 
-from mm1.recipe.load import load_recipe, merge, packaged_recipes
+from mm1.recipe.load import check_recipe, load_recipe, merge, packaged_recipes
 from mm1.recipe.schema import (
     VIT_SIZES,
     ConnectorRecipe,
@@ -38,6 +38,7 @@ __all__ = [
     "TokenizerRecipe",
     "TrainRecipe",
     "VisionRecipe",
+    "check_recipe",
     "load_recipe",
     "merge",
     "packaged_recipes",

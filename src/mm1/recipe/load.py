@@ -46,13 +46,27 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, schema: typ
     Raises:
         UserError: If the recipe can't be found or read, or any key or value is wrong.
     """
-    content = _read(name_or_path)
+    return check_recipe(_read(name_or_path), overrides, name_or_path, schema)
+
+
+def check_recipe(content: dict[str, Any], overrides: Sequence[str], name: str, schema: type[S]) -> S:
+    """Apply overrides to a recipe's content and check it.
+
+    Args:
+        content: Keys and values, as a file has them.
+        overrides: As of `load_recipe`.
+        name: What errors call it.
+        schema: What sort of recipe it must be.
+
+    Raises:
+        UserError: If any key or value is wrong.
+    """
     for override in overrides:
         _apply(content, override)
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{name_or_path}: {_explain(error, schema)}") from None
+        raise UserError(f"{name}: {_explain(error, schema)}") from None
 
 
 def _read(name_or_path: str) -> dict[str, Any]:

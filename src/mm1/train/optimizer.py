@@ -14,15 +14,6 @@ from mm1.train.parallel import whole
 _PARTS = {"vision_tower": "vision", "connector": "connector", "language_model": "language_model"}
 
 
-def law_learning_rate(non_embedding_parameters: int) -> float:
-    """Return the peak learning rate for a decoder: exp(-0.4214 ln N - 0.5535) (paper sec. 3.4).
-
-    Args:
-        non_embedding_parameters: N, of the decoder alone, embeddings not counted.
-    """
-    return math.exp(-0.4214 * math.log(non_embedding_parameters) - 0.5535)
-
-
 def schedule(step: int, recipe: TrainRecipe) -> float:
     """Return the share of the peak learning rate at a step: linear warm-up, then cosine (paper appendix).
 

@@ -20,13 +20,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
+from mm1.model.parts import blocks_of, parts_of
 from mm1.progress import console
 from mm1.recipe import TrainRecipe
 
@@ -154,13 +154,8 @@ def prepare_model(
     Raises:
         UserError: If ranks and replicas, or replicas and optimizer, don't fit.
     """
-    parts = {
-        "vision": model.model.vision_tower,
-        "connector": model.model.connector,
-        "language_model": model.model.language_model,
-    }
     for name in recipe.freeze:
-        parts[name].requires_grad_(False)
+        parts_of(model)[name].requires_grad_(False)
     if recipe.activation_checkpointing:
         model.gradient_checkpointing_enable()
     blocks = [*blocks_of(model.model.vision_tower), *blocks_of(model.model.language_model)]
@@ -188,12 +183,6 @@ def prepare_model(
     # Everything else (embeddings, which may be tied to the head, norms, the connector) is the root's group, whole
     # for the length of a forward pass.
     fully_shard(model, mesh=mesh, mp_policy=policy)
-
-
-def blocks_of(tower: nn.Module) -> list[nn.Module]:
-    """Return a tower's layers: the members of its longest `ModuleList`."""
-    lists = [list(module) for module in tower.modules() if isinstance(module, nn.ModuleList)]
-    return max(lists, key=len, default=[])
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:

@@ -21,10 +21,11 @@ from mm1.model.sizes import non_embedding_parameters, parameters_by_part
 from mm1.processing.processor import MM1Processor
 from mm1.progress import console
 from mm1.recipe import Recipe
+from mm1.scaling.law import PAPER_LAW
 from mm1.train.export import write_model
 from mm1.train.loop import Trainer
 from mm1.train.objective import Losses, language_model_loss
-from mm1.train.optimizer import build_optimizer, law_learning_rate
+from mm1.train.optimizer import build_optimizer
 from mm1.train.parallel import World, joined, prepare_model
 from mm1.train.precision import autocast_dtype
 from mm1.train.prepare import decoder_folder, open_splits, prepare_plan, prepare_tokenizer, recipe_processor
@@ -100,7 +101,7 @@ def _model(
 
 
 def _peak_learning_rate(recipe: Recipe, model: MM1ForConditionalGeneration) -> float:
-    return recipe.train.learning_rate or law_learning_rate(non_embedding_parameters(model))
+    return recipe.train.learning_rate or PAPER_LAW(non_embedding_parameters(model))
 
 
 def _trainer(

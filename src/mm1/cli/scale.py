@@ -1,0 +1,107 @@
+"""`mm1 scale`: the learning-rate law, and what a training run takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mm1.cli.options import Set
+from mm1.errors import UserError
+from mm1.progress import console
+
+app = typer.Typer(help="Scale up: learning rates by the law, memory, time and cost.", no_args_is_help=True)
+
+Points = Annotated[Path, typer.Argument(help="CSV, JSON or JSONL: size, learning_rate, score or loss, seed.")]
+LeaveOut = Annotated[bool, typer.Option("--leave-out", help="Go on without sizes whose optimum can't be told.")]
+
+
+@app.command()
+def predict(
+    models: Annotated[list[str] | None, typer.Argument(help="Presets, packaged recipes or YAML files.")] = None,
+    params: Annotated[
+        list[float] | None, typer.Option(help="N: the decoder's parameters without embeddings, such as 2.9e9.")
+    ] = None,
+    points: Annotated[Path | None, typer.Option(help="A sweep, whose law is taken; default: the paper's law.")] = None,
+    leave_out: LeaveOut = False,
+) -> None:
+    """Predict learning rate and weight decay from a decoder's size."""
+    from mm1.cli import output
+    from mm1.scaling.fit import fit_file
+    from mm1.scaling.subject import law_size
+    from mm1.scaling.table import prediction_table
+
+    if any(size <= 0 for size in params or []):
+        raise UserError("--params: a size must be above 0")
+    sizes = [("", size) for size in params or []] + [(name, float(law_size(name))) for name in models or []]
+    if not sizes:
+        raise UserError("nothing to predict for: give --params 2.9e9, or a model such as mm1-3b")
+    output().print(prediction_table(sizes, None if points is None else fit_file(points, leave_out)))
+
+
+@app.command()
+def fit(points: Points, leave_out: LeaveOut = False) -> None:
+    """Fit the law to a sweep: optimum per size, line, each size against the law of the others."""
+    from mm1.cli import output
+    from mm1.scaling.fit import fit_file
+    from mm1.scaling.table import fit_table
+
+    output().print(fit_table(fit_file(points, leave_out)))
+
+
+@app.command()
+def plot(
+    points: Points,
+    to: Annotated[Path, typer.Option(help="The figure, an SVG.")] = Path("law.svg"),
+    leave_out: LeaveOut = False,
+) -> None:
+    """Draw a sweep and the law fitted to it."""
+    from mm1.scaling.fit import fit_file
+    from mm1.scaling.plot import write_plot
+
+    write_plot(fit_file(points, leave_out), to)
+    console.print(f"the figure: {to}")
+
+
+@app.command()
+def budget(
+    models: Annotated[list[str], typer.Argument(help="Presets such as mm1-3b, packaged recipes or YAML files.")],
+    gpus: Annotated[int, typer.Option(min=1, help="How many.")] = 64,
+    gpu: Annotated[str, typer.Option(help="Of which kind: a100-40, a100-80, h100, h200, b200, ...")] = "h100",
+    mfu: Annotated[
+        float | None, typer.Option(help="Share of the peak that matrix products reach; default 0.4, not measured here.")
+    ] = None,
+    tokens_per_second: Annotated[
+        float | None, typer.Option(help="What one GPU was measured to train at, in place of --mfu.")
+    ] = None,
+    document_length: Annotated[
+        int | None, typer.Option(min=1, help="Mean tokens of a document; default: the whole sequence.")
+    ] = None,
+    price: Annotated[float | None, typer.Option(min=0, help="Of a GPU hour, in your currency.")] = None,
+    set_: Set = None,
+) -> None:
+    """Say what training takes: FLOPs, memory per GPU, time, communication, cost; picks a layout that fits."""
+    from mm1.cli import output
+    from mm1.scaling.budget import MFU, make_budget
+    from mm1.scaling.budget_table import budget_table, layout_settings
+    from mm1.scaling.gpus import gpu as gpu_named
+    from mm1.scaling.subject import planned_recipe
+
+    if mfu is not None and tokens_per_second is not None:
+        raise UserError("--mfu and --tokens-per-second say the same thing twice: give one of them")
+    if mfu is not None and not 0 < mfu <= 1:
+        raise UserError(f"--mfu {mfu:g}: a share of the peak is above 0 and at most 1")
+    if tokens_per_second is not None and tokens_per_second <= 0:
+        raise UserError(f"--tokens-per-second {tokens_per_second:g}: a rate is above 0")
+    for name in models:
+        made = make_budget(
+            planned_recipe(name, set_ or []),
+            gpu_named(gpu),
+            gpus,
+            mfu=mfu or MFU,
+            tokens_per_second=tokens_per_second,
+            document_length=document_length,
+        )
+        output().print(budget_table(made, price))
+        typer.echo(f"to train so: {layout_settings(made)}")

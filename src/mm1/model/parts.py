@@ -1,0 +1,19 @@
+"""The parts of a model, by the names that recipes and logs give them."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from mm1.model.modeling import MM1ForConditionalGeneration
+
+
+def parts_of(model: MM1ForConditionalGeneration) -> dict[str, nn.Module]:
+    """Return `vision`, `connector` and `language_model` (with its embedding, without the vocabulary head)."""
+    inner = model.model
+    return {"vision": inner.vision_tower, "connector": inner.connector, "language_model": inner.language_model}
+
+
+def blocks_of(tower: nn.Module) -> list[nn.Module]:
+    """Return a tower's layers: the members of its longest `ModuleList`."""
+    lists = [list(module) for module in tower.modules() if isinstance(module, nn.ModuleList)]
+    return max(lists, key=len, default=[])
