@@ -3,9 +3,10 @@
     python benchmarks/memory.py            # four settings, each in a process of its own: 2 minutes
     python benchmarks/memory.py --tiny     # the same in seconds, to see that it runs; the figures mean nothing
 
-A step is two micro-batches, forward and backward, and AdamW's update, made twice, in float32 on the CPU. What is measured is the
-peak of the process's resident memory beyond what it had before the model was built; what is counted is weights,
-gradients and optimizer (16 bytes a parameter) and the activations of one micro-batch (`mm1.scaling.memory`).
+A step is two micro-batches, forward and backward, and AdamW's update, made twice, in float32 on the CPU. What is
+measured is the peak of the process's resident memory beyond what it had before the model was built; what is
+counted is weights, gradients and optimizer (16 bytes a parameter) and the activations of one micro-batch
+(`mm1.scaling.memory`).
 """
 
 from __future__ import annotations

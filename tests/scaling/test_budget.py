@@ -9,7 +9,7 @@ from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.presets import recipe_config
 from mm1.model.sizes import flops_per_step, unit_flops
-from mm1.scaling.budget import RESERVE, make_budget
+from mm1.scaling.budget import LINK_EFFICIENCY, RESERVE, make_budget
 from mm1.scaling.gpus import GPU, device_peak, gpu
 from mm1.scaling.memory import activation_bytes
 from mm1.scaling.subject import planned_recipe, shape_of
@@ -73,18 +73,18 @@ def test_flops_are_those_of_the_step():
     assert budget.compute_seconds == pytest.approx(sum(expected.values()) / (4 * 989e12 * 0.5))
 
 
-@pytest.mark.parametrize(
-    ("name", "gpus"), [("mm1-3b", 64), ("mm1-7b", 64), ("mm1-30b", 64), ("mm1-3b-moe", 128), ("mm1-7b-moe", 128)]
-)
-def test_the_papers_models_fit_on_a_cluster(name, gpus):
+def test_the_papers_largest_sparse_model_fits_on_a_cluster():
     # One sequence on each, so that one micro-batch is to be counted and not two.
-    budget = make_budget(planned_recipe(name, [f"train.batch_size={gpus}"]), gpu("h100"), gpus)
+    gpus = 128
+    budget = make_budget(planned_recipe("mm1-7b-moe", [f"train.batch_size={gpus}"]), gpu("h100"), gpus)
     assert budget.memory.total < (1 - RESERVE) * 80e9
-    layout = budget.layout
-    assert layout.shard * layout.replicas == gpus
-    assert layout.micro_batch * layout.micro_batches * gpus == gpus
-    assert budget.step_seconds >= budget.compute_seconds
-    assert 0 < budget.mfu <= 0.4 + 1e-9
+    assert budget.layout.shard * budget.layout.replicas == gpus
+    assert (budget.layout.micro_batch, budget.layout.micro_batches) == (1, 1)
+    # Weights gathered twice in bfloat16, gradients reduced once in float32, over the adapters of a machine.
+    weights = sum(p.numel() for p in shape_of(budget.recipe).parameters())
+    assert budget.layout.replicas == 1
+    expected = 127 / 128 * (2 * 2 + 4) * weights / (8 * 50e9) / LINK_EFFICIENCY
+    assert budget.communication_seconds == pytest.approx(expected)
 
 
 def test_a_measured_rate_sets_the_pace():

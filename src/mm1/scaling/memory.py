@@ -91,7 +91,12 @@ class _Ledger(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._grouped_mm.default and args[0].dtype == torch.float32:
+            # torch computes grouped experts in float32 too, but knows their shape in bfloat16 alone.
+            low = [torch.empty_like(matrix, dtype=torch.bfloat16) for matrix in args[:2]]
+            result = func(*low, *args[2:], **(kwargs or {})).float()
+        else:
+            result = func(*args, **(kwargs or {}))
         for tensor in result if isinstance(result, list | tuple) else (result,):
             if isinstance(tensor, torch.Tensor):
                 self._enter(tensor.untyped_storage())

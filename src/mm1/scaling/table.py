@@ -18,14 +18,15 @@ def fit_table(fit: Fit) -> Table:
         f"the optima scatter by {fit.scatter:.1%} around it. Paper: {PAPER_LAW.slope} ln(N) {PAPER_LAW.intercept:+}."
     )
     table = Table(title=f"learning-rate law from {len(fit.optima)} sizes", caption="\n".join([caption, *fit.refused]))
-    for title in ("N", "best rate", "standard error", fit.measure or "", "law", "law without it", "off by", ""):
+    swept = [] if fit.measure is None else ["standard error", fit.measure]
+    for title in ("N", "best rate", *swept, "law", "law without it", "off by", ""):
         table.add_column(title, justify="right")
     for optimum, left in zip(fit.optima, fit.left_out, strict=True):
+        error = "" if optimum.error is None else f"{optimum.error:.1%}"
         table.add_row(
             short(round(optimum.size)),
             f"{optimum.learning_rate:.3g}",
-            "" if optimum.error is None else f"{optimum.error:.1%}",
-            "" if optimum.value is None else f"{optimum.value:.4g}",
+            *([] if optimum.value is None else [error, f"{optimum.value:.4g}"]),
             f"{fit.law(optimum.size):.3g}",
             f"{left.predicted:.3g}",
             f"{left.ratio - 1:+.1%}",
