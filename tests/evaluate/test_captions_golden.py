@@ -9,30 +9,36 @@ import pytest
 from mm1.evaluate.metrics import METRICS
 from mm1.evaluate.metrics.tokens import caption_tokens
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "captions.json").read_text(encoding="utf-8"))
-PREDICTIONS = [item["prediction"] for item in GOLDEN["items"]]
-REFERENCES = [item["references"] for item in GOLDEN["items"]]
+
+@pytest.fixture(scope="module", params=["captions", "openclipart"])
+def golden(request):
+    return json.loads((Path(__file__).parent / "golden" / f"{request.param}.json").read_text(encoding="utf-8"))
 
 
-def test_tokens_are_the_java_tokenizers():
-    wrong = [(text, caption_tokens(text), words) for text, words in GOLDEN["tokens"] if caption_tokens(text) != words]
+def statistics_of(name, golden):
+    items = golden["items"]
+    return METRICS[name].statistics([item["prediction"] for item in items], [item["references"] for item in items])
+
+
+def test_tokens_are_the_java_tokenizers(golden):
+    wrong = [(text, caption_tokens(text), words) for text, words in golden["tokens"] if caption_tokens(text) != words]
     assert not wrong
 
 
 @pytest.mark.parametrize("name", ["cider", "rouge_l"])
-def test_item_scores(name):
-    assert METRICS[name].statistics(PREDICTIONS, REFERENCES)[:, 0] == pytest.approx(GOLDEN[name], abs=1e-9)
+def test_item_scores(golden, name):
+    assert statistics_of(name, golden)[:, 0] == pytest.approx(golden[name], abs=1e-9)
 
 
-def test_bleu():
-    statistics = METRICS["bleu_1"].statistics(PREDICTIONS, REFERENCES)
+def test_bleu(golden):
+    statistics = statistics_of("bleu_1", golden)
     scores = [float(METRICS[f"bleu_{order}"].score(statistics)) for order in (1, 2, 3, 4)]
-    assert scores == pytest.approx(GOLDEN["bleu"], abs=1e-9)
+    assert scores == pytest.approx(golden["bleu"], abs=1e-9)
 
 
-def test_bleu_of_resamples_is_the_bleu_of_each():
+def test_bleu_of_resamples_is_the_bleu_of_each(golden):
     metric = METRICS["bleu_4"]
-    statistics = metric.statistics(PREDICTIONS, REFERENCES)
+    statistics = statistics_of("bleu_4", golden)
     rows = np.random.default_rng(0).integers(0, len(statistics), size=(3, len(statistics)))
     together = metric.score(statistics[rows])
     assert together == pytest.approx([float(metric.score(statistics[row])) for row in rows])

@@ -1,17 +1,24 @@
-"""Make `captions.json` with the COCO caption evaluation itself (its Java tokenizer and its Python scorers).
+"""Make `captions.json` and `openclipart.json` with the COCO caption evaluation itself: its Java tokenizer, its scorers.
 
-    pip download --no-deps pycocoevalcap==1.2 && unzip pycocoevalcap-1.2-py3-none-any.whl -d FOLDER
-    pip install numpy && python tests/evaluate/golden/make_captions.py FOLDER
+    pip download --no-deps pycocoevalcap==1.2 && unzip pycocoevalcap-1.2-py3-none-any.whl -d COCO
+    apt-get download openclipart-svg && dpkg -x openclipart-svg_*.deb OPENCLIPART
+    pip install numpy && python tests/evaluate/golden/make_captions.py COCO OPENCLIPART
 
-Needs Java. The captions are made up here, with a fixed seed, to hold what captions hold: contractions,
-possessives, abbreviations, hyphens, numbers, quotes, brackets, accents, slashes.
+Needs Java. `openclipart.json` holds what people wrote of their drawings, titles and descriptions as they are, from
+Debian's openclipart-svg 1:0.18+dfsg-19 (dedicated to the public domain). The captions of one item are those of
+different drawings that share a keyword; the first is scored against the others. `captions.json` is made up, with a
+fixed seed, to hold what captions hold seldom: contractions, possessives, abbreviations, hyphens, numbers, quotes,
+brackets, accents, slashes.
 """
 
+import html
 import json
 import random
+import re
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 
 NOUNS = """dog|cat|man|woman|boy's kite|child's toy|men's room|T-shirt|hot-dog stand|Mr. Smith's car
@@ -59,8 +66,7 @@ def tokenize(folder: Path, captions: list[str]) -> list[list[str]]:
     return [[word for word in line.rstrip().split(" ") if word not in PUNCTUATIONS] for line in lines]
 
 
-def main() -> None:
-    folder = Path(sys.argv[1])
+def made_up() -> list[dict]:
     chance = random.Random(0)
     items = []
     for _ in range(80):
@@ -69,8 +75,38 @@ def main() -> None:
         items.append({"prediction": captions[0], "references": captions[1:]})
     items[5]["prediction"] = items[5]["references"][0]
     items[6]["prediction"] = "unrelated words altogether"
+    return items
+
+
+def openclipart(folder: Path) -> list[dict]:
+    by_keyword = defaultdict(dict)  # insertion order of a sorted walk: the same everywhere
+    for file in sorted(folder.rglob("*.svg")):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        text = re.sub(r"<(?:cc:)?Agent.*?</(?:cc:)?Agent>", "", text, flags=re.DOTALL)  # people have titles as well
+        found = re.findall(r"<dc:(?:title|description)[^>]*>([^<]*)", text)
+        captions = {" ".join(html.unescape(entry).split()) for entry in found}
+        # A picture's longest caption; machine-made ones and single names say nothing.
+        own = max((c for c in captions if len(c.split()) >= 3 and "EPS converted" not in c), key=len, default=None)
+        if own is None or len(own) > 200 or "\ufffd" in own:
+            continue
+        if re.search(r"\b[A-Za-z]\.$", own):  # Java looks on into the next caption: no words of its own (there is one)
+            continue
+        for keyword in re.findall(r"<rdf:li>([^<]*)", text):
+            if keyword.isalpha() and keyword != "hash":
+                by_keyword[keyword.lower()].setdefault(own.lower(), own)
+    used: set[str] = set()
+    items = []
+    for keyword, captions in sorted(by_keyword.items(), key=lambda entry: (len(entry[1]), entry[0])):
+        fresh = [own for key, own in captions.items() if key not in used][:7]
+        if len(fresh) >= 3:
+            items.append({"subject": keyword, "prediction": fresh[0], "references": fresh[1:]})
+            used.update(own.lower() for own in fresh)
+    return items
+
+
+def write_golden(coco: Path, items: list[dict], target: Path) -> None:
     flat = [text for item in items for text in (item["prediction"], *item["references"])]
-    tokens = dict(zip(flat, tokenize(folder, flat), strict=True))
+    tokens = dict(zip(flat, tokenize(coco, flat), strict=True))
 
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
@@ -85,8 +121,14 @@ def main() -> None:
         "rouge_l": [float(score) for score in Rouge().compute_score(truths, given)[1]],
         "bleu": [float(score) for score in Bleu(4).compute_score(truths, given, verbose=0)[0]],
     }
-    target = Path(__file__).with_name("captions.json")
     target.write_text(json.dumps(golden, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    coco, clipart = Path(sys.argv[1]), Path(sys.argv[2])
+    here = Path(__file__).parent
+    write_golden(coco, made_up(), here / "captions.json")
+    write_golden(coco, openclipart(clipart), here / "openclipart.json")
 
 
 if __name__ == "__main__":

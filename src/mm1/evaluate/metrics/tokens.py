@@ -36,6 +36,7 @@ _STARTERS = (
     "one other our she since so some such that the their then there these they this we what when while yet you"
 )
 
+_MAIL = r"[A-Za-z0-9][A-Za-z0-9.+_-]*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
 _LETTER = r"[^\W\d_]"
 _APOSTROPHE = r"['\u2019]"
 _NUMBER = r"(?:\d*(?:[.:,]\d+)+|\d+)"
@@ -69,7 +70,7 @@ _RULES = [
     re.compile(pattern)
     for pattern in (
         r"https?://[^\s\"<>|()]+",
-        r"[A-Za-z0-9][A-Za-z0-9.+_-]*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+",
+        rf"{_MAIL}|<{_MAIL}>",
         r"(?:[A-Za-z0-9-]+\.)+(?:com|net|org|edu)/[^\s\"<>|()]*",
         r"</?[A-Za-z][\w.:-]*(?:\s+[\w.:-]+(?:=(?:\"[^\"]*\"|'[^']*'|\w+))?)*\s*/?>",
         r"@[A-Za-z_]\w*|#[A-Za-z_]+",
