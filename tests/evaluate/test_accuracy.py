@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import pytest
 
 from mm1.evaluate.metrics.accuracy import accuracy, exact_match
@@ -43,3 +46,12 @@ def test_vqa_accuracy_leaves_each_annotator_out_once(people, score):
 def test_vqa_accuracy_with_one_reference_is_a_match():
     assert vqa_accuracy("two", ["2"]) == 1.0
     assert vqa_accuracy("three", ["2"]) == 0.0
+
+
+def test_vqa_is_openflamingos_copy_of_the_official_evaluation():
+    """`golden/make_vqa.py` says how the values were made."""
+    golden = json.loads((Path(__file__).parent / "golden" / "vqa.json").read_text(encoding="utf-8"))
+    assert len(golden["normal"]) > 900
+    assert [text for text, normal in golden["normal"] if normalize(text) != normal] == []
+    scores = [vqa_accuracy(question["prediction"], question["people"]) for question in golden["questions"]]
+    assert scores == pytest.approx([question["score"] for question in golden["questions"]], abs=1e-9)

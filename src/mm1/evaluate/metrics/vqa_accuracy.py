@@ -1,8 +1,9 @@
 """VQA accuracy: min(humans who gave the answer / 3, 1), averaged over the ten ways to leave one human out.
 
 Antol et al., "VQA: Visual Question Answering" (ICCV 2015); the answer normalisation is that of the official
-evaluation (visualqa.org/evaluation.html, github.com/GT-Vision-Lab/VQA), its quirks included: references are
-normalised only where annotators differ, the prediction always.
+evaluation (visualqa.org/evaluation.html, github.com/GT-Vision-Lab/VQA), its quirks included. Prediction and
+references are always normalised, as in OpenFlamingo's copy, which the paper's scores were made with; the official
+script leaves references as they are where all annotators agree, and "t-shirt" is then wrong for ten "t-shirt".
 """
 
 from __future__ import annotations
@@ -64,12 +65,9 @@ def vqa_accuracy(prediction: str, references: Sequence[str]) -> float:
     With a single reference it is 1.0 on a match: there is nobody to leave out.
     """
     given = normalize(_one_line(prediction))
-    people = [_one_line(reference) for reference in references]
-    if len(set(people)) > 1:
-        people = [normalize(answer) for answer in people]
-    if len(people) == 1:
-        return float(given in {people[0], normalize(people[0])})
-    matches = [answer == given for answer in people]
+    matches = [normalize(_one_line(reference)) == given for reference in references]
+    if len(matches) == 1:
+        return float(matches[0])
     return sum(min(1.0, (sum(matches) - own) / 3) for own in matches) / len(matches)
 
 
