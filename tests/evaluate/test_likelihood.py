@@ -116,7 +116,7 @@ TEXT_TASKS = {
     ),
     "sciq": (
         {
-            "support": ["Ice is cold."],
+            "support": ["  Ice is cold."],
             "question": ["What is ice?"],
             "distractor1": ["hot"],
             "distractor2": ["loud"],
@@ -171,7 +171,7 @@ def test_text_task(name, tmp_path):
     assert answers == [right]
 
 
-def test_likelihood_per_byte_does_not_punish_length(tmp_path):
+def test_likelihood_per_character_does_not_punish_length(tmp_path):
     columns = {"goal": ["x"], "sol1": ["ab"], "sol2": ["abcdefgh"], "label": [1]}
     task = localized(load_task("piqa"), write_parquet(tmp_path / "p.parquet", columns, ()))
     item = open_items(task.data)[0]
@@ -196,7 +196,20 @@ def test_triviaqa_takes_any_alias(tmp_path):
     task = localized(load_task("triviaqa"), write_parquet(tmp_path / "t.parquet", columns, ()))
     item = open_items(task.data)[0]
     assert item.answers == ("Bob", "Robert")
-    assert as_text(build_prompt(task, item, [item])) == "Question: Who?\nAnswer: Bob\n\nQuestion: Who?\nAnswer:"
+    assert as_text(build_prompt(task, item, [item])) == "Question: Who??\nAnswer: Bob\n\nQuestion: Who??\nAnswer:"
+
+
+def test_webqs_takes_whichever_accepted_answer_greedy_decoding_writes(tmp_path):
+    class Writes(Likes):
+        def log_likelihoods(self, prompts, continuations, *, advance=None):
+            return [Likelihood(-float(len(text)), text == " Rome") for text in continuations]
+
+    columns = {"question": ["Where?", "Who?"], "answers": [["Rome Italy", "Rome", "Bern"], ["Bob"]]}
+    task = localized(load_task("webqs"), write_parquet(tmp_path / "w.parquet", columns, ()))
+    items = [open_items(task.data)[row] for row in range(2)]
+    assert items[0].options == ("Bern", "Rome")  # who writes "Rome Italy" has written "Rome"
+    assert items[0].answers == ("A", "B", "Bern", "Rome")
+    assert choose_options(Writes(None), task, items, [(), ()], None, lambda done: None)[1] == ["Rome", ""]
 
 
 def test_a_text_task_from_end_to_end(tmp_path, model, processor):
@@ -210,7 +223,7 @@ def test_a_text_task_from_end_to_end(tmp_path, model, processor):
     task = task.model_copy(update={"shots": task.shots.model_copy(update={"split": None})})
     results = run(MM1Generator(model, processor), tmp_path / "scores", task, shots=(0, 2))
     assert all(p["prediction"] in ("red", "green") for result in results for p in result["predictions"])
-    assert results[1]["protocol"]["decoding"] == "likelihood, per byte"
+    assert results[1]["protocol"]["decoding"] == "likelihood, per character"
 
 
 def test_a_row_that_a_rule_does_not_fit_is_named():

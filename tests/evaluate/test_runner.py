@@ -279,8 +279,8 @@ def test_two_ranks_give_the_result_of_one(squares, tmp_path, monkeypatch):
 
 
 def test_task_table_names_every_task_and_its_data():
-    console = Console(width=200)
+    console = Console(width=250)
     with console.capture() as captured:
         console.print(task_table())
     assert "easy-vqa/test" in captured.get()
-    assert "Hub: lmms-lab/VQAv2/validation" in captured.get()
+    assert "Hub: lmms-lab-encoder/VQAv2/validation" in captured.get()

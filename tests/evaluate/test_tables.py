@@ -6,7 +6,7 @@ import datasets
 import pytest
 
 from mm1.errors import UserError
-from mm1.evaluate.items import chosen_rows, open_items
+from mm1.evaluate.items import chosen_items, open_items
 from mm1.evaluate.prompts import as_text, build_prompt
 from mm1.evaluate.task import ItemSource, Task
 
@@ -123,10 +123,10 @@ def test_only_the_ids_of_a_file(tmp_path):
     ids = tmp_path / "ids.txt"
     ids.write_text("c3\nc1\n")
     items = open_items(source(file=str(file), id="id", answers="answer"))
-    assert chosen_rows(items, str(ids)) == [(1, "c1"), (3, "c3")]
+    assert [item.id for item in chosen_items(items, str(ids))] == ["c1", "c3"]
     ids.write_text("c3\nc9\n")
     with pytest.raises(UserError, match=r"1 ids are not in .*, for example 'c9'"):
-        chosen_rows(items, str(ids))
+        list(chosen_items(items, str(ids)))
 
 
 def test_missing_columns_name_those_there(tmp_path):

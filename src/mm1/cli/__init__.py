@@ -80,19 +80,34 @@ def pretrain(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run's directory, or the folder of a model.")],
+    run: Annotated[str, typer.Argument(help="A run's directory, the folder of a model, or hub:owner/name.")],
     tasks: Annotated[str | None, typer.Option(help="Names or files, with commas; default: the run's recipe's.")] = None,
     shots: Annotated[str | None, typer.Option(help="Numbers with commas; default: the run's recipe's.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Items per task, at most.")] = None,
     seed: Annotated[int, typer.Option(help="Of items, shots and resamples.")] = 0,
     draws: Annotated[int, typer.Option(min=1, help="How many draws of shots to average over.")] = 1,
+    to: Annotated[Path | None, typer.Option(help="Directory of the results; default: `scores` in the run's.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Prompts per forward pass: changes the speed, not the scores.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto (a GPU if there is one), or a torch device.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto (float32 on CPU, bfloat16 on GPU), float32, bfloat16.")] = "auto",
 ) -> None:
-    """Score a model on tasks, with pictures in the shots."""
+    """Score a model on tasks, with pictures in the shots; stopped, the same command goes on."""
     from mm1.evaluate.run import evaluate_run
     from mm1.evaluate.table import score_table
 
     results = evaluate_run(
-        run, split_commas(tasks) if tasks else None, parse_shots(shots) if shots else None, limit, seed
+        run,
+        split_commas(tasks) if tasks else None,
+        parse_shots(shots) if shots else None,
+        limit,
+        seed,
+        draws,
+        to=to,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
     )
     output().print(score_table(results))
 

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from mm1.errors import UserError
 from mm1.evaluate.metrics import METRICS, Metric
+from mm1.evaluate.together import all_of
 
 RESAMPLES = 2000
 LEVEL = 0.05
@@ -157,6 +158,8 @@ def _statistics(result: dict[str, Any], metric: Metric) -> np.ndarray:
     for answers in zip(*draws, strict=True):
         rows = metric.statistics([answer["prediction"] or "" for answer in answers], references)
         rows[["error" in answer for answer in answers]] = 0.0
+        if result["protocol"].get("together") is not None:
+            rows = all_of(rows, [prediction["together"] for prediction in predictions])
         stacked.append(rows)
     return np.stack(stacked)
 

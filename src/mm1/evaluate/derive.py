@@ -1,7 +1,7 @@
 """Fields that a task's data has only between the lines: small rules, one a data set.
 
-The rules are those of the language model evaluation harness (github.com/EleutherAI/lm-evaluation-harness),
-so that text scores can be set beside published ones.
+The rules for text are those of the language model evaluation harness (github.com/EleutherAI/lm-evaluation-harness,
+0.4.13), so that text scores can be set beside published ones.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mm1.errors import UserError
+from mm1.evaluate.options import option_lines
 
 Fields = Mapping[str, Any]
 
@@ -39,6 +40,39 @@ def _lambada(row: Fields) -> dict[str, Any]:
     return {"context": context, "choice_texts": [word], "choice_index": 0}
 
 
+def _mathvista(row: Fields) -> dict[str, Any]:
+    """MathVista: the unit and the options stand behind the question; a number is written with its decimals.
+
+    As its evaluation has the question (github.com/lupantech/MathVista), but for the hint on the answer's form.
+    """
+    unit = f" (Unit: {row['unit']})" if row.get("unit") else ""
+    lines = option_lines(row["choices"] or ())
+    truth = row["answer"]
+    if row["answer_type"] == "float":
+        truth = f"{float(truth):.{int(row['precision'])}f}"
+    return {"asked": row["question"] + unit + (f"\n{lines}" if lines else ""), "truth": truth}
+
+
+def _mmbench(row: Fields) -> dict[str, Any]:
+    """MMBench: a hint may stand before the question; indices of a question's circular orders differ in millions."""
+    hint = "" if row["hint"] in (None, "", "nan") else f"{row['hint']} "
+    return {"asked": hint + row["question"], "circle": int(row["index"]) % 1_000_000}
+
+
+def _sciq(row: Fields) -> dict[str, Any]:
+    """SciQ: the supporting text without white space before it."""
+    return {"support": row["support"].lstrip()}
+
+
+def _webqs(row: Fields) -> dict[str, Any]:
+    """WebQuestions: each accepted answer, but those that begin with another: who writes them has written that."""
+    kept: list[str] = []
+    for answer in sorted(row["answers"]):
+        if not kept or not answer.startswith(kept[-1]):
+            kept.append(answer)
+    return {"choice_texts": kept}
+
+
 def _winogrande(row: Fields) -> dict[str, Any]:
     """WinoGrande: the blank divides the sentence; either option fills it, the rest of the sentence is scored."""
     before, _, after = row["sentence"].partition("_")
@@ -55,6 +89,10 @@ _RULES: dict[str, Callable[[Fields], dict[str, Any]]] = {
     "arc": _arc,
     "hellaswag": _hellaswag,
     "lambada": _lambada,
+    "mathvista": _mathvista,
+    "mmbench": _mmbench,
+    "sciq": _sciq,
+    "webqs": _webqs,
     "winogrande": _winogrande,
 }
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import string
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +12,8 @@ from mm1.data.corpus import open_split
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 from mm1.evaluate.derive import derived
-from mm1.evaluate.task import ItemSource
+from mm1.evaluate.options import option_lines, read_options, right_answers
+from mm1.evaluate.task import IdTable, ItemSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +65,35 @@ def open_items(source: ItemSource) -> Items:
     return TableItems(source)
 
 
-def chosen_rows(items: Items, only: str | None) -> list[tuple[int, str]]:
-    """Return row and id of the items that count: all, or those that a file names.
+def chosen_items(items: Items, only: str | IdTable | None) -> Iterator[Item]:
+    """Yield the items that count, without their pictures: all, or those that a file or a table names.
 
     Raises:
         UserError: If the file is missing or names an id that isn't there.
     """
-    rows = [(item.row, item.id) for item in items.without_pictures()]
     if only is None:
-        return rows
+        yield from items.without_pictures()
+        return
+    wanted, title = _ids(only)
+    missing = set(wanted)
+    for item in items.without_pictures():
+        if item.id in wanted:
+            missing.discard(item.id)
+            yield item
+    if missing:
+        raise UserError(f"{title}: {len(missing)} ids are not in {items.name}, for example '{min(missing)}'")
+
+
+def _ids(only: str | IdTable) -> tuple[set[str], str]:
+    """Return the ids of a file or a table, and its name."""
+    if not isinstance(only, str):
+        from mm1.evaluate.tables import read_ids
+
+        return read_ids(only)
     file = Path(only)
     if not file.is_file():
         raise UserError(f"{file}: no such file of ids: check `only` in the task")
-    wanted = set(file.read_text().split())
-    missing = wanted - {name for _, name in rows}
-    if missing:
-        raise UserError(f"{file}: {len(missing)} ids are not in {items.name}, for example '{min(missing)}'")
-    return [(row, name) for row, name in rows if name in wanted]
+    return set(file.read_text().split()), str(file)
 
 
 class CorpusItems:
@@ -135,7 +146,7 @@ def read_answers(
 ) -> tuple[Mapping[str, Any], tuple[str, ...], tuple[str, ...]]:
     """Return an item's fields (with `options` as lines, where it has options), its answers and its options.
 
-    The answers of an item with options are the right one's letter and its words.
+    The answers of an item with options are the right ones' letters and their words.
 
     Args:
         fields: Of the document or row.
@@ -150,13 +161,9 @@ def read_answers(
     values = _values(fields, str(source.answers), where)
     if source.options is None:
         return fields, tuple(str(value) for value in values), ()
-    options = _options(fields, source.options, where)
-    letters = string.ascii_uppercase[: len(options)]
-    lines = "\n".join(f"{letter}. {option}" for letter, option in zip(letters, options, strict=True))
-    index = _option_index(values[0], options, source.answer_is)
-    if index is None:
-        raise UserError(f"{where}: answer {values[0]!r} is none of its {len(options)} options: check `answer_is`")
-    return {**fields, "options": lines}, (letters[index], options[index]), tuple(options)
+    options = read_options(fields, source.options, where)
+    right = right_answers(values, options, source.answer_is, where) if options else tuple(map(str, values))
+    return {**fields, "options": option_lines(options)}, right, options
 
 
 def _values(fields: Mapping[str, Any], name: str, where: str) -> list[Any]:
@@ -172,28 +179,3 @@ def _values(fields: Mapping[str, Any], name: str, where: str) -> list[Any]:
     if not values:
         raise UserError(f"{where} has no answer in '{name}': a split without answers can't be scored")
     return values
-
-
-def _options(fields: Mapping[str, Any], names: str | list[str], where: str) -> list[str]:
-    for name in [names] if isinstance(names, str) else names:
-        if name not in fields:
-            raise UserError(f"{where} has no field '{name}' for its options: it has {', '.join(sorted(fields))}")
-    if isinstance(names, list):
-        return [str(fields[name]) for name in names if fields[name] not in (None, "", "nan")]
-    value = fields[names]
-    if isinstance(value, str):  # MMMU writes the list as Python would
-        try:
-            value = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            raise UserError(f"{where}: '{names}' is not a list of options: {value[:60]!r}") from None
-    return [str(option) for option in value]
-
-
-def _option_index(answer: Any, options: list[str], answer_is: str) -> int | None:
-    if answer_is == "index":
-        index = int(answer)
-    elif answer_is == "letter":
-        index = string.ascii_uppercase.find(str(answer).strip().upper()[:1] or "?")
-    else:
-        index = options.index(str(answer)) if str(answer) in options else -1
-    return index if 0 <= index < len(options) else None

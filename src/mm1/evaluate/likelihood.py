@@ -53,10 +53,9 @@ def choose_options(
     advance(len(items))
     of_item: list[list[tuple[float, str, Likelihood]]] = [[] for _ in items]
     for (index, option), text, likelihood in zip(pairs, texts, likelihoods, strict=True):
-        # Per byte of the option itself: a long option is not worse for being long.
-        worth = (
-            likelihood.total / max(1, len(text.strip().encode())) if task.likelihood == "per byte" else likelihood.total
-        )
+        # Per character of the option itself: a long option is not worse for being long.
+        length = len(text.strip()) if task.likelihood == "per character" else 1
+        worth = likelihood.total / max(1, length)
         of_item[index].append((worth, option, likelihood))
     shown = [query_prompt(task, item, drawn) for item, drawn in zip(items, shots, strict=True)]
     return shown, [_chosen(task, options) for options in of_item]
@@ -66,5 +65,6 @@ def _chosen(task: Task, options: list[tuple[float, str, Likelihood]]) -> Answer:
     for _, _, likelihood in options:
         if likelihood.error is not None:
             return likelihood.error
-    _, option, likelihood = max(options, key=lambda entry: entry[0])
-    return "" if task.likelihood == "greedy" and not likelihood.greedy else option
+    if task.likelihood == "greedy":
+        return next((option for _, option, likelihood in options if likelihood.greedy), "")
+    return max(options, key=lambda entry: entry[0])[1]

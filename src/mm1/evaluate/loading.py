@@ -17,6 +17,7 @@ from mm1.model import MM1Config, MM1ForConditionalGeneration
 from mm1.processing.processor import MM1Processor
 
 HUB = "hub:"
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def model_directory(path: Path | str) -> Path:
@@ -55,11 +56,12 @@ def load_generator(
         UserError: If there is no model, or it can't be loaded.
     """
     directory = model_directory(path)
-    if device == "auto":
-        device = own_device()
+    device = _checked_device(own_device() if device == "auto" else device)
     if dtype == "auto":
         dtype = "float32" if device == "cpu" else "bfloat16"
-    torch_dtype = getattr(torch, dtype)
+    if dtype not in _DTYPES:
+        raise UserError(f"dtype '{dtype}': give auto, {', '.join(_DTYPES)}")
+    torch_dtype = _DTYPES[dtype]
     if json.loads((directory / "config.json").read_text()).get("model_type") == MM1Config.model_type:
         own = MM1ForConditionalGeneration.from_pretrained(directory, dtype=torch_dtype)
         return MM1Generator(own, MM1Processor.from_pretrained(directory), batch_size=batch_size, device=device)
@@ -80,6 +82,20 @@ def model_hash(directory: Path) -> str:
         with file.open("rb") as stream:
             hashlib.file_digest(stream, lambda: digest)
     return digest.hexdigest()
+
+
+def _checked_device(name: str) -> str:
+    """Return a device's name.
+
+    Raises:
+        UserError: If torch knows no such device, or this machine has none.
+    """
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without CUDA
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device '{name}': can't be used here ({reason}): give cpu, or auto") from None
+    return name
 
 
 def _from_hub(name: str) -> Path:

@@ -21,13 +21,14 @@ def evaluate_run(
     seed: int = 0,
     draws: int = 1,
     *,
+    to: Path | None = None,
     batch_size: int | None = None,
     device: str = "auto",
     dtype: str = "auto",
 ) -> list[Result]:
     """Score a run or a model; whatever is None is as the run's recipe has it.
 
-    Results go to `scores` in the directory, or to `scores/owner--name` for a model of the Hub.
+    By default results go to `scores` in the directory, or to `scores/owner--name` for a model of the Hub.
 
     Args:
         path: A run directory with a finished model, or a model directory or `hub:owner/name` (which have no recipe,
@@ -37,6 +38,7 @@ def evaluate_run(
         limit: Items per task, at most.
         seed: Of the choice of items, shots, swapped pictures and resamples.
         draws: How many times shots are drawn anew; the score is the mean.
+        to: Where results go; default: see above.
         batch_size: Prompts per forward pass; changes the speed, not the scores.
         device: `auto`, or a torch device.
         dtype: `auto` (float32 on CPU, bfloat16 on GPU), or a torch dtype's name.
@@ -62,7 +64,7 @@ def evaluate_run(
         limit=limit or recipe.limit,
         seed=seed,
         draws=draws,
-        out_dir=scores_directory(path),
+        out_dir=to or scores_directory(path),
         model_name=str(path),
         model_hash=model_hash(directory),
     )

@@ -13,6 +13,7 @@ import itertools
 import json
 import math
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -26,14 +27,15 @@ from mm1.evaluate.bootstrap import bootstrap_interval
 from mm1.evaluate.example import example_parts, png_base64
 from mm1.evaluate.floors import majority_answers, swap_pictures
 from mm1.evaluate.generator import Advance, Answer, ContextTooShort, Generator
-from mm1.evaluate.items import Item, chosen_rows, open_items
+from mm1.evaluate.items import Item, chosen_items, field, open_items
 from mm1.evaluate.likelihood import choose_options, query_prompt
 from mm1.evaluate.metrics import METRICS, Metric
 from mm1.evaluate.prompts import as_text, build_prompt
 from mm1.evaluate.shots import ShotPool
 from mm1.evaluate.task import Task
+from mm1.evaluate.together import all_of
 
-FORMAT = 3
+FORMAT = 4
 PART = 64
 PARTS_AT_ONCE = 16
 """Parts that are generated together: prompts that begin alike are then found more often."""
@@ -77,13 +79,19 @@ class Scorer:
         self.source = open_items(task.data)
         self.pool = self.source if task.pool == task.data else open_items(task.pool)
         self.shots = ShotPool(task, self.pool, getattr(generator, "embed", None))
-        rows = chosen_rows(self.source, task.data.only)
-        if not rows:
+        chosen: defaultdict[tuple[str, int], list[int]] = defaultdict(list)  # rows that count as one: mostly each alone
+        for item in chosen_items(self.source, task.data.only):
+            chosen[self._key(item), 0 if task.together else item.row].append(item.row)
+        if not chosen:
             raise UserError(f"task {task.name}: {self.source.name} has no items")
         # In the seed's order, limit or none: the first predictions are then a sample, not the first of a kind.
-        self.rows = [row for row, _ in sorted(rows, key=lambda row: _hash(str(seed), row[1]))[:limit]]
-        self.parts = [part.tolist() for part in np.array_split(np.array(self.rows), math.ceil(len(self.rows) / PART))]
+        keys = sorted(chosen, key=lambda key: (_hash(str(seed), key[0]), key[1]))[:limit]
+        self.rows = [row for key in keys for row in chosen[key]]
+        shares = np.array_split(np.arange(len(keys)), math.ceil(len(self.rows) / PART))
+        self.parts = [[row for place in share for row in chosen[keys[place]]] for share in shares]
         self._starts = list(itertools.accumulate((len(part) for part in self.parts), initial=0))
+        self._count = len(keys)
+        self._items_hash = _hash(*(key for key, _ in keys)) if task.data.only is not None else ""
 
     def seeds(self, count: int) -> list[int]:
         """Return the seeds of the draws of `count` shots: one where there is nothing to draw."""
@@ -130,7 +138,8 @@ class Scorer:
             "text_only_shots": task.shots.text_only_at_zero if count == 0 else 0,
             "floors": list(task.floors),
             "seed": self.seed,
-            "data_hash": _hash(self.source.data_hash, self.pool.data_hash),
+            "together": task.together,
+            "data_hash": _hash(self.source.data_hash, self.pool.data_hash, self._items_hash),
             **self.model,
         }
 
@@ -175,21 +184,25 @@ class Scorer:
     def result(self, count: int, parts: Sequence[Part]) -> Result:
         """Put the parts together: score, interval, floors, predictions."""
         draws = [[answer for part in parts for answer in part["draws"][draw]] for draw in range(len(self.seeds(count)))]
-        statistics = self._statistics(draws, self.metric)
-        each = [[float(self.metric.score(rows[i : i + 1])) for i in range(len(rows))] for rows in statistics]
+        each = [
+            [float(self.metric.score(rows[i : i + 1])) for i in range(len(rows))]
+            for rows in self._statistics(draws, self.metric)
+        ]
         predictions = []
         for i, item in enumerate(self._items):
             first, *others = ({**draw[i], "score": each[d][i]} for d, draw in enumerate(draws))
-            more = {"other_draws": others} if others else {}
+            more: dict[str, Any] = {"other_draws": others} if others else {}
+            if self.task.together is not None:
+                more["together"] = self._key(item)
             predictions.append({"id": item.id, "corpus_row": item.row, **first, "answers": list(item.answers), **more})
         seeds = self.seeds(count)
-        scores = [float(self.metric.score(rows)) for rows in statistics]
+        scores = [float(self.metric.score(rows)) for rows in self._counted(draws, self.metric)]
         return {
             "task": self.task.name,
             "shots": count,
             "metric": self.task.metric,
             **self._score(draws, self.metric),
-            "items": len(self.rows),
+            "items": self._count,
             "errors": sum("error" in answer for answer in draws[0]),
             "seed": self.seed,
             "draws": [{"seed": seed, "score": score} for seed, score in zip(seeds, scores, strict=True)],
@@ -273,9 +286,22 @@ class Scorer:
             stacked.append(rows)
         return np.stack(stacked)
 
+    def _counted(self, draws: Sequence[Sequence[Part]], metric: Metric) -> np.ndarray:
+        """Return a metric's statistics (draws, k, s) of what counts: items, or those that count together."""
+        statistics = self._statistics(draws, metric)
+        if self.task.together is None:
+            return statistics
+        keys = [self._key(item) for item in self._items[: statistics.shape[1]]]
+        return np.stack([all_of(rows, keys) for rows in statistics])
+
+    def _key(self, item: Item) -> str:
+        """Return what an item counts under: its id, or the field that it shares with others."""
+        together = self.task.together
+        return item.id if together is None else str(field(item, together, self.source.name))
+
     def _score(self, draws: Sequence[Sequence[Part]], metric: Metric) -> dict[str, Any]:
         """Return the mean score over draws and its interval over items."""
-        statistics = self._statistics(draws, metric)
+        statistics = self._counted(draws, metric)
         low, high = bootstrap_interval(metric, statistics, seed=self.seed)
         return {"score": float(np.mean(metric.score(statistics))), "interval": [low, high]}
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from mm1.document import Image
 from mm1.errors import UserError
-from mm1.evaluate.items import Item, Items, field
+from mm1.evaluate.items import Item, Items, chosen_items, field
 from mm1.evaluate.task import Task
 
 Embed = Callable[[Sequence[Image]], np.ndarray]
@@ -39,11 +39,12 @@ class ShotPool:
         self._task = task
         self._pool = pool
         self._embed = embed
+        same, only = task.shots.same, task.pool.only
         self._rows: dict[Any, np.ndarray] = {None: np.arange(len(pool))}
-        if task.shots.same is not None:
+        if same is not None or only is not None:
             by_value: defaultdict[Any, list[int]] = defaultdict(list)
-            for item in pool.without_pictures():
-                by_value[field(item, task.shots.same, pool.name)].append(item.row)
+            for item in chosen_items(pool, only):
+                by_value[field(item, same, pool.name) if same else None].append(item.row)
             self._rows = {value: np.array(rows) for value, rows in by_value.items()}
         self._read = lru_cache(maxsize=4096)(pool.__getitem__)
         self._set = lru_cache(maxsize=4096)(self._draw_set)
@@ -65,7 +66,7 @@ class ShotPool:
             first = _number(seed, self._task.name, "set of", query.id) % sets
             for step in range(sets):
                 shots = self._set(value, (first + step) % sets, count, seed)
-                if not any(_alike(shot, query) for shot in shots):
+                if not any(self._alike(shot, query) for shot in shots):
                     return shots
         order = self._order(value, _number(seed, self._task.name, "query", query.id))
         return self._first(order, value, count, query)
@@ -92,7 +93,7 @@ class ShotPool:
         chosen: list[Item] = []
         for row in order:
             shot = self._read(int(row))
-            if not (query is not None and _alike(shot, query)) and not any(_alike(shot, c) for c in chosen):
+            if not any(self._alike(shot, other) for other in (*([query] if query else []), *chosen)):
                 chosen.append(shot)
                 if len(chosen) == count:
                     return tuple(chosen)
@@ -101,6 +102,15 @@ class ShotPool:
             f"task {self._task.name}: {count} shots are asked for, and {self._pool.name} has {len(chosen)} with "
             f"different pictures{what}: ask for at most {len(chosen)}"
         )
+
+    def _alike(self, one: Item, other: Item) -> bool:
+        """Whether two items are the same, show the same picture, or are forms of one question."""
+        together = self._task.together
+        if together is not None and one.fields.get(together) == other.fields.get(together):
+            return True
+        if one.images or other.images:
+            return not set(one.images).isdisjoint(other.images)
+        return one.id == other.id
 
     def _nearest(self, query: Item, value: Any, count: int) -> tuple[Item, ...]:
         """Return the shots whose first picture is most like the query's, the most alike last.
@@ -132,13 +142,6 @@ class ShotPool:
         if without:
             raise UserError(f"task {self._task.name}: '{without[0]}' of {self._pool.name} has no picture")
         return self._embed([item.images[0] for item in items])
-
-
-def _alike(one: Item, other: Item) -> bool:
-    """Whether two items are the same or show the same picture."""
-    if one.images or other.images:
-        return not set(one.images).isdisjoint(other.images)
-    return one.id == other.id
 
 
 def _number(*words: int | str) -> int:

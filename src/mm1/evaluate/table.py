@@ -8,7 +8,7 @@ from rich.table import Table
 
 from mm1.evaluate.metrics import METRICS
 from mm1.evaluate.runner import Result
-from mm1.evaluate.task import load_task, packaged_tasks
+from mm1.evaluate.task import ItemSource, load_task, packaged_tasks
 
 
 def score_table(results: Sequence[Result]) -> Table:
@@ -48,11 +48,20 @@ def _cell(result: Result | None) -> str:
 def task_table() -> Table:
     """Return a table of the packaged tasks with what each needs, for `mm1 tasks`."""
     table = Table(title="Tasks", title_justify="left")
-    for column in ("task", "what it asks", "data", "metric"):
-        table.add_column(column)
+    table.add_column("task", no_wrap=True)
+    table.add_column("what it asks")
+    table.add_column("data", overflow="fold", min_width=30)
+    table.add_column("metric")
     for name in packaged_tasks():
         task = load_task(name)
-        pool = "" if task.pool == task.data else f"\nshots: {task.pool.title}"
-        place = "" if task.data.corpus else "Hub: "
-        table.add_row(name, task.description, f"{place}{task.data.title}{pool}", METRICS[task.metric].title)
+        needs = [task.data.title if task.data.corpus else f"Hub: {_needed(task.data)}"]
+        if task.pool != task.data:
+            needs.append(f"shots: {_needed(task.pool)}")
+        table.add_row(name, task.description, "\n".join(needs), METRICS[task.metric].title)
     return table
+
+
+def _needed(source: ItemSource) -> str:
+    """Return a source and what else it takes: ids, or pictures from another table."""
+    ids = "" if source.only is None else f", ids: {source.only if isinstance(source.only, str) else source.only.title}"
+    return source.title + ids + (f", pictures: {source.pictures.name}" if source.pictures else "")

@@ -14,7 +14,7 @@ from datasets import Dataset
 from mm1.document import Image
 from mm1.errors import UserError
 from mm1.evaluate.items import Item, read_answers
-from mm1.evaluate.task import ItemSource
+from mm1.evaluate.task import IdTable, ItemSource
 
 
 class TableItems:
@@ -93,18 +93,42 @@ class TableItems:
 def _open(source: ItemSource, name: str | None) -> tuple[Dataset, str, Path]:
     """Return a table with its pictures undecoded, a hash of its content, and the folder its paths start from."""
     if source.file is not None:
-        files = sorted(glob.glob(source.file))
-        if not files:
-            raise UserError(f"{source.file}: no such file: check the path")
+        files = _files(source.file)
         return _undecoded(_read(files)), _hash(files), Path(files[0]).parent
+    table = _load(str(source.hub), name, source.split, source.title)
+    return _undecoded(table), str(table._fingerprint), Path()
+
+
+def read_ids(source: IdTable) -> tuple[set[str], str]:
+    """Return the ids in a column of a table, and the table's name.
+
+    Raises:
+        UserError: If the table can't be opened or lacks the column.
+    """
+    title = source.title
+    table = _read(_files(source.file)) if source.file else _load(str(source.hub), source.name, source.split, title)
+    if source.column not in table.column_names:
+        raise UserError(f"{title}: no column '{source.column}': the columns there are {', '.join(table.column_names)}")
+    return {str(value) for value in table[source.column]}, title
+
+
+def _files(pattern: str) -> list[str]:
+    files = sorted(glob.glob(pattern))
+    if not files:
+        raise UserError(f"{pattern}: no such file: check the path")
+    return files
+
+
+def _load(hub: str, name: str | None, split: str | None, title: str) -> Dataset:
+    """Return a split of a data set of the Hub."""
     try:
-        table = datasets.load_dataset(str(source.hub), name, split=source.split)
+        table = datasets.load_dataset(hub, name, split=split)
     except Exception as error:  # the library raises many kinds for a missing name, split, access or network
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{source.title}: can't be loaded from the Hub ({reason})") from None
+        raise UserError(f"{title}: can't be loaded from the Hub ({reason})") from None
     if not isinstance(table, Dataset):
-        raise UserError(f"{source.title}: name one split with `split`")
-    return _undecoded(table), str(table._fingerprint), Path()
+        raise UserError(f"{title}: name one split with `split`")
+    return table
 
 
 def _read(files: list[str]) -> Dataset:

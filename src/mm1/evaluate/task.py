@@ -13,15 +13,19 @@ from __future__ import annotations
 import difflib
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mm1.errors import UserError
 from mm1.evaluate.metrics import METRICS
+from mm1.evaluate.metrics.metric import mean
+from mm1.evaluate.options import AnswerIs
+from mm1.recipe import merge
 
 Floor = Literal["majority", "swapped pictures"]
+Rule = Literal["arc", "hellaswag", "lambada", "mathvista", "mmbench", "sciq", "webqs", "winogrande"]
 
 
 class _Strict(BaseModel):
@@ -36,6 +40,27 @@ class PictureSource(_Strict):
     key: str = Field(description="Column of the first table that names the picture.")
     id: str = Field("id", description="Column of the second table with those names.")
     column: str = Field("image", description="Column of the second table with the pictures.")
+
+
+class IdTable(_Strict):
+    """A table that names the items that count, one a row."""
+
+    file: str | None = Field(None, description="Parquet or JSONL file or files (pattern).")
+    hub: str | None = Field(None, description="Data set of the Hugging Face Hub.")
+    name: str | None = Field(None, description="Its configuration.")
+    split: str | None = Field(None, description="Its split.")
+    column: str = Field(description="The column with the ids.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> IdTable:
+        if (self.file is None) == (self.hub is None):
+            raise ValueError("give one of file and hub")
+        return self
+
+    @property
+    def title(self) -> str:
+        """The table in a few words."""
+        return "/".join(part for part in (self.file or self.hub, self.name, self.split) if part)
 
 
 class ItemSource(_Strict):
@@ -59,14 +84,14 @@ class ItemSource(_Strict):
     options: str | list[str] | None = Field(
         None, description="Multiple choice: the column with the list of options, or a column for each."
     )
-    answer_is: Literal["text", "letter", "index"] = Field(
-        "text", description="How the answer names the option: words, letter, or number from 0."
-    )
-    derive: Literal["arc", "hellaswag", "lambada", "winogrande"] | None = Field(
+    answer_is: AnswerIs = Field("text", description="How the answer names the option: words, letter, or number from 0.")
+    derive: Rule | None = Field(
         None, description="Rule of `mm1.evaluate.derive` that makes further fields from a row's."
     )
     where: dict[str, str | int | bool] = Field({}, description="Tables: only rows with these values in these columns.")
-    only: str | None = Field(None, description="File with the ids that count, one a line; default: all.")
+    only: str | IdTable | None = Field(
+        None, description="File with the ids that count, one a line, or a table with a column of them; default: all."
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> ItemSource:
@@ -90,6 +115,7 @@ class ShotSource(_Strict):
     file: str | None = Field(None, description="File or files to draw from.")
     split: str | None = Field(None, description="Split of the same Hub data set to draw from.")
     name: str | None = Field(None, description="Configuration of the same Hub data set to draw from.")
+    only: str | IdTable | None = Field(None, description="The ids to draw from, as in `data`.")
     same: str | None = Field(None, description="Shots share the query's value of this field.")
     selection: Literal["random", "nearest"] = Field(
         "random", description="Or those with the pictures most like the query's (RICES), the nearest last."
@@ -124,10 +150,10 @@ class Task(_Strict):
         None, description="What stands for the n-th picture in the fields' text, such as `<image {n}>` (MMMU)."
     )
     answer: str = Field(" {answer}", description="How a shot's answer follows its prompt.")
-    likelihood: Literal["sum", "per byte", "greedy"] | None = Field(
+    likelihood: Literal["sum", "per character", "greedy"] | None = Field(
         None,
         description="Instead of generating, choose the option that is likeliest as the answer: by its log-likelihood, "
-        "or that per byte. `greedy`: the option counts as chosen if greedy decoding would write it.",
+        "or that per character. `greedy`: the option counts as chosen if greedy decoding would write it.",
     )
     continuation: str | None = Field(
         None, description="With {option} in the prompt: what follows it and is scored (WinoGrande)."
@@ -137,6 +163,9 @@ class Task(_Strict):
     stop: list[str] = Field(["\n"], description="Generation ends before the first of these (paper sec. 5).")
     max_new_tokens: int = Field(20, gt=0)
     metric: str
+    together: str | None = Field(
+        None, description="Items with the same value of this field count as one, right if all are (circular MMBench)."
+    )
     also: list[str] = Field([], description="Further metrics, reported beside the one that counts.")
     postprocess: list[str] = Field([], description="Patterns: the prediction is cut before the first match.")
     floors: list[Floor] = []
@@ -154,6 +183,8 @@ class Task(_Strict):
         for name in (self.metric, *self.also):
             if name not in METRICS:
                 raise ValueError(f"there is no metric '{name}': name one of {', '.join(sorted(METRICS))}")
+            if self.together is not None and METRICS[name].score is not mean:
+                raise ValueError(f"{name} is no mean over items: it can't be counted `together`")
         return self
 
     @property
@@ -162,10 +193,10 @@ class Task(_Strict):
         places = {
             key: value for key in ("corpus", "file", "split", "name") if (value := getattr(self.shots, key)) is not None
         }
-        if not places:
+        if not places and self.shots.only is None:
             return self.data
         other = {"corpus": None, "file": None} if {"corpus", "file"} & places.keys() else {}
-        return self.data.model_copy(update={"only": None, **other, **places})
+        return self.data.model_copy(update={**other, **places, "only": self.shots.only})
 
 
 def packaged_tasks() -> list[str]:
@@ -186,6 +217,17 @@ def load_task(name_or_path: str) -> Task:
     Raises:
         UserError: If there is no such task, or the file says something that a task can't be.
     """
+    try:
+        return Task.model_validate({"name": Path(name_or_path).stem, **_read(name_or_path)})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(step) for step in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{name_or_path}: key '{key}': {message}") from None
+
+
+def _read(name_or_path: str) -> dict[str, Any]:
+    """Return a task's keys and values; those of its `base` are filled in."""
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
@@ -203,10 +245,5 @@ def load_task(name_or_path: str) -> Task:
         raise UserError(f"{name_or_path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):
         raise UserError(f"{name_or_path}: a task is a mapping of keys to values")
-    try:
-        return Task.model_validate({"name": path.stem, **content})
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(step) for step in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{name_or_path}: key '{key}': {message}") from None
+    base = content.pop("base", None)
+    return content if base is None else merge(_read(str(base)), content)

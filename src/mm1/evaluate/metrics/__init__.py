@@ -4,6 +4,7 @@ from mm1.evaluate.metrics.accuracy import ACCURACY, EXACT_MATCH
 from mm1.evaluate.metrics.anls import ANLS
 from mm1.evaluate.metrics.bleu import BLEU
 from mm1.evaluate.metrics.cider import CIDER
+from mm1.evaluate.metrics.mathvista import MATHVISTA
 from mm1.evaluate.metrics.metric import Metric
 from mm1.evaluate.metrics.multiple_choice import MULTIPLE_CHOICE
 from mm1.evaluate.metrics.relaxed_accuracy import RELAXED_ACCURACY
@@ -22,6 +23,7 @@ METRICS: dict[str, Metric] = {
         ANLS,
         RELAXED_ACCURACY,
         MULTIPLE_CHOICE,
+        MATHVISTA,
     )
 }
 

@@ -1,0 +1,44 @@
+"""MathVista: the right option, or the right number at the precision that the question asks for.
+
+Lu et al., "MathVista" (ICLR 2024). Its rule brings an answer into the reference's form and then compares the two as
+strings. A language model that first looks for the answer in longer text is left out: what is not the answer itself is
+wrong here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mm1.evaluate.metrics.metric import Metric, per_pair
+from mm1.evaluate.metrics.multiple_choice import multiple_choice
+
+
+def mathvista(prediction: str, references: Sequence[str]) -> float:
+    """Return 1.0 if the answer is the reference, else 0.0.
+
+    Args:
+        prediction: What the model wrote.
+        references: The right option's letter and words; or alone an integer ("14": the answer's fraction is cut off), a
+            number with so many decimals ("1.20": the answer is rounded to two), or anything else, to the letter.
+    """
+    if len(references) > 1:
+        return multiple_choice(prediction, references)
+    given, truth = prediction.strip(), references[0].strip()
+    try:
+        target = float(truth)
+    except ValueError:
+        return float(given == truth)
+    try:
+        value = float(given)
+        _, _, decimals = truth.partition(".")
+        return float((round(value, len(decimals)) if decimals else int(value)) == target)
+    except (ValueError, OverflowError):  # not a number; infinite
+        return 0.0
+
+
+MATHVISTA = Metric(
+    "mathvista",
+    "accuracy",
+    "MathVista's normalisation and comparison (Lu et al. 2024), without extraction by a language model",
+    per_pair(mathvista),
+)
