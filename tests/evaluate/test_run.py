@@ -2,8 +2,10 @@ import json
 
 import pytest
 
+from mm1.cli import main
 from mm1.errors import UserError
 from mm1.evaluate.run import evaluate_run, scores_directory
+from mm1.evaluate.task import load_task
 
 from .test_runner import BASE
 
@@ -59,3 +61,38 @@ def test_unknown_tasks_and_models_are_refused_before_anything_is_written(squares
 def test_where_results_go():
     assert str(scores_directory("runs/demo")) == "runs/demo/scores"
     assert str(scores_directory("hub:owner/name")) == "scores/owner--name"
+
+
+def test_everything_can_be_said_on_the_command_line(squares, saved, task_file, tmp_path, monkeypatch, capsys):
+    words = ["evaluate", saved, "--tasks", task_file, "--shots", "0,2", "--limit", 6, "--seed", 3, "--draws", 2]
+    words += ["--to", tmp_path / "there", "--batch-size", 2, "--device", "cpu", "--dtype", "bfloat16"]
+    monkeypatch.setattr("sys.argv", ["mm1", *map(str, words)])
+    with pytest.raises(SystemExit) as done:
+        main()
+    assert done.value.code == 0
+    assert "squares" in capsys.readouterr().out
+    assert not (saved / "scores").exists()
+    result = json.loads((tmp_path / "there" / "squares.2-shot.json").read_text())
+    assert [draw["seed"] for draw in result["draws"]] == [3, 4]
+    assert all(len(prediction["other_draws"]) == 1 for prediction in result["predictions"])
+    assert (result["items"], result["protocol"]["dtype"]) == (6, "torch.bfloat16")
+    none = json.loads((tmp_path / "there" / "squares.0-shot.json").read_text())
+    assert len(none["draws"]) == 1  # nothing to draw
+
+
+@pytest.mark.parametrize(
+    ("option", "words"), [({"dtype": "int4"}, "dtype 'int4': give auto"), ({"device": "abacus"}, "device 'abacus'")]
+)
+def test_wrong_devices_and_dtypes_are_named(squares, saved, task_file, option, words):
+    with pytest.raises(UserError, match=words):
+        evaluate_run(saved, [task_file], **option)
+
+
+def test_a_task_on_the_base_of_another(tmp_path):
+    file = tmp_path / "vqav2-nearest.yaml"
+    file.write_text("base: vqav2\nshots: {selection: nearest}\n")
+    task, base = load_task(str(file)), load_task("vqav2")
+    assert (task.name, task.shots.selection, task.prompt) == ("vqav2-nearest", "nearest", base.prompt)
+    file.write_text("base: vqav3\n")
+    with pytest.raises(UserError, match="task 'vqav3' is unknown: did you mean vqav2"):
+        load_task(str(file))

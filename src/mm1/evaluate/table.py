@@ -50,14 +50,13 @@ def task_table() -> Table:
     table = Table(title="Tasks", title_justify="left")
     table.add_column("task", no_wrap=True)
     table.add_column("what it asks")
-    table.add_column("data", overflow="fold", min_width=30)
-    table.add_column("metric")
+    table.add_column("data", overflow="fold")
     for name in packaged_tasks():
         task = load_task(name)
         needs = [task.data.title if task.data.corpus else f"Hub: {_needed(task.data)}"]
         if task.pool != task.data:
             needs.append(f"shots: {_needed(task.pool)}")
-        table.add_row(name, task.description, "\n".join(needs), METRICS[task.metric].title)
+        table.add_row(f"{name}\n[dim]{METRICS[task.metric].title}[/]", task.description, "\n".join(needs))
     return table
 
 
