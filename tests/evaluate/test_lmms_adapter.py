@@ -1,0 +1,127 @@
+"""lmms-eval with our checkpoints. Without it a bare base class stands for its own, and one test is left out."""
+
+import importlib
+import json
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from mm1.document import Document, Image, Text
+from mm1.errors import UserError
+from mm1.evaluate.generation import MM1Generator
+
+from .conftest import COLORS, QUESTIONS, square
+from .test_run import saved  # noqa: F401 - a fixture
+from .test_tables import pictures, write_parquet
+
+
+class Base:
+    def __init__(self):
+        self.task_dict = {}
+
+
+@pytest.fixture
+def adapter(monkeypatch):
+    try:
+        import lmms_eval.api.model  # noqa: F401
+    except ImportError:
+        for name in ("lmms_eval", "lmms_eval.api", "lmms_eval.api.model"):
+            monkeypatch.setitem(sys.modules, name, ModuleType(name))
+        sys.modules["lmms_eval.api.model"].lmms = Base
+    monkeypatch.delitem(sys.modules, "mm1.evaluate.lmms_adapter", raising=False)
+    return importlib.import_module("mm1.evaluate.lmms_adapter")
+
+
+@pytest.fixture
+def lmms_model(adapter, saved):  # noqa: F811
+    found = adapter.MM1Model(str(saved), batch_size="2", device="cpu")
+    found.task_dict = {"squares": {"test": [{"image": [opened(n)]} for n in range(4)]}}
+    return found
+
+
+def opened(number):
+    from mm1.processing.images import decode_image
+
+    return decode_image(square(COLORS[number], dot=number).data)
+
+
+def request(number, *arguments):
+    return SimpleNamespace(args=(*arguments, lambda row: row["image"], number, "squares", "test"))
+
+
+def test_answers_are_those_of_our_own_scoring(lmms_model, model, processor):
+    asked = [
+        request(n, f"Question: {QUESTIONS[n % 3]} Short answer:", {"until": ["\n"], "max_new_tokens": 3 + n % 2})
+        for n in range(4)
+    ]
+    documents = [
+        Document(
+            str(n), "caption", (square(COLORS[n], dot=n), Text(f" Question: {QUESTIONS[n % 3]} Short answer:", False))
+        )
+        for n in range(4)
+    ]
+    own = MM1Generator(model, processor)
+    expected = [own.generate([d], max_new_tokens=3 + n % 2, stop=["\n"])[0] for n, d in enumerate(documents)]
+    assert lmms_model.generate_until(asked) == expected
+    likelihoods = lmms_model.loglikelihood([request(n, asked[n].args[0], lambda row: " red") for n in range(4)])
+    of_own = own.log_likelihoods(documents, [" red"] * 4)
+    assert [total for total, _ in likelihoods] == pytest.approx([found.total for found in of_own], rel=1e-4)
+    assert [greedy for _, greedy in likelihoods] == [found.greedy for found in of_own]
+
+
+def test_pictures_stand_where_the_text_marks_them(lmms_model):
+    lmms_model.task_dict["squares"]["test"][0]["image"] *= 2
+    prompt = lmms_model._prompt("first <image>, then <image>?", lambda row: row["image"], 0, "squares", "test")
+    words = ["image" if isinstance(part, Image) else part.text for part in prompt.parts]
+    assert words == ["first ", "image", " , then ", "image", " ?"]
+    prompt = lmms_model._prompt("\nwhich?", lambda row: row["image"], 0, "squares", "test")
+    assert [part if isinstance(part, Image) else part.text for part in prompt.parts][2:] == ["\nwhich?"]
+
+
+def test_what_it_cannot_do_is_said(lmms_model):
+    with pytest.raises(UserError, match="mm1 decodes greedily"):
+        lmms_model.generate_until([request(0, "why?", {"do_sample": True})])
+    lmms_model.task_dict["squares"]["test"][1]["image"] = ["film.mp4"]
+    with pytest.raises(UserError, match="squares 1: shows a str: mm1 takes pictures"):
+        lmms_model.generate_until([request(1, "why?", {})])
+
+
+TASK = """
+task: squares
+dataset_path: parquet
+dataset_kwargs: {data_files: {test: FILE}}
+test_split: test
+output_type: generate_until
+doc_to_visual: !function rules.visual
+doc_to_text: "Question: {{question}} Short answer:"
+doc_to_target: answer
+generation_kwargs: {until: ["\\n"], max_new_tokens: 3, do_sample: false, temperature: 0}
+metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
+metadata: [{version: 0.0}]
+"""
+
+
+def test_lmms_eval_itself_scores_a_run(tmp_path, saved, model, processor):  # noqa: F811
+    pytest.importorskip("lmms_eval")
+    from lmms_eval.evaluator import simple_evaluate
+    from lmms_eval.tasks import TaskManager
+
+    from mm1.evaluate.lmms_adapter import MM1Model
+
+    own = MM1Generator(model, processor)
+    ask = [
+        Document(str(n), "caption", (square(COLORS[n % 4], dot=n), Text(" Question: is it red? Short answer:", False)))
+        for n in range(4)
+    ]
+    said = own.generate(ask, max_new_tokens=3, stop=["\n"])
+    answers = [*said[:3], "something else"]  # right three times of four
+    columns = {"image": pictures(4), "question": ["is it red?"] * 4, "answer": answers}
+    file = write_parquet(tmp_path / "squares.parquet", columns)
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    (folder / "squares.yaml").write_text(TASK.replace("FILE", json.dumps(file)))
+    (folder / "rules.py").write_text("def visual(doc):\n    return [doc['image'].convert('RGB')]\n")
+    manager = TaskManager(include_path=str(folder), include_defaults=False)
+    result = simple_evaluate(MM1Model(str(saved), device="cpu"), tasks=["squares"], task_manager=manager, batch_size=2)
+    assert result["results"]["squares"]["exact_match,none"] == 0.75
