@@ -7,10 +7,10 @@ from pathlib import Path
 import yaml
 
 from mm1.evaluate.metrics import METRICS
-from mm1.evaluate.task import ShotSource, Task
+from mm1.evaluate.task import ShotSource, Task, load_task
 
 from .conftest import square
-from .test_runner import Oracle, run
+from .test_runner import BASE, Oracle, run
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -39,8 +39,25 @@ def test_the_shortest_task_runs(tmp_path, monkeypatch):
 
 
 def test_every_form_of_shots_is_valid():
-    forms = [yaml.safe_load(line)["shots"] for line in blocks("yaml")[1].strip().splitlines()]
-    assert len([ShotSource.model_validate(form) for form in forms]) == 5
+    forms = [yaml.safe_load(line)["shots"] for line in blocks("yaml")[2].strip().splitlines()]
+    assert len([ShotSource.model_validate(form) for form in forms]) == 6
+
+
+def test_a_task_on_the_base_of_another(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(blocks("yaml")[1])
+    assert load_task(str(file)).shots.selection == "nearest"
+
+
+def test_a_model_in_memory_is_scored(squares, tmp_path, monkeypatch, model, processor):
+    monkeypatch.chdir(tmp_path)
+    Path("my-signs.yaml").write_text(json.dumps({key: value for key, value in BASE.items() if key != "name"}))
+    (code,) = [block for block in blocks("python") if "MM1Generator" in block]
+    exec(code, {"model": model, "processor": processor, "Path": Path})
+    assert sorted(file.name for file in Path("runs/demo/scores/step-1000").glob("*.json")) == [
+        "my-signs.0-shot.json",
+        "my-signs.4-shot.json",
+    ]
 
 
 def test_the_reference_names_every_metric():
