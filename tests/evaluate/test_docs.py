@@ -54,6 +54,7 @@ def test_a_model_in_memory_is_scored(squares, tmp_path, monkeypatch, model, proc
     Path("my-signs.yaml").write_text(json.dumps({key: value for key, value in BASE.items() if key != "name"}))
     (code,) = [block for block in blocks("python") if "MM1Generator" in block]
     exec(code, {"model": model, "processor": processor, "Path": Path})
+    model.eval()  # it is the other tests' as well
     assert sorted(file.name for file in Path("runs/demo/scores/step-1000").glob("*.json")) == [
         "my-signs.0-shot.json",
         "my-signs.4-shot.json",

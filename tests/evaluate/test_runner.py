@@ -231,6 +231,11 @@ def test_several_draws_give_the_mean_of_their_scores(squares, tmp_path, model, p
     (result,) = run(MM1Generator(model, processor), tmp_path, task(floors=[]), shots=(2,), draws=3)
     assert [draw["seed"] for draw in result["draws"]] == [0, 1, 2]
     assert result["score"] == pytest.approx(sum(draw["score"] for draw in result["draws"]) / 3)
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(score_table([result]))
+    scores = [100 * draw["score"] for draw in result["draws"]]
+    assert f"{min(scores):.1f} to {max(scores):.1f}" in captured.get()
     first = result["predictions"][0]
     assert len(first["other_draws"]) == 2
     assert len({tuple(draw["shot_ids"]) for draw in [first, *first["other_draws"]]}) > 1

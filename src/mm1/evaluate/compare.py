@@ -76,22 +76,19 @@ def compare_runs(first: Path, second: Path, *, seed: int = 0, resamples: int = R
 def comparison_table(comparisons: Sequence[Comparison], first: str, second: str) -> Table:
     """Return a table of the comparisons, scores in percent."""
     table = Table(title="Differences", title_justify="left")
-    for column in ("task", "metric"):
-        table.add_column(column)
-    for column in ("shots", "items", first, second, "difference", "95 % interval", "p"):
+    table.add_column("task", no_wrap=True)
+    for column in ("shots", "items", first, second, "difference (95 %)", "p"):
         table.add_column(column, justify="right")
     table.add_column("real?")
     for row in comparisons:
         low, high = (100 * bound for bound in row.interval)
         table.add_row(
-            row.task,
-            METRICS[row.metric].title,
+            f"{row.task}\n[dim]{METRICS[row.metric].title}[/]",
             str(row.shots),
             f"{row.items:,}",
             f"{100 * row.first:.1f}",
             f"{100 * row.second:.1f}",
-            f"{100 * (row.second - row.first):+.1f}",
-            f"{low:+.1f} to {high:+.1f}",
+            f"{100 * (row.second - row.first):+.1f}\n[dim]{low:+.1f} to {high:+.1f}[/]",
             f"{row.p_value:.4f}",
             "[green]yes[/]" if row.real else "[dim]no[/]",
         )

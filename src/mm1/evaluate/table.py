@@ -12,7 +12,7 @@ from mm1.evaluate.task import ItemSource, load_task, packaged_tasks
 
 
 def score_table(results: Sequence[Result]) -> Table:
-    """Return a table of scores in percent, each with half the width of its 95 % interval, and of the floors.
+    """Return a table of scores in percent with half the width of their 95 % intervals; of draws and floors below.
 
     Args:
         results: As `evaluate` returns them, in any order.
@@ -31,6 +31,8 @@ def score_table(results: Sequence[Result]) -> Table:
         items = f"{first['items']:,}" + (f" ({errors} errors)" if errors else "")
         scores = [_cell(by_count.get(count)) for count in counts]
         table.add_row(task, METRICS[first["metric"]].title, items, *scores)
+        if any(len(result["draws"]) > 1 for result in by_count.values()):
+            table.add_row("[dim]  lowest and highest draw[/]", "", "", *(_draws(by_count.get(c)) for c in counts))
         for floor in first["floors"]:
             values = [_cell(by_count[c]["floors"].get(floor)) if c in by_count else "" for c in counts]
             table.add_row(f"[dim]  {floor}[/]", "", "", *(f"[dim]{value}[/]" for value in values))
@@ -43,6 +45,11 @@ def _cell(result: Result | None) -> str:
         return ""
     low, high = result["interval"]
     return f"{100 * result['score']:.1f} [dim]±{50 * (high - low):.1f}[/]"
+
+
+def _draws(result: Result | None) -> str:
+    scores = [100 * draw["score"] for draw in result["draws"]] if result else []
+    return f"[dim]{min(scores):.1f} to {max(scores):.1f}[/]" if len(scores) > 1 else ""
 
 
 def task_table() -> Table:
