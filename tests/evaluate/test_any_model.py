@@ -18,7 +18,7 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from mm1.document import Document, Image, Text
+from mm1.document import Document, Image
 from mm1.errors import UserError
 from mm1.evaluate.any_model import TransformersGenerator
 from mm1.evaluate.loading import load_generator, model_hash
@@ -151,16 +151,6 @@ def test_damaged_picture_and_stop():
     mark = whole[1]
     (cut,) = generator.generate(prompts(1), max_new_tokens=6, stop=[mark])
     assert cut == whole.split(mark)[0].strip()
-
-
-def test_prompts_with_and_without_pictures_of_one_length_are_not_mixed():
-    model, processor = idefics3()
-    generator = TransformersGenerator(model, processor)
-    shown = prompts(1)[0]
-    texts = [Document("t", "text", (Text("red " * n),)) for n in range(1, 60)]
-    (alike,) = [t for t in texts if generator.count_tokens(t) == generator.count_tokens(shown)][:1]
-    together = generator.generate([shown, alike], max_new_tokens=3, stop=[])
-    assert together == [generator.generate([prompt], max_new_tokens=3, stop=[])[0] for prompt in (shown, alike)]
 
 
 def test_chat_template_and_plain_prompt():

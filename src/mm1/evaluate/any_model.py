@@ -78,8 +78,7 @@ class TransformersGenerator:
     ) -> list[Answer]:
         """Return each prompt's greedy continuation; see `mm1.evaluate.generation.Generator`."""
         answers: list[Answer] = [""] * len(prompts)
-        # Alike in pictures too: few processors take prompts with and without in one call.
-        by_length: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+        by_length: defaultdict[int, list[int]] = defaultdict(list)
         for index, prompt in enumerate(prompts):
             try:
                 length = self.count_tokens(prompt)
@@ -90,7 +89,7 @@ class TransformersGenerator:
                 continue
             if length + max_new_tokens > self.max_context:
                 raise ContextTooShort(index, length + max_new_tokens, self.max_context)
-            by_length[length, len(prompt.images)].append(index)
+            by_length[length].append(index)
         for _, indices in sorted(by_length.items()):
             for start in range(0, len(indices), self.batch_size):
                 batch = indices[start : start + self.batch_size]
