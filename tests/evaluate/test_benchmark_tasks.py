@@ -141,6 +141,10 @@ def test_coco_is_karpathys_test_split_and_draws_from_his_validation_split(tmp_pa
     assert {shot for p in result["predictions"] for shot in p["shot_ids"]} == {"1.jpg", "2.jpg", "5.jpg"}
     with pytest.raises(UserError, match="4 shots are asked for, and .* has 3"):
         run(Says({"": ""}), tmp_path / "more", task, shots=(4,))
+    other = {"filename": ["1.jpg", "2.jpg", "3.jpg"], "sentences": [CAPTIONS] * 3}
+    write_parquet(tmp_path / "validation.parquet", other, ())  # other shots: the result there is not kept
+    (again,) = run(Says({"": "A red square."}), tmp_path / "scores", task, shots=(3,))
+    assert {shot for p in again["predictions"] for shot in p["shot_ids"]} == {"1.jpg", "2.jpg", "3.jpg"}
     wrong = task.data.only.model_copy(update={"column": "file"})
     with pytest.raises(UserError, match=r"no column 'file': the columns there are filename, sentences"):
         run(Says({"": ""}), tmp_path / "wrong", localized(task, file, only=wrong), shots=(0,))
@@ -162,7 +166,7 @@ def mmbench(tmp_path):
     return localized(load_task("mmbench"), write_parquet(tmp_path / "mmbench.parquet", columns))
 
 
-def test_mmbench_counts_a_question_if_it_is_right_in_every_circular_order(tmp_path):
+def test_mmbench_counts_a_question_if_it_is_right_in_every_circular_order(tmp_path, monkeypatch):
     task = mmbench(tmp_path)
     right = {"7a?": "A", "7b?": "(C)", "7c?": "red", "9a?": "B", "9b?": "A. no"}
     (every,) = run(Says(right), tmp_path / "every", task, shots=(0,))
@@ -177,6 +181,9 @@ def test_mmbench_counts_a_question_if_it_is_right_in_every_circular_order(tmp_pa
     (shot,) = run(Says(right), tmp_path / "shot", task, shots=(1,))
     for p in shot["predictions"]:  # never another order of the same question
         assert int(p["id"]) % 1_000_000 != int(p["shot_ids"][0]) % 1_000_000
+    monkeypatch.setattr("mm1.evaluate.scoring.PART", 2)  # a question with all its orders is in one part, none is empty
+    (parts,) = run(Says(right), tmp_path / "parts", task, shots=(0,))
+    assert (parts["score"], parts["predictions"]) == (1.0, every["predictions"])
     (limited,) = run(Says(right), tmp_path / "limited", task, shots=(0,), limit=1)
     assert limited["items"] == 1
     assert len({p["together"] for p in limited["predictions"]}) == 1

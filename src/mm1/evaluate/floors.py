@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mm1.document import Image
-from mm1.evaluate.items import Item, Items, field
+from mm1.evaluate.items import Item, Items, chosen_items, field
 from mm1.evaluate.prompts import frequent_answer
 from mm1.evaluate.task import Task
 
@@ -23,7 +23,7 @@ def majority_answers(task: Task, items: Sequence[Item], pool: Items) -> list[str
     """
     same = task.shots.same
     counts: defaultdict[Any, Counter[str]] = defaultdict(Counter)
-    for shot in pool.without_pictures():
+    for shot in chosen_items(pool, task.pool.only):
         counts[field(shot, same, pool.name) if same else None][frequent_answer(shot)] += 1
     # Of equally frequent answers the first in the alphabet, so that the order of the pool doesn't matter.
     best = {value: min(c, key=lambda answer: (-c[answer], answer)) for value, c in counts.items()}

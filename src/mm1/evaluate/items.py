@@ -74,7 +74,7 @@ def chosen_items(items: Items, only: str | IdTable | None) -> Iterator[Item]:
     if only is None:
         yield from items.without_pictures()
         return
-    wanted, title = _ids(only)
+    wanted, title = read_ids(only)
     missing = set(wanted)
     for item in items.without_pictures():
         if item.id in wanted:
@@ -84,12 +84,16 @@ def chosen_items(items: Items, only: str | IdTable | None) -> Iterator[Item]:
         raise UserError(f"{title}: {len(missing)} ids are not in {items.name}, for example '{min(missing)}'")
 
 
-def _ids(only: str | IdTable) -> tuple[set[str], str]:
-    """Return the ids of a file or a table, and its name."""
-    if not isinstance(only, str):
-        from mm1.evaluate.tables import read_ids
+def read_ids(only: str | IdTable) -> tuple[set[str], str]:
+    """Return the ids of a file or a table, and its name.
 
-        return read_ids(only)
+    Raises:
+        UserError: If it isn't there.
+    """
+    if not isinstance(only, str):
+        from mm1.evaluate.tables import column_of_ids
+
+        return column_of_ids(only), only.title
     file = Path(only)
     if not file.is_file():
         raise UserError(f"{file}: no such file of ids: check `only` in the task")

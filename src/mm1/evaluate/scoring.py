@@ -27,7 +27,7 @@ from mm1.evaluate.bootstrap import bootstrap_interval
 from mm1.evaluate.example import example_parts, png_base64
 from mm1.evaluate.floors import majority_answers, swap_pictures
 from mm1.evaluate.generator import Advance, Answer, ContextTooShort, Generator
-from mm1.evaluate.items import Item, chosen_items, field, open_items
+from mm1.evaluate.items import Item, chosen_items, field, open_items, read_ids
 from mm1.evaluate.likelihood import choose_options, query_prompt
 from mm1.evaluate.metrics import METRICS, Metric
 from mm1.evaluate.prompts import as_text, build_prompt
@@ -88,10 +88,11 @@ class Scorer:
         keys = sorted(chosen, key=lambda key: (_hash(str(seed), key[0]), key[1]))[:limit]
         self.rows = [row for key in keys for row in chosen[key]]
         shares = np.array_split(np.arange(len(keys)), math.ceil(len(self.rows) / PART))
-        self.parts = [[row for place in share for row in chosen[keys[place]]] for share in shares]
+        self.parts = [[row for place in share for row in chosen[keys[place]]] for share in shares if len(share)]
         self._starts = list(itertools.accumulate((len(part) for part in self.parts), initial=0))
         self._count = len(keys)
-        self._items_hash = _hash(*(key for key, _ in keys)) if task.data.only is not None else ""
+        only = (task.data.only, task.pool.only)
+        self._ids_hash = _hash(*("" if ids is None else _hash(*sorted(read_ids(ids)[0])) for ids in only))
 
     def seeds(self, count: int) -> list[int]:
         """Return the seeds of the draws of `count` shots: one where there is nothing to draw."""
@@ -139,7 +140,7 @@ class Scorer:
             "floors": list(task.floors),
             "seed": self.seed,
             "together": task.together,
-            "data_hash": _hash(self.source.data_hash, self.pool.data_hash, self._items_hash),
+            "data_hash": _hash(self.source.data_hash, self.pool.data_hash, self._ids_hash),
             **self.model,
         }
 

@@ -99,8 +99,8 @@ def _open(source: ItemSource, name: str | None) -> tuple[Dataset, str, Path]:
     return _undecoded(table), str(table._fingerprint), Path()
 
 
-def read_ids(source: IdTable) -> tuple[set[str], str]:
-    """Return the ids in a column of a table, and the table's name.
+def column_of_ids(source: IdTable) -> set[str]:
+    """Return the ids in a column of a table.
 
     Raises:
         UserError: If the table can't be opened or lacks the column.
@@ -109,7 +109,7 @@ def read_ids(source: IdTable) -> tuple[set[str], str]:
     table = _read(_files(source.file)) if source.file else _load(str(source.hub), source.name, source.split, title)
     if source.column not in table.column_names:
         raise UserError(f"{title}: no column '{source.column}': the columns there are {', '.join(table.column_names)}")
-    return {str(value) for value in table[source.column]}, title
+    return {str(value) for value in table[source.column]}
 
 
 def _files(pattern: str) -> list[str]:

@@ -3,7 +3,7 @@
     pip download --no-deps open_flamingo==2.0.1 && unzip open_flamingo-2.0.1-py3-none-any.whl -d FOLDER
     python tests/evaluate/golden/make_vqa.py FOLDER
 
-Its `vqa_metric.py` is the official evaluation (github.com/GT-Vision-Lab/VQA), but that references are normalised even
+Its `vqa_metric.py` is a copy of the official evaluation (github.com/GT-Vision-Lab/VQA); references are normalised even
 where all annotators agree. The answers are made up here to meet every rule: each contraction, number word, article and
 mark, beside a space and inside a word, with and without a comma between digits, in either case.
 """

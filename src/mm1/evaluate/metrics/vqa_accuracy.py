@@ -2,8 +2,8 @@
 
 Antol et al., "VQA: Visual Question Answering" (ICCV 2015); the answer normalisation is that of the official
 evaluation (visualqa.org/evaluation.html, github.com/GT-Vision-Lab/VQA), its quirks included. Prediction and
-references are always normalised, as in OpenFlamingo's copy, which the paper's scores were made with; the official
-script leaves references as they are where all annotators agree, and "t-shirt" is then wrong for ten "t-shirt".
+references are always normalised, as in OpenFlamingo's copy, which the paper's scores were made with; a version of the
+official script leaves references as they are where all annotators agree: "t-shirt" is then wrong for ten "t-shirt".
 """
 
 from __future__ import annotations
