@@ -1,6 +1,6 @@
 """How far do answers depend on the batch, in float32 and in bfloat16?
 
-    python benchmarks/precision.py runs/demo            # 256 questions of easy-vqa, half a minute on two cores
+    python benchmarks/precision.py runs/demo            # 256 questions of easy-vqa, six minutes of one core
 
 A run's model answers the same few-shot prompts alone, in batches of 7 and of 64, with and without shared shots. Counted
 are answers that differ from those of the prompt alone in the same precision, and from those in float32.
