@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mm1.data.corpora import DEMO_CORPORA, build_corpus
+from mm1.evaluate.during import scorer_during_training
 from mm1.evaluate.run import evaluate_run
 from mm1.evaluate.table import score_table
 from mm1.progress import console
@@ -31,7 +32,7 @@ def run_demo(directory: Path, overrides: Sequence[str] = ()) -> Path:
         splits = ", ".join(f"{split} {counts['documents']:,}" for split, counts in info["splits"].items())
         console.print(f"{name}: {splits} documents")
     console.rule("2/4 pre-training", align="left")
-    pretrain(recipe, directory)
+    pretrain(recipe, directory, scorer_during_training(recipe.evaluate))
     console.rule("3/4 few-shot evaluation", align="left")
     results = evaluate_run(directory)
     console.print(score_table(results))

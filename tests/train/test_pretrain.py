@@ -98,7 +98,7 @@ def test_asked_to_stop_it_saves_and_says_so(
 ) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "mm1", "pretrain", str(recipe_file), "--to", str(run)]
-    command += ["--set", "train.steps=100000", "--set", "train.checkpoint_every=100000"]
+    command += ["--set", "train.steps=20000", "--set", "train.checkpoint_every=20000"]
     environment = {**os.environ, "MM1_DATA": str(data), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     log, deadline = run / "metrics.jsonl", time.monotonic() + 120

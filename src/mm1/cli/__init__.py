@@ -70,11 +70,12 @@ def pretrain(
     set_: Set = None,
 ) -> None:
     """Train a model; on an existing run, go on from its last checkpoint."""
+    from mm1.evaluate.during import scorer_during_training
     from mm1.recipe import load_recipe
     from mm1.train.pretrain import pretrain as train
 
     loaded = load_recipe(recipe, set_ or [])
-    model = train(loaded, run or Path("runs") / loaded.name)
+    model = train(loaded, run or Path("runs") / loaded.name, scorer_during_training(loaded.evaluate))
     console.print(f"the model: {model}")
 
 

@@ -12,6 +12,8 @@ from mm1.document import Kind
 Attention = Literal["sdpa", "eager", "flex_attention", "flash_attention_2"]
 """How attention is computed: the names that `transformers` uses. For small vision towers in bfloat16 on a CPU
 `eager` is several times faster than `sdpa`."""
+DecoderAttention = Attention | Literal["sdpa_packed"]
+"""`sdpa_packed` takes packed rows one document at a time: the fastest on a CPU."""
 
 
 class Section(BaseModel):
@@ -56,7 +58,9 @@ class VisionRecipe(Section):
     num_heads: int = Field(16, gt=0)
     intermediate_size: int | None = Field(None, gt=0, description="Default: 4 x hidden_size.")
     feature_layer: int = Field(-1, description="Which layer's output the connector reads (-1: the last).")
-    attention: Attention = "sdpa"
+    attention: Attention | Annotated[list[Attention], Field(min_length=1)] = Field(
+        "sdpa", description="One, or several in order of preference: the first that the machine can do is taken."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -104,8 +108,8 @@ class LanguageModelRecipe(Section):
     num_kv_heads: int | None = Field(None, gt=0)
     intermediate_size: int | None = Field(None, gt=0, description="Default: 8/3 x hidden_size, to a multiple of 64.")
     tie_embeddings: bool = True
-    attention: Attention | Literal["sdpa_packed"] = Field(
-        "sdpa", description="`sdpa_packed` takes packed rows one document at a time: the fastest on a CPU."
+    attention: DecoderAttention | Annotated[list[DecoderAttention], Field(min_length=1)] = Field(
+        "sdpa", description="As for the vision tower; `sdpa_packed` is the fastest for packed rows on a CPU."
     )
     max_positions: int = Field(
         4096, gt=0, description="Longest sequence the decoder is declared for (paper sec. 3: 4096)."
@@ -217,15 +221,23 @@ class TrainRecipe(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="Precision of matrix products. `auto`: bfloat16 on GPUs and on CPUs that have it "
-        "(AVX512-BF16, AMX), else float32.",
+        "(AVX512-BF16, AMX), else float32. Weights and optimizer are float32 in any case.",
     )
-    compile: bool = Field(False, description="Compile each block of both towers (torch.compile).")
+    compile: bool | Literal["auto"] = Field(
+        False, description="Compile each block of both towers (torch.compile). `auto`: where there is a compiler."
+    )
     activation_checkpointing: bool = Field(False, description="Compute activations again in the backward pass.")
     replicas: int = Field(1, gt=0, description="Copies of the sharded model over the ranks (hybrid sharding).")
     checkpoint_every: int = Field(1000, gt=0)
     keep_checkpoints: int = Field(2, gt=0, description="The latest ones that stay.")
     keep_every: int | None = Field(None, gt=0, description="Checkpoints at multiples of this many steps stay too.")
     log_every: int = Field(10, gt=0)
+    trackers: list[Literal["tensorboard", "wandb"]] = Field(
+        [], description="Where the log goes besides metrics.jsonl (pip install 'mm1[track]')."
+    )
+    max_bad_steps: int = Field(
+        10, gt=0, description="Steps in a row with infinite or undefined gradients after which training stops."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainRecipe:
@@ -239,13 +251,29 @@ class TrainRecipe(Section):
         return self
 
 
+class DuringRecipe(Section):
+    """What is scored while training goes on."""
+
+    every: int = Field(gt=0, description="Steps from one scoring to the next.")
+    tasks: list[str] = Field([], description="Default: those of the section around it.")
+    shots: list[int] = [0]
+    limit: int | None = Field(200, gt=0, description="Items per task, at most.")
+
+
 class EvaluateRecipe(Section):
-    """What is scored after training."""
+    """What is scored after training, and during it."""
 
     tasks: list[str] = []
     shots: list[int] = [0, 4, 8]
     limit: int | None = Field(None, gt=0, description="Items per task, at most (the first of a seeded shuffle).")
     batch_size: int = Field(64, gt=0)
+    during: DuringRecipe | None = Field(None, description="Scores of the weights as they are, every so many steps.")
+
+    @model_validator(mode="after")
+    def _some_task(self) -> EvaluateRecipe:
+        if self.during is not None and not (self.during.tasks or self.tasks):
+            raise ValueError("during names no tasks, and there are none for the time after either: name some")
+        return self
 
 
 class Recipe(Section):

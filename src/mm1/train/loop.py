@@ -1,6 +1,6 @@
 """The training loop: batches in, steps made, curves and checkpoints out.
 
-    for each step:  micro-batches --forward, backward--> gradients --clip--> optimizer step --> metrics.jsonl
+    for each step:  micro-batches --forward, backward--> gradients --clip--> optimizer step --> log, scores, checkpoint
 
 The loss is normalised over all terms of the whole step (learned tokens, or pictures), on all ranks, so that
 gradient accumulation and data parallelism give the large batch's gradient. Whatever is random in a step is seeded
@@ -9,12 +9,12 @@ by its number.
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +22,48 @@ import torch
 from torch.utils.data import DataLoader
 
 from mm1.data.loader import TrainingBatch
-from mm1.document import KINDS
 from mm1.errors import Stopped, UserError
 from mm1.progress import console, progress_bar
 from mm1.recipe import TrainRecipe
 from mm1.train.checkpoint import Checkpointer
+from mm1.train.memory import out_of_memory_explained
 from mm1.train.objective import Losses
 from mm1.train.optimizer import clip_gradients, schedule, set_learning_rate
 from mm1.train.parallel import World
+from mm1.train.telemetry import SpikeWatch, StepLosses, Terminal, Window
+from mm1.train.tracking import open_log
 
-MAX_BAD_STEPS = 10
-"""Consecutive steps with infinite or undefined gradients after which training stops."""
 MAX_BAD_IMAGES = 100
 """Unreadable pictures after which training stops."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What a model's speed is measured by.
+
+    Attributes:
+        flops: FLOPs of a micro-batch, forward and backward.
+        peak: FLOP/s of one device at its best.
+        peak_from: How that is known, in a few words.
+    """
+
+    flops: Callable[[Any], float]
+    peak: float
+    peak_from: str
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Scores during training.
+
+    Attributes:
+        every: Steps from one scoring to the next.
+        score: Takes the number of steps done and returns figures for the log by name; all ranks call it. It leaves
+            the model and the random numbers as they were.
+    """
+
+    every: int
+    score: Callable[[int], dict[str, float]]
 
 
 class Trainer:
@@ -51,6 +80,8 @@ class Trainer:
         micro_batches: How many micro-batches make a step on one rank.
         autocast: `torch.bfloat16` to run matrix products in it, None for what the parameters are in.
         seed: Of whatever is random in the model's forward pass (dropout).
+        compute: Gives the log FLOP/s and MFU; None: it has none.
+        scoring: Scores during training; None: there are none.
     """
 
     def __init__(
@@ -66,11 +97,13 @@ class Trainer:
         micro_batches: int,
         autocast: torch.dtype | None = None,
         seed: int = 0,
+        compute: Compute | None = None,
+        scoring: Scoring | None = None,
     ) -> None:
         self.model, self.optimizer, self.loss = model, optimizer, loss
         self.loader_from, self.micro_batches = loader_from, micro_batches
         self.recipe, self.directory, self.world, self.autocast = recipe, directory, world, autocast
-        self.seed = seed
+        self.seed, self.compute, self.scoring = seed, compute, scoring
         self.checkpointer = Checkpointer(
             directory / "checkpoints", model, optimizer, world, recipe.keep_checkpoints, recipe.keep_every
         )
@@ -81,7 +114,9 @@ class Trainer:
             "images": 0,
             "bad_images": 0,
             "bad_steps": 0,
+            "loss_spikes": 0,
         }
+        self.spikes = SpikeWatch()
         self._bad_steps_in_a_row = 0
         self._stop_signal = 0
 
@@ -97,31 +132,37 @@ class Trainer:
         """
         saved = self.checkpointer.load_latest()
         if saved is not None:
-            self.state = saved
+            self.spikes = SpikeWatch(saved.pop("recent_losses", ()))
+            self.state |= saved
             console.print(f"going on from step {saved['step']:,} of {self.recipe.steps:,}")
         first, last = self.state["step"], self.recipe.steps
-        batches = iter(self.loader_from(first))
+        loader = self.loader_from(first)
+        batches = iter(loader)
         self.model.train()
+        terminal = Terminal()
         with self._log(first) as write, progress_bar() as bar, _stop_signals(self._ask_to_stop), self._last_save():
             task = bar.add_task("train", total=last, completed=first, note="")
-            window = _Window()
+            window = Window()
             for step in range(first, last):
-                stop = self._step(step, batches, window)
+                with out_of_memory_explained(self, loader):
+                    stop = self._step(step, batches, window)
                 self.checkpointer.poll()
                 bar.advance(task)
                 self.state["step"] = done = step + 1
-                if done % self.recipe.log_every == 0 or done == last or stop:
-                    line = self._line(window)
+                scores = {} if stop else self._scores(done)
+                if done % self.recipe.log_every == 0 or done == last or stop or scores:
+                    line = self._line(window) | scores
                     write(line)
-                    bar.update(task, note=_note(line))
-                    window = _Window()
+                    bar.update(task, note=terminal.note(line, last))
+                    window = Window()
                 if done % self.recipe.checkpoint_every == 0 or done == last or stop:
-                    self.checkpointer.save(self.state, wait=bool(stop) or done == last)
+                    state = {**self.state, "recent_losses": list(self.spikes.losses)}
+                    self.checkpointer.save(state, wait=bool(stop) or done == last)
                 if stop and done < last:
                     raise Stopped(stop)
         return self.state
 
-    def _step(self, step: int, batches: Iterator[TrainingBatch], window: _Window) -> int:
+    def _step(self, step: int, batches: Iterator[TrainingBatch], window: Window) -> int:
         """Make one optimizer step.
 
         Returns:
@@ -130,11 +171,12 @@ class Trainer:
         began = time.perf_counter()
         group = [next(batches) for _ in range(self.micro_batches)]
         window.waited += time.perf_counter() - began
-        count, tokens, images, bad, interrupted, terminated = self.world.sums(
+        count, tokens, images, flops, bad, interrupted, terminated = self.world.sums(
             [
                 sum(batch["count"] for batch in group),
                 sum(batch["tokens"] for batch in group),
                 sum(len(batch["pixel_values"]) for batch in group),
+                sum(self.compute.flops(batch) for batch in group) if self.compute else 0.0,
                 self._report_bad_images(group),
                 self._stop_signal == signal.SIGINT,
                 self._stop_signal == signal.SIGTERM,
@@ -143,19 +185,34 @@ class Trainer:
         torch.manual_seed(hash((self.seed, step, self.world.rank)))
         set_learning_rate(self.optimizer, schedule(step, self.recipe))
         self.optimizer.zero_grad(set_to_none=True)
+        step_losses = StepLosses()
         for number, batch in enumerate(group, start=step * self.micro_batches):
-            with self._autocast():
-                losses = self.loss(_to_device(batch, self.world.device), number)
-            # Sharded gradients are averaged over the ranks: the factor turns that into the sum.
-            total = losses.total * (self.world.size / max(1.0, count))
-            if losses.mean is not None:
-                total = total + losses.mean / self.micro_batches
-            total.backward()
-            window.add_losses(losses)
+            step_losses.add(self.backward(batch, number, count))
         window.norm, window.norms = clip_gradients(self.model, self.recipe.clip_norm)
         self._apply(window.norm, step)
+        loss = window.add_losses(self.world.sums(step_losses.values()))
+        window.figures = step_losses.figures
+        window.flops += flops
+        self.state["loss_spikes"] += self.spikes.is_spike(loss, step + 1)
         self._count(window, time.perf_counter() - began, int(tokens), int(images), int(bad))
         return signal.SIGTERM if terminated else signal.SIGINT if interrupted else 0
+
+    def backward(self, batch: TrainingBatch, number: int, count: float) -> Losses:
+        """Add a micro-batch's gradients.
+
+        Args:
+            batch: On any device.
+            number: Within the run.
+            count: Terms of the loss in the whole step, on all ranks.
+        """
+        with self._autocast():
+            losses = self.loss(_to_device(batch, self.world.device), number)
+        # Sharded gradients are averaged over the ranks: the factor turns that into the sum.
+        total = losses.total * (self.world.size / max(1.0, count))
+        if losses.mean is not None:
+            total = total + losses.mean / self.micro_batches
+        total.backward()
+        return losses
 
     def _apply(self, norm: float, step: int) -> None:
         """Make the optimizer step, unless the gradients are infinite or undefined."""
@@ -166,13 +223,13 @@ class Trainer:
         self.state["bad_steps"] += 1
         self._bad_steps_in_a_row += 1
         console.print(f"[yellow]step {step + 1}: gradient norm is {norm}; the step is skipped[/]")
-        if self._bad_steps_in_a_row >= MAX_BAD_STEPS:
+        if (row := self._bad_steps_in_a_row) >= self.recipe.max_bad_steps:
             raise UserError(
-                f"the gradients of {MAX_BAD_STEPS} steps in a row are infinite or undefined (step {step + 1}): lower "
+                f"the gradients of {row} steps in a row are infinite or undefined (step {step + 1}): lower "
                 "train.learning_rate or use train.dtype: float32"
             )
 
-    def _count(self, window: _Window, seconds: float, tokens: int, images: int, bad: int) -> None:
+    def _count(self, window: Window, seconds: float, tokens: int, images: int, bad: int) -> None:
         for counts in (self.state, vars(window)):
             counts["time"] += seconds
             counts["tokens"] += tokens
@@ -189,42 +246,26 @@ class Trainer:
             console.print(f"[yellow]left out: {sentence}[/]")
         return len(sentences)
 
-    def _line(self, window: _Window) -> dict[str, Any]:
-        """Return a line of metrics.jsonl; all ranks must ask."""
-        kinds = len(KINDS)
-        sums = self.world.sums(
-            [*window.loss_sums.tolist(), *window.loss_counts.tolist(), *map(float, window.figures.values())]
-        )
-        figures = zip(window.figures, (total / self.world.size for total in sums[2 * kinds :]), strict=True)
-        counts = {key: value for key, value in self.state.items() if key != "step"}
+    def _scores(self, done: int) -> dict[str, float]:
+        return self.scoring.score(done) if self.scoring and done % self.scoring.every == 0 else {}
+
+    def _line(self, window: Window) -> dict[str, Any]:
+        """Return a line of the log; all ranks must ask."""
+        world = self.world
+        sums = world.sums([float(value) for value in window.figures.values()])
         return {
             "step": self.state["step"],
-            **_losses(sums[:kinds], sums[kinds : 2 * kinds]),
             "learning_rate": self.optimizer.param_groups[-1]["lr"],
-            "grad_norm": window.norm,
-            **{f"grad_norm/{part}": norm for part, norm in window.norms.items()},
-            **dict(figures),
-            "tokens_per_second": window.tokens / window.time,
-            "images_per_second": window.images / window.time,
-            "data_wait": window.waited / window.time,
-            **counts,
+            **window.line(self.compute.peak * world.size if self.compute else 0.0),
+            **{name: total / world.size for name, total in zip(window.figures, sums, strict=True)},
+            **{key: value for key, value in self.state.items() if key != "step"},
         }
 
-    @contextmanager
-    def _log(self, step: int) -> Iterator[Callable[[dict[str, Any]], None]]:
-        """Open metrics.jsonl after the line of a step; only the first rank writes."""
+    def _log(self, step: int) -> AbstractContextManager[Callable[[dict[str, Any]], None]]:
+        """Open the log; only the first rank writes."""
         if not self.world.first:
-            yield lambda line: None
-            return
-        log = self.directory / "metrics.jsonl"
-        _drop_lines_after(log, step)
-        with log.open("a") as file:
-
-            def write(line: dict[str, Any]) -> None:
-                file.write(json.dumps(line) + "\n")
-                file.flush()
-
-            yield write
+            return nullcontext(lambda line: None)
+        return open_log(self.directory, self.recipe.trackers, step)
 
     @contextmanager
     def _last_save(self) -> Iterator[None]:
@@ -243,35 +284,6 @@ class Trainer:
         return torch.autocast(self.world.device.type, self.autocast) if self.autocast else nullcontext()
 
 
-class _Window:
-    """What happened between two lines of metrics.jsonl: losses of this rank, counts of all, norms of the last step."""
-
-    def __init__(self) -> None:
-        self.time = self.waited = 0.0
-        self.tokens = self.images = 0
-        self.loss_sums = torch.zeros(len(KINDS))
-        self.loss_counts = torch.zeros(len(KINDS))
-        self.norm = 0.0
-        self.norms: dict[str, float] = {}
-        self.figures: dict[str, torch.Tensor] = {}
-
-    def add_losses(self, losses: Losses) -> None:
-        self.loss_sums = self.loss_sums.to(losses.by_kind.device) + losses.by_kind
-        self.loss_counts = self.loss_counts.to(losses.by_kind.device) + losses.counts_by_kind
-        self.figures = losses.figures
-
-
-def _losses(sums: list[float], counts: list[float]) -> dict[str, float]:
-    """Return the mean loss over all terms, and per kind."""
-    per_kind = {f"loss/{kind}": s / n for kind, s, n in zip(KINDS, sums, counts, strict=True) if n}
-    return {"loss": sum(sums) / max(1.0, sum(counts)), **per_kind}
-
-
-def _note(line: dict[str, Any]) -> str:
-    losses = " ".join(f"{key.removeprefix('loss/')} {line[key]:.2f}" for key in line if key.startswith("loss/"))
-    return f"loss {losses} · {line['tokens_per_second']:,.0f} tokens/s · data wait {line['data_wait']:.0%}"
-
-
 def _to_device(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
     if device.type == "cpu":
         return batch
@@ -280,22 +292,6 @@ def _to_device(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
         for name, value in batch.items()
     }
     return moved  # type: ignore[return-value]
-
-
-def _drop_lines_after(log: Path, step: int) -> None:
-    """Forget what was logged after the checkpoint that training goes on from (and a half-written line)."""
-    if not log.is_file():
-        return
-    kept = []
-    for line in log.read_text().splitlines(keepends=True):
-        try:
-            if line.endswith("\n") and json.loads(line)["step"] <= step:
-                kept.append(line)
-        except (json.JSONDecodeError, KeyError):
-            continue
-    partial = log.with_suffix(".partial")
-    partial.write_text("".join(kept))
-    partial.rename(log)
 
 
 @contextmanager

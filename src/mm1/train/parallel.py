@@ -29,6 +29,7 @@ from mm1.model import MM1ForConditionalGeneration
 from mm1.model.parts import blocks_of, parts_of
 from mm1.progress import console
 from mm1.recipe import TrainRecipe
+from mm1.train.capabilities import compiles
 
 _PATIENCE = timedelta(hours=1)
 """How long ranks wait for one another; the first rank prepares corpora and plan meanwhile."""
@@ -152,14 +153,14 @@ def prepare_model(
         autocast: The precision that sharded blocks compute in; gradients are reduced in float32.
 
     Raises:
-        UserError: If ranks and replicas, or replicas and optimizer, don't fit.
+        UserError: If ranks and replicas, or replicas and optimizer, don't fit, or nothing can be compiled here.
     """
     for name in recipe.freeze:
         parts_of(model)[name].requires_grad_(False)
     if recipe.activation_checkpointing:
         model.gradient_checkpointing_enable()
     blocks = [*blocks_of(model.model.vision_tower), *blocks_of(model.model.language_model)]
-    if recipe.compile:
+    if compiles(recipe.compile, world.device):
         for block in blocks:
             block.compile()
     if world.size == 1:

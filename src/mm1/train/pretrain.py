@@ -5,6 +5,7 @@ recipe --> corpora, tokenizer, indexes --> plan --> model --> Trainer --> RUN/mo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +18,25 @@ from mm1.data.loader import Batch, PlanDataset, build_loader
 from mm1.data.plan import Plan
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.factory import build_model
-from mm1.model.sizes import non_embedding_parameters, parameters_by_part
+from mm1.model.sizes import non_embedding_parameters, parameters_by_part, unit_flops
 from mm1.processing.processor import MM1Processor
 from mm1.progress import console
 from mm1.recipe import Recipe
 from mm1.scaling.law import PAPER_LAW
+from mm1.train.capabilities import autocast_dtype, usable_attention
+from mm1.train.efficiency import batch_flops, peak_flops
 from mm1.train.export import write_model
-from mm1.train.loop import Trainer
+from mm1.train.loop import Compute, Trainer
 from mm1.train.objective import Losses, language_model_loss
 from mm1.train.optimizer import build_optimizer
 from mm1.train.parallel import World, joined, prepare_model
-from mm1.train.precision import autocast_dtype
 from mm1.train.prepare import decoder_folder, open_splits, prepare_plan, prepare_tokenizer, recipe_processor
 from mm1.train.run import environment, open_run, write_environment
+from mm1.train.scores import Score, scoring
+from mm1.train.tracking import check_trackers
 
 
-def pretrain(recipe: Recipe, directory: Path) -> Path:
+def pretrain(recipe: Recipe, directory: Path, score: Score | None = None) -> Path:
     """Train the recipe's model, or go on where an interrupted run of it stopped.
 
     Under torchrun every rank calls this; the first prepares what all of them read.
@@ -40,6 +44,8 @@ def pretrain(recipe: Recipe, directory: Path) -> Path:
     Args:
         recipe: What to train, on what, how.
         directory: The run's directory.
+        score: Scores a model; needed where the recipe has `evaluate.during`
+            (`mm1.evaluate.during.scorer_during_training` makes one).
 
     Returns:
         The folder of the trained model, for `from_pretrained`.
@@ -48,6 +54,7 @@ def pretrain(recipe: Recipe, directory: Path) -> Path:
         UserError: If the recipe doesn't fit the corpora, the machine or the run directory.
         Stopped: If the user or the scheduler interrupted it; a checkpoint has been saved.
     """
+    check_trackers(recipe.train.trackers)
     with joined(recipe.train.device) as world:
         splits = open_splits(recipe)
         if world.first:
@@ -65,22 +72,38 @@ def pretrain(recipe: Recipe, directory: Path) -> Path:
             world.wait()
         world.agree(recipe=recipe.to_yaml(), plan=plan.hash, code=mm1.__version__)
         processor = recipe_processor(recipe, tokenizer)
-        model = _model(recipe, processor, decoder, world.device)
-        parts, peak = parameters_by_part(model), _peak_learning_rate(recipe, model)
         autocast = autocast_dtype(recipe.train, world.device)
+        model = _model(recipe, processor, decoder, world.device, autocast)
+        learning_rate = recipe.train.learning_rate or PAPER_LAW(non_embedding_parameters(model))
+        compute = Compute(batch_flops(unit_flops(model), recipe.train), *peak_flops(world.device, autocast))
         if world.first:
-            facts = {"parameters": parts, "peak_learning_rate": peak, "plan_hash": plan.hash, "ranks": world.size}
-            precision = str(autocast or torch.float32).removeprefix("torch.")
-            write_environment(directory, environment(**facts, device=str(world.device), dtype=precision))
-            _announce(parts, plan, peak)
+            _record(directory, model, plan, learning_rate, compute, autocast, world)
         prepare_model(model, world, recipe.train, autocast)
-        _trainer(recipe, directory, model, processor, plan, list(splits.values()), peak, autocast, world).run()
+        micro, micro_batches = world.micro_batches(recipe.train)
+        Trainer(
+            model,
+            build_optimizer(model, recipe.train, learning_rate),
+            _loader_from(recipe, plan, splits, processor, micro, world),
+            _loss(recipe, model, processor, plan, micro * world.size),
+            recipe.train,
+            directory,
+            world=world,
+            micro_batches=micro_batches,
+            autocast=autocast if world.size == 1 else None,
+            seed=recipe.seed,
+            compute=compute,
+            scoring=scoring(score, recipe, directory, model, processor, plan.hash, world),
+        ).run()
         write_model(model, processor, result, world)
     return result
 
 
 def _model(
-    recipe: Recipe, processor: MM1Processor, decoder: Path | str | None, device: torch.device
+    recipe: Recipe,
+    processor: MM1Processor,
+    decoder: Path | str | None,
+    device: torch.device,
+    autocast: torch.dtype | None,
 ) -> MM1ForConditionalGeneration:
     tokenizer = processor.tokenizer
     model = build_model(
@@ -95,51 +118,65 @@ def _model(
     )
     torch.nn.Module.to(model, device)
     model.set_attn_implementation(
-        {"vision_config": recipe.model.vision.attention, "text_config": recipe.model.language_model.attention}
+        {
+            config: usable_attention(wanted, f"model.{part}.attention", device, autocast)
+            for config, part, wanted in (
+                ("vision_config", "vision", recipe.model.vision.attention),
+                ("text_config", "language_model", recipe.model.language_model.attention),
+            )
+        }
     )
     return model
 
 
-def _peak_learning_rate(recipe: Recipe, model: MM1ForConditionalGeneration) -> float:
-    return recipe.train.learning_rate or PAPER_LAW(non_embedding_parameters(model))
-
-
-def _trainer(
-    recipe: Recipe,
-    directory: Path,
-    model: MM1ForConditionalGeneration,
-    processor: MM1Processor,
-    plan: Plan,
-    splits: list[Split],
-    peak: float,
-    autocast: torch.dtype | None,
-    world: World,
-) -> Trainer:
-    dataset = PlanDataset(plan, splits, processor, recipe.data.document_mask)
-    micro, micro_batches = world.micro_batches(recipe.train)
-    together = micro * world.size
+def _loader_from(
+    recipe: Recipe, plan: Plan, splits: dict[str, Split], processor: MM1Processor, micro: int, world: World
+) -> Callable[[int], DataLoader[Any]]:
+    dataset = PlanDataset(plan, list(splits.values()), processor, recipe.data.document_mask)
 
     def loader_from(step: int) -> DataLoader[Any]:
-        workers = recipe.data.workers
-        return build_loader(dataset, step, micro, workers=workers, rank=world.rank, ranks=world.size)
+        return build_loader(dataset, step, micro, workers=recipe.data.workers, rank=world.rank, ranks=world.size)
+
+    return loader_from
+
+
+def _loss(
+    recipe: Recipe, model: MM1ForConditionalGeneration, processor: MM1Processor, plan: Plan, together: int
+) -> Callable[[Batch, int], Losses]:
+    """Return the loss of a micro-batch; `together` is how many sequences all ranks have in one."""
 
     def loss(batch: Batch, number: int) -> Losses:
         # The plan knows whether any rank has images in this micro-batch: nobody has to be asked.
         images = plan.count_images(number * together, (number + 1) * together)
         return language_model_loss(model, processor, batch, recipe.train.z_loss, images > 0)
 
-    return Trainer(
-        model,
-        build_optimizer(model, recipe.train, peak),
-        loader_from,
-        loss,
-        recipe.train,
-        directory,
-        world=world,
-        micro_batches=micro_batches,
-        autocast=autocast if world.size == 1 else None,
-        seed=recipe.seed,
-    )
+    return loss
+
+
+def _record(
+    directory: Path,
+    model: MM1ForConditionalGeneration,
+    plan: Plan,
+    learning_rate: float,
+    compute: Compute,
+    autocast: torch.dtype | None,
+    world: World,
+) -> None:
+    """Write environment.json and say what is about to be trained."""
+    parts = parameters_by_part(model)
+    facts = {
+        "parameters": parts,
+        "peak_learning_rate": learning_rate,
+        "plan_hash": plan.hash,
+        "ranks": world.size,
+        "device": str(world.device),
+        "dtype": str(autocast or torch.float32).removeprefix("torch."),
+        "peak_flops": compute.peak,
+        "peak_flops_from": compute.peak_from,
+    }
+    write_environment(directory, environment(**facts))
+    _announce(parts, plan, learning_rate)
+    console.print(f"one device does at most {compute.peak / 1e12:.3g} TFLOP/s ({compute.peak_from})")
 
 
 def _announce(parts: dict[str, int], plan: Plan, peak: float) -> None:

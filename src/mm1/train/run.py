@@ -23,8 +23,8 @@ import mm1
 from mm1.errors import UserError
 from mm1.recipe import Recipe
 
-EVALUATION_KEYS = ("evaluate",)
-"""Sections that may change on an existing run: they don't touch the training."""
+CHANGEABLE_KEYS = ("evaluate", "train.trackers")
+"""Keys that may change on an existing run: they don't touch the training."""
 
 
 def open_run(directory: Path, recipe: Recipe) -> None:
@@ -42,7 +42,7 @@ def open_run(directory: Path, recipe: Recipe) -> None:
         before = flatten(yaml.safe_load(file.read_text()))
         now = flatten(yaml.safe_load(recipe.to_yaml()))
         keys = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
-        keys = [key for key in keys if not key.startswith(EVALUATION_KEYS)]
+        keys = [key for key in keys if not key.startswith(CHANGEABLE_KEYS)]
         if keys:
             shown = ", ".join(f"{k} ({before.get(k)!r} there, {now.get(k)!r} here)" for k in keys[:8])
             more = f" and {len(keys) - 8} more" if len(keys) > 8 else ""

@@ -1,0 +1,53 @@
+"""Scores during training: what `mm1.train` is handed to score its weights with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mm1.evaluate.generation import MM1Generator
+from mm1.evaluate.items import open_items
+from mm1.evaluate.runner import evaluate
+from mm1.evaluate.task import load_task
+from mm1.model import MM1ForConditionalGeneration
+from mm1.processing.processor import MM1Processor
+from mm1.recipe import EvaluateRecipe
+
+
+def scorer_during_training(
+    recipe: EvaluateRecipe,
+) -> Callable[[MM1ForConditionalGeneration, MM1Processor, Path, str, str], dict[str, float]] | None:
+    """Return a function that scores a model as the recipe's `during` says, or None where it says nothing.
+
+    Args:
+        recipe: The recipe's `evaluate` section.
+
+    Returns:
+        See `mm1.train.scores.Score`; scores are named `TASK/K-shot`.
+
+    Raises:
+        UserError: If a task or its data is missing: now, and not hours later.
+    """
+    during = recipe.during
+    if during is None:
+        return None
+    tasks = [load_task(name) for name in during.tasks or recipe.tasks]
+    for task in tasks:
+        open_items(task.data)
+        open_items(task.pool)
+
+    def score(
+        model: MM1ForConditionalGeneration, processor: MM1Processor, folder: Path, name: str, model_hash: str
+    ) -> dict[str, float]:
+        results = evaluate(
+            MM1Generator(model, processor, batch_size=recipe.batch_size, device=model.device),
+            tasks,
+            shots=during.shots,
+            limit=during.limit,
+            out_dir=folder,
+            model_name=name,
+            model_hash=model_hash,
+        )
+        return {f"{result['task']}/{result['shots']}-shot": result["score"] for result in results}
+
+    return score

@@ -1,0 +1,85 @@
+"""When memory runs out: how many sequences would have fitted, found out by trying."""
+
+from __future__ import annotations
+
+import gc
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from mm1.errors import UserError
+from mm1.progress import console
+
+if TYPE_CHECKING:
+    from mm1.train.loop import Trainer
+
+
+@contextmanager
+def out_of_memory_explained(trainer: Trainer, loader: DataLoader[Any]) -> Iterator[None]:
+    """Turn the device's running out of memory into a sentence with the micro-batch size that fits.
+
+    One process tries: it halves the first micro-batch until two whole steps go through. Among several ranks the
+    others wait inside the step that failed, so none can try.
+
+    Args:
+        trainer: In the middle of a step.
+        loader: Gives its micro-batches.
+
+    Raises:
+        UserError: In place of the device's own error.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        traceback.clear_frames(error.__traceback__)  # they hold the step's activations
+        raise UserError(_sentence(trainer, loader)) from None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device, or the process, has no memory left."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def _sentence(trainer: Trainer, loader: DataLoader[Any]) -> str:
+    numbers = next(iter(loader.batch_sampler))  # type: ignore[arg-type]
+    key, size = "train.micro_batch_size", len(numbers)
+    where = f"out of memory on {trainer.world.device} with {key} {size}"
+    less = "set train.activation_checkpointing: true, shorten data.sequence_length, or take a smaller model"
+    if trainer.world.size > 1:
+        return f"{where} on each of {trainer.world.size} ranks: set {key}: {max(1, size // 2)}, or {less}"
+    console.print(f"out of memory with {size} sequences at a time: trying how many fit")
+    while size > 1:
+        size //= 2
+        if _fits(trainer, loader, numbers[:size]):
+            return f"{where}; {size} fits (tried on the run's next sequences): set {key}: {size}"
+    return f"{where}, and not even 1 fits: {less}"
+
+
+def _fits(trainer: Trainer, loader: DataLoader[Any], numbers: list[int]) -> bool:
+    """Make two steps of two micro-batches and say whether they went through.
+
+    The second micro-batch finds gradients in memory, and the second step the optimizer's state. They change the
+    weights, but the training is over.
+    """
+    try:
+        batch = loader.collate_fn([loader.dataset[number] for number in numbers])
+        for _ in range(2):
+            trainer.optimizer.zero_grad(set_to_none=True)
+            for number in range(2):
+                trainer.backward(batch, number, batch["count"])
+            trainer.optimizer.step()
+    except (RuntimeError, MemoryError) as error:  # libraries that get no memory have other words for it
+        traceback.clear_frames(error.__traceback__)
+        return False
+    finally:
+        trainer.optimizer.zero_grad(set_to_none=True)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    return True

@@ -1,0 +1,86 @@
+"""Out of memory: the sentence names a size that does fit."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mm1.errors import UserError
+from mm1.recipe import load_recipe
+from mm1.train.memory import is_out_of_memory
+from mm1.train.objective import Losses
+from mm1.train.pretrain import pretrain
+
+# The process gets this much for the training, once all else is in memory: 256 sequences take several times that.
+LIMITED = """
+import resource
+from pathlib import Path
+from mm1.cli import main
+from mm1.train.loop import Trainer
+
+run = Trainer.run
+
+def limited(self):
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20), resource.RLIM_INFINITY))
+    return run(self)
+
+Trainer.run = limited
+main()
+"""
+SETTINGS = ["train.batch_size=256", "train.steps=2", "train.warmup_steps=1"]
+SETTINGS += ["model.language_model={hidden_size: 192, num_layers: 4, num_heads: 4}"]
+
+
+def test_a_process_that_is_refused_memory_names_a_size(recipe_file: Path, data: Path, tmp_path: Path) -> None:
+    arguments = [argument for setting in SETTINGS for argument in ("--set", setting)]
+    result = subprocess.run(
+        [sys.executable, "-c", LIMITED, "pretrain", str(recipe_file), "--to", str(tmp_path / "run"), *arguments],
+        env={**os.environ, "MM1_DATA": str(data), "OMP_NUM_THREADS": "1", "COLUMNS": "300"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    said = re.search(r"on cpu with train.micro_batch_size 256; (\d+) fits .*: set (\S+: \d+)", result.stderr)
+    assert said, result.stderr
+    assert 1 <= int(said[1]) < 256
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError()]
+)
+def test_sizes_are_tried_by_halves(
+    recipe_file: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    from mm1.train import pretrain as module
+
+    loss, sizes = module.language_model_loss, []
+
+    def limited(model, processor, batch, *rest) -> Losses:
+        sizes.append(len(batch["input_ids"]))
+        if sizes[-1] > most:
+            raise error
+        return loss(model, processor, batch, *rest)
+
+    monkeypatch.setattr(module, "language_model_loss", limited)
+    recipe = load_recipe(str(recipe_file), ["train.batch_size=8"])
+    most = 3
+    with pytest.raises(UserError, match=r"train.micro_batch_size 8; 2 fits .*: set train.micro_batch_size: 2$"):
+        pretrain(recipe, tmp_path / "some")
+    assert sizes == [8, 4, 2, 2, 2, 2]
+    most = 0
+    with pytest.raises(UserError, match=r"and not even 1 fits: set train.activation_checkpointing: true"):
+        pretrain(recipe, tmp_path / "none")
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
