@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from mm1.report.figures import loss_figure, score_figure, smooth
+from mm1.report.figures import curve_figure, score_figure, smooth
 from mm1.report.run import Floor, Score
 
 
@@ -25,7 +25,7 @@ def test_smoothing_keeps_a_slope_and_takes_the_noise():
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5000])
 def test_loss_figures_take_the_colours_of_the_page(count):
-    svg = loss_figure(np.arange(1.0, count + 1), np.linspace(7, 1, count), 6000)
+    svg = curve_figure(np.arange(1.0, count + 1), np.linspace(7, 1, count), 6000, "loss")
     assert svg.startswith('<svg role="img"')
     assert "var(--line)" in svg
     assert ("var(--series)" in svg) == (count > 0)

@@ -1,6 +1,7 @@
 import copy
 import json
 import math
+import re
 import tempfile
 from collections import Counter
 from html.parser import HTMLParser
@@ -171,11 +172,43 @@ def test_what_others_wrote_stays_text(write_run):
     plan = conftest.plan()
     plan["kinds"][SCRIPT] = plan["kinds"]["text"]
     plan["sources"][SCRIPT] = {"kind": SCRIPT}
-    line = json.dumps({"step": 1, "loss": 2.0, f"loss/{SCRIPT}": 1.0, "loss/$x^2$": 2.0}) + "\n"
+    line = (
+        json.dumps(
+            {
+                "step": 1,
+                "loss": 2.0,
+                f"loss/{SCRIPT}": 1.0,
+                "loss/$x^2$": 2.0,
+                f"score/{SCRIPT}": 0.5,
+                f"router/{SCRIPT}": 1,
+            }
+        )
+        + "\n"
+    )
     recipe = f"name: {json.dumps(SCRIPT)}\n"
     page = page_of(write_run(scores=files, environment=environment, plan=plan, metrics=line, recipe=recipe))
     assert_inert(page)
     assert page.text.count("<script>alert(1)</script>") > 20
+
+
+def test_speed_gradients_routers_and_scores_on_the_way(write_run):
+    lines = conftest.metrics(400)
+    for number, line in enumerate(lines):
+        line |= {"mfu": 0.31, "images_per_second": 70.0, "grad_norm/vision": 0.2, "grad_norm/connector": 0.1}
+        line |= {"router/largest_load": 0.4, "router/load/0": 0.4, "bad_steps": 2, "loss_spikes": 1, "bad_images": 0}
+        if number % 10 == 9:
+            line |= {"score/pages/4-shot": 0.01 * number}
+    page = page_of(write_run(metrics="".join(json.dumps(line) + "\n" for line in lines), scores=None, model=None))
+    assert_inert(page)
+    captions = re.findall(r"<figcaption>([^<]*)</figcaption>", page.html)
+    assert captions == [
+        *["pages, 4-shot", "all kinds", "caption", "interleaved", "text"],
+        *["tokens/s", "pictures/s", "MFU, %", "data wait, %", "learning rate", "gradient norm"],
+        *["gradient norm: connector", "gradient norm: vision", "router: largest load"],
+    ]
+    assert "2 steps were skipped, since their gradients were infinite or undefined." in page.text
+    assert "1 steps were loss spikes" in page.text
+    assert "could not be read" not in page.text
 
 
 def test_losses_that_are_not_numbers(write_run):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mm1.recipe import TrainRecipe
-from mm1.train.optimizer import build_optimizer, schedule, set_learning_rate
+from mm1.train.optimizer import build_optimizer, clip_gradients, schedule, set_learning_rate
 
 
 def test_schedule_warms_up_and_ends_at_a_tenth() -> None:
@@ -58,3 +58,19 @@ def test_the_update_is_axlearns_decoupled_one() -> None:
         adam = (first / (1 - 0.9**step)) / ((second / (1 - 0.95**step)).sqrt() + 1e-8)
         weight = weight - share * (eta * adam + 0.1 * eta * weight)
     assert torch.allclose(model.weight, weight, rtol=1e-10)
+
+
+@pytest.mark.parametrize("max_norm", [1.0, 1e6, None])
+def test_clipping_is_torchs_over_the_whole_model(max_norm: float | None) -> None:
+    assert TrainRecipe().clip_norm == 1.0
+    torch.manual_seed(0)
+    ours, theirs = Parts(), Parts()
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        one.grad = torch.randn_like(one)
+        other.grad = one.grad.clone()
+    norm, norms = clip_gradients(ours, max_norm)
+    assert norm == pytest.approx(float(nn.utils.clip_grad_norm_(theirs.parameters(), max_norm or 1e9)))
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(one.grad, other.grad)
+    assert set(norms) == {"vision", "connector", "language_model"}
+    assert norm == pytest.approx(math.hypot(*norms.values()))

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils.data import DataLoader
 
+from mm1.data.loader import collate
 from mm1.errors import UserError
+from mm1.model import MM1ForConditionalGeneration
+from mm1.processing.processor import MM1Processor
 from mm1.recipe import TrainRecipe, load_recipe
+from mm1.scaling.law import PAPER_LAW
+from mm1.train.objective import language_model_loss
 from mm1.train.optimizer import build_optimizer
+from mm1.train.prepare import open_sequences
 from mm1.train.pretrain import pretrain
 from tests.conftest import breaking_at
 
@@ -86,6 +95,61 @@ def test_every_nth_checkpoint_stays(recipe_file: Path, data: Path, tmp_path: Pat
     assert kept == ["step-000004", "step-000008", "step-000012"]
 
 
+def test_the_learning_rate_is_the_laws_unless_given(recipe_file: Path, data: Path, tmp_path: Path) -> None:
+    short = ["train.steps=2", "train.warmup_steps=1", "train.final_learning_rate=1"]
+    lines = train(recipe_file, tmp_path / "law", *short)
+    parts = json.loads((tmp_path / "law" / "environment.json").read_text())["parameters"]
+    assert lines[-1]["learning_rate"] == pytest.approx(PAPER_LAW(parts["language_model"]))
+    assert train(recipe_file, tmp_path / "own", *short, "train.learning_rate=3e-4")[-1]["learning_rate"] == 3e-4
+
+
+def test_bfloat16_keeps_weights_and_optimizer_in_float32(recipe_file: Path, data: Path, tmp_path: Path) -> None:
+    plain = train(recipe_file, tmp_path / "plain")
+    mixed = train(recipe_file, tmp_path / "mixed", "train.dtype=bfloat16")
+    assert losses(mixed) != losses(plain)
+    assert losses(mixed) == pytest.approx(losses(plain), rel=0.01)
+    tensors: dict[str, torch.Tensor] = {}
+    for file in (tmp_path / "mixed" / "checkpoints" / "step-000012").glob("*.safetensors"):
+        tensors |= load_file(file)
+    assert any(name.startswith("optimizer.") and name.endswith("exp_avg_sq") for name in tensors)
+    assert {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()} == {torch.float32}
+    assert {tensor.dtype for tensor in weights(tmp_path / "mixed").values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "sdpa_packed"])
+def test_compiled_blocks_give_the_same_losses_without_a_graph_break(
+    recipe_file: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attention: str
+) -> None:
+    setting = f"model.language_model.attention={attention}"
+    plain = train(recipe_file, tmp_path / "plain", setting)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    # All of torch.compile but the code generation, which takes minutes: graphs, guards, autograd.
+    compile_ = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compile_(self, backend="aot_eager"))
+    compiled = train(recipe_file, tmp_path / "compiled", setting, "train.compile=true")
+    assert losses(compiled) == pytest.approx(losses(plain), rel=1e-5)
+    counters = torch._dynamo.utils.counters
+    assert counters["stats"]["unique_graphs"] >= 2
+    assert not counters["graph_break"]
+    ours, theirs = weights(tmp_path / "compiled"), weights(tmp_path / "plain")
+    assert ours.keys() == theirs.keys()
+
+
+def test_z_loss_is_what_its_formula_says(recipe_file: Path, data: Path, tmp_path: Path) -> None:
+    pretrain(load_recipe(str(recipe_file), ["train.steps=1", "train.warmup_steps=0"]), tmp_path / "run")
+    model = MM1ForConditionalGeneration.from_pretrained(tmp_path / "run" / "model")
+    processor = MM1Processor.from_pretrained(tmp_path / "run" / "model")
+    batch = next(iter(DataLoader(open_sequences(tmp_path / "run"), 4, collate_fn=collate)))
+    inputs = {key: batch[key] for key in ("input_ids", "position_ids", "image_positions", "learned_positions")}
+    logits = model(**inputs, pixel_values=processor.normalize(batch["pixel_values"])).logits
+    plain = language_model_loss(model, processor, batch)
+    held = language_model_loss(model, processor, batch, z_loss=0.01)
+    expected = sum(math.log(sum(math.exp(x) for x in row)) ** 2 for row in logits.tolist())
+    assert (held.total - plain.total).item() == pytest.approx(0.01 * expected, rel=1e-3)
+    assert plain.total.item() == pytest.approx(F.cross_entropy(logits, batch["target_ids"], reduction="sum").item())
+
+
 def test_z_loss_holds_the_partition_down(recipe_file: Path, data: Path, tmp_path: Path) -> None:
     plain = train(recipe_file, tmp_path / "plain")
     held = train(recipe_file, tmp_path / "held", "train.z_loss=0.1")
@@ -121,3 +185,6 @@ def test_undefined_gradients_are_skipped_then_stop_the_run(
     bad = set(range(1, 100))
     with pytest.raises(UserError, match="gradients of 10 steps in a row are infinite or undefined"):
         train(recipe_file, tmp_path / "all")
+    calls.clear()
+    with pytest.raises(UserError, match=r"gradients of 2 steps in a row .*\(step 2\)"):
+        train(recipe_file, tmp_path / "two", "train.max_bad_steps=2")

@@ -96,3 +96,18 @@ def test_replicas_of_a_sharded_model_train_as_one_process(recipe_file: Path, dat
     result = train_on_two(recipe_file, tmp_path / "two", data, *settings)
     assert result.returncode == 0, result.stderr
     assert column(tmp_path / "two", "loss") == pytest.approx(column(tmp_path / "one", "loss"), rel=2e-4)
+
+
+def test_adafactor_on_two_ranks_is_that_of_one(recipe_file: Path, data: Path, tmp_path: Path) -> None:
+    """In one go on one rank; begun on one, gone on with on two."""
+    one, two, setting = tmp_path / "one", tmp_path / "two", "train.optimizer=adafactor"
+    pretrain(load_recipe(str(recipe_file), [setting]), one)
+    with breaking_at(6):
+        pretrain(load_recipe(str(recipe_file), [setting]), two)
+    result = train_on_two(recipe_file, two, data, setting)
+    assert result.returncode == 0, result.stderr
+    assert column(two, "loss") == pytest.approx(column(one, "loss"), rel=1e-4)
+    ours, theirs = (load_file(run / "model" / "model.safetensors") for run in (two, one))
+    for name in theirs:
+        if not name.endswith("k_proj.bias"):
+            assert torch.allclose(ours[name], theirs[name], atol=1e-4), name

@@ -9,13 +9,14 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
@@ -64,6 +65,15 @@ _SCORE_SIZE = (3.9, 2.6)
 _MAX_POINTS = 1000  # of a curve's raw values; more can't be told apart and only make the page heavy
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A drawn figure, its title, and the legend: (name, which dashes) of every floor in it."""
+
+    title: str
+    svg: Markup
+    legend: tuple[tuple[str, int], ...] = ()
+
+
 def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return a centred Gaussian average over about a fiftieth of the curve, ends included.
 
@@ -82,36 +92,45 @@ def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return total / weight
 
 
-def loss_figure(steps: NDArray[np.float64], loss: NDArray[np.float64], last_step: float) -> Markup:
-    """Draw one loss curve: raw values faint, their average on top.
+def curve_figure(
+    steps: NDArray[np.float64],
+    values: NDArray[np.float64],
+    last_step: float,
+    label: str,
+    *,
+    each: bool = False,
+) -> Markup:
+    """Draw one curve over training: raw values faint, their average on top.
 
     Args:
         steps: float64 (n,).
-        loss: float64 (n,) in nats per token; what isn't finite is left out.
+        values: float64 (n,), not negative; what isn't finite is left out.
         last_step: Where the x axis ends (the plan's last step, so that a run going on shows how far it is).
+        label: For those who can't see it.
+        each: Whether every value is drawn as a point of its own, and no average.
 
     Returns:
         An `<svg>` element.
     """
-    finite = np.isfinite(loss)
-    steps, loss = steps[finite], loss[finite]
+    finite = np.isfinite(values)
+    steps, values = steps[finite], values[finite]
     with mpl.rc_context(_STYLE):
         figure, axes = _axes(_LOSS_SIZE)
-        if len(loss):
-            average = smooth(loss)
-            some = np.unique(np.linspace(0, len(loss) - 1, min(len(loss), _MAX_POINTS)).astype(int))
-            axes.plot(steps[some], loss[some], color=_SERIES, alpha=0.28, linewidth=0.9)
-            axes.plot(steps[some], average[some], color=_SERIES, linewidth=2, solid_capstyle="round")
-            if len(loss) == 1:
-                axes.plot(steps, loss, "o", color=_SERIES, markersize=5)
+        if len(values):
+            some = np.unique(np.linspace(0, len(values) - 1, min(len(values), _MAX_POINTS)).astype(int))
+            if each or len(values) == 1:
+                axes.plot(steps[some], values[some], "o-", color=_SERIES, linewidth=2, markersize=5)
+            else:
+                axes.plot(steps[some], values[some], color=_SERIES, alpha=0.28, linewidth=0.9)
+                axes.plot(steps[some], smooth(values)[some], color=_SERIES, linewidth=2, solid_capstyle="round")
             # One wild value must not flatten the rest of the curve.
-            top = min(loss.max(), 1.5 * float(np.percentile(loss, 98)))
-            axes.set_ylim(0, 1.06 * max(top, 1e-3))
+            top = min(values.max(), 1.5 * float(np.percentile(values, 98)))
+            axes.set_ylim(0, 1.06 * (top if top > 0 else 1))
         axes.set_xlim(0, max(last_step, 1))
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
-        return _svg(figure, "loss")
+        return _svg(figure, label)
 
 
 def score_figure(scores: Sequence[Score], floor_names: Sequence[str], percent: bool) -> Markup:
@@ -164,12 +183,12 @@ def _draw_floor(axes: Axes, points: Sequence[tuple[float, float]], index: int) -
     )
 
 
-def _axes(size: tuple[float, float]) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=size, layout="constrained")
+def _axes(size: tuple[float, float]) -> tuple[Drawing, Axes]:
+    figure = Drawing(figsize=size, layout="constrained")
     return figure, figure.add_subplot()
 
 
-def _svg(figure: Figure, label: str) -> Markup:
+def _svg(figure: Drawing, label: str) -> Markup:
     """Return the figure as an `<svg>` element without what only a file of its own needs."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
@@ -184,5 +203,5 @@ def _svg(figure: Figure, label: str) -> Markup:
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, variable)
-    svg = svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
     return Markup(svg)  # noqa: S704  matplotlib escapes the texts that it writes

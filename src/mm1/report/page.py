@@ -13,22 +13,12 @@ from typing import Any
 
 import jinja2
 import numpy as np
-from markupsafe import Markup
 
-from mm1.report import words
-from mm1.report.figures import FLOOR_DASHES, loss_figure, score_figure
+from mm1.report import curves, words
+from mm1.report.figures import FLOOR_DASHES, Figure, score_figure
 from mm1.report.run import Prediction, Run, Score, mapping, number, read_run
 
 PICTURES = 12  # held-out pictures shown for each task
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A drawn figure, its title, and the legend: (name, which dashes) of every floor in it."""
-
-    title: str
-    svg: Markup
-    legend: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +82,9 @@ def render(run: Run) -> str:
         kinds=_rows(run.plan, "kinds"),
         sources=_rows(run.plan, "sources"),
         fill=mapping(run.plan, "fill"),
-        loss_figures=_loss_figures(run),
+        loss_figures=curves.loss_figures(run),
+        training_score_figures=curves.training_score_figures(run),
+        training_figures=curves.training_figures(run),
         score_figures=_score_figures(run),
         floor_names=_floor_names(run.scores),
         galleries=_galleries(run),
@@ -146,14 +138,6 @@ def _shape(config: Mapping[str, Any]) -> dict[str, str]:
 
 def _rows(plan: Mapping[str, Any], key: str) -> dict[str, Mapping[str, Any]]:
     return {str(name): row for name, row in mapping(plan, key).items() if isinstance(row, Mapping)}
-
-
-def _loss_figures(run: Run) -> list[Figure]:
-    if run.metrics is None:
-        return []
-    steps = run.metrics.steps
-    last = max(float(steps[-1]), float(run.planned_steps or 0))
-    return [Figure(name, loss_figure(steps, loss, last)) for name, loss in run.metrics.losses().items()]
 
 
 def _score_figures(run: Run) -> list[Figure]:
@@ -248,6 +232,7 @@ def _doubts(run: Run) -> list[str]:
         missing = int(np.sum(~np.isfinite(run.metrics.columns["loss"])))
         if missing:
             doubts.append(f"The loss is not a finite number at {missing} of {len(run.metrics.steps)} logged steps.")
+    doubts += curves.training_doubts(run)
     for score in run.scores:
         if score.errors:
             doubts.append(f"{score.task}, {words.shots(score.shots)}: {score.errors} items failed and count as wrong.")

@@ -272,6 +272,7 @@ def _activation_bytes(recipe: Recipe, workload: Workload, gpus: int, recompute: 
         parts_of(model)[part].requires_grad_(False)
     low = None if recipe.train.dtype == "float32" else torch.bfloat16
     sharded = gpus > 1
+    wanted = recipe.model.language_model.attention
     return activation_bytes(
         model,
         rows=rows,
@@ -280,7 +281,7 @@ def _activation_bytes(recipe: Recipe, workload: Workload, gpus: int, recompute: 
         learned=rows * workload.length,
         dtype=low if sharded and low else torch.float32,
         autocast=None if sharded else low,
-        attention=recipe.model.language_model.attention,
+        attention=wanted if isinstance(wanted, str) else wanted[0],
         recompute=recompute,
     )
 

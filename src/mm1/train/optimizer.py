@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor, Replicate
 
 from mm1.recipe import TrainRecipe
 from mm1.train.parallel import whole
@@ -60,8 +61,35 @@ def build_optimizer(model: nn.Module, recipe: TrainRecipe, peak: float) -> torch
         for (rate, decay), parameters in groups.items()
     ]
     if recipe.optimizer == "adafactor":
-        return torch.optim.Adafactor(settings, lr=peak)
+        sharded = any(isinstance(parameter, DTensor) for parameter in model.parameters())
+        return (ShardedAdafactor if sharded else torch.optim.Adafactor)(settings, lr=peak)
     return torch.optim.AdamW(settings, lr=peak, betas=recipe.betas, eps=recipe.epsilon)
+
+
+class ShardedAdafactor(torch.optim.Adafactor):
+    """Adafactor over sharded parameters: each in turn is gathered, updated by torch's own, and cut again.
+
+    Its state is a row and a column for each matrix, so every rank holds it whole; the memory it takes for a moment
+    is that of the largest parameter and its gradient. Every rank computes every update: as much work as for one.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Make one optimizer step; all ranks must."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, group)
+
+    def _update(self, parameter: DTensor, group: dict[str, Any]) -> None:
+        full = nn.Parameter(parameter.full_tensor())
+        full.grad = parameter.grad.full_tensor()  # type: ignore[union-attr]
+        alone = torch.optim.Adafactor([{**group, "params": [full]}])
+        alone.state[full] = self.state[parameter]
+        alone.step()
+        mesh = parameter.device_mesh
+        replica = DTensor.from_local(full.detach(), mesh, [Replicate()] * mesh.ndim, run_check=False)
+        parameter.to_local().copy_(replica.redistribute(placements=parameter.placements).to_local())
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, share: float) -> None:

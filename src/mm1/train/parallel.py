@@ -153,7 +153,7 @@ def prepare_model(
         autocast: The precision that sharded blocks compute in; gradients are reduced in float32.
 
     Raises:
-        UserError: If ranks and replicas, or replicas and optimizer, don't fit, or nothing can be compiled here.
+        UserError: If ranks and replicas don't fit, or nothing can be compiled here.
     """
     for name in recipe.freeze:
         parts_of(model)[name].requires_grad_(False)
@@ -165,8 +165,6 @@ def prepare_model(
             block.compile()
     if world.size == 1:
         return
-    if recipe.optimizer == "adafactor":
-        raise UserError("train.optimizer: torch's Adafactor can't work on sharded parameters: use adamw on many ranks")
     if world.size % recipe.replicas:
         raise UserError(f"train.replicas {recipe.replicas} does not divide the {world.size} ranks")
     mesh = (
