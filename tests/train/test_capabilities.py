@@ -35,6 +35,15 @@ def test_attention_that_is_not_there_is_refused_or_replaced(
     assert f"{key}: sdpa, since {attention} {why}" in " ".join(said.get().split())
 
 
+def test_attention_document_by_document_is_not_compiled() -> None:
+    assert usable_attention("sdpa_packed", "key", CPU, None) == "sdpa_packed"
+    assert usable_attention(["sdpa_packed", "sdpa"], "key", CPU, None, compiled=True) == "sdpa"
+    with pytest.raises(
+        UserError, match="key: sdpa_packed goes through documents one by one, which train.compile can't"
+    ):
+        usable_attention("sdpa_packed", "key", CPU, None, compiled=True)
+
+
 def test_flash_attention_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     from mm1.train import capabilities
 

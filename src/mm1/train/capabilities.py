@@ -47,7 +47,9 @@ def _bfloat16_pays(device: torch.device) -> bool:
     return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def usable_attention(wanted: str | Sequence[str], key: str, device: torch.device, dtype: torch.dtype | None) -> str:
+def usable_attention(
+    wanted: str | Sequence[str], key: str, device: torch.device, dtype: torch.dtype | None, compiled: bool = False
+) -> str:
     """Return the attention to take: the only one wanted, or the first of several that can be had.
 
     Args:
@@ -55,6 +57,7 @@ def usable_attention(wanted: str | Sequence[str], key: str, device: torch.device
         key: The recipe's key, for the message.
         device: Where the model computes.
         dtype: As `autocast_dtype` gives it.
+        compiled: Whether blocks are to be compiled.
 
     Raises:
         UserError: If none of them can train here.
@@ -62,7 +65,7 @@ def usable_attention(wanted: str | Sequence[str], key: str, device: torch.device
     names = [wanted] if isinstance(wanted, str) else list(wanted)
     reasons: list[str] = []
     for name in names:
-        reason = _missing(name, device, dtype)
+        reason = _missing(name, device, dtype, compiled)
         if reason is None:
             if reasons:
                 console.print(f"{key}: {name}, since {' and '.join(reasons)}")
@@ -71,8 +74,10 @@ def usable_attention(wanted: str | Sequence[str], key: str, device: torch.device
     raise UserError(f"{key}: {' and '.join(reasons)}: take sdpa, or let it be second: [{', '.join(names)}, sdpa]")
 
 
-def _missing(attention: str, device: torch.device, dtype: torch.dtype | None) -> str | None:
+def _missing(attention: str, device: torch.device, dtype: torch.dtype | None, compiled: bool) -> str | None:
     """Return why an attention can't train here, or None if it can."""
+    if attention == "sdpa_packed" and compiled:
+        return "goes through documents one by one, which train.compile can't"
     if attention == "flex_attention" and device.type == "cpu":
         return "has no backward pass on a CPU"
     if attention == "flash_attention_2":

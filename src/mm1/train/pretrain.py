@@ -119,7 +119,7 @@ def _model(
     torch.nn.Module.to(model, device)
     model.set_attn_implementation(
         {
-            config: usable_attention(wanted, f"model.{part}.attention", device, autocast)
+            config: usable_attention(wanted, f"model.{part}.attention", device, autocast, bool(recipe.train.compile))
             for config, part, wanted in (
                 ("vision_config", "vision", recipe.model.vision.attention),
                 ("text_config", "language_model", recipe.model.language_model.attention),
