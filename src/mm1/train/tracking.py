@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -117,7 +118,7 @@ def _wandb(directory: Path) -> Iterator[Write]:
     write_text(file, json.dumps(known))
     try:
         run = wandb.init(
-            project="mm1",
+            project=os.environ.get("WANDB_PROJECT", "mm1"),
             name=recipe["name"],
             id=known["id"],
             resume="allow",
