@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -33,9 +33,23 @@ class RateColumn(ProgressColumn):
         return Text(f"{speed:,.1f}/s" if speed else "", style="cyan")
 
 
-def progress_bar() -> Progress:
-    """Return a `rich` progress display in the house style (written to standard error)."""
-    return Progress(
+class _NotesBelow(Progress):
+    """Bars with their notes on lines of their own, for notes that would leave the bar no room."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yield the bars, then the notes."""
+        yield self.make_tasks_table(self.tasks)
+        yield from (Text(f"  {task.fields['note']}", style="dim") for task in self.tasks if task.fields["note"])
+
+
+def progress_bar(notes_below: bool = False) -> Progress:
+    """Return a `rich` progress display in the house style (written to standard error).
+
+    Args:
+        notes_below: Whether the tasks' notes stand below the bars and not beside them.
+    """
+    notes = () if notes_below else (TextColumn("[dim]{task.fields[note]}[/]"),)
+    return (_NotesBelow if notes_below else Progress)(
         SpinnerColumn(finished_text="[green]✓[/]"),
         TextColumn("{task.description}"),
         BarColumn(bar_width=28),
@@ -44,7 +58,7 @@ def progress_bar() -> Progress:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[note]}[/]"),
+        *notes,
         console=console,
     )
 

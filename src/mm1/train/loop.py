@@ -128,7 +128,7 @@ class Trainer:
 
         Raises:
             Stopped: If Ctrl-C or SIGTERM came to any rank; a checkpoint has been saved.
-            UserError: If gradients stay undefined, too many pictures are unreadable, or the disk is full.
+            UserError: If gradients stay undefined, too many pictures are unreadable, or memory or disk run out.
         """
         saved = self.checkpointer.load_latest()
         if saved is not None:
@@ -140,7 +140,12 @@ class Trainer:
         batches = iter(loader)
         self.model.train()
         terminal = Terminal()
-        with self._log(first) as write, progress_bar() as bar, _stop_signals(self._ask_to_stop), self._last_save():
+        with (
+            self._log(first) as write,
+            progress_bar(notes_below=True) as bar,
+            _stop_signals(self._ask_to_stop),
+            self._last_save(),
+        ):
             task = bar.add_task("train", total=last, completed=first, note="")
             window = Window()
             for step in range(first, last):

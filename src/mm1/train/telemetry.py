@@ -141,7 +141,7 @@ class SpikeWatch:
 
 
 class Terminal:
-    """Says how training goes: beside the bar in a terminal, else as a printed line every now and then."""
+    """Says how training goes: below the bar in a terminal, else as a printed line every now and then."""
 
     def __init__(self) -> None:
         self._printed = -math.inf
