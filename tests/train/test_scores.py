@@ -115,3 +115,14 @@ def test_what_a_scorer_draws_is_put_back() -> None:
         random.random(), np.random.rand(), torch.rand(1)
         torch.manual_seed(5)
     assert (random.random(), np.random.rand(), torch.rand(1)) == expected
+
+
+def test_scores_that_memory_is_too_small_for(recipe_file: Path, data: Path, tmp_path: Path) -> None:
+    def score(*_: object) -> dict[str, float]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    recipe = load_recipe(str(recipe_file), ["evaluate.during={every: 4, tasks: [pages]}"])
+    with pytest.raises(
+        UserError, match="evaluate.during: out of memory on cpu while scoring at step 4: lower evaluate.b"
+    ):
+        pretrain(recipe, tmp_path / "run", score)

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
 from mm1.processing.processor import MM1Processor
 from mm1.recipe import Recipe
 from mm1.train.loop import Scoring
+from mm1.train.memory import is_out_of_memory
 from mm1.train.parallel import World, whole
 
 Score = Callable[[MM1ForConditionalGeneration, MM1Processor, Path, str, str], dict[str, float]]
@@ -46,6 +48,9 @@ def scoring(
         processor: The model's.
         plan_hash: Of the plan; recipe, plan and step say which weights a result is of.
         world: All of its ranks score.
+
+    Raises:
+        UserError: By the returned function, if memory runs out.
     """
     during = recipe.evaluate.during
     if during is None:
@@ -56,10 +61,18 @@ def scoring(
     training = hashlib.blake2b(f"{content} {plan_hash}".encode(), digest_size=16).hexdigest()
 
     def at(step: int) -> dict[str, float]:
-        with random_numbers_kept():
-            weights = whole_copy(model, world.device)
-            folder = directory / "scores" / f"step-{step:06d}"
-            found = score(weights, processor, folder, f"{directory} at step {step}", f"{training}-{step}")
+        folder = directory / "scores" / f"step-{step:06d}"
+        try:
+            with random_numbers_kept():
+                weights = whole_copy(model, world.device)
+                found = score(weights, processor, folder, f"{directory} at step {step}", f"{training}-{step}")
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise UserError(
+                f"evaluate.during: out of memory on {world.device} while scoring at step {step}: lower "
+                "evaluate.batch_size, or score checkpoints afterwards"
+            ) from None
         return {f"score/{name}": value for name, value in found.items()}
 
     return Scoring(during.every, at)
