@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from mm1.model.towers import pixel_statistics
 from mm1.processing.processor import MM1Processor, build_processor
 from mm1.processing.tokenizer import load_tokenizer, train_tokenizer
 from mm1.progress import console
-from mm1.recipe import Recipe, load_recipe
+from mm1.recipe import EncoderRecipe, Recipe, load_recipe
 from mm1.train.checkpoint import checkpoints
 from mm1.train.run import open_run
 
@@ -86,7 +86,7 @@ def open_sequences(directory: Path) -> PlanDataset:
     return PlanDataset(plan, list(splits.values()), processor, recipe.data.document_mask)
 
 
-def open_splits(recipe: Recipe) -> dict[str, Split]:
+def open_splits(recipe: Recipe | EncoderRecipe) -> dict[str, Split]:
     """Open the splits of all kinds with a weight, in the recipe's order.
 
     Raises:
@@ -106,15 +106,19 @@ def decoder_folder(recipe: Recipe) -> Path | str | None:
 
 
 def prepare_tokenizer(
-    recipe: Recipe, directory: Path, decoder: Path | str | None, splits: dict[str, Split]
+    recipe: Recipe | EncoderRecipe,
+    directory: Path,
+    pretrained: Path | str | None,
+    splits: dict[str, Split],
+    train: Callable[[Iterable[str], int], PreTrainedTokenizerBase] = train_tokenizer,
 ) -> PreTrainedTokenizerBase:
-    """Return the decoder's own tokenizer, or one trained on the corpora (kept in the run directory)."""
-    if decoder is not None:
-        return load_tokenizer(decoder)
+    """Return the tokenizer of a pre-trained model, or one trained on the corpora (kept in the run directory)."""
+    if pretrained is not None:
+        return load_tokenizer(pretrained)
     folder = directory / "tokenizer"
     if not folder.is_dir():
         console.print(f"train a tokenizer of {recipe.tokenizer.vocab_size:,} tokens")
-        tokenizer = train_tokenizer(_texts(splits), recipe.tokenizer.vocab_size)
+        tokenizer = train(_texts(splits), recipe.tokenizer.vocab_size)
         partial = folder.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         tokenizer.save_pretrained(partial)
