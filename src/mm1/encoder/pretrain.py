@@ -36,7 +36,7 @@ from mm1.encoder.pictures import (
 from mm1.encoder.towers import build_clip, build_tower, clip_processor, image_processor
 from mm1.errors import UserError
 from mm1.model.parts import blocks_of
-from mm1.model.pretrained import model_folder
+from mm1.model.pretrained import model_folder, pretrained_config
 from mm1.processing.tokenizer import train_caption_tokenizer, train_tokenizer
 from mm1.progress import console
 from mm1.recipe import EncoderRecipe
@@ -122,6 +122,8 @@ def _tokenizer(recipe: EncoderRecipe, directory: Path, splits: dict[str, Split])
     if not recipe.objective.contrastive:
         return train_tokenizer((), 300)
     source = None if recipe.model.from_ is None else model_folder(recipe.model.from_)
+    if source is not None:
+        pretrained_config(source, "model.from")  # the message of what there must be first
     train = partial(train_caption_tokenizer, max_tokens=recipe.data.sequence_length)
     return prepare_tokenizer(recipe, directory, source, splits, train)
 

@@ -109,6 +109,12 @@ class ZeroShotRecipe(Section):
     label: str = Field(description="The documents' meta key that holds the class, by which it is also called.")
     templates: list[str] = Field(["a photo of a {}."], min_length=1, description="`{}` stands for the class's name.")
 
+    @model_validator(mode="after")
+    def _places(self) -> ZeroShotRecipe:
+        if without := [template for template in self.templates if "{}" not in template]:
+            raise ValueError(f"templates: '{without[0]}' has no {{}} for the class's name")
+        return self
+
 
 class ProbeRecipe(Section):
     """A linear classifier on the frozen tower."""
