@@ -3,10 +3,10 @@
     python benchmarks/encoder_gain.py OUT            # about 25 minutes on two idle cores
     python benchmarks/encoder_gain.py OUT --tiny     # two minutes: proves that it runs
 
-For each seed: an encoder is trained, then the multimodal model from it for `--steps` steps. Against it stand a fresh tower with
-the same number of steps (the encoder comes free, as when it is used again) and a fresh tower with as many more steps
-as the encoder's training would have paid for (equal time in all). Needs the demo's corpora (`mm1 data build scenes easy-vqa
-openmoji pages text`). Runs that are there already aren't made again, so an interrupted comparison goes on.
+For each seed: an encoder is trained, then the multimodal model from it for `--steps` steps. Against it stand a fresh
+tower with the same number of steps (the encoder comes free, as when it is used again) and a fresh tower with as many
+more steps as the encoder's training would have paid for (equal time in all). Needs the demo's corpora (`mm1 data build
+scenes easy-vqa openmoji pages text`). Runs that are there already aren't made again: an interrupted comparison goes on.
 """
 
 from __future__ import annotations

@@ -113,6 +113,20 @@ def test_a_trained_clip_finds_names_and_separates_colours(
     assert limited[0]["items"] == 6
 
 
+def test_classes_may_have_names_of_their_own(encoder_recipe: Path, on_squares: list[str], tmp_path: Path) -> None:
+    run, file = tmp_path / "run", tmp_path / "names.json"
+    pretrain_encoder(load_recipe(str(encoder_recipe), on_squares[:1], schema=EncoderRecipe), run)
+    task = f"evaluate.zero_shot=[{{corpus: squares/test, label: color, names: {file}}}]"
+    with pytest.raises(UserError, match=r"names\.json: the names of classes can't be read"):
+        score_encoder(run, [task])
+    file.write_text(json.dumps({"blue": "sky", "red": "fire", "green": "grass"}))
+    with pytest.raises(UserError, match=r"names\.json: it has no name for 'yellow'"):
+        score_encoder(run, [task])
+    file.write_text(json.dumps({"blue": "sky", "red": "fire", "green": "grass", "yellow": "sun"}))
+    (line,) = score_encoder(run, [task])
+    assert line["protocol"]["classes"] == ["sky", "grass", "fire", "sun"]
+
+
 def test_an_aim_run_has_a_probe_and_no_words(encoder_recipe: Path, on_squares: list[str], tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     settings = [*on_squares, "objective.kind=aim", "objective.head_depth=1", "train.steps=3"]

@@ -21,7 +21,7 @@ from mm1.encoder.features import Encoder
 from mm1.encoder.pictures import caption_of
 from mm1.encoder.probe import probe_right
 from mm1.encoder.retrieval import RANKS, chance_recall, distinct_pairs, ranks_of_best
-from mm1.encoder.zero_shot import class_features
+from mm1.encoder.zero_shot import class_features, class_names
 from mm1.errors import UserError
 from mm1.evaluate.bootstrap import RESAMPLES, bootstrap_interval
 from mm1.evaluate.metrics import EXACT_MATCH
@@ -105,10 +105,11 @@ def _retrieval(encoder: Encoder, corpus: str, recipe: EncoderEvaluateRecipe, see
 def _zero_shot(encoder: Encoder, task: ZeroShotRecipe, recipe: EncoderEvaluateRecipe, seed: int) -> Result:
     skips = Skips()
     pictures, labels = _read(task.corpus, _labelled(task.label), f"no '{task.label}'", recipe.limit, seed, skips)
-    names, wanted = np.unique(np.array(labels), return_inverse=True)
-    classes = class_features(encoder, [str(name) for name in names], task.templates)
-    predicted = (encoder.image_features(pictures) @ classes.T).argmax(1).numpy()
-    protocol = {"label": task.label, "templates": task.templates, "classes": names.tolist(), "seed": seed}
+    classes, wanted = np.unique(np.array(labels), return_inverse=True)
+    names = class_names([str(label) for label in classes], task.names)
+    features = class_features(encoder, names, task.templates)
+    predicted = (encoder.image_features(pictures) @ features.T).argmax(1).numpy()
+    protocol = {"label": task.label, "templates": task.templates, "classes": names, "seed": seed}
     return _line("zero-shot", task.corpus, task.label, predicted == wanted, 1 / len(names), skips, protocol, seed)
 
 

@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
 from mm1.encoder.features import Encoder
+from mm1.errors import UserError
+
+
+def class_names(labels: Sequence[str], file: str | None) -> list[str]:
+    """Return what classes are called.
+
+    Args:
+        labels: Of the classes.
+        file: JSON object of names by label; None: labels are names.
+
+    Raises:
+        UserError: If the file can't be read or lacks a label.
+    """
+    if file is None:
+        return list(labels)
+    try:
+        names = json.loads(Path(file).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: the names of classes can't be read ({error})") from None
+    if not isinstance(names, dict) or (missing := [label for label in labels if label not in names]):
+        what = f"it has no name for '{missing[0]}'" if isinstance(names, dict) else "it is no JSON object"
+        raise UserError(f"{file}: {what}: it must name every class by its label")
+    return [str(names[label]) for label in labels]
 
 
 def class_features(encoder: Encoder, names: Sequence[str], templates: Sequence[str]) -> torch.Tensor:

@@ -106,7 +106,8 @@ class ZeroShotRecipe(Section):
     """Pictures told apart by the names of their classes."""
 
     corpus: str = Field(description="`corpus/split` of labelled pictures.")
-    label: str = Field(description="The documents' meta key that holds the class, by which it is also called.")
+    label: str = Field(description="The documents' meta key that holds the class, which is also its name.")
+    names: str | None = Field(None, description="JSON file: the classes' names by label, where labels are codes.")
     templates: list[str] = Field(["a photo of a {}."], min_length=1, description="`{}` stands for the class's name.")
 
     @model_validator(mode="after")
