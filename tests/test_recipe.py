@@ -17,6 +17,13 @@ def test_packaged_recipes_are_valid_and_survive_being_written_out(tmp_path: Path
         assert load_recipe(str(file), schema=schema) == recipe
 
 
+def test_another_sort_of_recipe_is_named() -> None:
+    with pytest.raises(UserError, match="clip-demo: this is an encoder's recipe: it is trained by `mm1 encoder`"):
+        load_recipe("clip-demo")
+    with pytest.raises(UserError, match=r"demo: unknown key 'model\.connector': known keys here: from, vision, text"):
+        load_recipe("demo", schema=EncoderRecipe)
+
+
 def test_overrides_and_short_forms() -> None:
     recipe = load_recipe("demo", ["train.steps=300", "model.language_model=smollm2", "train.betas=[0.9, 0.99]"])
     assert recipe.train.steps == 300

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -30,7 +30,6 @@ from mm1.encoder.pictures import (
     PatchCollate,
     PictureDataset,
     Pictures,
-    caption_of,
     select_pictures,
 )
 from mm1.encoder.towers import build_clip, build_tower, clip_processor, image_processor
@@ -49,9 +48,6 @@ from mm1.train.parallel import World, joined, shard_model
 from mm1.train.precision import autocast_dtype
 from mm1.train.prepare import open_splits, prepare_tokenizer
 from mm1.train.run import environment, open_run, write_environment
-
-_LOOKED_AT = 10_000
-"""Captions of each source that are compared before training begins."""
 
 
 def pretrain_encoder(recipe: EncoderRecipe, directory: Path) -> Path:
@@ -146,21 +142,23 @@ def _pictures(
             raise UserError(f"{name}: no document has {what} ({reasons or 'it is empty'}): leave it out of the mixture")
         pictures[name] = found
     if captions:
-        _look_at_captions(splits, pictures)
+        _look_at_captions(splits)
     return pictures
 
 
-def _look_at_captions(splits: dict[str, Split], pictures: dict[str, Pictures]) -> None:
+def _look_at_captions(splits: dict[str, Split]) -> None:
+    """Say how many different texts there are, and refuse a corpus of one."""
     different: set[str] = set()
-    for name, found in pictures.items():
-        seen = [caption_of(splits[name][int(row)]) for row in islice(found.rows, _LOOKED_AT)]
-        distinct = set(seen)
-        different |= distinct
-        console.print(f"{name}: {len(distinct):,} different captions among the first {len(seen):,}")
+    for name, split in splits.items():
+        texts = pc.struct_field(pc.list_flatten(split.parts), "text")  # pictures stay unread
+        counts = pc.value_counts(texts.drop_null()).sort(order="descending", by="counts")
+        different |= {counts[place]["values"].as_py() for place in range(min(2, len(counts)))}
+        share = counts[0]["counts"].as_py() / len(split)
+        console.print(f"{name}: {len(counts):,} different captions, the commonest on {share:.1%} of the pictures")
     if len(different) == 1:
         raise UserError(
-            f"{', '.join(pictures)}: all captions are the same ('{next(iter(different))[:60]}'): a contrastive loss "
-            "has nothing to tell apart; take captions that say what is seen, or objective.kind: aim"
+            f"{', '.join(splits)}: all captions are the same ('{next(iter(different)).strip()[:60]}'): a contrastive "
+            "loss has nothing to tell apart; take captions that say what is seen, or objective.kind: aim"
         )
 
 
