@@ -11,14 +11,24 @@ import pytest
 import torch
 from PIL import Image as PILImage
 from safetensors.torch import load_file
-from transformers import AutoModel, AutoProcessor, CLIPModel, CLIPVisionModel, pipeline
+from transformers import (
+    AutoModel,
+    AutoProcessor,
+    AutoTokenizer,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    pipeline,
+)
 
 from mm1.data.corpus import write_corpus
 from mm1.document import Document, Image, Text
+from mm1.encoder.pictures import PairCollate, PictureSample
 from mm1.encoder.pretrain import pretrain_encoder
 from mm1.errors import UserError
 from mm1.model.pretrained import model_folder
-from mm1.model.towers import load_tower
+from mm1.model.towers import load_tower, pixel_statistics
 from mm1.recipe import EncoderRecipe, load_recipe, packaged_recipes
 from mm1.train.pretrain import pretrain
 from tests.conftest import breaking_at, png, tiny_documents
@@ -212,6 +222,10 @@ def test_a_corpus_without_pictures_is_refused(encoder_recipe: Path, data: Path, 
         (["data.crop_area=[0.5, 0.2]"], r"crop_area \[0.5, 0.2\]"),
         (["data.mixture.caption.images_per_sequence=2"], "an encoder sees one picture at a time"),
         (["model.text.num_heads=3"], "model.text: hidden_size 16 is not a multiple of num_heads 3"),
+        (
+            ["train.batch_size=9", "train.micro_batch_size=9", "model.vision.from=nowhere"],
+            "model.vision.from: 'nowhere'",
+        ),
         (["model.from=nowhere"], "model.from: 'nowhere' is no model"),
     ],
 )
@@ -237,3 +251,35 @@ def test_batches_differ_by_seed_and_step_only(encoder_recipe: Path, data: Path, 
         losses(train(encoder_recipe, tmp_path / f"run-{seed}", *settings, f"seed={seed}")) for seed in (0, 1)
     )
     assert np.abs(np.array(first) - np.array(other)).max() > 1e-4
+
+
+def test_from_another_tower_its_own_sizes_and_statistics_hold(
+    encoder_recipe: Path, recipe_file: Path, data: Path, tmp_path: Path
+) -> None:
+    """Of 4-pixel patches where the recipe says 8, normalised otherwise than CLIP does."""
+    tower = tmp_path / "tower"
+    common = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    CLIPVisionModel(CLIPVisionConfig(image_size=16, patch_size=4, **common)).save_pretrained(tower)
+    CLIPImageProcessorPil(image_mean=[0.5] * 3, image_std=[0.25] * 3).save_pretrained(tower)
+    for kind in ("clip", "aim"):
+        run = tmp_path / kind
+        settings = [f"objective.kind={kind}", f"model.vision.from={tower}", "train.steps=3", "objective.head_depth=0"]
+        lines = train(encoder_recipe, run, *settings)
+        plan = json.loads((run / "plan" / "plan.json").read_text())
+        assert plan["tokens_per_image"] == 16
+        assert lines[-1]["tokens"] >= 3 * 8 * 16
+        assert pixel_statistics(str(run)) == ([0.5] * 3, [0.25] * 3)
+
+
+def test_special_tokens_in_a_caption_are_text(encoder_recipe: Path, data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(encoder_recipe, run, "train.steps=3")
+    tokenizer = AutoTokenizer.from_pretrained(run / "model")
+    sample = PictureSample(np.zeros((3, 16, 16), np.uint8), "a <eos> in <image> the text of it", 0, 0.5, [])
+    ids = PairCollate(tokenizer, 12, 4)([sample])["input_ids"][0].tolist()
+    assert len(ids) == 12
+    assert ids[0] == tokenizer.bos_token_id
+    assert [i for i, token in enumerate(ids) if token == tokenizer.eos_token_id] == [11]
+    assert tokenizer.convert_tokens_to_ids("<image>") not in ids
+    with pytest.raises(UserError, match="sequence_length 13 is longer than the texts .* at most 12"):
+        train(encoder_recipe, tmp_path / "longer", f"model.from={run}", "data.sequence_length=13")

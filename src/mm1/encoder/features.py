@@ -66,7 +66,9 @@ class Encoder:
         features = []
         for start in range(0, len(texts), self.batch_size):
             some = list(texts[start : start + self.batch_size])
-            encoded = self.tokenizer(some, truncation=True, padding=True, return_tensors="pt")
+            encoded = self.tokenizer(
+                some, split_special_tokens=True, truncation=True, padding=True, return_tensors="pt"
+            )
             features.append(clip.get_text_features(input_ids=encoded["input_ids"].to(self.device)).pooler_output)
         return torch.cat([F.normalize(rows, dim=-1).cpu() for rows in features])
 

@@ -177,16 +177,26 @@ class PairCollate:
 
     Attributes:
         tokenizer: Of the captions.
+        max_tokens: Of a caption, begin and end included; longer ones are cut.
         patches: Of a picture; they are counted as tokens.
     """
 
     tokenizer: PreTrainedTokenizerBase
+    max_tokens: int
     patches: int
 
     def __call__(self, samples: Sequence[PictureSample]) -> EncoderBatch:
         """Return the micro-batch."""
         captions = [sample.caption for sample in samples]
-        encoded: Any = self.tokenizer(captions, truncation=True, padding=True, return_tensors="pt")
+        # The characters "<eos>" in a caption are text: the end is what comes behind it.
+        encoded: Any = self.tokenizer(
+            captions,
+            split_special_tokens=True,
+            truncation=True,
+            max_length=self.max_tokens,
+            padding=True,
+            return_tensors="pt",
+        )
         terms = torch.ones(len(samples), dtype=torch.int64)
         tokens = int(encoded["attention_mask"].sum()) + self.patches * len(samples)
         return _batch(samples, encoded["input_ids"], terms, tokens)

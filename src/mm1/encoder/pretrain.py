@@ -20,7 +20,7 @@ import mm1
 from mm1.data.corpus import Split
 from mm1.data.index import build_index, tokenizer_fingerprint
 from mm1.data.loader import build_loader
-from mm1.data.plan import Plan, Source, write_plan
+from mm1.data.plan import Plan, write_plan
 from mm1.document import KINDS
 from mm1.encoder.autoregressive import AutoregressiveEncoder
 from mm1.encoder.contrastive import ContrastiveEncoder
@@ -46,7 +46,7 @@ from mm1.train.objective import Losses
 from mm1.train.optimizer import build_optimizer
 from mm1.train.parallel import World, joined, shard_model
 from mm1.train.precision import autocast_dtype
-from mm1.train.prepare import open_splits, prepare_tokenizer
+from mm1.train.prepare import open_splits, plan_sources, prepare_tokenizer
 from mm1.train.run import environment, open_run, write_environment
 
 
@@ -78,13 +78,13 @@ def pretrain_encoder(recipe: EncoderRecipe, directory: Path) -> Path:
         if not world.first:
             world.wait()
         tokenizer = _tokenizer(recipe, directory, splits)
+        model = _model(recipe, tokenizer, world)
         pictures = _pictures(recipe, splits, tokenizer)
-        plan = _plan(recipe, directory, splits, pictures, tokenizer)
+        plan = _plan(recipe, directory, splits, pictures, tokenizer, _patches(model))
         if world.first:
             world.wait()
         world.agree(recipe=recipe.to_yaml(), plan=plan.hash, code=mm1.__version__)
         images = image_processor(recipe.model)
-        model = _model(recipe, tokenizer, world)
         autocast = autocast_dtype(recipe.train, world.device)
         if world.first:
             parts = {name: sum(p.numel() for p in part.parameters()) for name, part in _parts(model).items()}
@@ -168,18 +168,12 @@ def _plan(
     splits: dict[str, Split],
     pictures: dict[str, Pictures],
     tokenizer: PreTrainedTokenizerBase,
+    patches: int,
 ) -> Plan:
-    patches = _patches(recipe)
     captions = recipe.data.sequence_length if recipe.objective.contrastive else 2
-    sources = [
-        Source(s.corpus, kind, s.weight, splits[s.corpus].content_hash, pictures[s.corpus].index)
-        for kind, mix in recipe.data.mixture.items()
-        if mix.weight > 0
-        for s in mix.sources
-    ]
     return write_plan(
         directory / "plan",
-        sources,
+        plan_sources(recipe, splits, {name: found.index for name, found in pictures.items()}),
         recipe.data.model_copy(update={"sequence_length": patches + captions}),
         tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
         tokens_per_image=patches,
@@ -188,11 +182,6 @@ def _plan(
         seed=recipe.seed,
         fixed=bool(checkpoints(directory / "checkpoints")),
     )
-
-
-def _patches(recipe: EncoderRecipe) -> int:
-    vision = recipe.model.vision
-    return (vision.image_size // vision.patch_size) ** 2
 
 
 def _model(
@@ -208,6 +197,13 @@ def _model(
             torch.manual_seed(recipe.seed)
             model = AutoregressiveEncoder(tower, recipe.objective.head_depth)
     return model.to(world.device)
+
+
+def _patches(model: ContrastiveEncoder | AutoregressiveEncoder) -> int:
+    tower = model.clip.vision_model if isinstance(model, ContrastiveEncoder) else model.tower
+    config: Any = tower.config
+    patches: int = (config.image_size // config.patch_size) ** 2
+    return patches
 
 
 def _parts(model: ContrastiveEncoder | AutoregressiveEncoder) -> dict[str, nn.Module]:
@@ -247,9 +243,10 @@ def _trainer(
     autocast: torch.dtype | None,
     world: World,
 ) -> Trainer:
-    patches = _patches(recipe)
     micro, micro_batches = world.micro_batches(recipe.train)
-    collate = PairCollate(tokenizer, patches) if recipe.objective.contrastive else PatchCollate(patches)
+    patches = _patches(model)
+    pairs = PairCollate(tokenizer, recipe.data.sequence_length, patches)
+    collate = pairs if recipe.objective.contrastive else PatchCollate(patches)
 
     def loader_from(step: int) -> DataLoader[Any]:
         return build_loader(

@@ -35,6 +35,11 @@ def build_clip(recipe: EncoderModelRecipe, tokenizer: PreTrainedTokenizerBase, m
         UserError: If sizes do not fit each other, or what is pre-trained can't be used.
     """
     model = _fresh_clip(recipe, tokenizer, max_tokens, seed) if recipe.from_ is None else _load_clip(recipe)
+    longest = model.text_model.config.max_position_embeddings
+    if max_tokens > longest:
+        raise UserError(
+            f"data.sequence_length {max_tokens} is longer than the texts that '{recipe.from_}' takes: at most {longest}"
+        )
     model.set_attn_implementation({"vision_config": recipe.vision.attention, "text_config": recipe.text.attention})
     return model.train()
 

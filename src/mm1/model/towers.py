@@ -96,11 +96,11 @@ def pixel_statistics(source: str | None) -> tuple[list[float], list[float]]:
         return OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
     source = model_folder(source)
     open_clip = find_open_clip(source)
-    file = open_clip or find_file(source, "preprocessor_config.json")
+    file = open_clip or find_file(source, "preprocessor_config.json") or find_file(source, "processor_config.json")
     if file is not None:
         try:
             content = json.loads(file.read_text())
-            content = content if open_clip is None else content.get("preprocess_cfg", {})
+            content = content.get("preprocess_cfg" if open_clip else "image_processor", {} if open_clip else content)
             mean, std = (content.get(f"image_{name}", content.get(name)) for name in ("mean", "std"))
         except (ValueError, AttributeError) as error:
             raise UserError(f"{file}: is not valid JSON of a checkpoint ({first_line(error)})") from None

@@ -17,7 +17,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from mm1.data.corpus import Split, data_directory, open_split
-from mm1.data.index import build_index, tokenizer_fingerprint
+from mm1.data.index import Index, build_index, tokenizer_fingerprint
 from mm1.data.loader import PlanDataset
 from mm1.data.plan import Plan, Source, write_plan
 from mm1.document import Text
@@ -138,6 +138,22 @@ def _texts(splits: dict[str, Split]) -> Iterator[str]:
                 break
 
 
+def plan_sources(recipe: Recipe | EncoderRecipe, splits: dict[str, Split], indexes: dict[str, Index]) -> list[Source]:
+    """Return the sources of all kinds with a weight, in the recipe's order.
+
+    Args:
+        recipe: Its mixture.
+        splits: As `open_splits` gives them.
+        indexes: Of the splits, by name.
+    """
+    return [
+        Source(s.corpus, kind, s.weight, splits[s.corpus].content_hash, indexes[s.corpus])
+        for kind, mix in recipe.data.mixture.items()
+        if mix.weight > 0
+        for s in mix.sources
+    ]
+
+
 def prepare_plan(recipe: Recipe, directory: Path, splits: dict[str, Split], tokenizer: PreTrainedTokenizerBase) -> Plan:
     """Index the splits and write the run's plan; one that is there and right is kept.
 
@@ -145,15 +161,10 @@ def prepare_plan(recipe: Recipe, directory: Path, splits: dict[str, Split], toke
         UserError: If the run has checkpoints and its plan would be another now: what is left of the training
             would not see what the plan promised.
     """
-    sources = [
-        Source(s.corpus, kind, s.weight, splits[s.corpus].content_hash, build_index(splits[s.corpus], tokenizer))
-        for kind, mix in recipe.data.mixture.items()
-        if mix.weight > 0
-        for s in mix.sources
-    ]
+    indexes = {name: build_index(split, tokenizer) for name, split in splits.items()}
     return write_plan(
         directory / "plan",
-        sources,
+        plan_sources(recipe, splits, indexes),
         recipe.data,
         tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
         tokens_per_image=recipe.model.connector.num_tokens,
