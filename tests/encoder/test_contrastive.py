@@ -105,8 +105,11 @@ def test_captions_that_are_alike_give_the_gradient_of_shared_positives() -> None
     target = (same[:, None] == same).double()
     target /= target.sum(1, keepdim=True)
     shared = (F.cross_entropy(logits, target, reduction="sum") + F.cross_entropy(logits.T, target, reduction="sum")) / 2
-    (by_images,) = torch.autograd.grad(shared, images)
+    by_images, by_texts = torch.autograd.grad(shared, (images, alike))
     assert torch.allclose(images.grad, by_images, atol=1e-9)
+    # The text tower gets the sum over the captions that are one text.
+    ours, theirs = (torch.zeros(3, alike.shape[1]).double().index_add(0, same, g) for g in (alike.grad, by_texts))
+    assert torch.allclose(ours, theirs, atol=1e-9)
 
 
 def test_the_scale_is_clamped() -> None:
