@@ -5,15 +5,23 @@ from pathlib import Path
 import pytest
 
 from mm1.errors import UserError
-from mm1.recipe import load_recipe, packaged_recipes
+from mm1.recipe import EncoderRecipe, Recipe, load_recipe, packaged_recipes
 
 
 def test_packaged_recipes_are_valid_and_survive_being_written_out(tmp_path: Path) -> None:
     for name in packaged_recipes():
-        recipe = load_recipe(name)
+        schema = EncoderRecipe if name.startswith(("clip-", "aim-")) else Recipe
+        recipe = load_recipe(name, schema=schema)
         file = tmp_path / "again.yaml"
         file.write_text(recipe.to_yaml())
-        assert load_recipe(str(file)) == recipe
+        assert load_recipe(str(file), schema=schema) == recipe
+
+
+def test_another_sort_of_recipe_is_named() -> None:
+    with pytest.raises(UserError, match="clip-demo: this is an encoder's recipe: it is trained by `mm1 encoder`"):
+        load_recipe("clip-demo")
+    with pytest.raises(UserError, match=r"demo: unknown key 'model\.connector': known keys here: from, vision, text"):
+        load_recipe("demo", schema=EncoderRecipe)
 
 
 def test_overrides_and_short_forms() -> None:

@@ -155,6 +155,7 @@ def put_sources(data: Path) -> None:
     """Write all the fake packages that the demo's corpora are built from."""
     put_easy_vqa(data / "downloads")
     put_openmoji(data / "downloads")
+    put_emoji_groups(data / "downloads")
     put_tales(data / "downloads")
 
 

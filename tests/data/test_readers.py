@@ -358,6 +358,12 @@ def test_image_folder(tmp_path: Path) -> None:
     assert read("image-folder", tmp_path / "two", first_line=True)[0][0].text == " English"
 
 
+def test_image_folder_of_classes(tmp_path: Path) -> None:
+    write_files(tmp_path, {"fox/a.png": picture(1), "owl/a.png": picture(2), "owl/a.txt": "not read"})
+    documents, _ = read("image-folder", tmp_path, classes=True)
+    assert [(d.text, d.meta["label"]) for d in documents] == [(" fox", "fox"), (" owl", "owl")]
+
+
 def test_html(tmp_path: Path) -> None:
     write_every_format(tmp_path)
     documents, notes = read("html", tmp_path / "html")

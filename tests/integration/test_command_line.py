@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image as PILImage
+from transformers import CLIPModel
 
 from mm1.cli import main
 from tests.data.fake_sources import put_sources
@@ -19,7 +20,6 @@ SMALL = [
     "train.steps=6",
     "train.warmup_steps=1",
     "train.checkpoint_every=2",
-    "model.vision={image_size: 64, patch_size: 16, hidden_size: 16, num_layers: 1, num_heads: 2}",
     "model.language_model={hidden_size: 16, num_layers: 1, num_heads: 2}",
     "tokenizer.vocab_size=512",
     "evaluate.limit=8",
@@ -30,6 +30,10 @@ SMALL_DEMO = """
 from mm1.data.corpora import DEMO_CORPORA
 DEMO_CORPORA["scenes"] = {"count": 60, "questions": 9, "heldout": 20}
 DEMO_CORPORA["pages"] = {"count": 30, "heldout": 36, "shots": 2}
+from mm1.demo import DEMO_ENCODER
+DEMO_ENCODER += ["model.vision.patch_size=16", "model.vision.hidden_size=16", "model.vision.num_layers=1"]
+DEMO_ENCODER += ["model.text.hidden_size=16", "tokenizer.vocab_size=400", "train.steps=3", "train.warmup_steps=1"]
+DEMO_ENCODER += ["train.batch_size=16"]
 from mm1.cli import main
 main()
 """
@@ -86,6 +90,11 @@ def test_the_demo_leaves_a_whole_run_and_a_report(home: Path) -> None:
         "report.html",
     }
     assert len(list((run / "scores").glob("*.json"))) == 6
+    encoder = home / "runs" / "clip-demo"
+    tower = CLIPModel.from_pretrained(encoder / "model").vision_model.config
+    assert json.loads((run / "model" / "config.json").read_text())["vision_config"]["patch_size"] == tower.patch_size
+    scores = json.loads((encoder / "scores" / "encoder.json").read_text())
+    assert {line["corpus"] for line in scores} == {"scenes/heldout", "easy-vqa/test-captions", "openmoji/heldout"}
     page = (run / "report.html").read_text()
     assert all(word in page for word in ("easy-vqa", "scenes-caption", "pages", "swapped pictures", "<svg"))
     assert "<script" not in page

@@ -80,6 +80,30 @@ def pretrain(
 
 
 @app.command()
+def encoder(
+    recipe: Annotated[str, typer.Argument(help="A packaged recipe's name, or a YAML file.")],
+    run: RunOption = None,
+    set_: Set = None,
+) -> None:
+    """Train an image encoder (CLIP, SigLIP, AIM); on an existing run, go on from its last checkpoint."""
+    from mm1.encoder.pretrain import pretrain_encoder
+    from mm1.recipe import EncoderRecipe, load_recipe
+
+    loaded = load_recipe(recipe, set_ or [], schema=EncoderRecipe)
+    model = pretrain_encoder(loaded, run or Path("runs") / loaded.name)
+    console.print(f"the encoder: {model}")
+
+
+@app.command("score-encoder")
+def score_encoder(run: RunArgument, set_: Set = None) -> None:
+    """Score an image encoder on held-out pictures: retrieval, zero-shot classes, linear probe."""
+    from mm1.encoder.evaluate import result_table
+    from mm1.encoder.evaluate import score_encoder as score
+
+    output().print(result_table(score(run, set_)))
+
+
+@app.command()
 def evaluate(
     run: Annotated[str, typer.Argument(help="A run's directory, the folder of a model, or hub:owner/name.")],
     tasks: Annotated[str | None, typer.Option(help="Names or files, with commas; default: the run's recipe's.")] = None,

@@ -74,9 +74,9 @@ def cut_documents(index: Index, tokens_per_image: int, max_tokens: int, max_imag
         )
     tokens = np.where(is_image, tokens_per_image, index.parts).astype(np.int64)
     closing_learned = _closing_learned(index, is_image)
-    length = _sums(tokens, index.offsets) + 2
-    images = _sums(is_image, index.offsets)
-    learned = _sums(np.where(index.learned, tokens, 0), index.offsets) + closing_learned
+    length = document_sums(tokens, index.offsets) + 2
+    images = document_sums(is_image, index.offsets)
+    learned = document_sums(np.where(index.learned, tokens, 0), index.offsets) + closing_learned
     whole = (length <= max_tokens) & (images <= max_images)
     rows = [(np.flatnonzero(whole), np.zeros(whole.sum(), np.int64), length[whole], images[whole], learned[whole])]
     for document in np.flatnonzero(~whole):
@@ -93,7 +93,7 @@ def cut_documents(index: Index, tokens_per_image: int, max_tokens: int, max_imag
     return Pieces(*(column[order].astype(dtype) for column, dtype in zip(columns, dtypes, strict=True)))
 
 
-def _sums(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+def document_sums(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Return the sums of values over each document's parts."""
     return np.diff(np.concatenate([[0], np.cumsum(values, dtype=np.int64)])[offsets])
 

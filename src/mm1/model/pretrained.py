@@ -58,6 +58,12 @@ def pretrained_config(source: str, key: str) -> PreTrainedConfig:
         raise UserError(f"{key}: '{source}' is no model: {hint}") from None
 
 
+def model_folder(source: str) -> str:
+    """Return the model's folder where `source` is a run's directory, else `source` itself."""
+    folder = Path(source) / "model"
+    return str(folder) if (folder / "config.json").is_file() else source
+
+
 def find_file(source: str, name: str) -> Path | None:
     """Return a file of a model, or None if the model has none of that name or can't be reached.
 

@@ -18,7 +18,7 @@ from transformers.image_utils import (
 from mm1.errors import UserError
 from mm1.model.open_clip import find_open_clip, load_open_clip_tower
 from mm1.model.positions import resize_tower
-from mm1.model.pretrained import find_file, first_line, pretrained_config
+from mm1.model.pretrained import find_file, first_line, model_folder, pretrained_config
 from mm1.recipe import VisionRecipe
 
 TOWERS = frozenset(
@@ -60,14 +60,15 @@ def load_tower(source: str, image_size: int | None = None) -> PreTrainedModel:
 
     Args:
         source: A folder or Hub id: of a vision model, of a two-tower model (CLIP, SigLIP, AIMv2), whose
-            vision half is taken, or of an open_clip checkpoint, which is converted.
+            vision half is taken, or of an open_clip checkpoint, which is converted; or the directory of a run
+            that trained an encoder.
         image_size: Side of the images it will get, to which its position embedding is interpolated as its own
             library does it (open_clip antialiases); None: its own.
 
     Raises:
         UserError: If there is no tower, or one that can't be used here.
     """
-    key = "model.vision.from"
+    key, source = "model.vision.from", model_folder(source)
     open_clip = find_open_clip(source)
     model = _load_transformers(source, key) if open_clip is None else load_open_clip_tower(open_clip)
     config = model.config
@@ -93,12 +94,13 @@ def pixel_statistics(source: str | None) -> tuple[list[float], list[float]]:
     """
     if source is None:
         return OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+    source = model_folder(source)
     open_clip = find_open_clip(source)
-    file = open_clip or find_file(source, "preprocessor_config.json")
+    file = open_clip or find_file(source, "preprocessor_config.json") or find_file(source, "processor_config.json")
     if file is not None:
         try:
             content = json.loads(file.read_text())
-            content = content if open_clip is None else content.get("preprocess_cfg", {})
+            content = content.get("preprocess_cfg" if open_clip else "image_processor", {} if open_clip else content)
             mean, std = (content.get(f"image_{name}", content.get(name)) for name in ("mean", "std"))
         except (ValueError, AttributeError) as error:
             raise UserError(f"{file}: is not valid JSON of a checkpoint ({first_line(error)})") from None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from mm1.errors import UserError
@@ -13,15 +13,15 @@ from mm1.errors import UserError
 IMAGE_TOKEN = "<image>"  # noqa: S105
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, special_tokens: Sequence[str] = ("<pad>", "<bos>", "<eos>", IMAGE_TOKEN)
+) -> PreTrainedTokenizerBase:
     """Train a byte-level BPE, so that any text can be written and nothing is unknown.
 
     Args:
         texts: What to train on.
         vocab_size: Size of the vocabulary, the four special tokens included.
-
-    Returns:
-        A tokenizer with `<pad>`, `<bos>`, `<eos>` and `<image>` as ids 0 to 3.
+        special_tokens: Those four, in the order of their ids, which begin at 0.
     """
     tokenizer = Tokenizer(models.BPE())
     # Digits one by one and no added space: " two" and "two" are told apart, numbers are read digit by digit.
@@ -31,7 +31,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=["<pad>", "<bos>", "<eos>", IMAGE_TOKEN],
+        special_tokens=list(special_tokens),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -44,6 +44,27 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         additional_special_tokens=[IMAGE_TOKEN],
         clean_up_tokenization_spaces=False,
     )
+
+
+def train_caption_tokenizer(texts: Iterable[str], vocab_size: int, max_tokens: int) -> PreTrainedTokenizerBase:
+    """Train a tokenizer for a text tower: lower case, begin and end put around every text, long ones cut.
+
+    As CLIP's (arXiv 2103.00020 sec. 2.4), which knows the end of a text as the place of its features.
+
+    Args:
+        texts: What to train on.
+        vocab_size: Size of the vocabulary, special tokens included.
+        max_tokens: Length that `truncation=True` cuts to, begin and end included.
+    """
+    # transformers' CLIP reads the features of another token than the end if the end's id is 2.
+    tokenizer = train_tokenizer((text.lower() for text in texts), vocab_size, ("<pad>", "<bos>", IMAGE_TOKEN, "<eos>"))
+    ends = [(token, tokenizer.convert_tokens_to_ids(token)) for token in ("<bos>", "<eos>")]
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A <eos>", special_tokens=ends
+    )
+    tokenizer.model_max_length = max_tokens
+    return tokenizer
 
 
 def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:

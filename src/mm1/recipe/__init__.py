@@ -7,6 +7,16 @@ A recipe file may start from another one (`base: demo`); what it says itself win
 paper's carry their place in it.
 """
 
+from mm1.recipe.encoder import (
+    EncoderDataRecipe,
+    EncoderEvaluateRecipe,
+    EncoderModelRecipe,
+    EncoderRecipe,
+    ObjectiveRecipe,
+    ProbeRecipe,
+    TextTowerRecipe,
+    ZeroShotRecipe,
+)
 from mm1.recipe.load import check_recipe, load_recipe, merge, packaged_recipes
 from mm1.recipe.schema import (
     VIT_SIZES,
@@ -18,6 +28,7 @@ from mm1.recipe.schema import (
     LanguageModelRecipe,
     ModelRecipe,
     Recipe,
+    RunRecipe,
     Section,
     SourceRecipe,
     TokenizerRecipe,
@@ -30,16 +41,25 @@ __all__ = [
     "ConnectorRecipe",
     "DataRecipe",
     "DuringRecipe",
+    "EncoderDataRecipe",
+    "EncoderEvaluateRecipe",
+    "EncoderModelRecipe",
+    "EncoderRecipe",
     "EvaluateRecipe",
     "KindRecipe",
     "LanguageModelRecipe",
     "ModelRecipe",
+    "ObjectiveRecipe",
+    "ProbeRecipe",
     "Recipe",
+    "RunRecipe",
     "Section",
     "SourceRecipe",
+    "TextTowerRecipe",
     "TokenizerRecipe",
     "TrainRecipe",
     "VisionRecipe",
+    "ZeroShotRecipe",
     "check_recipe",
     "load_recipe",
     "merge",

@@ -66,6 +66,8 @@ def check_recipe(content: dict[str, Any], overrides: Sequence[str], name: str, s
     try:
         return schema.model_validate(content)
     except ValidationError as error:
+        if "objective" in content and "objective" not in schema.model_fields:
+            raise UserError(f"{name}: this is an encoder's recipe: it is trained by `mm1 encoder`") from None
         raise UserError(f"{name}: {_explain(error, schema)}") from None
 
 

@@ -22,7 +22,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-def _name_to_from(value: Any) -> Any:
+def name_to_from(value: Any) -> Any:
     """`language_model: smollm2` is short for `language_model: {from: smollm2}`."""
     return {"from": value} if isinstance(value, str) else value
 
@@ -132,9 +132,9 @@ class LanguageModelRecipe(Section):
 class ModelRecipe(Section):
     """Vision tower, connector and decoder."""
 
-    vision: Annotated[VisionRecipe, BeforeValidator(_name_to_from)] = VisionRecipe()
+    vision: Annotated[VisionRecipe, BeforeValidator(name_to_from)] = VisionRecipe()
     connector: ConnectorRecipe = ConnectorRecipe()
-    language_model: Annotated[LanguageModelRecipe, BeforeValidator(_name_to_from)] = LanguageModelRecipe()
+    language_model: Annotated[LanguageModelRecipe, BeforeValidator(name_to_from)] = LanguageModelRecipe()
 
 
 class TokenizerRecipe(Section):
@@ -276,17 +276,22 @@ class EvaluateRecipe(Section):
         return self
 
 
-class Recipe(Section):
-    """Everything about a run."""
+class RunRecipe(Section):
+    """What every recipe of a run has, whatever is trained."""
 
     name: str
     seed: int = 0
+
+    def to_yaml(self) -> str:
+        """Return the resolved recipe as YAML, every default written out."""
+        return yaml.safe_dump(self.model_dump(by_alias=True, mode="json"), sort_keys=False, allow_unicode=True)
+
+
+class Recipe(RunRecipe):
+    """Everything about a run of multimodal training."""
+
     model: ModelRecipe = ModelRecipe()
     tokenizer: TokenizerRecipe = TokenizerRecipe()
     data: DataRecipe
     train: TrainRecipe = TrainRecipe()
     evaluate: EvaluateRecipe = EvaluateRecipe()
-
-    def to_yaml(self) -> str:
-        """Return the resolved recipe as YAML, every default written out."""
-        return yaml.safe_dump(self.model_dump(by_alias=True, mode="json"), sort_keys=False, allow_unicode=True)

@@ -12,7 +12,17 @@ from torch.distributed.tensor import DTensor, Replicate
 from mm1.recipe import TrainRecipe
 from mm1.train.parallel import whole
 
-_PARTS = {"vision_tower": "vision", "connector": "connector", "language_model": "language_model"}
+_PARTS = {
+    "vision_tower": "vision",
+    "connector": "connector",
+    "language_model": "language_model",
+    "vision_model": "vision",  # of an encoder
+    "visual_projection": "vision",
+    "text_model": "text",
+    "text_projection": "text",
+    "temperature": "temperature",
+    "head": "head",
+}
 
 
 def schedule(step: int, recipe: TrainRecipe) -> float:

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
@@ -163,6 +164,30 @@ def prepare_model(
     if compiles(recipe.compile, world.device):
         for block in blocks:
             block.compile()
+    shard_model(model, blocks, world, recipe, autocast)
+
+
+def shard_model(
+    model: nn.Module,
+    blocks: Sequence[nn.Module],
+    world: World,
+    recipe: TrainRecipe,
+    autocast: torch.dtype | None,
+    whole_precision: Sequence[nn.Module] = (),
+) -> None:
+    """Shard a model over the ranks, in place; one process keeps it as it is.
+
+    Args:
+        model: In float32, on the world's device.
+        blocks: Its parts that are each gathered and freed on their own.
+        world: The ranks.
+        recipe: `replicas`, `optimizer`.
+        autocast: The precision that sharded blocks compute in; gradients are reduced in float32.
+        whole_precision: Parts that compute in float32 all the same.
+
+    Raises:
+        UserError: If ranks and replicas, or replicas and optimizer, don't fit.
+    """
     if world.size == 1:
         return
     if world.size % recipe.replicas:
@@ -177,6 +202,8 @@ def prepare_model(
         else init_device_mesh(world.device.type, (world.size,))
     )
     policy = MixedPrecisionPolicy(param_dtype=autocast, reduce_dtype=torch.float32)
+    for part in whole_precision:
+        fully_shard(part, mesh=mesh, mp_policy=MixedPrecisionPolicy(reduce_dtype=torch.float32))
     for block in blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
     # Everything else (embeddings, which may be tied to the head, norms, the connector) is the root's group, whole

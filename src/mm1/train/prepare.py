@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from mm1.data.corpus import Split, data_directory, open_split
-from mm1.data.index import build_index, tokenizer_fingerprint
+from mm1.data.index import Index, build_index, tokenizer_fingerprint
 from mm1.data.loader import PlanDataset
 from mm1.data.plan import Plan, Source, write_plan
 from mm1.document import Text
@@ -27,7 +27,7 @@ from mm1.model.towers import pixel_statistics
 from mm1.processing.processor import MM1Processor, build_processor
 from mm1.processing.tokenizer import load_tokenizer, train_tokenizer
 from mm1.progress import console
-from mm1.recipe import Recipe, load_recipe
+from mm1.recipe import EncoderRecipe, Recipe, load_recipe
 from mm1.train.checkpoint import checkpoints
 from mm1.train.run import open_run
 
@@ -86,7 +86,7 @@ def open_sequences(directory: Path) -> PlanDataset:
     return PlanDataset(plan, list(splits.values()), processor, recipe.data.document_mask)
 
 
-def open_splits(recipe: Recipe) -> dict[str, Split]:
+def open_splits(recipe: Recipe | EncoderRecipe) -> dict[str, Split]:
     """Open the splits of all kinds with a weight, in the recipe's order.
 
     Raises:
@@ -106,15 +106,19 @@ def decoder_folder(recipe: Recipe) -> Path | str | None:
 
 
 def prepare_tokenizer(
-    recipe: Recipe, directory: Path, decoder: Path | str | None, splits: dict[str, Split]
+    recipe: Recipe | EncoderRecipe,
+    directory: Path,
+    pretrained: Path | str | None,
+    splits: dict[str, Split],
+    train: Callable[[Iterable[str], int], PreTrainedTokenizerBase] = train_tokenizer,
 ) -> PreTrainedTokenizerBase:
-    """Return the decoder's own tokenizer, or one trained on the corpora (kept in the run directory)."""
-    if decoder is not None:
-        return load_tokenizer(decoder)
+    """Return the tokenizer of a pre-trained model, or one trained on the corpora (kept in the run directory)."""
+    if pretrained is not None:
+        return load_tokenizer(pretrained)
     folder = directory / "tokenizer"
     if not folder.is_dir():
         console.print(f"train a tokenizer of {recipe.tokenizer.vocab_size:,} tokens")
-        tokenizer = train_tokenizer(_texts(splits), recipe.tokenizer.vocab_size)
+        tokenizer = train(_texts(splits), recipe.tokenizer.vocab_size)
         partial = folder.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         tokenizer.save_pretrained(partial)
@@ -134,6 +138,22 @@ def _texts(splits: dict[str, Split]) -> Iterator[str]:
                 break
 
 
+def plan_sources(recipe: Recipe | EncoderRecipe, splits: dict[str, Split], indexes: dict[str, Index]) -> list[Source]:
+    """Return the sources of all kinds with a weight, in the recipe's order.
+
+    Args:
+        recipe: Its mixture.
+        splits: As `open_splits` gives them.
+        indexes: Of the splits, by name.
+    """
+    return [
+        Source(s.corpus, kind, s.weight, splits[s.corpus].content_hash, indexes[s.corpus])
+        for kind, mix in recipe.data.mixture.items()
+        if mix.weight > 0
+        for s in mix.sources
+    ]
+
+
 def prepare_plan(recipe: Recipe, directory: Path, splits: dict[str, Split], tokenizer: PreTrainedTokenizerBase) -> Plan:
     """Index the splits and write the run's plan; one that is there and right is kept.
 
@@ -141,15 +161,10 @@ def prepare_plan(recipe: Recipe, directory: Path, splits: dict[str, Split], toke
         UserError: If the run has checkpoints and its plan would be another now: what is left of the training
             would not see what the plan promised.
     """
-    sources = [
-        Source(s.corpus, kind, s.weight, splits[s.corpus].content_hash, build_index(splits[s.corpus], tokenizer))
-        for kind, mix in recipe.data.mixture.items()
-        if mix.weight > 0
-        for s in mix.sources
-    ]
+    indexes = {name: build_index(split, tokenizer) for name, split in splits.items()}
     return write_plan(
         directory / "plan",
-        sources,
+        plan_sources(recipe, splits, indexes),
         recipe.data,
         tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
         tokens_per_image=recipe.model.connector.num_tokens,

@@ -21,13 +21,13 @@ import yaml
 
 import mm1
 from mm1.errors import UserError
-from mm1.recipe import Recipe
+from mm1.recipe import RunRecipe
 
 CHANGEABLE_KEYS = ("evaluate", "train.trackers")
 """Keys that may change on an existing run: they don't touch the training."""
 
 
-def open_run(directory: Path, recipe: Recipe) -> None:
+def open_run(directory: Path, recipe: RunRecipe) -> None:
     """Make the run directory, or check that it is of the same recipe.
 
     Args:

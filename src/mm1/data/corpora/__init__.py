@@ -32,9 +32,9 @@ BUILDERS: dict[str, Callable[..., Material]] = {
 }
 
 # Raised when a builder's output changes for the same options: corpora built by an earlier one are built anew.
-BUILDER_VERSION = 1
+BUILDER_VERSION = 2
 
-DEMO_CORPORA: dict[str, dict[str, Any]] = {"scenes": {}, "easy-vqa": {}, "pages": {}, "text": {}}
+DEMO_CORPORA: dict[str, dict[str, Any]] = {"scenes": {}, "easy-vqa": {}, "openmoji": {}, "pages": {}, "text": {}}
 
 
 def corpus_options(name: str) -> dict[str, Any]:

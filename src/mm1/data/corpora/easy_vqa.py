@@ -162,6 +162,8 @@ def _captions(pictures: list[Picture], split: str, skips: Skips) -> Iterator[Doc
             continue
         meta: Mapping[str, object] = {
             "caption": f"a {picture.color} {picture.shape}",
+            "color": picture.color,
+            "shape": picture.shape,
             "picture": picture.number,
         }
         yield Document(id, "caption", (Image(picture.png), Text(f" {meta['caption']}")), meta)

@@ -23,23 +23,30 @@ class ImageFolder(Reader):
 
     Attributes:
         first_line: Whether only the first line of a side-car text is the caption.
+        classes: Whether a picture's folder is its class, as ImageNet has it: the folder's name is the caption and the
+            meta `label`; other files aren't read.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = PICTURE_SUFFIXES
     files_per_shard: ClassVar[int] = 1000
     first_line: bool = False
+    classes: bool = False
 
     def read(self, shard: Shard, notes: Notes) -> Iterator[Document]:
         """Yield a caption document for every picture with a caption."""
         folder = PictureFolder(shard.root)
         for file in shard.files:
             name = shard.name(file)
-            caption = self._caption(file, name, notes)
+            caption = self._class(file) if self.classes else self._caption(file, name, notes)
             if caption is None:
                 continue
             picture = folder.take(name, notes, "picture")
             if picture is not None:
-                yield Document(name, "caption", caption_parts(picture, caption))
+                meta = {"label": caption} if self.classes else {}
+                yield Document(name, "caption", caption_parts(picture, caption), meta)
+
+    def _class(self, file: str) -> str:
+        return os.path.basename(os.path.dirname(os.path.abspath(file)))
 
     def _caption(self, file: str, name: str, notes: Notes) -> str | None:
         stem = os.path.splitext(file)[0]

@@ -1,0 +1,1 @@
+"""Pre-training of image encoders: contrastive (CLIP, SigLIP) and autoregressive (AIM)."""

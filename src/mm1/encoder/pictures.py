@@ -1,0 +1,233 @@
+"""Pictures with their captions, in the order of a plan.
+
+    index --documents of one picture--> plan (one document a sequence) --crop, tokenize--> EncoderBatch
+
+The plan is the multimodal one: with one picture in every document and one per sequence, every sequence is one document.
+What is random about a picture (crop, mirror image, AIM's prefix) follows from the seed and the sequence's number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from mm1.data.corpus import Split
+from mm1.data.index import IMAGE, Index
+from mm1.data.loader import TrainingBatch
+from mm1.data.packing import document_sums
+from mm1.data.plan import Plan
+from mm1.document import KINDS, Document
+from mm1.encoder.augment import augment
+from mm1.errors import UserError
+from mm1.processing.images import ImageError, decode_image
+from mm1.recipe import EncoderDataRecipe
+
+_TRIES = 100
+"""Unreadable pictures in a row after which no other one is tried: training stops at so many anyway."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The documents of a split that an encoder can learn from.
+
+    Attributes:
+        rows: (n,) int64: which documents of the split.
+        index: Of those: a picture and its caption each, as many tokens as are kept of it.
+        left_out: How many documents aren't among them, by reason.
+        cut: How many captions are longer than what is kept.
+    """
+
+    rows: np.ndarray
+    index: Index
+    left_out: dict[str, int]
+    cut: int
+
+
+def select_pictures(index: Index, max_tokens: int, captions: bool) -> Pictures:
+    """Select the documents that have one picture and, if it is needed, a caption.
+
+    Which text belongs to which of several pictures isn't known, so such documents are left out.
+
+    Args:
+        index: Of the split.
+        max_tokens: Tokens of a caption, begin and end included.
+        captions: Whether captions are needed; else they take no tokens.
+    """
+    is_image = index.parts == IMAGE
+    images = document_sums(is_image, index.offsets)
+    tokens = document_sums(np.where(is_image, 0, index.parts), index.offsets)
+    silent = (images == 1) & (tokens == 0) & captions
+    rows = np.flatnonzero((images == 1) & ~silent)
+    kept = np.minimum(tokens[rows], max_tokens - 2) if captions else np.zeros(len(rows), np.int64)
+    parts = np.stack([np.full(len(rows), IMAGE), kept], axis=1).astype(np.int32).reshape(-1)
+    left_out = {
+        "no picture": int((images == 0).sum()),
+        "several pictures": int((images > 1).sum()),
+        "no caption": int(silent.sum()),
+    }
+    return Pictures(
+        rows,
+        Index(parts, np.arange(len(rows) + 1, dtype=np.int64) * 2, np.tile([False, True], len(rows))),
+        {reason: count for reason, count in left_out.items() if count},
+        int((tokens[rows] > kept).sum()) if captions else 0,
+    )
+
+
+def caption_of(document: Document) -> str:
+    """Return a document's text as its picture's caption."""
+    return document.text.strip()
+
+
+@dataclass
+class PictureSample:
+    """A picture as it is trained on.
+
+    Attributes:
+        pixel_values: (3, H, W) uint8.
+        caption: Its text.
+        kind: Index into `mm1.document.KINDS`.
+        draw: A random number from [0, 1) for the objective to use.
+        bad_images: What it stands in for because a picture can't be read, a sentence each.
+    """
+
+    pixel_values: np.ndarray
+    caption: str
+    kind: int
+    draw: float
+    bad_images: list[str]
+
+
+class EncoderBatch(TrainingBatch):
+    """A micro-batch of N pictures.
+
+    Attributes:
+        input_ids: (N, T) int64 captions, begin and end put around them, padded to the longest; T is 0 if nobody asks.
+        kinds: (N,) int64 indices into `mm1.document.KINDS`.
+        terms: (N,) int64, how many terms each picture's loss has.
+        equal_captions: Share of the captions that another one of the micro-batch equals.
+    """
+
+    input_ids: torch.Tensor
+    kinds: torch.Tensor
+    terms: torch.Tensor
+    equal_captions: float
+
+
+class PictureDataset(Dataset[PictureSample]):
+    """The pictures of a plan.
+
+    Args:
+        plan: One document a sequence.
+        splits: The opened splits, in the order of the plan's sources.
+        rows: For each of them, which documents the plan's numbers mean.
+        image_size: Side in pixels.
+        recipe: Crops and mirror images.
+        seed: Of all that is random.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        splits: Sequence[Split],
+        rows: Sequence[np.ndarray],
+        image_size: int,
+        recipe: EncoderDataRecipe,
+        seed: int,
+    ) -> None:
+        self.plan, self.splits, self.rows = plan, list(splits), list(rows)
+        self.image_size, self.recipe, self.seed = image_size, recipe, seed
+        self.kinds = [KINDS.index(source["kind"]) for source in plan.info["sources"].values()]
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, number: int) -> PictureSample:
+        source = int(self.plan.source[number])
+        split, rows = self.splits[source], self.rows[source]
+        first = int(self.plan.document[self.plan.pieces(number).start])
+        bad_images: list[str] = []
+        # A contrastive batch must stay whole: the next picture stands in for one that can't be read.
+        for place in range(first, first + _TRIES):
+            document = split[int(rows[place % len(rows)])]
+            random = np.random.default_rng([self.seed, number])
+            try:
+                image = decode_image(document.images[0].read(), self.image_size)
+            except ImageError as error:
+                bad_images.append(f"{split.name}, document '{document.id}': {error}")
+                continue
+            pixels = augment(
+                image, self.image_size, self.recipe.crop_area, self.recipe.crop_ratio, self.recipe.flip, random
+            )
+            return PictureSample(pixels, caption_of(document), self.kinds[source], random.random(), bad_images)
+        raise UserError(
+            f"{split.name}: {_TRIES} pictures in a row can't be read, the last one is {bad_images[-1]}: rebuild or "
+            "clean the corpus"
+        )
+
+
+@dataclass(frozen=True)
+class PairCollate:
+    """Puts samples together for a contrastive loss, which has a term for every picture.
+
+    Attributes:
+        tokenizer: Of the captions.
+        max_tokens: Of a caption, begin and end included; longer ones are cut.
+        patches: Of a picture; they are counted as tokens.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    max_tokens: int
+    patches: int
+
+    def __call__(self, samples: Sequence[PictureSample]) -> EncoderBatch:
+        """Return the micro-batch."""
+        captions = [sample.caption for sample in samples]
+        # The characters "<eos>" in a caption are text: the end is what comes behind it.
+        encoded: Any = self.tokenizer(
+            captions,
+            split_special_tokens=True,
+            truncation=True,
+            max_length=self.max_tokens,
+            padding=True,
+            return_tensors="pt",
+        )
+        terms = torch.ones(len(samples), dtype=torch.int64)
+        tokens = int(encoded["attention_mask"].sum()) + self.patches * len(samples)
+        return _batch(samples, encoded["input_ids"], terms, tokens)
+
+
+@dataclass(frozen=True)
+class PatchCollate:
+    """Puts samples together for AIM, whose loss has a term for every patch behind a prefix of random length.
+
+    Attributes:
+        patches: Of a picture, K. Prefixes are drawn evenly from 1 to K - 1 (arXiv 2401.08541 sec. 3.2).
+    """
+
+    patches: int
+
+    def __call__(self, samples: Sequence[PictureSample]) -> EncoderBatch:
+        """Return the micro-batch; a picture's prefix are the patches that are no terms."""
+        terms = torch.tensor([1 + int(sample.draw * (self.patches - 1)) for sample in samples])
+        nothing = torch.zeros(len(samples), 0, dtype=torch.int64)
+        return _batch(samples, nothing, terms, self.patches * len(samples))
+
+
+def _batch(samples: Sequence[PictureSample], input_ids: torch.Tensor, terms: torch.Tensor, tokens: int) -> EncoderBatch:
+    counts = np.unique(np.array([sample.caption for sample in samples]), return_counts=True)[1]
+    return EncoderBatch(
+        pixel_values=torch.from_numpy(np.stack([sample.pixel_values for sample in samples])),
+        input_ids=input_ids,
+        kinds=torch.tensor([sample.kind for sample in samples]),
+        terms=terms,
+        equal_captions=float(counts[counts > 1].sum() / len(samples)),
+        count=int(terms.sum()),
+        tokens=tokens,
+        bad_images=[sentence for sample in samples for sentence in sample.bad_images],
+    )

@@ -1,0 +1,305 @@
+"""Pre-training of an image encoder: from a recipe to towers in Hugging Face format.
+
+recipe --> corpora, tokenizer, indexes --> pictures --> plan --> towers --> Trainer --> RUN/model
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers import CLIPImageProcessorPil, PreTrainedTokenizerBase
+
+import mm1
+from mm1.data.corpus import Split
+from mm1.data.index import build_index, tokenizer_fingerprint
+from mm1.data.loader import build_loader
+from mm1.data.plan import Plan, write_plan
+from mm1.document import KINDS
+from mm1.encoder.autoregressive import AutoregressiveEncoder
+from mm1.encoder.contrastive import ContrastiveEncoder
+from mm1.encoder.pictures import (
+    EncoderBatch,
+    PairCollate,
+    PatchCollate,
+    PictureDataset,
+    Pictures,
+    select_pictures,
+)
+from mm1.encoder.towers import build_clip, build_tower, clip_processor, image_processor
+from mm1.errors import UserError
+from mm1.model.parts import blocks_of
+from mm1.model.pretrained import model_folder, pretrained_config
+from mm1.processing.tokenizer import train_caption_tokenizer, train_tokenizer
+from mm1.progress import console
+from mm1.recipe import EncoderRecipe
+from mm1.train.checkpoint import checkpoints
+from mm1.train.export import write_model
+from mm1.train.loop import Trainer
+from mm1.train.objective import Losses
+from mm1.train.optimizer import build_optimizer
+from mm1.train.parallel import World, joined, shard_model
+from mm1.train.precision import autocast_dtype
+from mm1.train.prepare import open_splits, plan_sources, prepare_tokenizer
+from mm1.train.run import environment, open_run, write_environment
+
+
+def pretrain_encoder(recipe: EncoderRecipe, directory: Path) -> Path:
+    """Train the recipe's encoder, or go on where an interrupted run of it stopped.
+
+    Under torchrun every rank calls this; the first prepares what all of them read.
+
+    Args:
+        recipe: What to train, on what, how.
+        directory: The run's directory.
+
+    Returns:
+        The folder of the trained model: a `CLIPModel` with its processor, or for AIM a `CLIPVisionModel` with its
+        image processor.
+
+    Raises:
+        UserError: If the recipe doesn't fit the corpora, the machine or the run directory.
+        Stopped: If the user or the scheduler interrupted it; a checkpoint has been saved.
+    """
+    with joined(recipe.train.device) as world:
+        splits = open_splits(recipe)
+        if world.first:
+            open_run(directory, recipe)
+        result = directory / "model"
+        if (result / "config.json").is_file():
+            console.print(f"{result} is there already: nothing left to train")
+            return result
+        if not world.first:
+            world.wait()
+        tokenizer = _tokenizer(recipe, directory, splits)
+        model = _model(recipe, tokenizer, world)
+        pictures = _pictures(recipe, splits, tokenizer)
+        plan = _plan(recipe, directory, splits, pictures, tokenizer, _patches(model))
+        if world.first:
+            world.wait()
+        world.agree(recipe=recipe.to_yaml(), plan=plan.hash, code=mm1.__version__)
+        images = image_processor(recipe.model)
+        autocast = autocast_dtype(recipe.train, world.device)
+        if world.first:
+            parts = {name: sum(p.numel() for p in part.parameters()) for name, part in _parts(model).items()}
+            facts = {"parameters": parts, "peak_learning_rate": recipe.train.learning_rate, "plan_hash": plan.hash}
+            left_out = {name: found.left_out for name, found in pictures.items() if found.left_out}
+            precision = str(autocast or torch.float32).removeprefix("torch.")
+            write_environment(
+                directory,
+                environment(**facts, left_out=left_out, ranks=world.size, device=str(world.device), dtype=precision),
+            )
+            _announce(parts, plan, pictures)
+        _prepare(model, world, recipe, autocast)
+        dataset = PictureDataset(
+            plan,
+            list(splits.values()),
+            [found.rows for found in pictures.values()],
+            recipe.model.vision.image_size,
+            recipe.data,
+            recipe.seed,
+        )
+        _trainer(recipe, directory, model, dataset, tokenizer, images, autocast, world).run()
+        if isinstance(model, ContrastiveEncoder):
+            write_model(model.finish(), clip_processor(images, tokenizer), result, world)
+        else:
+            write_model(model.tower, images, result, world)
+    return result
+
+
+def _tokenizer(recipe: EncoderRecipe, directory: Path, splits: dict[str, Split]) -> PreTrainedTokenizerBase:
+    """Return the captions' tokenizer; for AIM, which reads no captions, one of bytes."""
+    if not recipe.objective.contrastive:
+        return train_tokenizer((), 300)
+    source = None if recipe.model.from_ is None else model_folder(recipe.model.from_)
+    if source is not None:
+        pretrained_config(source, "model.from")  # the message of what there must be first
+    train = partial(train_caption_tokenizer, max_tokens=recipe.data.sequence_length)
+    return prepare_tokenizer(recipe, directory, source, splits, train)
+
+
+def _pictures(
+    recipe: EncoderRecipe, splits: dict[str, Split], tokenizer: PreTrainedTokenizerBase
+) -> dict[str, Pictures]:
+    """Select what can be learned from of every split.
+
+    Raises:
+        UserError: If a split has nothing, or all captions are the same.
+    """
+    captions = recipe.objective.contrastive
+    pictures = {}
+    for name, split in splits.items():
+        found = select_pictures(build_index(split, tokenizer), recipe.data.sequence_length, captions)
+        if not len(found.rows):
+            reasons = ", ".join(f"{count:,} have {reason}" for reason, count in found.left_out.items())
+            what = "one picture and a caption" if captions else "one picture"
+            raise UserError(f"{name}: no document has {what} ({reasons or 'it is empty'}): leave it out of the mixture")
+        pictures[name] = found
+    if captions:
+        _look_at_captions(splits)
+    return pictures
+
+
+def _look_at_captions(splits: dict[str, Split]) -> None:
+    """Say how many different texts there are, and refuse a corpus of one."""
+    different: set[str] = set()
+    for name, split in splits.items():
+        texts = pc.struct_field(pc.list_flatten(split.parts), "text")  # pictures stay unread
+        counts = pc.value_counts(texts.drop_null()).sort(order="descending", by="counts")
+        different |= {counts[place]["values"].as_py() for place in range(min(2, len(counts)))}
+        share = counts[0]["counts"].as_py() / len(split)
+        console.print(f"{name}: {len(counts):,} different captions, the commonest on {share:.1%} of the pictures")
+    if len(different) == 1:
+        raise UserError(
+            f"{', '.join(splits)}: all captions are the same ('{next(iter(different)).strip()[:60]}'): a contrastive "
+            "loss has nothing to tell apart; take captions that say what is seen, or objective.kind: aim"
+        )
+
+
+def _plan(
+    recipe: EncoderRecipe,
+    directory: Path,
+    splits: dict[str, Split],
+    pictures: dict[str, Pictures],
+    tokenizer: PreTrainedTokenizerBase,
+    patches: int,
+) -> Plan:
+    captions = recipe.data.sequence_length if recipe.objective.contrastive else 2
+    return write_plan(
+        directory / "plan",
+        plan_sources(recipe, splits, {name: found.index for name, found in pictures.items()}),
+        recipe.data.model_copy(update={"sequence_length": patches + captions}),
+        tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
+        tokens_per_image=patches,
+        batch_size=recipe.train.batch_size,
+        steps=recipe.train.steps,
+        seed=recipe.seed,
+        fixed=bool(checkpoints(directory / "checkpoints")),
+    )
+
+
+def _model(
+    recipe: EncoderRecipe, tokenizer: PreTrainedTokenizerBase, world: World
+) -> ContrastiveEncoder | AutoregressiveEncoder:
+    model: ContrastiveEncoder | AutoregressiveEncoder
+    if recipe.objective.contrastive:
+        clip = build_clip(recipe.model, tokenizer, recipe.data.sequence_length, recipe.seed)
+        model = ContrastiveEncoder(clip, recipe.objective, world)
+    else:
+        tower = build_tower(recipe.model.vision, recipe.seed)
+        with torch.random.fork_rng():
+            torch.manual_seed(recipe.seed)
+            model = AutoregressiveEncoder(tower, recipe.objective.head_depth)
+    return model.to(world.device)
+
+
+def _patches(model: ContrastiveEncoder | AutoregressiveEncoder) -> int:
+    tower = model.clip.vision_model if isinstance(model, ContrastiveEncoder) else model.tower
+    config: Any = tower.config
+    patches: int = (config.image_size // config.patch_size) ** 2
+    return patches
+
+
+def _parts(model: ContrastiveEncoder | AutoregressiveEncoder) -> dict[str, nn.Module]:
+    if isinstance(model, AutoregressiveEncoder):
+        return {"vision_tower": model.tower, "head": model.head}
+    clip = model.clip
+    projections = nn.ModuleList([clip.visual_projection, clip.text_projection, model.temperature])
+    return {"vision_tower": clip.vision_model, "text_tower": clip.text_model, "projections": projections}
+
+
+def _prepare(
+    model: ContrastiveEncoder | AutoregressiveEncoder, world: World, recipe: EncoderRecipe, autocast: torch.dtype | None
+) -> None:
+    """Recompute, compile and shard as the recipe says, in place."""
+    if isinstance(model, ContrastiveEncoder):
+        towers: Sequence[Any] = [model.clip.vision_model, model.clip.text_model]
+        whole_precision: list[nn.Module] = [model.temperature]
+    else:
+        towers, whole_precision = [model.tower], []
+    if recipe.train.activation_checkpointing:
+        for tower in towers:
+            tower.gradient_checkpointing_enable()
+    blocks = [block for tower in towers for block in blocks_of(tower)]
+    if recipe.train.compile:
+        for block in blocks:
+            block.compile()
+    shard_model(model, blocks, world, recipe.train, autocast, whole_precision)
+
+
+def _trainer(
+    recipe: EncoderRecipe,
+    directory: Path,
+    model: ContrastiveEncoder | AutoregressiveEncoder,
+    dataset: PictureDataset,
+    tokenizer: PreTrainedTokenizerBase,
+    images: CLIPImageProcessorPil,
+    autocast: torch.dtype | None,
+    world: World,
+) -> Trainer:
+    micro, micro_batches = world.micro_batches(recipe.train)
+    patches = _patches(model)
+    pairs = PairCollate(tokenizer, recipe.data.sequence_length, patches)
+    collate = pairs if recipe.objective.contrastive else PatchCollate(patches)
+
+    def loader_from(step: int) -> DataLoader[Any]:
+        return build_loader(
+            dataset,
+            step,
+            micro,
+            collate=collate,
+            workers=recipe.data.workers,
+            rank=world.rank,
+            ranks=world.size,
+        )
+
+    mean = torch.tensor(images.image_mean, device=world.device).view(1, 3, 1, 1)
+    std = torch.tensor(images.image_std, device=world.device).view(1, 3, 1, 1)
+
+    def loss(batch: EncoderBatch, number: int) -> Losses:
+        pixels = (batch["pixel_values"].float() * images.rescale_factor - mean) / std
+        figures = {}
+        if isinstance(model, ContrastiveEncoder):
+            model.temperature.clamp()
+            total, rows = model(pixels, batch["input_ids"])
+            figures = {
+                "scale": model.temperature.scale(),
+                "equal_captions": torch.tensor(batch["equal_captions"]),
+            }
+        else:
+            rows = model(pixels, batch["terms"])
+            total, rows = rows.sum(), rows.detach()
+        empty = torch.zeros(len(KINDS), device=rows.device)
+        by_kind = empty.index_add(0, batch["kinds"], rows)
+        return Losses(total, by_kind, empty.index_add(0, batch["kinds"], batch["terms"].float()), figures=figures)
+
+    return Trainer(
+        model,
+        build_optimizer(model, recipe.train, float(recipe.train.learning_rate or 0)),
+        loader_from,
+        loss,
+        recipe.train,
+        directory,
+        world=world,
+        micro_batches=micro_batches,
+        autocast=autocast if world.size == 1 else None,
+        seed=recipe.seed,
+    )
+
+
+def _announce(parts: dict[str, int], plan: Plan, pictures: dict[str, Pictures]) -> None:
+    sizes = ", ".join(f"{name.replace('_', ' ')} {count / 1e6:.2f}M" for name, count in parts.items())
+    console.print(f"encoder: {sizes}")
+    for name, found in pictures.items():
+        epochs = plan.info["sources"][name]["epochs"]
+        console.print(f"{name}: {len(found.rows):,} pictures, gone through {epochs:.1f} times")
+        for reason, count in found.left_out.items():
+            console.print(f"[yellow]{name}: {count:,} documents are left out: {reason}[/]")
+        if found.cut:
+            console.print(f"[yellow]{name}: {found.cut:,} captions are longer than data.sequence_length and cut[/]")

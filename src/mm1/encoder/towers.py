@@ -1,0 +1,138 @@
+"""From an encoder's recipe to its towers and to what prepares their inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPProcessor,
+    CLIPTextConfig,
+    CLIPVisionModel,
+    PreTrainedTokenizerBase,
+)
+
+from mm1.errors import UserError
+from mm1.model.positions import resize_tower
+from mm1.model.pretrained import first_line, model_folder, pretrained_config
+from mm1.model.towers import load_tower, pixel_statistics, scratch_tower
+from mm1.recipe import EncoderModelRecipe, VisionRecipe
+
+
+def build_clip(recipe: EncoderModelRecipe, tokenizer: PreTrainedTokenizerBase, max_tokens: int, seed: int) -> CLIPModel:
+    """Build the two towers; what is not pre-trained gets fresh weights.
+
+    Args:
+        recipe: The recipe's `model` section.
+        tokenizer: Of the captions.
+        max_tokens: Length of the longest caption, begin and end included.
+        seed: Of the fresh weights.
+
+    Raises:
+        UserError: If sizes do not fit each other, or what is pre-trained can't be used.
+    """
+    model = _fresh_clip(recipe, tokenizer, max_tokens, seed) if recipe.from_ is None else _load_clip(recipe)
+    longest = model.text_model.config.max_position_embeddings
+    if max_tokens > longest:
+        raise UserError(
+            f"data.sequence_length {max_tokens} is longer than the texts that '{recipe.from_}' takes: at most {longest}"
+        )
+    model.set_attn_implementation({"vision_config": recipe.vision.attention, "text_config": recipe.text.attention})
+    return model.train()
+
+
+def build_tower(recipe: VisionRecipe, seed: int) -> CLIPVisionModel:
+    """Build a vision tower alone, pre-trained or with fresh weights.
+
+    Raises:
+        UserError: If sizes do not fit each other, or what is pre-trained can't be used.
+    """
+    if recipe.attention not in ("sdpa", "eager"):
+        raise UserError(f"model.vision.attention: {recipe.attention} takes no prefix mask: use sdpa or eager")
+    tower = _pretrained_tower(recipe)
+    if tower is None:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            tower = CLIPVisionModel(scratch_tower(recipe))
+    tower.set_attn_implementation(recipe.attention)
+    return tower.train()
+
+
+def image_processor(recipe: EncoderModelRecipe) -> CLIPImageProcessorPil:
+    """Return what resizes pictures to the tower's square and normalises them, as `mm1.processing` does it."""
+    mean, std = pixel_statistics(recipe.from_ or recipe.vision.from_)
+    size = {"height": recipe.vision.image_size, "width": recipe.vision.image_size}
+    return CLIPImageProcessorPil(size=size, do_center_crop=False, image_mean=list(mean), image_std=list(std))
+
+
+def clip_processor(images: CLIPImageProcessorPil, tokenizer: PreTrainedTokenizerBase) -> CLIPProcessor:
+    """Return the two-tower model's processor."""
+    return CLIPProcessor(images, tokenizer)
+
+
+def _fresh_clip(
+    recipe: EncoderModelRecipe, tokenizer: PreTrainedTokenizerBase, max_tokens: int, seed: int
+) -> CLIPModel:
+    text = recipe.text
+    if text.hidden_size % text.num_heads:
+        raise UserError(f"model.text: hidden_size {text.hidden_size} is not a multiple of num_heads {text.num_heads}")
+    tower = _pretrained_tower(recipe.vision)
+    tokens: dict[str, Any] = {name: getattr(tokenizer, name) for name in _TOKENS}
+    text_config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=text.hidden_size,
+        intermediate_size=4 * text.hidden_size,
+        num_hidden_layers=text.num_layers,
+        num_attention_heads=text.num_heads,
+        max_position_embeddings=max_tokens,
+        hidden_act="gelu",
+        **tokens,
+    )
+    vision_config = scratch_tower(recipe.vision) if tower is None else tower.config
+    config = CLIPConfig(
+        text_config=text_config.to_dict(),
+        vision_config=vision_config.to_dict(),
+        projection_dim=recipe.projection_size,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = CLIPModel(config)
+    if tower is not None:
+        model.vision_model.load_state_dict(tower.state_dict())
+    return model
+
+
+_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+def _load_clip(recipe: EncoderModelRecipe) -> CLIPModel:
+    """Load both towers, the vision tower made to take the recipe's image size."""
+    key, source = "model.from", model_folder(str(recipe.from_))
+    config = pretrained_config(source, key)
+    if config.model_type != "clip":
+        raise UserError(
+            f"{key}: '{recipe.from_}' is a {config.model_type}, not a CLIP model of two towers: name its vision tower "
+            "by model.vision.from to begin with that alone"
+        )
+    try:
+        model: CLIPModel = CLIPModel.from_pretrained(source, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{key}: '{recipe.from_}' can't be loaded ({first_line(error)})") from None
+    resize_tower(model.vision_model, recipe.vision.image_size)
+    model.config.vision_config = model.vision_model.config
+    return model
+
+
+def _pretrained_tower(recipe: VisionRecipe) -> CLIPVisionModel | None:
+    if recipe.from_ is None:
+        return None
+    tower = load_tower(recipe.from_, recipe.image_size)
+    if not isinstance(tower, CLIPVisionModel):
+        raise UserError(
+            f"model.vision.from: '{recipe.from_}' is a {tower.config.model_type}: an encoder is trained from a "
+            "clip_vision_model only"
+        )
+    return tower

@@ -1,0 +1,70 @@
+"""Two real processes compare their batches as one, and train as one process does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mm1.encoder.contrastive import Temperature, sigmoid_loss, softmax_loss
+from mm1.encoder.pretrain import pretrain_encoder
+from mm1.recipe import EncoderRecipe, load_recipe
+from tests.encoder.test_contrastive import ALONE, batch
+from tests.train.test_ranks import WATCHDOG_SECONDS, free_port
+
+
+def on_two_ranks(*arguments: str, **environment: str) -> None:
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
+    result = subprocess.run(
+        [sys.executable, *launcher, "--master_port", str(free_port()), *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=WATCHDOG_SECONDS,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_losses_over_two_ranks_are_those_of_the_whole_batch(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+    on_two_ranks("-m", "tests.encoder.gather_ranks", str(tmp_path), PYTHONPATH=paths)
+    ranks = [torch.load(tmp_path / f"rank-{rank}.pt") for rank in range(2)]
+    for kind, loss in (("softmax", softmax_loss), ("sigmoid", sigmoid_loss)):
+        images, texts = batch(7, 6)
+        temperature = Temperature(5.0, -2.0 if kind == "sigmoid" else None, 100).double()
+        total, rows = loss(images, texts, temperature, ALONE)
+        total.backward()
+        for local in (True, False):
+            parts = [results[f"{kind}/{local}"] for results in ranks]
+            assert sum(part["total"] for part in parts).item() == pytest.approx(total.item(), rel=1e-12)
+            assert torch.allclose(torch.cat([part["rows"] for part in parts]), rows)
+            assert torch.allclose(torch.cat([part["images"] for part in parts]), images.grad)
+            assert torch.allclose(torch.cat([part["texts"] for part in parts]), texts.grad)
+            assert torch.allclose(sum(part["log_scale"] for part in parts), temperature.log_scale.grad)
+
+
+@pytest.mark.parametrize("kind", ["clip", "aim"])
+def test_two_ranks_train_as_one(kind: str, encoder_recipe: Path, data: Path, tmp_path: Path) -> None:
+    settings = [f"objective.kind={kind}", "objective.head_depth=1", "data.crop_area=[0.5,1]", "train.steps=6"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    pretrain_encoder(load_recipe(str(encoder_recipe), settings, schema=EncoderRecipe), one)
+    arguments = [argument for setting in settings for argument in ("--set", setting)]
+    on_two_ranks("-m", "mm1", "encoder", str(encoder_recipe), "--to", str(two), *arguments, MM1_DATA=str(data))
+    for name in ("loss", "grad_norm", "tokens", "images"):
+        ours, theirs = (
+            [json.loads(line)[name] for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (two, one)
+        )
+        assert ours == pytest.approx(theirs, rel=2e-4), name
+    ours, theirs = (load_file(run / "model" / "model.safetensors") for run in (two, one))
+    assert {name: tensor.shape for name, tensor in ours.items()} == {name: t.shape for name, t in theirs.items()}
+    for name in theirs:
+        if not name.endswith("k_proj.bias"):  # attention does not depend on it: its gradient is rounding
+            assert torch.allclose(ours[name], theirs[name], atol=1e-4), name
