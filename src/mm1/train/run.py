@@ -27,6 +27,10 @@ EVALUATION_KEYS = ("evaluate",)
 """Sections that may change on an existing run: they don't touch the training."""
 
 
+SCHEDULER_LOGS = "slurm"
+"""Folder of a run that `mm1 launch` writes to, before there is anything else."""
+
+
 def open_run(directory: Path, recipe: Recipe) -> None:
     """Make the run directory, or check that it is of the same recipe.
 
@@ -50,7 +54,7 @@ def open_run(directory: Path, recipe: Recipe) -> None:
                 f"{directory}: this run is of another recipe; keys that differ: {shown}{more}. "
                 "Choose another directory with --to, or remove this one"
             )
-    elif directory.is_dir() and any(directory.iterdir()):
+    elif directory.is_dir() and any(entry.name != SCHEDULER_LOGS for entry in directory.iterdir()):
         raise UserError(f"{directory}: not a run directory and not empty: choose another one with --to")
     try:
         directory.mkdir(parents=True, exist_ok=True)
