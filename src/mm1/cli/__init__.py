@@ -6,6 +6,7 @@ again later") by SIGTERM, as schedulers send it before they take a machine away:
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -226,6 +227,11 @@ def main() -> None:
         app()
     except UserError as error:
         console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        console.print(f"[bold red]error:[/] {escape(str(error))}: free some space and run the same command again")
         sys.exit(2)
     except Stopped as stopped:
         console.print("[yellow]stopped; the same command goes on from where it was[/]")

@@ -33,6 +33,9 @@ from mm1.recipe import TrainRecipe
 _PATIENCE = timedelta(hours=1)
 """How long ranks wait for one another; the first rank prepares corpora and plan meanwhile."""
 
+_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
+"""What gloo says when a rank is gone."""
+
 
 @dataclass(frozen=True)
 class World:
@@ -82,16 +85,47 @@ class World:
             )
         return micro, batch // (micro * self.size)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let a user's mistake that one rank meets in this block end all of them, with its sentence."""
+        error = None
+        try:
+            yield
+        except UserError as met:
+            if self.size == 1:
+                raise
+            error = met
+        self._share(error)
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """Let the first rank go through this block before the others do; a mistake ends all of them."""
+        if not self.first:
+            self._share(None)
+        with self.together():
+            yield
+        if self.first:
+            self._share(None)
+
+    def _share(self, error: UserError | None) -> None:
+        """Wait for all ranks; raise the first error that one of them has."""
+        for rank, sentence in enumerate(self._gather(None if error is None else str(error))):
+            if sentence is not None:
+                raise UserError(f"rank {rank}: {sentence}") from error
+
+    def _gather(self, value: Any) -> list[Any]:
+        everybody: list[Any] = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(everybody, value)
+        return everybody
+
     def agree(self, **values: str) -> None:
         """Check that all ranks have the same.
 
         Raises:
             UserError: On every rank, if one of them differs.
         """
-        if self.size == 1:
-            return
-        everybody: list[Any] = [None] * self.size
-        dist.all_gather_object(everybody, values)
+        everybody = self._gather(values)
         for name in values:
             others = [rank for rank, theirs in enumerate(everybody) if theirs[name] != everybody[0][name]]
             if others:
@@ -109,7 +143,7 @@ def joined(device: str) -> Iterator[World]:
         device: `auto` (a GPU if there is one), or a torch device.
 
     Raises:
-        UserError: If the device can't be used.
+        UserError: If the device can't be used, or another rank is lost.
     """
     size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     where = _device(device, int(os.environ.get("LOCAL_RANK", 0)))
@@ -122,6 +156,13 @@ def joined(device: str) -> Iterator[World]:
     console.quiet = rank > 0
     try:
         yield World(rank, size, where, dist.new_group(backend="gloo"))
+    except RuntimeError as error:
+        if not any(words in str(error) for words in _LOST):
+            raise
+        console.quiet = False
+        raise UserError(
+            f"rank {rank}: another rank has ended: what that one says, if anything, is the reason"
+        ) from None
     finally:
         dist.destroy_process_group()
 

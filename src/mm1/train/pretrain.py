@@ -48,21 +48,22 @@ def pretrain(recipe: Recipe, directory: Path) -> Path:
         Stopped: If the user or the scheduler interrupted it; a checkpoint has been saved.
     """
     with joined(recipe.train.device) as world:
-        splits = open_splits(recipe)
-        if world.first:
-            open_run(directory, recipe)
+        with world.together():
+            splits = open_splits(recipe)
+        content = " ".join(split.content_hash for split in splits.values())
+        world.agree(recipe=recipe.to_yaml(), corpora=content, code=mm1.__version__)
+        with world.together():
+            if world.first:
+                open_run(directory, recipe)
         result = directory / "model"
         if (result / "config.json").is_file():
             console.print(f"{result} is there already: nothing left to train")
             return result
-        if not world.first:
-            world.wait()
-        decoder = decoder_folder(recipe)
-        tokenizer = prepare_tokenizer(recipe, directory, decoder, splits)
-        plan = prepare_plan(recipe, directory, splits, tokenizer)
-        if world.first:
-            world.wait()
-        world.agree(recipe=recipe.to_yaml(), plan=plan.hash, code=mm1.__version__)
+        with world.in_turn():
+            decoder = decoder_folder(recipe)
+            tokenizer = prepare_tokenizer(recipe, directory, decoder, splits)
+            plan = prepare_plan(recipe, directory, splits, tokenizer)
+        world.agree(plan=plan.hash)
         processor = recipe_processor(recipe, tokenizer)
         model = _model(recipe, processor, decoder, world.device)
         parts, peak = parameters_by_part(model), _peak_learning_rate(recipe, model)
