@@ -12,6 +12,7 @@ so that the accelerator is not waited for.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
 from mm1.progress import console
 from mm1.recipe import TrainRecipe
+
+# FSDP warns at every step that writing into what the model returns would go wrong; nothing does.
+warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor", UserWarning)
 
 _PATIENCE = timedelta(hours=1)
 """How long ranks wait for one another; the first rank prepares corpora and plan meanwhile."""
