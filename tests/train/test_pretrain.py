@@ -77,21 +77,6 @@ def test_accumulated_micro_batches_give_the_large_batchs_losses(whole: Path, rec
     assert losses_of(tmp_path / "run") == pytest.approx(losses_of(whole), rel=1e-5)
 
 
-def test_a_killed_process_goes_on(whole: Path, recipe_file: Path, data: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    command = [sys.executable, "-m", "mm1", "pretrain", str(recipe_file), "--to", str(run)]
-    environment = {**os.environ, "MM1_DATA": str(data), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 60
-    while not list((run / "checkpoints").glob("step-*")) and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert losses_of(run) == pytest.approx(losses_of(whole), rel=1e-6)
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
 def test_asked_to_stop_it_saves_and_says_so(
     recipe_file: Path, data: Path, tmp_path: Path, number: int, code: int

@@ -6,6 +6,7 @@ again later") by SIGTERM, as schedulers send it before they take a machine away:
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from mm1.cli import data, scale
-from mm1.cli.options import Set, parse_shots, split_commas
+from mm1.cli.options import Set, parse_options, parse_shots, split_commas
 from mm1.errors import Stopped, UserError
 from mm1.progress import console
 
@@ -77,6 +78,66 @@ def pretrain(
     loaded = load_recipe(recipe, set_ or [])
     model = train(loaded, run or Path("runs") / loaded.name, scorer_during_training(loaded.evaluate))
     console.print(f"the model: {model}")
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def launch(
+    context: typer.Context,
+    command: Annotated[list[str], typer.Argument(help="Any mm1 command with its options, such as pretrain RECIPE.")],
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    gpus_per_node: Annotated[int, typer.Option(min=0, help="GPUs of a machine, one rank each.")] = 0,
+    tasks_per_node: Annotated[int | None, typer.Option(min=1, help="Ranks of a machine, if not one a GPU.")] = None,
+    cpus_per_task: Annotated[int, typer.Option(min=1, help="Cores of a rank, and its threads.")] = 1,
+    time: Annotated[int, typer.Option(min=1, help="Time limit in minutes.")] = 60,
+    grace: Annotated[int, typer.Option(min=1, help="Seconds before the limit to save and requeue.")] = 120,
+    requeues: Annotated[int, typer.Option(min=0, help="How often to go on after the limit.")] = 20,
+    partition: Annotated[str | None, typer.Option(help="SLURM's partition.")] = None,
+    sbatch: Annotated[list[str] | None, typer.Option(help="Another option of sbatch, as in account=vision.")] = None,
+    setup: Annotated[list[str] | None, typer.Option(help="A shell line to run before, as in 'module load x'.")] = None,
+    local: Annotated[bool, typer.Option("--local", help="Run it on this machine, without SLURM.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the script for sbatch and stop.")] = False,
+) -> None:
+    """Run a command as a SLURM job; logs go to RUN/slurm."""
+    from mm1.train.launch import Resources, run_here, sbatch_script, submit
+    from mm1.train.run import SCHEDULER_LOGS
+
+    run = _run_of(context, command)
+    resources = Resources(
+        name=f"mm1-{run.name}",
+        nodes=nodes,
+        gpus_per_node=gpus_per_node,
+        tasks_per_node=tasks_per_node,
+        cpus_per_task=cpus_per_task,
+        minutes=time,
+        grace=grace,
+        requeues=requeues,
+        partition=partition,
+        sbatch=parse_options(sbatch, "--sbatch"),
+        setup=tuple(setup or ()),
+    )
+    logs = run / SCHEDULER_LOGS
+    if dry_run:
+        typer.echo(sbatch_script(command, logs, resources))
+    elif local:
+        run_here(command, logs, resources)
+    else:
+        console.print(f"job {submit(command, logs, resources)} is queued; its logs will be in {logs}")
+
+
+def _run_of(context: typer.Context, command: list[str]) -> Path:
+    """Return the directory of the run that a command is about; its options and recipe are checked on the way."""
+    from mm1.recipe import EncoderRecipe, Recipe, RunRecipe, load_recipe
+
+    root: Any = context.find_root()
+    name, parser, arguments = root.command.resolve_command(root, command)
+    settings = parser.make_context(name, list(arguments), parent=root).params
+    if "run" not in settings:
+        raise UserError(f"mm1 {name} works on no run: launch a command that does, such as pretrain or evaluate")
+    if "recipe" not in settings:
+        return Path(settings["run"])
+    schema: type[RunRecipe] = EncoderRecipe if name == "encoder" else Recipe
+    recipe = load_recipe(settings["recipe"], settings["set_"] or [], schema=schema)
+    return settings["run"] or Path("runs") / recipe.name
 
 
 @app.command()
@@ -208,6 +269,11 @@ def main() -> None:
         app()
     except UserError as error:
         console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        console.print(f"[bold red]error:[/] {escape(str(error))}: free some space and run the same command again")
         sys.exit(2)
     except Stopped as stopped:
         console.print("[yellow]stopped; the same command goes on from where it was[/]")

@@ -27,15 +27,15 @@ def parse_shots(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def parse_options(settings: list[str] | None) -> dict[str, Any]:
-    """Return `key=value` settings as a mapping, values read as YAML."""
+def parse_options(settings: list[str] | None, option: str = "--set") -> dict[str, Any]:
+    """Return `key=value` settings of an option as a mapping, values read as YAML."""
     options = {}
     for setting in settings or []:
         key, equals, value = setting.partition("=")
         if not equals:
-            raise UserError(f"--set {setting}: write it as key=value, for example count=2000")
+            raise UserError(f"{option} {setting}: write it as key=value, for example count=2000")
         try:
             options[key] = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise UserError(f"--set {setting}: the value is not valid YAML") from None
+            raise UserError(f"{option} {setting}: the value is not valid YAML") from None
     return options

@@ -39,13 +39,13 @@ from mm1.model.pretrained import model_folder, pretrained_config
 from mm1.processing.tokenizer import train_caption_tokenizer, train_tokenizer
 from mm1.progress import console
 from mm1.recipe import EncoderRecipe
+from mm1.train.capabilities import autocast_dtype, compiles, usable_attention
 from mm1.train.checkpoint import checkpoints
 from mm1.train.export import write_model
 from mm1.train.loop import Trainer
 from mm1.train.objective import Losses
 from mm1.train.optimizer import build_optimizer
 from mm1.train.parallel import World, joined, shard_model
-from mm1.train.precision import autocast_dtype
 from mm1.train.prepare import open_splits, plan_sources, prepare_tokenizer
 from mm1.train.run import environment, open_run, write_environment
 
@@ -68,24 +68,25 @@ def pretrain_encoder(recipe: EncoderRecipe, directory: Path) -> Path:
         Stopped: If the user or the scheduler interrupted it; a checkpoint has been saved.
     """
     with joined(recipe.train.device) as world:
-        splits = open_splits(recipe)
-        if world.first:
-            open_run(directory, recipe)
+        with world.together():
+            splits = open_splits(recipe)
+        content = " ".join(split.content_hash for split in splits.values())
+        world.agree(recipe=recipe.to_yaml(), corpora=content, code=mm1.__version__)
+        with world.together():
+            if world.first:
+                open_run(directory, recipe)
         result = directory / "model"
         if (result / "config.json").is_file():
             console.print(f"{result} is there already: nothing left to train")
             return result
-        if not world.first:
-            world.wait()
-        tokenizer = _tokenizer(recipe, directory, splits)
-        model = _model(recipe, tokenizer, world)
-        pictures = _pictures(recipe, splits, tokenizer)
-        plan = _plan(recipe, directory, splits, pictures, tokenizer, _patches(model))
-        if world.first:
-            world.wait()
-        world.agree(recipe=recipe.to_yaml(), plan=plan.hash, code=mm1.__version__)
-        images = image_processor(recipe.model)
         autocast = autocast_dtype(recipe.train, world.device)
+        with world.in_turn():
+            tokenizer = _tokenizer(recipe, directory, splits)
+            model = _model(recipe, tokenizer, autocast, world)
+            pictures = _pictures(recipe, splits, tokenizer)
+            plan = _plan(recipe, directory, splits, pictures, tokenizer, _patches(model))
+        world.agree(plan=plan.hash)
+        images = image_processor(recipe.model)
         if world.first:
             parts = {name: sum(p.numel() for p in part.parameters()) for name, part in _parts(model).items()}
             facts = {"parameters": parts, "peak_learning_rate": recipe.train.learning_rate, "plan_hash": plan.hash}
@@ -185,14 +186,20 @@ def _plan(
 
 
 def _model(
-    recipe: EncoderRecipe, tokenizer: PreTrainedTokenizerBase, world: World
+    recipe: EncoderRecipe, tokenizer: PreTrainedTokenizerBase, autocast: torch.dtype | None, world: World
 ) -> ContrastiveEncoder | AutoregressiveEncoder:
+    vision = usable_attention(recipe.model.vision.attention, "model.vision.attention", world.device, autocast)
     model: ContrastiveEncoder | AutoregressiveEncoder
     if recipe.objective.contrastive:
         clip = build_clip(recipe.model, tokenizer, recipe.data.sequence_length, recipe.seed)
+        text = usable_attention(recipe.model.text.attention, "model.text.attention", world.device, autocast)
+        clip.set_attn_implementation({"vision_config": vision, "text_config": text})
         model = ContrastiveEncoder(clip, recipe.objective, world)
     else:
+        if vision not in ("sdpa", "eager"):
+            raise UserError(f"model.vision.attention: {vision} takes no prefix mask: use sdpa or eager")
         tower = build_tower(recipe.model.vision, recipe.seed)
+        tower.set_attn_implementation(vision)
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
             model = AutoregressiveEncoder(tower, recipe.objective.head_depth)
@@ -227,7 +234,7 @@ def _prepare(
         for tower in towers:
             tower.gradient_checkpointing_enable()
     blocks = [block for tower in towers for block in blocks_of(tower)]
-    if recipe.train.compile:
+    if compiles(recipe.train.compile, world.device):
         for block in blocks:
             block.compile()
     shard_model(model, blocks, world, recipe.train, autocast, whole_precision)

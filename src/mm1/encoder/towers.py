@@ -40,7 +40,6 @@ def build_clip(recipe: EncoderModelRecipe, tokenizer: PreTrainedTokenizerBase, m
         raise UserError(
             f"data.sequence_length {max_tokens} is longer than the texts that '{recipe.from_}' takes: at most {longest}"
         )
-    model.set_attn_implementation({"vision_config": recipe.vision.attention, "text_config": recipe.text.attention})
     return model.train()
 
 
@@ -50,14 +49,11 @@ def build_tower(recipe: VisionRecipe, seed: int) -> CLIPVisionModel:
     Raises:
         UserError: If sizes do not fit each other, or what is pre-trained can't be used.
     """
-    if recipe.attention not in ("sdpa", "eager"):
-        raise UserError(f"model.vision.attention: {recipe.attention} takes no prefix mask: use sdpa or eager")
     tower = _pretrained_tower(recipe)
     if tower is None:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             tower = CLIPVisionModel(scratch_tower(recipe))
-    tower.set_attn_implementation(recipe.attention)
     return tower.train()
 
 

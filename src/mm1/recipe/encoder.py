@@ -24,7 +24,7 @@ class TextTowerRecipe(Section):
     hidden_size: int = Field(512, gt=0)
     num_layers: int = Field(12, gt=0)
     num_heads: int = Field(8, gt=0)
-    attention: Attention = "sdpa"
+    attention: Attention | Annotated[list[Attention], Field(min_length=1)] = "sdpa"
 
 
 class EncoderModelRecipe(Section):

@@ -74,19 +74,15 @@ class Checkpointer:
         """
         self.finish()
         partial = self.directory / f"step-{state['step']:06d}.partial"
-        try:
+        with self.world.together():
             if self.world.first:
-                shutil.rmtree(partial, ignore_errors=True)
-                partial.mkdir(parents=True)
-            self.world.wait()
-            future = dcp.async_save(
-                self._tensors(),
-                storage_writer=HuggingFaceStorageWriter(str(partial), save_distributed=True),
-                process_group=self.world.saving,
-                no_dist=self.world.size == 1,
-            )
-        except OSError as error:
-            raise self._failed(partial, error) from error
+                self._make(partial)
+        future = dcp.async_save(
+            self._tensors(),
+            storage_writer=HuggingFaceStorageWriter(str(partial), save_distributed=True),
+            process_group=self.world.saving,
+            no_dist=self.world.size == 1,
+        )
         assert isinstance(future, Future)
         self._pending = future, partial, dict(state)
         if wait:
@@ -130,6 +126,7 @@ class Checkpointer:
             for leftover in self.directory.glob("*.partial"):
                 shutil.rmtree(leftover, ignore_errors=True)
         saved = checkpoints(self.directory)
+        self.world.agree(checkpoint=saved[-1].name if saved else "none")
         if not saved:
             return None
         latest = saved[-1]
@@ -145,6 +142,13 @@ class Checkpointer:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"{latest}: the checkpoint doesn't fit this model or is damaged ({reason})") from error
         return json.loads((latest / "state.json").read_text())
+
+    def _make(self, partial: Path) -> None:
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        except OSError as error:
+            raise self._failed(partial, error) from error
 
     def _tensors(self) -> dict[str, Any]:
         """Return what is saved: parameters and buffers, and the optimizer's tensors. Tied ones stand once."""
@@ -163,7 +167,7 @@ class Checkpointer:
         for old in checkpoints(self.directory)[: -self.keep]:
             step = int(old.name.removeprefix("step-"))
             if self.keep_every is None or step % self.keep_every:
-                shutil.rmtree(old, ignore_errors=True)
+                shutil.rmtree(old.rename(old.with_suffix(".partial")), ignore_errors=True)
 
     def _failed(self, partial: Path, error: BaseException) -> UserError:
         shutil.rmtree(partial, ignore_errors=True)

@@ -12,6 +12,7 @@ so that the accelerator is not waited for.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,8 +33,14 @@ from mm1.progress import console
 from mm1.recipe import TrainRecipe
 from mm1.train.capabilities import compiles
 
+# FSDP warns at every step that writing into what the model returns would go wrong; nothing does.
+warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor", UserWarning)
+
 _PATIENCE = timedelta(hours=1)
 """How long ranks wait for one another; the first rank prepares corpora and plan meanwhile."""
+
+_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
+"""What gloo says when a rank is gone."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +91,47 @@ class World:
             )
         return micro, batch // (micro * self.size)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let a user's mistake that one rank meets in this block end all of them, with its sentence."""
+        error = None
+        try:
+            yield
+        except UserError as met:
+            if self.size == 1:
+                raise
+            error = met
+        self._share(error)
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """Let the first rank go through this block before the others do; a mistake ends all of them."""
+        if not self.first:
+            self._share(None)
+        with self.together():
+            yield
+        if self.first:
+            self._share(None)
+
+    def _share(self, error: UserError | None) -> None:
+        """Wait for all ranks; raise the first error that one of them has."""
+        for rank, sentence in enumerate(self._gather(None if error is None else str(error))):
+            if sentence is not None:
+                raise UserError(f"rank {rank}: {sentence}") from error
+
+    def _gather(self, value: Any) -> list[Any]:
+        everybody: list[Any] = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(everybody, value)
+        return everybody
+
     def agree(self, **values: str) -> None:
         """Check that all ranks have the same.
 
         Raises:
             UserError: On every rank, if one of them differs.
         """
-        if self.size == 1:
-            return
-        everybody: list[Any] = [None] * self.size
-        dist.all_gather_object(everybody, values)
+        everybody = self._gather(values)
         for name in values:
             others = [rank for rank, theirs in enumerate(everybody) if theirs[name] != everybody[0][name]]
             if others:
@@ -111,7 +149,7 @@ def joined(device: str) -> Iterator[World]:
         device: `auto` (a GPU if there is one), or a torch device.
 
     Raises:
-        UserError: If the device can't be used.
+        UserError: If the device can't be used, or another rank is lost.
     """
     size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     where = _device(device, int(os.environ.get("LOCAL_RANK", 0)))
@@ -124,6 +162,13 @@ def joined(device: str) -> Iterator[World]:
     console.quiet = rank > 0
     try:
         yield World(rank, size, where, dist.new_group(backend="gloo"))
+    except RuntimeError as error:
+        if not any(words in str(error) for words in _LOST):
+            raise
+        console.quiet = False
+        raise UserError(
+            f"rank {rank}: another rank has ended: what that one says, if anything, is the reason"
+        ) from None
     finally:
         dist.destroy_process_group()
 

@@ -26,7 +26,7 @@ from mm1.scaling.law import PAPER_LAW
 from mm1.train.capabilities import autocast_dtype, usable_attention
 from mm1.train.efficiency import batch_flops, peak_flops
 from mm1.train.export import write_model
-from mm1.train.loop import Compute, Trainer
+from mm1.train.loop import Compute, Scoring, Trainer
 from mm1.train.objective import Losses, language_model_loss
 from mm1.train.optimizer import build_optimizer
 from mm1.train.parallel import World, joined, prepare_model
@@ -56,55 +56,54 @@ def pretrain(recipe: Recipe, directory: Path, score: Score | None = None) -> Pat
     """
     check_trackers(recipe.train.trackers)
     with joined(recipe.train.device) as world:
-        splits = open_splits(recipe)
-        if world.first:
-            open_run(directory, recipe)
+        with world.together():
+            splits = open_splits(recipe)
+        content = " ".join(split.content_hash for split in splits.values())
+        world.agree(recipe=recipe.to_yaml(), corpora=content, code=mm1.__version__)
+        with world.together():
+            if world.first:
+                open_run(directory, recipe)
         result = directory / "model"
         if (result / "config.json").is_file():
             console.print(f"{result} is there already: nothing left to train")
             return result
-        if not world.first:
-            world.wait()
-        decoder = decoder_folder(recipe)
-        tokenizer = prepare_tokenizer(recipe, directory, decoder, splits)
-        plan = prepare_plan(recipe, directory, splits, tokenizer)
-        if world.first:
-            world.wait()
-        world.agree(recipe=recipe.to_yaml(), plan=plan.hash, code=mm1.__version__)
+        with world.in_turn():
+            decoder = decoder_folder(recipe)
+            tokenizer = prepare_tokenizer(recipe, directory, decoder, splits)
+            plan = prepare_plan(recipe, directory, splits, tokenizer)
+        world.agree(plan=plan.hash)
         processor = recipe_processor(recipe, tokenizer)
         autocast = autocast_dtype(recipe.train, world.device)
-        model = _model(recipe, processor, decoder, world.device, autocast)
+        model = recipe_model(recipe, processor, decoder, world.device, autocast)
         learning_rate = recipe.train.learning_rate or PAPER_LAW(non_embedding_parameters(model))
         compute = Compute(batch_flops(unit_flops(model), recipe.train), *peak_flops(world.device, autocast))
         if world.first:
             _record(directory, model, plan, learning_rate, compute, autocast, world)
         prepare_model(model, world, recipe.train, autocast)
-        micro, micro_batches = world.micro_batches(recipe.train)
-        Trainer(
-            model,
-            build_optimizer(model, recipe.train, learning_rate),
-            _loader_from(recipe, plan, splits, processor, micro, world),
-            _loss(recipe, model, processor, plan, micro * world.size),
-            recipe.train,
-            directory,
-            world=world,
-            micro_batches=micro_batches,
-            autocast=autocast if world.size == 1 else None,
-            seed=recipe.seed,
-            compute=compute,
-            scoring=scoring(score, recipe, directory, model, processor, plan.hash, world),
+        score_on_the_way = scoring(score, recipe, directory, model, processor, plan.hash, world)
+        recipe_trainer(
+            recipe, directory, model, processor, plan, splits, learning_rate, autocast, world, compute, score_on_the_way
         ).run()
         write_model(model, processor, result, world)
     return result
 
 
-def _model(
+def recipe_model(
     recipe: Recipe,
     processor: MM1Processor,
     decoder: Path | str | None,
     device: torch.device,
     autocast: torch.dtype | None,
 ) -> MM1ForConditionalGeneration:
+    """Return a recipe's model on a device, with the attention that it can have there.
+
+    Args:
+        recipe: What the model is.
+        processor: Its tokenizer's ids are the model's.
+        decoder: Where its pre-trained decoder is, if it has one.
+        device: Where it is to compute.
+        autocast: In which precision (see `autocast_dtype`).
+    """
     tokenizer = processor.tokenizer
     model = build_model(
         recipe.model,
@@ -127,6 +126,51 @@ def _model(
         }
     )
     return model
+
+
+def recipe_trainer(
+    recipe: Recipe,
+    directory: Path,
+    model: MM1ForConditionalGeneration,
+    processor: MM1Processor,
+    plan: Plan,
+    splits: dict[str, Split],
+    learning_rate: float,
+    autocast: torch.dtype | None,
+    world: World,
+    compute: Compute | None = None,
+    scoring: Scoring | None = None,
+) -> Trainer:
+    """Return the loop that trains a model by a recipe and its plan.
+
+    Args:
+        recipe: Data, objective, optimizer.
+        directory: The run's.
+        model: On its device, prepared (see `prepare_model`).
+        processor: Of the model.
+        plan: The order of training.
+        splits: The plan's corpora.
+        learning_rate: The peak.
+        autocast: In which precision the model computes.
+        world: The ranks.
+        compute: What its speed is measured by, if it is to be.
+        scoring: Scores on the way, if there are to be any.
+    """
+    micro, micro_batches = world.micro_batches(recipe.train)
+    return Trainer(
+        model,
+        build_optimizer(model, recipe.train, learning_rate),
+        _loader_from(recipe, plan, splits, processor, micro, world),
+        _loss(recipe, model, processor, plan, micro * world.size),
+        recipe.train,
+        directory,
+        world=world,
+        micro_batches=micro_batches,
+        autocast=autocast if world.size == 1 else None,
+        seed=recipe.seed,
+        compute=compute,
+        scoring=scoring,
+    )
 
 
 def _loader_from(

@@ -27,6 +27,12 @@ CHANGEABLE_KEYS = ("evaluate", "train.trackers")
 """Keys that may change on an existing run: they don't touch the training."""
 
 
+SCHEDULER_LOGS = "slurm"
+"""Folder of a run that `mm1 launch` writes to, before there is anything else."""
+_BEFORE = (SCHEDULER_LOGS, "recipe.yaml.partial")
+"""What a run directory may hold without a recipe: it is about to begin, or was killed as it began."""
+
+
 def open_run(directory: Path, recipe: RunRecipe) -> None:
     """Make the run directory, or check that it is of the same recipe.
 
@@ -50,7 +56,7 @@ def open_run(directory: Path, recipe: RunRecipe) -> None:
                 f"{directory}: this run is of another recipe; keys that differ: {shown}{more}. "
                 "Choose another directory with --to, or remove this one"
             )
-    elif directory.is_dir() and any(directory.iterdir()):
+    elif directory.is_dir() and any(entry.name not in _BEFORE for entry in directory.iterdir()):
         raise UserError(f"{directory}: not a run directory and not empty: choose another one with --to")
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,228 @@
+"""Jobs on a SLURM cluster, through submitit: any `mm1` command, on many ranks, requeued until it is done.
+
+    mm1 launch --> RUN/slurm/JOB_submission.sh --sbatch, srun--> one task a rank --> python -m mm1 COMMAND
+               <-- RUN/slurm/JOB_RANK_log.err                    (a `Launched`)
+
+A task is one rank: it gets the environment that torchrun would give it and runs the command in a process of its
+own, so that signals and exit codes pass through. SLURM sends SIGUSR2 some time before the limit, and, where the
+cluster is set so, before it takes the machine away. The task then asks the command to stop (SIGTERM); training saves
+a checkpoint and exits with 75; submitit puts the job back in the queue, where it goes on from the checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mm1.errors import UserError
+from mm1.progress import console
+
+_STOPPED = (os.EX_TEMPFAIL, -signal.SIGTERM)
+"""How a command ends that was asked to stop: it saved, or had not begun to train."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a job asks for.
+
+    Attributes:
+        name: Of the job.
+        nodes: How many machines.
+        gpus_per_node: GPUs of each; as many ranks unless `tasks_per_node` says otherwise.
+        tasks_per_node: Ranks on each machine, for training on CPUs.
+        cpus_per_task: Cores of a rank, and its threads.
+        minutes: The time limit.
+        grace: Seconds before the limit at which the job is asked to save.
+        requeues: How often it may run into the limit and go on.
+        partition: SLURM's; None: the default one.
+        sbatch: Any other option of `sbatch`, such as `{"account": "vision"}`.
+        setup: Shell lines that come before the command, such as `module load cuda`.
+    """
+
+    name: str = "mm1"
+    nodes: int = 1
+    gpus_per_node: int = 0
+    tasks_per_node: int | None = None
+    cpus_per_task: int = 1
+    minutes: int = 60
+    grace: int = 120
+    requeues: int = 20
+    partition: str | None = None
+    sbatch: dict[str, Any] = field(default_factory=dict)
+    setup: tuple[str, ...] = ()
+
+    @property
+    def ranks_per_node(self) -> int:
+        """Tasks on each machine."""
+        return self.tasks_per_node or max(1, self.gpus_per_node)
+
+
+def sbatch_script(command: list[str], folder: Path, resources: Resources) -> str:
+    """Return the script that would be handed to `sbatch`; needs no cluster.
+
+    Args:
+        command: What follows `mm1`.
+        folder: For the script, the logs and what submitit keeps.
+        resources: What to ask for.
+    """
+    executor = _slurm_executor(folder, resources)
+    shebang, script = executor._make_submission_file_text(executor._submitit_command_str, "").split("\n", 1)
+    return f"{shebang}\n# Each task runs: {shlex.join(_with_python(command))}\n{script}"
+
+
+def submit(command: list[str], folder: Path, resources: Resources) -> str:
+    """Put a job in SLURM's queue.
+
+    Args:
+        command: What follows `mm1`.
+        folder: For the script, the logs and what submitit keeps; must be seen by all nodes.
+        resources: What to ask for.
+
+    Returns:
+        The job's number.
+
+    Raises:
+        UserError: If this isn't a machine that submits jobs, or SLURM refuses the job.
+    """
+    submitit = _submitit()
+    if shutil.which("sbatch") is None:
+        raise UserError(
+            "sbatch isn't here: run this where jobs are submitted from, or add --local to run it on this machine"
+        )
+    executor = _slurm_executor(folder, resources)
+    try:
+        return str(executor.submit(Launched(tuple(command), resources)).job_id)
+    except submitit.core.utils.FailedJobError as error:
+        raise UserError(f"SLURM refused the job: {' '.join(str(error).split())}") from None
+
+
+def run_here(command: list[str], folder: Path, resources: Resources) -> None:
+    """Run a job on this machine as a cluster would, requeues included, and wait for it.
+
+    Args:
+        command: What follows `mm1`.
+        folder: For the logs and what submitit keeps.
+        resources: What to ask for; of one node.
+
+    Raises:
+        UserError: If several nodes are asked for, or the job failed or was stopped.
+    """
+    submitit = _submitit()
+    if resources.nodes > 1:
+        raise UserError(f"--nodes {resources.nodes}: with --local there is one, this machine")
+    executor = submitit.LocalExecutor(folder.absolute(), max_num_timeout=resources.requeues)
+    executor.update_parameters(
+        timeout_min=resources.minutes,
+        tasks_per_node=resources.ranks_per_node,
+        gpus_per_node=resources.gpus_per_node,
+        signal_delay_s=resources.grace,
+        setup=list(resources.setup),
+    )
+    job = executor.submit(Launched(tuple(command), resources))
+    console.print(f"job {job.job_id}; the log: {job.paths.stderr}", soft_wrap=True)
+    job.wait()
+    if not all(job.task(rank).paths.result_pickle.is_file() for rank in range(job.num_tasks)):
+        raise UserError(f"job {job.job_id} did not come to its end: {job.paths.stderr} says why")
+
+
+@dataclass(frozen=True)
+class Launched:
+    """One task of a job: runs the command as one rank. submitit stores it and calls it on every node.
+
+    Args:
+        command: What follows `mm1`.
+        resources: Of the job.
+    """
+
+    command: tuple[str, ...]
+    resources: Resources
+
+    def __call__(self) -> int:
+        """Run the command to its end, or until it has saved and the job is to be requeued.
+
+        Returns:
+            0 if it came to its end, 75 if it saved: the first rank sees to the rest, which does not return.
+
+        Raises:
+            SystemExit: With the command's exit code if it failed, 75 if it was stopped for good.
+        """
+        submitit = _submitit()
+        task = submitit.JobEnvironment()
+        submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+        threads = str(self.resources.cpus_per_task)
+        process = subprocess.Popen(_with_python(self.command), env={"OMP_NUM_THREADS": threads, **os.environ})
+        requeue_signal = signal.Signals[f"SIG{task.USR_SIG}"]
+        requeue: Any = signal.getsignal(requeue_signal)  # submitit's handler
+        asked: set[int] = set()
+
+        def ask_to_stop(number: int, frame: Any) -> None:
+            asked.add(number)
+            process.terminate()
+
+        for number in (signal.SIGTERM, requeue_signal):
+            signal.signal(number, ask_to_stop)
+        code = process.wait()
+        if code not in _STOPPED:
+            return sys.exit(code) if code else 0
+        if task.global_rank > 0:
+            return os.EX_TEMPFAIL
+        if task.cluster == "slurm":
+            # SIGTERM alone: somebody cancelled the job, or SLURM requeues it itself, if it is still there by then.
+            until = time.monotonic() + self.resources.grace
+            while requeue_signal not in asked and time.monotonic() < until:
+                time.sleep(0.1)
+        if requeue_signal in asked:
+            requeue(requeue_signal, None)
+        sys.exit(os.EX_TEMPFAIL)
+
+    def checkpoint(self) -> Any:
+        """Return what runs after a requeue: the same command, which goes on from its checkpoint."""
+        return _submitit().helpers.DelayedSubmission(self)
+
+
+def _with_python(command: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "mm1", *command]
+
+
+def _slurm_executor(folder: Path, resources: Resources) -> Any:
+    """Return submitit's executor for a job: a task for each rank, all of them ended if one fails."""
+
+    class Executor(_submitit().SlurmExecutor):  # type: ignore[misc]
+        @classmethod
+        def affinity(cls) -> int:
+            """Say that SLURM is here: a script can be written without."""
+            return 1
+
+    executor = Executor(folder.absolute(), max_num_timeout=resources.requeues)
+    executor.update_parameters(
+        job_name=resources.name,
+        nodes=resources.nodes,
+        ntasks_per_node=resources.ranks_per_node,
+        gpus_per_node=resources.gpus_per_node or None,
+        cpus_per_task=resources.cpus_per_task,
+        partition=resources.partition,
+        time=resources.minutes,
+        signal_delay_s=resources.grace,
+        setup=list(resources.setup),
+        # srun does not take the number of cores over from sbatch.
+        srun_args=["--kill-on-bad-exit=1", f"--cpus-per-task={resources.cpus_per_task}"],
+        additional_parameters={"requeue": True, **resources.sbatch},
+    )
+    return executor
+
+
+def _submitit() -> Any:
+    try:
+        import submitit
+    except ModuleNotFoundError:
+        raise UserError("mm1 launch needs the package submitit: run pip install 'mm1[slurm]'") from None
+    return submitit

@@ -1,0 +1,131 @@
+"""`mm1` in processes forked from one that has imported everything: a start takes milliseconds instead of seconds.
+
+Such a process is the command line in all but the start: arguments, environment, exit code, signals.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+WATCHDOG_SECONDS = 240
+_SAVING = ("mm1/train/checkpoint.py", "checkpoint/hf_storage.py", "checkpoint/filesystem.py")
+"""Files whose lines are counted, so that a process can be killed before any of them."""
+
+
+def start(
+    arguments: Sequence[object], log: Path, *, kill_at_line: int | None = None, **environment: object
+) -> BaseProcess:
+    """Start `mm1 ARGUMENTS`.
+
+    Args:
+        arguments: Of the command line.
+        log: File for standard error, and beside it `.rows`: a digest of every sequence trained on; `.lines`: how
+            many lines of the code that saves and loads checkpoints were run.
+        kill_at_line: The process kills itself before this line of that code, in whichever thread; 0: never.
+        environment: Variables.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mm1.train.pretrain", "mm1.cli", "tests.train.forked"])
+    variables = {"OMP_NUM_THREADS": "1", **{name: str(value) for name, value in environment.items()}}
+    arguments = [str(argument) for argument in arguments]
+    process = context.Process(target=_main, args=(arguments, log, kill_at_line, variables))
+    process.start()
+    return process
+
+
+def start_ranks(count: int, arguments: Sequence[object], log: Path, **options: Any) -> list[BaseProcess]:
+    """Start `mm1 ARGUMENTS` as so many ranks, each with a log of its own, `LOG.RANK`."""
+    return [
+        start(arguments, Path(f"{log}.{rank}"), **options, **environment)
+        for rank, environment in enumerate(environments(count))
+    ]
+
+
+def environments(count: int) -> list[dict[str, object]]:
+    """Return the variables that torchrun would give each rank."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    shared = {"WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in range(count)]
+
+
+def end(processes: Sequence[BaseProcess]) -> list[int | None]:
+    """Wait for processes and return their exit codes; one that hangs is killed and fails the test."""
+    for process in processes:
+        process.join(WATCHDOG_SECONDS)
+    hanging = [process for process in processes if process.is_alive()]
+    for process in hanging:
+        process.kill()
+    assert not hanging, "a process hung"
+    return [process.exitcode for process in processes]
+
+
+def batches(log: Path, ranks: int, batch_size: int) -> list[list[str]]:
+    """Return the digests of the sequences of every step that ranks made together, in any order within a step."""
+    rows = [Path(f"{log}.{rank}.rows").read_text().split() for rank in range(ranks)]
+    size = batch_size // ranks
+    starts = range(0, len(rows[0]), size)
+    return [sorted(row for mine in rows for row in mine[at : at + size]) for at in starts]
+
+
+def _main(arguments: list[str], log: Path, kill_at_line: int | None, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    with log.open("w") as file:
+        os.dup2(file.fileno(), 2)
+    import torch
+
+    from mm1 import cli
+    from mm1.train import pretrain
+
+    torch.set_num_threads(1)
+    pretrain.language_model_loss = _recorded(pretrain.language_model_loss, Path(f"{log}.rows"))  # type: ignore
+    if kill_at_line is not None:
+        count = _count_lines(kill_at_line)
+    sys.argv = ["mm1", *arguments]
+    try:
+        cli.main()
+    finally:
+        if kill_at_line is not None:
+            Path(f"{log}.lines").write_text(json.dumps(count()))
+
+
+def _recorded(loss: Callable[..., Any], file: Path) -> Callable[..., Any]:
+    def recorded(model: Any, processor: Any, batch: Any, *rest: Any) -> Any:
+        with file.open("a") as stream:
+            for row in batch["input_ids"]:
+                stream.write(hashlib.sha1(row.numpy().tobytes()).hexdigest() + "\n")
+        return loss(model, processor, batch, *rest)
+
+    file.unlink(missing_ok=True)
+    return recorded
+
+
+def _count_lines(kill_at: int) -> Callable[[], int]:
+    lines = 0
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal lines
+        if not any(part in frame.f_code.co_filename for part in _SAVING):
+            return None
+        if event == "line":
+            lines += 1
+            if lines == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    threading.settrace(trace)
+    sys.settrace(trace)
+    return lambda: lines
