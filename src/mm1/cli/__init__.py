@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from mm1.cli import data, scale
+from mm1.cli import data, scale, study
 from mm1.cli.options import Set, parse_shots, split_commas
 from mm1.errors import Stopped, UserError
 from mm1.progress import console
@@ -44,6 +44,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(scale.app, name="scale")
+app.add_typer(study.app, name="study")
 model = typer.Typer(help="Models: what they are made of.", no_args_is_help=True)
 app.add_typer(model, name="model")
 
