@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from mm1.cli import main
 from mm1.data.corpus import write_corpus
 from mm1.document import Document
 from tests.conftest import tiny_documents
@@ -61,15 +62,30 @@ def home(corpora_with_test: Path, recipe_file: Path) -> Path:
     return home
 
 
-def mm1(home: Path, data: Path, *words: str) -> tuple[list[str], dict[str, str]]:
-    environment = {**os.environ, "MM1_DATA": str(data), "COLUMNS": "200"}
-    return [sys.executable, "-m", "mm1", *words], {"cwd": str(home), **{"env": environment}}  # type: ignore[dict-item]
+COMMAND = ["study", "run", "study.yaml", "--jobs", "2"]
 
 
-def test_a_study_from_its_file_to_its_page(home: Path, corpora_with_test: Path) -> None:
-    command, where = mm1(home, corpora_with_test, "study", "run", "study.yaml", "--jobs", "2")
+def mm1_here(home: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run the command in this process (its runs are processes all the same); return its exit code."""
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("MM1_DATA", str(data))
+    monkeypatch.setattr(sys, "argv", ["mm1", *COMMAND])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return int(end.value.code or 0)
+
+
+def test_a_study_from_its_file_to_its_page(
+    home: Path, corpora_with_test: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     # A first call is stopped while its first runs are under way.
-    process = subprocess.Popen(command, **where, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mm1", *COMMAND],
+        cwd=home,
+        env={**os.environ, "MM1_DATA": str(corpora_with_test)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 60
     while not list((home / "runs" / "studies" / "runs").glob("*/metrics.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -78,10 +94,10 @@ def test_a_study_from_its_file_to_its_page(home: Path, corpora_with_test: Path) 
     assert process.returncode == 130, said
     assert "the same command goes on" in said
     # A second one goes on; the arm that can't work is named and does not stop the others.
-    done = subprocess.run(command, **where, capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stderr
-    assert "failed: broken, seed 0" in done.stderr
-    assert "'cuda:7' can't be used here" in done.stderr
+    assert mm1_here(home, corpora_with_test, monkeypatch) == 1
+    said = capsys.readouterr().err
+    assert "failed: broken, seed 0" in said
+    assert "'cuda:7' can't be used here" in said
     studies = home / "runs" / "studies"
     page = (studies / "steps.md").read_text()
     assert "More is better." in page
@@ -95,6 +111,6 @@ def test_a_study_from_its_file_to_its_page(home: Path, corpora_with_test: Path) 
     assert len(runs) == 4
     # A third one makes nothing again.
     before = [run.stat().st_mtime_ns for run in runs]
-    subprocess.run(command, **where, capture_output=True, check=False)
+    assert mm1_here(home, corpora_with_test, monkeypatch) == 1
     assert [run.stat().st_mtime_ns for run in runs] == before
     assert all(json.loads(run.read_text())["seconds"] > 0 for run in runs)

@@ -69,14 +69,18 @@ def pretrain(
     recipe: Annotated[str, typer.Argument(help="A packaged recipe's name, or a YAML file.")],
     run: RunOption = None,
     set_: Set = None,
+    score: Annotated[bool, typer.Option("--evaluate", help="Then score it as the recipe says.")] = False,
 ) -> None:
     """Train a model; on an existing run, go on from its last checkpoint."""
     from mm1.recipe import load_recipe
     from mm1.train.pretrain import pretrain as train
 
     loaded = load_recipe(recipe, set_ or [])
-    model = train(loaded, run or Path("runs") / loaded.name)
+    directory = run or Path("runs") / loaded.name
+    model = train(loaded, directory)
     console.print(f"the model: {model}")
+    if score:
+        evaluate(directory)
 
 
 @app.command()

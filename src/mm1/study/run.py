@@ -1,6 +1,6 @@
-"""Making a study's runs: each in processes of its own, some at a time, what is there left alone.
+"""Making a study's runs: each in a process of its own, some at a time, what is there left alone.
 
-    for each run:  mm1 pretrain RUN/recipe.yaml --to RUN, then mm1 evaluate RUN
+    for each run:  mm1 pretrain RUN.yaml --to RUN --evaluate
 
 A run that fails is named and the others go on. Ctrl-C passes to the runs, which save a checkpoint; the same
 command goes on from there.
@@ -101,12 +101,9 @@ class _Workers:
         began = time.monotonic()
         recipe = run.directory.with_suffix(".yaml")
         write_text(recipe, run.recipe.to_yaml())
-        for words in (["pretrain", str(recipe), "--to", str(run.directory)], ["evaluate", str(run.directory)]):
-            if self.stopped:
-                return "stopped"
-            reason = self._call(run, words)
-            if reason is not None:
-                return reason
+        reason = self._call(run, ["pretrain", str(recipe), "--to", str(run.directory), "--evaluate"])
+        if reason is not None:
+            return reason
         recipe.unlink()
         done = {"run": run.name, "evaluate": run.evaluation, "seconds": time.monotonic() - began}
         write_text(run.directory / DONE, json.dumps(done, indent=2) + "\n")
