@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from mm1.cli import data, scale
+from mm1.cli import data, scale, study
 from mm1.cli.options import Set, parse_options, parse_shots, split_commas
 from mm1.errors import Stopped, UserError
 from mm1.progress import console
@@ -45,6 +45,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(scale.app, name="scale")
+app.add_typer(study.app, name="study")
 model = typer.Typer(help="Models: what they are made of.", no_args_is_help=True)
 app.add_typer(model, name="model")
 
@@ -69,6 +70,7 @@ def pretrain(
     recipe: Annotated[str, typer.Argument(help="A packaged recipe's name, or a YAML file.")],
     run: RunOption = None,
     set_: Set = None,
+    score: Annotated[bool, typer.Option("--evaluate", help="Then score it as the recipe says.")] = False,
 ) -> None:
     """Train a model; on an existing run, go on from its last checkpoint."""
     from mm1.evaluate.during import scorer_during_training
@@ -76,8 +78,11 @@ def pretrain(
     from mm1.train.pretrain import pretrain as train
 
     loaded = load_recipe(recipe, set_ or [])
-    model = train(loaded, run or Path("runs") / loaded.name, scorer_during_training(loaded.evaluate))
+    directory = run or Path("runs") / loaded.name
+    model = train(loaded, directory, scorer_during_training(loaded.evaluate))
     console.print(f"the model: {model}")
+    if score:
+        evaluate(str(directory))
 
 
 @app.command(context_settings={"ignore_unknown_options": True})

@@ -65,7 +65,7 @@ def compare_runs(first: Path, second: Path, *, seed: int = 0, resamples: int = R
     Raises:
         UserError: If they have no result in common, or were not scored by the same protocol on the same items.
     """
-    ours, theirs = _results(first), _results(second)
+    ours, theirs = read_results(first), read_results(second)
     common = sorted(ours.keys() & theirs.keys())
     if not common:
         raise UserError(f"{first} and {second} have no task with the same number of shots in common")
@@ -95,7 +95,12 @@ def comparison_table(comparisons: Sequence[Comparison], first: str, second: str)
     return table
 
 
-def _results(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
+def read_results(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    """Read the result files of a run's directory, or of a directory of them, by task and number of shots.
+
+    Raises:
+        UserError: If there are none, or one is not a result.
+    """
     folder = path / "scores" if (path / "scores").is_dir() else path
     results = {}
     for file in sorted(folder.glob("*-shot.json")):
@@ -111,14 +116,10 @@ def _results(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
 
 def _compare(ours: dict[str, Any], theirs: dict[str, Any], seed: int, resamples: int) -> Comparison:
     name = f"{ours['task']} at {ours['shots']} shots"
-    for key in sorted((ours["protocol"].keys() | theirs["protocol"].keys()) - _OF_THE_MODEL):
-        mine, other = ours["protocol"].get(key), theirs["protocol"].get(key)
-        if mine != other:
-            raise UserError(
-                f"{name}: the runs were scored differently ({key}: {mine!r} and {other!r}): score both alike"
-            )
+    if (differs := differing_protocol(ours["protocol"], theirs["protocol"])) is not None:
+        raise UserError(f"{name}: the runs were scored differently ({differs}): score both alike")
     metric = METRICS[ours["metric"]]
-    first, second = _statistics(ours, metric), _statistics(theirs, metric)
+    first, second = result_statistics(ours), result_statistics(theirs)
     observed = float(_score(metric, second) - _score(metric, first))
     generator = np.random.default_rng(seed)
     count = first.shape[-2]
@@ -146,8 +147,17 @@ def _compare(ours: dict[str, Any], theirs: dict[str, Any], seed: int, resamples:
     )
 
 
-def _statistics(result: dict[str, Any], metric: Metric) -> np.ndarray:
-    """Return the metric's statistics (draws, items, s), computed from the predictions in the file."""
+def differing_protocol(first: dict[str, Any], second: dict[str, Any]) -> str | None:
+    """Return in which key two protocols differ, the model aside, and how; None if they don't."""
+    for key in sorted((first.keys() | second.keys()) - _OF_THE_MODEL):
+        if first.get(key) != second.get(key):
+            return f"{key}: {first.get(key)!r} and {second.get(key)!r}"
+    return None
+
+
+def result_statistics(result: dict[str, Any]) -> np.ndarray:
+    """Return the metric's statistics (draws, items, s) of a result, computed from the predictions in it."""
+    metric = METRICS[result["metric"]]
     predictions = result["predictions"]
     references = [prediction["answers"] for prediction in predictions]
     draws = [[p, *p.get("other_draws", [])] for p in predictions]

@@ -28,25 +28,39 @@ def packaged_recipes() -> list[str]:
 
 
 @overload
-def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe: ...
+def load_recipe(
+    name_or_path: str, overrides: Sequence[str] = (), *, changes: Mapping[str, Any] | None = None
+) -> Recipe: ...
 
 
 @overload
-def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, schema: type[S]) -> S: ...
+def load_recipe(
+    name_or_path: str, overrides: Sequence[str] = (), *, changes: Mapping[str, Any] | None = None, schema: type[S]
+) -> S: ...
 
 
-def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, schema: type[Section] = Recipe) -> Section:
+def load_recipe(
+    name_or_path: str,
+    overrides: Sequence[str] = (),
+    *,
+    changes: Mapping[str, Any] | None = None,
+    schema: type[Section] = Recipe,
+) -> Section:
     """Read a recipe, apply overrides, check it.
 
     Args:
         name_or_path: A packaged recipe's name (`demo`) or a YAML file.
         overrides: `key=value` settings such as `train.steps=100`; values are YAML.
+        changes: The same as values: `{"train.steps": 100}`; applied before the overrides.
         schema: What sort of recipe it must be.
 
     Raises:
         UserError: If the recipe can't be found or read, or any key or value is wrong.
     """
-    return check_recipe(_read(name_or_path), overrides, name_or_path, schema)
+    content = _read(name_or_path)
+    for key, value in (changes or {}).items():
+        set_key(content, key, value)
+    return check_recipe(content, overrides, name_or_path, schema)
 
 
 def check_recipe(content: dict[str, Any], overrides: Sequence[str], name: str, schema: type[S]) -> S:
@@ -105,6 +119,7 @@ def merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _apply(content: dict[str, Any], override: str) -> None:
+    """Apply one `key=value`."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise UserError(f"--set {override}: write it as key=value, for example train.steps=100")
@@ -112,6 +127,11 @@ def _apply(content: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise UserError(f"--set {override}: the value is not valid YAML") from None
+    set_key(content, key, value)
+
+
+def set_key(content: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key such as `train.steps` of nested mappings, which are made where there are none."""
     *parents, last = key.split(".")
     for parent in parents:
         child = content.get(parent)

@@ -103,6 +103,11 @@ def write_environment(directory: Path, content: dict[str, Any]) -> None:
     write_text(directory / "environment.json", json.dumps(content, indent=2) + "\n")
 
 
+def read_environment(directory: Path) -> dict[str, Any]:
+    """Return the content of a run's environment.json."""
+    return json.loads((directory / "environment.json").read_text())
+
+
 def _commit() -> str | None:
     """Return the commit of the installed source tree, with `+changes` if it isn't clean."""
     here = Path(mm1.__file__).parent

@@ -1,0 +1,60 @@
+"""`mm1 study`: questions put to training runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mm1.progress import console
+
+app = typer.Typer(help="Studies: run what a question needs, and answer it.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="A packaged study's name, such as laptop/document-mask, or a YAML file.")]
+Directory = Annotated[Path, typer.Option("--to", help="Where all studies' runs and pages are.")]
+STUDIES = Path("runs/studies")
+
+
+@app.command()
+def run(
+    study: Name,
+    to: Directory = STUDIES,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time; the cores are shared out among them.")] = 1,
+    dry: Annotated[bool, typer.Option("--list", help="Only list the runs with the estimated time.")] = False,
+) -> None:
+    """Make a study's runs, those that are not there; then write its pages."""
+    from mm1.study.plan import plan_runs
+    from mm1.study.report import write_study_report
+    from mm1.study.run import make_runs
+    from mm1.study.schema import load_study
+    from mm1.study.table import run_table
+
+    loaded = load_study(study)
+    runs = plan_runs(loaded, to / "runs")
+    console.print(run_table(loaded, runs, jobs))
+    if dry:
+        return
+    failures = make_runs(runs, jobs)
+    console.print(f"the page: {write_study_report(loaded, runs, to, failures)}")
+    if failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(study: Name, to: Directory = STUDIES) -> None:
+    """Write a study's pages from the runs that are there, also while others go on."""
+    from mm1.study.plan import plan_runs
+    from mm1.study.report import write_study_report
+    from mm1.study.schema import load_study
+
+    loaded = load_study(study)
+    console.print(f"the page: {write_study_report(loaded, plan_runs(loaded, to / 'runs'), to)}")
+
+
+@app.command("list")
+def list_() -> None:
+    """List the packaged studies with their questions."""
+    from mm1.study.table import study_table
+
+    console.print(study_table())

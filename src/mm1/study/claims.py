@@ -1,0 +1,133 @@
+"""What a study's runs say of its claims: the effect, how sure it is, and a verdict.
+
+Arms are compared within a seed (the same fresh weights, the same order of the data) and on the same items. Two
+sources of chance are counted: another seed, and other items. Their variances add up, as those of crossed random
+effects do: the variance of the mean over n seeds is that of the n effects divided by n, plus that of the mean
+effect over bootstrap resamples of the items. The interval is Student's with the degrees of freedom of Satterthwaite
+(1946), so three seeds make a wide one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from mm1.errors import UserError
+from mm1.study.results import Floats, Results, Scores
+from mm1.study.schema import Choice, Claim, chosen
+
+Verdict = Literal["holds", "fails", "undecided"]
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A difference between arms, in percentage points.
+
+    Attributes:
+        name: What is compared with what.
+        by_seed: (seeds,).
+        mean: Over seeds.
+        interval: At `LEVEL`.
+        p_value: Two-sided, of no difference (or of the claim's `minimum`).
+    """
+
+    name: str
+    by_seed: Floats
+    mean: float
+    interval: tuple[float, float]
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim with what the runs say of it."""
+
+    claim: Claim
+    effects: tuple[Effect, ...]
+    verdict: Verdict
+
+
+def judge(claim: Claim, results: Results) -> Finding:
+    """Put a claim to the test.
+
+    Raises:
+        UserError: If a run that it needs is missing, or was not scored as the claim asks.
+    """
+    scores = results.select(claim.tasks, claim.shots)
+    if claim.alike is not None:
+        return _judge_alike(claim, results, scores)
+    assert claim.better is not None
+    assert claim.worse is not None
+    weights = _weights(results, claim.better) - _weights(results, claim.worse)
+    name = f"{_name(claim.better)} - {_name(claim.worse)}"
+    if claim.than is not None:
+        weights = weights - _weights(results, claim.than.better) + _weights(results, claim.than.worse)
+        name = f"({name}) - ({_name(claim.than.better)} - {_name(claim.than.worse)})"
+    effect = estimate(name, weights, scores, claim.minimum)
+    low, high = effect.interval
+    verdict: Verdict = "holds" if low > claim.minimum else "fails" if high < claim.minimum else "undecided"
+    return Finding(claim, (effect,), verdict)
+
+
+def _judge_alike(claim: Claim, results: Results, scores: tuple[Scores, ...]) -> Finding:
+    assert claim.alike is not None
+    assert claim.within is not None
+    effects = []
+    for one, other in itertools.combinations(claim.alike, 2):
+        weights = _weights(results, one) - _weights(results, other)
+        effects.append(estimate(f"{_name(one)} - {_name(other)}", weights, scores))
+    within = claim.within
+    if all(-within < e.interval[0] and e.interval[1] < within for e in effects):
+        verdict: Verdict = "holds"
+    elif any(e.interval[0] > within or e.interval[1] < -within for e in effects):
+        verdict = "fails"
+    else:
+        verdict = "undecided"
+    return Finding(claim, tuple(effects), verdict)
+
+
+def estimate(name: str, weights: Floats, scores: Sequence[Scores], against: float = 0.0) -> Effect:
+    """Estimate a weighted sum of the arms' mean scores.
+
+    Args:
+        name: Of the effect.
+        weights: (arms,): +1 and -1 for a difference of two.
+        scores: Tasks and shots that are averaged over.
+        against: What the p value is of.
+
+    Raises:
+        UserError: If a run with a weight is missing.
+    """
+    points = np.mean([s.points for s in scores], axis=0)
+    used = weights != 0
+    if np.isnan(points[used]).any():
+        raise UserError(f"{name}: a run is missing: make it with `mm1 study run`")
+    by_seed = weights[used] @ points[used]
+    sums = [np.einsum("a,asr->r", weights[used], s.resampled[used]) for s in scores]
+    resampled = np.mean(sums, axis=0) / len(by_seed)
+    seeds_part, items_part = by_seed.var(ddof=1) / len(by_seed), resampled.var(ddof=1)
+    variance = seeds_part + items_part
+    mean = float(by_seed.mean())
+    if variance == 0:
+        return Effect(name, by_seed, mean, (mean, mean), 1.0 if mean == against else 0.0)
+    items = min(s.items for s in scores)
+    freedom = variance**2 / (seeds_part**2 / (len(by_seed) - 1) + items_part**2 / max(1, items - 1))
+    error = np.sqrt(variance)
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, freedom) * error)
+    p_value = float(2 * stats.t.sf(abs(mean - against) / error, freedom))
+    return Effect(name, by_seed, mean, (mean - reach, mean + reach), p_value)
+
+
+def _weights(results: Results, choice: Choice) -> Floats:
+    mine = np.array([chosen(arm, choice) for arm in results.arms], dtype=np.float64)
+    return mine / mine.sum()
+
+
+def _name(choice: Mapping[str, str]) -> str:
+    return ", ".join(f"{axis} {value}" for axis, value in choice.items())

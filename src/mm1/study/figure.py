@@ -1,0 +1,102 @@
+"""A study's figure: mean scores with their intervals over an axis, as SVG that stands by itself."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from mm1.study.claims import estimate
+from mm1.study.results import Results, Scores
+from mm1.study.schema import Choice, FigureRecipe, Study, chosen
+
+SHOTS = "shots"
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mm1",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "figure.facecolor": "white",
+}
+# Okabe and Ito's colours, told apart by the colour-blind (Nature Methods 8, 441, 2011).
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_MARKERS = "os^DvP"
+
+
+def study_figure(study: Study, results: Results) -> str:
+    """Draw a study's figure.
+
+    Args:
+        study: Its `figure` says what is drawn; without one, the arms along the first axis at each number of shots.
+        results: All runs must be there for an arm to be drawn.
+
+    Returns:
+        An SVG document; the same results give the same bytes.
+    """
+    recipe = study.figure or FigureRecipe(x=next(iter(study.values)), lines=SHOTS)
+    ticks, lines = _values(study, results, recipe, recipe.x), _values(study, results, recipe, recipe.lines)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(6.2, 3.6), layout="constrained")
+        axes = figure.subplots()
+        for number, line in enumerate(lines):
+            offset = 0.06 * (number - (len(lines) - 1) / 2)
+            choice = {recipe.lines: line} if recipe.lines else {}
+            points = [_point(results, recipe, {recipe.x: x} | choice) for x in ticks]
+            places = [place + offset for place, point in enumerate(points) if point is not None]
+            drawn = [point for point in points if point is not None]
+            axes.errorbar(
+                places,
+                [mean for mean, _ in drawn],
+                yerr=[half for _, half in drawn],
+                color=_COLOURS[number % len(_COLOURS)],
+                marker=_MARKERS[number % len(_MARKERS)],
+                capsize=3,
+                linewidth=1.6,
+                label=f"{line} shots" if recipe.lines == SHOTS else line,
+            )
+        axes.set_xticks(range(len(ticks)), ticks)
+        axes.set_xlim(-0.4, len(ticks) - 0.6)
+        axes.set_xlabel(recipe.x)
+        axes.set_ylabel("score, " + ("mean of tasks" if recipe.tasks is None else ", ".join(recipe.tasks)))
+        if recipe.lines is not None:
+            axes.legend(frameon=False, title=None if recipe.lines == SHOTS else recipe.lines)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def _values(study: Study, results: Results, recipe: FigureRecipe, axis: str | None) -> list[str]:
+    if axis is None:
+        return [""]
+    if axis == SHOTS:
+        return [str(count) for count in sorted({s.shots for s in results.select(recipe.tasks, recipe.shots)})]
+    return list(study.values[axis])
+
+
+def _point(results: Results, recipe: FigureRecipe, place: dict[str, str]) -> tuple[float, float] | None:
+    """Return the mean of the arms at a place and half its interval; None if a run of them is missing."""
+    shots = [int(place.pop(SHOTS))] if SHOTS in place else recipe.shots
+    return mean_of(results, place, results.select(recipe.tasks, shots))
+
+
+def mean_of(results: Results, choice: Choice, scores: Sequence[Scores]) -> tuple[float, float] | None:
+    """Return the mean score of some arms and half its 95 % interval; None if a run of them is missing.
+
+    The half is NaN where there is one seed only.
+    """
+    mine = np.array([chosen(arm, choice) for arm in results.arms], dtype=np.float64)
+    if np.isnan(results.seconds[mine > 0]).any():
+        return None
+    effect = estimate("mean", mine / mine.sum(), scores)
+    return effect.mean, (effect.interval[1] - effect.interval[0]) / 2

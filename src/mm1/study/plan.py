@@ -1,0 +1,124 @@
+"""From a study to the runs that it needs: resolved recipes, and where each run's directory is.
+
+A run's directory is named by a hash over its resolved recipe and the code that decides results, so that a
+run which is there is never made again, also if another study made it, and is made anew where either changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from mm1.errors import UserError
+from mm1.recipe import Recipe, load_recipe
+from mm1.study.schema import Arm, Study, arm_name
+
+CODE = ("document.py", "model", "processing", "data", "train", "evaluate")
+"""What decides a run's results: another version of these makes another run."""
+
+DONE = "study-run.json"
+"""Written into a run's directory when it has been trained and scored: how it was scored, and how long it took."""
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """One arm with one seed.
+
+    Attributes:
+        arm: Which values of the study's axes.
+        seed: Of fresh weights and of the data's order.
+        recipe: As resolved.
+        directory: Where the run is, or is going to be.
+    """
+
+    arm: Arm
+    seed: int
+    recipe: Recipe
+    directory: Path
+
+    @property
+    def name(self) -> str:
+        """Such as `mask=inside, seed 0`."""
+        return f"{arm_name(self.arm)}, seed {self.seed}"
+
+    @property
+    def log(self) -> Path:
+        """Where everything that the run's processes said is."""
+        return self.directory.with_suffix(".log")
+
+    @property
+    def seconds(self) -> float | None:
+        """What training and scoring took; None if the run is not done."""
+        try:
+            done = json.loads((self.directory / DONE).read_text())
+        except (OSError, ValueError):
+            return None
+        return float(done["seconds"]) if done["evaluate"] == self.evaluation else None
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """How the run is scored, as JSON values."""
+        return self.recipe.evaluate.model_dump(mode="json")
+
+
+def plan_runs(study: Study, store: Path) -> list[StudyRun]:
+    """Return the runs of a study, seed by seed, so that every arm has a first result early.
+
+    Args:
+        study: What is varied.
+        store: The directory that holds all studies' runs.
+
+    Raises:
+        UserError: If an arm's changes don't fit the recipe.
+    """
+    runs = []
+    for seed in study.seeds:
+        for arm, changes in study.arms().items():
+            try:
+                recipe = load_recipe(study.base, changes={**changes, "seed": seed, "name": study.name})
+            except UserError as error:
+                raise UserError(f"study {study.name}, arm {arm_name(arm)}: {error}") from None
+            if not recipe.evaluate.tasks:
+                raise UserError(
+                    f"study {study.name}: its runs are scored on nothing: name tasks under `set`, as evaluate.tasks"
+                )
+            runs.append(StudyRun(arm, seed, recipe, store / identity(recipe)))
+    return runs
+
+
+def identity(recipe: Recipe) -> str:
+    """Return a hash over what a run's weights depend on: the recipe but for its name and scoring, and the code."""
+    content = recipe.model_dump(by_alias=True, mode="json", exclude={"name", "evaluate"})
+    return hashlib.blake2b(json.dumps([content, code_digest()]).encode(), digest_size=8).hexdigest()
+
+
+@cache
+def code_digest() -> str:
+    """Return a hash over the package's files that decide results."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in CODE:
+        for path, file in _files(resources.files("mm1") / name, name):
+            digest.update(path.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _files(entry: Traversable, path: str) -> Iterator[tuple[str, Traversable]]:
+    if entry.is_file():
+        yield path, entry
+        return
+    for child in sorted(entry.iterdir(), key=lambda child: child.name):
+        if child.name != "__pycache__":
+            yield from _files(child, f"{path}/{child.name}")
+
+
+def threads_per_job(jobs: int) -> int:
+    """Return how many threads each of several runs at a time gets."""
+    return max(1, (os.cpu_count() or 1) // jobs)

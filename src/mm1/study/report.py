@@ -1,0 +1,110 @@
+"""What a study found, as a Markdown page with a figure beside it and as one self-contained HTML page."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from mm1.study.claims import Finding, judge
+from mm1.study.figure import mean_of, study_figure
+from mm1.study.plan import StudyRun
+from mm1.study.results import Results, Scores, read_study
+from mm1.study.run import Failure
+from mm1.study.schema import Study, arm_name, chosen
+from mm1.train.run import read_environment, write_text
+
+
+def write_study_report(
+    study: Study, runs: Sequence[StudyRun], directory: Path, failures: Sequence[Failure] = ()
+) -> Path:
+    """Write `NAME.md`, `NAME.svg` and `NAME.html` from the runs that are done.
+
+    Args:
+        study: What was asked.
+        runs: As planned; those that are not done are named on the page.
+        directory: Where the pages go.
+        failures: Runs that did not come to their end, to be named with the reason.
+
+    Returns:
+        The Markdown page.
+
+    Raises:
+        UserError: If no run is done, or two were scored differently.
+    """
+    results = read_study(runs)
+    figure = study_figure(study, results)
+    content = {
+        "study": study,
+        "findings": findings(study, results),
+        "columns": [f"{s.task}, {s.shots}" for s in _columns(results)],
+        "rows": [_row(results, number) for number in range(len(results.arms))],
+        "paper": _paper_rows(study),
+        "runs": {"all": len(runs), "missing": results.missing, "minutes": float(np.nansum(results.seconds)) / 60},
+        "failures": failures,
+        "machine": _machine(runs),
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("mm1.study", "templates"),
+        undefined=jinja2.StrictUndefined,
+        autoescape=jinja2.select_autoescape(["html"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = directory / f"{study.name}.md"
+    write_text(directory / f"{study.name}.svg", figure)
+    write_text(page, environment.get_template("study.md").render(content))
+    svg = Markup(figure[figure.index("<svg") :])  # noqa: S704 - drawn here, not a user's
+    write_text(directory / f"{study.name}.html", environment.get_template("study.html").render(content, figure=svg))
+    return page
+
+
+def findings(study: Study, results: Results) -> list[Finding]:
+    """Put every claim to the test whose runs are all there; the others are left out until they are."""
+    found = []
+    for claim in study.claims:
+        needed = [any(chosen(arm, choice) for choice in claim.choices()) for arm in results.arms]
+        if not np.isnan(results.seconds[needed]).any():
+            found.append(judge(claim, results))
+    return found
+
+
+def _columns(results: Results) -> list[Scores]:
+    return sorted(results.scores, key=lambda s: s.task)
+
+
+def _row(results: Results, number: int) -> dict[str, Any]:
+    """Return an arm's row of the table: its name, a cell for each task and number of shots, minutes a run."""
+    arm = results.arms[number]
+    cells = [mean_of(results, dict(arm), [scores]) for scores in _columns(results)]
+    done = results.seconds[number][~np.isnan(results.seconds[number])]
+    return {
+        "arm": arm_name(arm),
+        "seeds": len(done),
+        "cells": ["" if cell is None else f"{cell[0]:.1f} ± {cell[1]:.1f}" for cell in cells],
+        "minutes": f"{done.mean() / 60:.1f}" if len(done) else "",
+    }
+
+
+def _paper_rows(study: Study) -> list[dict[str, Any]]:
+    return [
+        {
+            "arm": ", ".join(f"{axis} {value}" for axis, value in row.arm.items()),
+            "scores": row.scores,
+            "certainty": row.certainty,
+        }
+        for row in study.paper
+    ]
+
+
+def _machine(runs: Sequence[StudyRun]) -> str:
+    """Return on what the runs were made, as their environment files say."""
+    found = [read_environment(run.directory) for run in runs if run.seconds is not None]
+    machines = dict.fromkeys(f"{e['cores']} cores of {e['machine']}, {e['device']}, torch {e['torch']}" for e in found)
+    return "; ".join(machines) or platform.machine()

@@ -1,0 +1,118 @@
+"""The scores of a study's runs as arrays: arms x seeds, and again for every resample of the items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mm1.errors import UserError
+from mm1.evaluate.bootstrap import resampled_scores
+from mm1.evaluate.compare import differing_protocol, read_results, result_statistics
+from mm1.evaluate.metrics import METRICS
+from mm1.evaluate.task import load_task
+from mm1.study.plan import StudyRun
+from mm1.study.schema import Arm
+
+RESAMPLES = 1000
+"""Of the items, for the share of chance that is theirs."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one task at one number of shots, in percentage points.
+
+    Attributes:
+        task: Its name.
+        shots: How many.
+        items: How many items were scored.
+        points: (arms, seeds); NaN where a run is missing.
+        resampled: (arms, seeds, resamples): the same for items drawn with replacement, the same ones for all runs.
+    """
+
+    task: str
+    shots: int
+    items: int
+    points: Floats
+    resampled: Floats
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a study's runs came to.
+
+    Attributes:
+        arms: In the study's order.
+        seeds: Likewise.
+        scores: By task and shots.
+        seconds: (arms, seeds): what each run took; NaN where one is missing.
+    """
+
+    arms: tuple[Arm, ...]
+    seeds: tuple[int, ...]
+    scores: tuple[Scores, ...]
+    seconds: Floats
+
+    @property
+    def missing(self) -> int:
+        """How many runs are not there."""
+        return int(np.isnan(self.seconds).sum())
+
+    def select(self, tasks: Sequence[str] | None, shots: Sequence[int] | None) -> tuple[Scores, ...]:
+        """Return the scores of some tasks at some numbers of shots (None: of all).
+
+        Raises:
+            UserError: If the runs were not scored so.
+        """
+        for wanted, there, what in (
+            (tasks, {s.task for s in self.scores}, "task"),
+            (shots, {s.shots for s in self.scores}, "number of shots"),
+        ):
+            for value in wanted or ():
+                if value not in there:
+                    known = ", ".join(map(str, sorted(there)))
+                    raise UserError(f"the study's runs were not scored on {what} {value}: they were on {known}")
+        return tuple(
+            s for s in self.scores if (tasks is None or s.task in tasks) and (shots is None or s.shots in shots)
+        )
+
+
+def read_study(runs: Sequence[StudyRun]) -> Results:
+    """Read the scores of a study's runs, those that are there.
+
+    Raises:
+        UserError: If none is there, or two were scored by different protocols.
+    """
+    arms, seeds = tuple(dict.fromkeys(r.arm for r in runs)), tuple(dict.fromkeys(r.seed for r in runs))
+    shape = len(arms), len(seeds)
+    seconds = np.full(shape, np.nan)
+    points: dict[tuple[str, int], Floats] = {}
+    resampled: dict[tuple[str, int], Floats] = {}
+    items: dict[tuple[str, int], int] = {}
+    protocols: dict[tuple[str, int], tuple[str, dict[str, object]]] = {}
+    for run in runs:
+        if run.seconds is None:
+            continue
+        place = arms.index(run.arm), seeds.index(run.seed)
+        seconds[place] = run.seconds
+        tasks = {load_task(task).name for task in run.recipe.evaluate.tasks}
+        for key, result in read_results(run.directory).items():
+            if key[0] not in tasks or key[1] not in run.recipe.evaluate.shots:
+                continue
+            other, protocol = protocols.setdefault(key, (run.name, result["protocol"]))
+            if (differs := differing_protocol(protocol, result["protocol"])) is not None:
+                who = f"{other} and {run.name}"
+                raise UserError(f"{key[0]} at {key[1]} shots: {who} were scored differently: {differs}")
+            metric, statistics = METRICS[result["metric"]], result_statistics(result)
+            items[key] = statistics.shape[1]
+            points.setdefault(key, np.full(shape, np.nan))[place] = 100 * metric.score(statistics).mean()
+            draws = resampled.setdefault(key, np.full((*shape, RESAMPLES), np.nan))
+            draws[place] = 100 * resampled_scores(metric, statistics, 0, RESAMPLES)
+    if not points:
+        raise UserError("none of the study's runs is done: make them with `mm1 study run`")
+    scores = tuple(Scores(*key, items[key], points[key], resampled[key]) for key in points)
+    return Results(arms, seeds, scores, seconds)

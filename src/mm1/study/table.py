@@ -1,0 +1,44 @@
+"""Tables for the terminal: a study's runs with the time they take, and the packaged studies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from mm1.study.plan import StudyRun
+from mm1.study.schema import Study, arm_name, load_study, packaged_studies
+
+
+def run_table(study: Study, runs: Sequence[StudyRun], jobs: int) -> Table:
+    """Return a table of the arms, which of their seeds are done, and how long the rest will take.
+
+    The estimate is the mean time of the study's runs that are done, else what its file states.
+    """
+    done = [run.seconds for run in runs if run.seconds is not None]
+    minutes = sum(done) / len(done) / 60 if done else study.minutes
+    missing = len(runs) - len(done)
+    left = "unknown: no run has been timed" if minutes is None else f"about {minutes * missing / jobs:.0f} minutes"
+    table = Table(
+        title=f"{study.name}: {study.question}",
+        title_justify="left",
+        caption=f"{missing} of {len(runs)} runs to make; time left {left if missing else 'none'}",
+    )
+    table.add_column("arm")
+    for seed in study.seeds:
+        table.add_column(f"seed {seed}")
+    for arm in study.arms():
+        mine = [run for run in runs if run.arm == arm]
+        table.add_row(arm_name(arm), *("to make" if run.seconds is None else "[green]done[/]" for run in mine))
+    return table
+
+
+def study_table() -> Table:
+    """Return a table of the packaged studies."""
+    table = Table(title="Studies", title_justify="left")
+    for column in ("study", "question", "runs"):
+        table.add_column(column)
+    for name in packaged_studies():
+        study = load_study(name)
+        table.add_row(name, study.question, str(len(study.arms()) * len(study.seeds)))
+    return table

@@ -1,0 +1,116 @@
+"""A real study of tiny models: runs in processes, one that fails, a signal, a second call, the pages."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+from mm1.cli import main
+from mm1.data.corpus import write_corpus
+from mm1.document import Document
+from tests.conftest import tiny_documents
+
+TASK = {
+    "description": "Captions of coloured squares.",
+    "data": {"corpus": "captions/test"},
+    "prompt": "{image}",
+    "shots": {"corpus": "captions/train"},
+    "metric": "accuracy",
+    "max_new_tokens": 4,
+}
+STUDY = {
+    "name": "steps",
+    "question": "Do more steps help?",
+    "lesson": "Not a question of the paper.",
+    "base": "tiny.yaml",
+    "set": {"evaluate.tasks": ["squares.yaml"], "evaluate.shots": [0, 1], "evaluate.limit": 6},
+    "variants": {"few": {"train.steps": 3}, "more": {"train.steps": 6}, "broken": {"train.device": "cuda:7"}},
+    "seeds": [0, 1],
+    "claims": [
+        {"claim": "More is better.", "better": {"variant": "more"}, "worse": {"variant": "few"}},
+        {"claim": "Broken is worse.", "better": {"variant": "more"}, "worse": {"variant": "broken"}},
+    ],
+    "paper": [{"arm": {"variant": "few"}, "scores": {0: 36.6}, "certainty": "stated"}],
+}
+
+
+@pytest.fixture(scope="module")
+def corpora_with_test(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = tmp_path_factory.mktemp("study") / "data"
+    for name, kind in (("captions", "caption"), ("pages", "interleaved"), ("prose", "text")):
+        documents = tiny_documents(kind, 40)
+        heldout = [Document(f"test-{d.id}", d.kind, d.parts, d.meta) for d in documents[:8]]
+        write_corpus(data / name, {"train": documents, "test": heldout}, licence="none", sources=["made up"])
+    return data
+
+
+@pytest.fixture
+def home(corpora_with_test: Path, recipe_file: Path) -> Path:
+    """A directory with a recipe, a task and a study."""
+    home = recipe_file.parent
+    (home / "squares.yaml").write_text(yaml.safe_dump(TASK))
+    (home / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    return home
+
+
+COMMAND = ["study", "run", "study.yaml", "--jobs", "2"]
+
+
+def mm1_here(home: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run the command in this process (its runs are processes all the same); return its exit code."""
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("MM1_DATA", str(data))
+    monkeypatch.setattr(sys, "argv", ["mm1", *COMMAND])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return int(end.value.code or 0)
+
+
+def test_a_study_from_its_file_to_its_page(
+    home: Path, corpora_with_test: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A first call is stopped while its first runs are under way.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mm1", *COMMAND],
+        cwd=home,
+        env={**os.environ, "MM1_DATA": str(corpora_with_test)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list((home / "runs" / "studies" / "runs").glob("*/metrics.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "the same command goes on" in said
+    # A second one goes on; the arm that can't work is named and does not stop the others.
+    assert mm1_here(home, corpora_with_test, monkeypatch) == 1
+    said = capsys.readouterr().err
+    assert "failed: broken, seed 0" in said
+    assert "'cuda:7' can't be used here" in said
+    studies = home / "runs" / "studies"
+    page = (studies / "steps.md").read_text()
+    assert "More is better." in page
+    assert "Broken is worse." not in page  # can't be judged
+    assert "4 of 6 runs" in page
+    assert "Failed: broken, seed 1" in page
+    assert "| variant few | 36.6 | stated |" in page
+    ElementTree.parse(studies / "steps.svg")
+    assert "<svg" in (studies / "steps.html").read_text()
+    runs = sorted((studies / "runs").glob("*/study-run.json"))
+    assert len(runs) == 4
+    # A third one makes nothing again.
+    before = [run.stat().st_mtime_ns for run in runs]
+    assert mm1_here(home, corpora_with_test, monkeypatch) == 1
+    assert [run.stat().st_mtime_ns for run in runs] == before
+    assert all(json.loads(run.read_text())["seconds"] > 0 for run in runs)

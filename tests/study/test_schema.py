@@ -1,0 +1,90 @@
+"""Studies: what a file may say, and what is refused in one sentence."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mm1.errors import UserError
+from mm1.study.plan import identity, plan_runs
+from mm1.study.schema import load_study, packaged_studies
+from tests.study.builders import study_of
+
+CONTENT: dict[str, Any] = {
+    "name": "a-study",
+    "question": "Is it so?",
+    "base": "demo",
+    "axes": {"size": {"small": {"train.steps": 100}, "large": {"train.steps": 200}}},
+}
+LARGER = {"claim": "It is.", "better": {"size": "large"}, "worse": {"size": "small"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"axis": {}}, "did you mean 'axes'"),
+        ({"seeds": [0], "claims": [LARGER]}, "too few seeds for the claims' test: 1"),
+        (
+            {"claims": [LARGER | {"better": {"size": "huge"}}]},
+            "axis size has no value 'huge': take one of small, large",
+        ),
+        ({"claims": [LARGER | {"better": {"width": "large"}}]}, "there is no axis 'width': take one of size"),
+        ({"claims": [{"claim": "It is."}]}, "`better` and `worse`, or `alike` and `within`"),
+        ({"claims": [{"claim": "Same.", "alike": [{"size": "small"}, {"size": "large"}]}]}, "`within` says"),
+        ({"variants": {"one": {}}}, "`axes` or `variants`, one of the two"),
+        ({"seeds": [1, 1]}, "has one twice"),
+        ({"figure": {"x": "width"}}, "there is no axis 'width'"),
+    ],
+)
+def test_mistakes_are_one_sentence(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(CONTENT | changes, sort_keys=False))
+    with pytest.raises(UserError, match=message) as error:
+        load_study(str(file))
+    assert "\n" not in str(error.value)
+
+
+def test_an_axis_that_names_no_key_of_the_recipe_is_named(tmp_path: Path) -> None:
+    study = study_of(axes={"size": {"small": {"model.connector.tokens": 4}}})
+    with pytest.raises(UserError, match=r"arm size=small: demo: unknown key 'model\.connector\.tokens'.*num_tokens"):
+        plan_runs(study, tmp_path)
+
+
+def test_an_unknown_study_is_named() -> None:
+    with pytest.raises(UserError, match="study 'maks' is unknown.*laptop/document-mask"):
+        load_study("maks")
+
+
+@pytest.mark.parametrize("name", packaged_studies())
+def test_every_packaged_study_can_be_planned(name: str, tmp_path: Path) -> None:
+    study = load_study(name)
+    runs = plan_runs(study, tmp_path)
+    assert len(runs) == len(study.arms()) * len(study.seeds)
+    assert len({run.directory for run in runs}) == len(runs)
+    assert name.endswith("/" + study.name)
+    assert study.claims
+
+
+def test_runs_are_the_same_if_recipe_and_code_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = plan_runs(study_of(), tmp_path), plan_runs(study_of(name="another", question="Other?"), tmp_path)
+    assert [run.directory for run in one] == [run.directory for run in other]
+    assert len({run.directory for run in one}) == 6
+    scored = plan_runs(study_of(set={"evaluate.limit": 7}), tmp_path)
+    assert [run.directory for run in scored] == [run.directory for run in one]  # only to be scored anew
+    monkeypatch.setattr("mm1.study.plan.code_digest", lambda: "changed")
+    assert identity(one[0].recipe) != one[0].directory.name
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(1, 4))
+def test_a_grid_has_every_combination_once(sizes: list[int], seeds: int) -> None:
+    axes = {f"axis{i}": {str(j): {"train.steps": 100 + j} for j in range(size)} for i, size in enumerate(sizes)}
+    study = study_of(axes=axes, seeds=list(range(seeds)))
+    arms = list(study.arms())
+    assert len(arms) == len(set(arms)) == math.prod(sizes)
+    assert all([axis for axis, _ in arm] == list(axes) for arm in arms)
