@@ -223,10 +223,10 @@ def test_a_corpus_without_pictures_is_refused(encoder_recipe: Path, data: Path, 
         (["data.mixture.caption.images_per_sequence=2"], "an encoder sees one picture at a time"),
         (["model.text.num_heads=3"], "model.text: hidden_size 16 is not a multiple of num_heads 3"),
         (
-            ["train.batch_size=9", "train.micro_batch_size=9", "model.vision.from=nowhere"],
-            "model.vision.from: 'nowhere'",
+            ["train.batch_size=9", "train.micro_batch_size=9", "model.vision.from=/dev"],
+            "model.vision.from: '/dev' is no model",
         ),
-        (["model.from=nowhere"], "model.from: 'nowhere' is no model"),
+        (["model.from=/dev"], "model.from: '/dev' is no model"),
     ],
 )
 def test_mistakes_are_named(
