@@ -81,7 +81,7 @@ def test_a_sequence_is_its_documents_one_after_another(dataset: PlanDataset) -> 
         assert images.all()
         assert (
             len(images)
-            == sum(map(len, sequence.pixel_values)) * 4
+            == len(sequence.pixel_values) * 4
             == (sequence.input_ids == dataset.processor.image_token_id).sum()
         )
 
@@ -167,7 +167,7 @@ def test_a_bad_picture_becomes_masked_padding_and_is_reported(monkeypatch, recip
     dataset = dataset_of(recipe_file, tmp_path, processor)
     sequence = dataset[0]
     assert dataset.plan.info["sources"]["captions/train"]["documents"] > 0
-    assert len(sequence.learned_positions) == sum(map(len, sequence.pixel_values)) == 0
+    assert len(sequence.learned_positions) == len(sequence.pixel_values) == 0
     assert sequence.tokens == dataset.plan.length[0]
     assert (sequence.input_ids == processor.tokenizer.pad_token_id).all()
     assert "captions/train, document 'bad': not a readable picture" in sequence.bad_images[0]
