@@ -15,8 +15,9 @@ around it:
 
 `webdataset, PIL as usual` decodes with `.decode("pil")`, without draft mode, as its examples do. A time is that of one
 pass, the start and the end of worker processes included. Every round runs all sides, every other one in reverse order.
-`cost` is time per picture over that of the bare loop with as many processes in the same round: 1.0 would be no cost at
-all. The median of the rounds counts.
+`cost` is time per picture over that of the bare loop with as many processes in the same round; `processor cost` is the
+same of the processor's time in all processes together, which other work on the machine disturbs less. 1.0 would be no
+cost at all. The median of the rounds counts.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import json
 import multiprocessing
 import os
 import platform
+import resource
 import sys
 import tarfile
 import tempfile
@@ -57,6 +59,7 @@ from mm1.recipe import DataRecipe
 SIZE, TOKENS_PER_IMAGE = 224, 64
 IMAGES_A_BATCH = 64
 PER_SHARD = 150
+WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 WORDS = ["a", "dog", "red", "house", "beside", "the", "river", "under", "tall", "trees", "while", "people", "walk"]
 
 Run = Callable[[int], Iterable[Any]]
@@ -198,6 +201,16 @@ def bare(samples: list[tuple[bytes, str]], work: Work) -> Run:
     return run
 
 
+def processor_seconds() -> float:
+    """Return the processor's time of this process and of those that it started and that have ended."""
+    return sum(time_.ru_utime + time_.ru_stime for time_ in map(resource.getrusage, WHO))
+
+
+def spread(costs: np.ndarray) -> str:
+    """Return median, lowest and highest."""
+    return f"{np.median(costs):.3f} ({costs.min():.3f} to {costs.max():.3f})"
+
+
 def main() -> None:
     """Run all sides in turns and print their figures with the machine they came from."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -209,7 +222,7 @@ def main() -> None:
     samples = photographs(300 if arguments.tiny else 1500)
     tokenizer = train_tokenizer([text for _, text in samples], 400)
     work = Work(tokenizer)
-    times: dict[tuple[str, int], list[float]] = {}
+    times: dict[tuple[str, int], list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sides = {
@@ -226,22 +239,24 @@ def main() -> None:
             turns = [(side, workers) for workers in arguments.workers for side in sides]
             for side, workers in turns if number % 2 == 0 else turns[::-1]:
                 run, images = sides[side]
-                began = time.perf_counter()
+                began, began_processor = time.perf_counter(), processor_seconds()
                 for _batch in run(workers):
                     pass
-                times.setdefault((side, workers), []).append((time.perf_counter() - began) / images)
+                both = (time.perf_counter() - began) / images, (processor_seconds() - began_processor) / images
+                times.setdefault((side, workers), []).append(both)
     tokens = TOKENS_PER_IMAGE + float(np.mean([len(work.tokens(text)) for _, text in samples]))
     results = []
-    for (side, workers), seconds in times.items():
-        costs = np.array(seconds) / np.array(times["bare", workers])
+    for (side, workers), measured in times.items():
+        costs = np.array(measured) / np.array(times["bare", workers])
+        seconds = float(np.median(measured, axis=0)[0])
         results.append(
             {
                 "side": side,
                 "workers": workers,
-                "images/s": round(1 / float(np.median(seconds)), 1),
-                "tokens/s": round(tokens / float(np.median(seconds))),
-                "cost": round(float(np.median(costs)), 3),
-                "cost, lowest and highest": [round(float(costs.min()), 3), round(float(costs.max()), 3)],
+                "images/s": round(1 / seconds, 1),
+                "tokens/s": round(tokens / seconds),
+                "cost": spread(costs[:, 0]),
+                "processor cost": spread(costs[:, 1]),
             }
         )
     machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}

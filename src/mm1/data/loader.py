@@ -18,9 +18,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mm1.data.corpus import Split
+from mm1.data.index import IMAGE, LONG, Index, build_index
 from mm1.data.plan import Plan
-from mm1.document import KINDS
+from mm1.document import KINDS, Document, Text
 from mm1.errors import UserError
+from mm1.processing.encode import EncodedDocument, tokenize_texts
 from mm1.processing.images import ImageError
 from mm1.processing.processor import MM1Processor
 
@@ -98,6 +100,7 @@ class PlanDataset(Dataset[PackedSequence]):
         self.processor = processor
         self.document_mask = document_mask
         self.kinds = [KINDS.index(source["kind"]) for source in plan.info["sources"].values()]
+        self._indexes: dict[int, Index] = {}
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -117,6 +120,46 @@ class PlanDataset(Dataset[PackedSequence]):
             used += len(sequences[-1].pixel_values)
         return _join(sequences, room[:used])
 
+    def encode(self, source: int, row: int, document: Document, stretch: range) -> EncodedDocument:
+        """Return a document as tokens, to look at a stretch of them.
+
+        Of a document with much text only what the stretch needs is tokenized; other texts are zeros. Long texts come
+        from the index, where they have been tokenized already.
+
+        Args:
+            source: The number of its source.
+            row: Its row in the source's split.
+            document: The document.
+            stretch: Which tokens are wanted.
+        """
+        if len(document.text) < LONG:
+            return self.processor.encode(document)
+        index = self._index(source)
+        first_part = int(index.offsets[row])
+        counts = index.parts[first_part : index.offsets[row + 1]]
+        ends = 1 + np.cumsum(np.where(counts == IMAGE, self.processor.tokens_per_image, counts), dtype=np.int64)
+        starts = np.concatenate([[1], ends[:-1]])
+        text_ids: list[Sequence[int] | np.ndarray] = []
+        for place, part in enumerate(document.parts):
+            if isinstance(part, Text):
+                if starts[place] >= stretch.stop or ends[place] <= stretch.start:
+                    text_ids.append(np.zeros(counts[place], np.int64))
+                elif len(part.text) >= LONG and index.long_texts is not None:
+                    text_ids.append(index.long_texts[first_part + place])
+                else:
+                    text_ids += tokenize_texts([part.text], self.processor.tokenizer)
+        return self.processor.encode(document, text_ids=text_ids)
+
+    def _index(self, source: int) -> Index:
+        """Return a source's index, opened when it is first needed in this process."""
+        if source not in self._indexes:
+            self._indexes[source] = build_index(self.splits[source], self.processor.tokenizer)
+        return self._indexes[source]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel to other processes without the indexes, which would be copied."""
+        return {**self.__dict__, "_indexes": {}}
+
     def _room(self, numbers: Sequence[int]) -> torch.Tensor:
         """Return an empty tensor (N, 3, H, W) uint8 for the pictures of some sequences."""
         side = self.processor.image_size
@@ -125,7 +168,7 @@ class PlanDataset(Dataset[PackedSequence]):
             return torch.empty(shape, dtype=torch.uint8)
         # Memory that this worker shares with the training process, as torch's own `default_collate` takes it.
         storage = torch.UntypedStorage._new_shared(math.prod(shape))
-        return torch.empty(0, dtype=torch.uint8).set_(storage, 0, shape)
+        return torch.empty(0, dtype=torch.uint8).set_(storage, 0, shape)  # type: ignore[call-overload]
 
     def _sequence(self, number: int, room: np.ndarray) -> PackedSequence:
         """Return a sequence with its pictures at the beginning of `room`."""
@@ -141,7 +184,7 @@ class PlanDataset(Dataset[PackedSequence]):
             first, length = int(plan.first[row]), int(plan.length[row])
             start, end = end, end + length
             document = self.splits[source][int(plan.document[row])]
-            encoded = self.processor.encode(document)
+            encoded = self.encode(source, int(plan.document[row]), document, range(first, first + length))
             inside = (encoded.image_starts >= first) & (encoded.image_starts < first + length)
             if first + length > len(encoded.input_ids) or inside.sum() != plan.images[row]:
                 raise UserError(
