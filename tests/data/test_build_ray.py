@@ -1,4 +1,4 @@
-"""Building and cleaning by Ray Data give the same bytes as in one process."""
+"""Building, cleaning and indexing by Ray Data give the same bytes as in one process."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mm1.data import engines
+from mm1.data import engines, index
 from mm1.data.build import build_from
 from mm1.data.clean import clean
+from mm1.data.corpus import open_split
+from mm1.data.index import build_index
 from mm1.errors import UserError
+from mm1.processing.tokenizer import train_tokenizer
 from tests.data.sample_sources import webdataset_members, write_every_format, write_tar
 
 ray = pytest.importorskip("ray")
@@ -27,7 +30,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untype
 
 
 @pytest.mark.usefixtures("cluster")
-def test_ray_makes_no_difference(tmp_path: Path) -> None:
+def test_ray_makes_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "_ROWS_PER_UNIT", 4)
     for number in range(5):
         write_tar(tmp_path / "tars" / f"{number}.tar", webdataset_members(3, first=number))
     built = {}
@@ -36,8 +40,13 @@ def test_ray_makes_no_difference(tmp_path: Path) -> None:
         steps = ["exact-duplicates", {"text-length": {"min_characters": 3}}]
         info_clean = clean(tmp_path / engine, tmp_path / f"{engine}-clean", steps, workers=1, engine=engine)
         info_clean["splits"]["train"].pop("cleaned_from")  # tells the name of the corpus
+        split = open_split(str(tmp_path / f"{engine}-clean" / "train"))
+        build_index(split, train_tokenizer(["a ramp"], 300), workers=2, engine=engine)
+        (counted,) = (tmp_path / f"{engine}-clean" / "index").iterdir()
         files = sorted((tmp_path / engine / "train").iterdir()) + sorted((tmp_path / f"{engine}-clean/train").iterdir())
+        files += sorted(counted.iterdir())
         built[engine] = info["splits"], info_clean["splits"], [(file.name, file.read_bytes()) for file in files]
+    assert len(built["ray"][2]) == 5 + 1 + 5
     assert built["ray"] == built["processes"]
 
 
