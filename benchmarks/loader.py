@@ -1,21 +1,23 @@
 """What does a batch cost beyond decoding, resizing and tokenizing?
 
-    pip install webdataset                    # for the comparison (bench)
-    python benchmarks/loader.py               # 4,000 pictures, five rounds: some minutes
+    pip install webdataset                    # for the comparison
+    python benchmarks/loader.py               # 1,500 pictures, five rounds, without and with two workers: 4 minutes
     python benchmarks/loader.py --tiny        # the same in seconds, to see that it runs
 
 Every side takes the same made-up photographs (JPEG, 500 x 375) and captions, and does the same work on them, with the
 same functions: decode (JPEG draft mode), lay on white, resize to a square of uint8, tokenize. They differ in what is
 around it:
 
-    bare          a loop in one process over bytes in memory: no file, no batch. Everything is measured against it
+    bare          a loop over bytes in memory, in as many processes as there are workers: no file, no batch
     mm1           the loader over a plan: packed sequences with positions, targets and index tensors
     webdataset    tar files, `WebDataset`, batches of pictures and padded captions
     datasets      parquet files, `load_dataset(streaming=True)`, likewise
 
-`webdataset, PIL as usual` decodes with `.decode("pil")`, without draft mode, as its examples do. Rounds alternate
-between the sides; the median counts. `cost` is time times worker processes (at least one), per picture, over that
-of the bare loop: 1.0 would be no cost at all on as many cores as there are workers.
+`webdataset, PIL as usual` decodes with `.decode("pil")`, without draft mode, as its examples do. A time is that of one
+pass, the start and the end of worker processes included. Every round runs all sides, every other one in reverse order.
+`cost` is time per picture over that of the bare loop with as many processes in the same round; `processor cost` is the
+same of the processor's time in all processes together, which other work on the machine disturbs less. 1.0 would be no
+cost at all. The median of the rounds counts.
 """
 
 from __future__ import annotations
@@ -23,12 +25,15 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import multiprocessing
 import os
 import platform
+import resource
+import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +50,7 @@ from mm1.data.index import build_index
 from mm1.data.loader import PlanDataset, build_loader
 from mm1.data.plan import Source, write_plan
 from mm1.document import Document, Image, Text
+from mm1.processing.encode import tokenize_texts
 from mm1.processing.images import decode_image, resize_to_square
 from mm1.processing.processor import build_processor
 from mm1.processing.tokenizer import train_tokenizer
@@ -52,7 +58,8 @@ from mm1.recipe import DataRecipe
 
 SIZE, TOKENS_PER_IMAGE = 224, 64
 IMAGES_A_BATCH = 64
-PER_SHARD = 250
+PER_SHARD = 150
+WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 WORDS = ["a", "dog", "red", "house", "beside", "the", "river", "under", "tall", "trees", "while", "people", "walk"]
 
 Run = Callable[[int], Iterable[Any]]
@@ -60,17 +67,20 @@ Run = Callable[[int], Iterable[Any]]
 
 
 def photographs(count: int) -> list[tuple[bytes, str]]:
-    """Return made-up photographs (smooth shapes with grain, about 60 KB) with captions of 5 to 25 words."""
+    """Return made-up photographs (smooth shapes with grain, about 60 KB) with captions of 5 to 25 words.
+
+    300 of them (18 MB, more than the processor caches) are repeated with other captions.
+    """
     random = np.random.default_rng(0)
     made = []
-    for _ in range(count):
+    for _ in range(min(count, 300)):
         coarse = PILImage.fromarray(random.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((500, 375))
         grain = random.normal(0, 12, (375, 500, 1))
         stream = io.BytesIO()
         pixels = np.clip(np.asarray(coarse) + grain, 0, 255).astype(np.uint8)
         PILImage.fromarray(pixels).save(stream, "JPEG", quality=88)
-        made.append((stream.getvalue(), " " + " ".join(random.choice(WORDS, random.integers(5, 26)))))
-    return made
+        made.append(stream.getvalue())
+    return [(made[n % len(made)], " " + " ".join(random.choice(WORDS, random.integers(5, 26)))) for n in range(count)]
 
 
 class Work:
@@ -84,8 +94,8 @@ class Work:
         return resize_to_square(decode_image(data, SIZE), SIZE), self.tokens(text)
 
     def tokens(self, text: str) -> list[int]:
-        """Return token ids, by the call that `encode_document` makes."""
-        return self.tokenizer([text], add_special_tokens=False, split_special_tokens=True)["input_ids"][0]
+        """Return token ids."""
+        return tokenize_texts([text], self.tokenizer)[0]
 
 
 def collate(samples: list[tuple[np.ndarray, list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -159,71 +169,95 @@ def streaming(folder: Path, samples: list[tuple[bytes, str]], work: Work) -> Run
         table = pa.table({"image": [data for data, _ in some], "text": [text for _, text in some]})
         pq.write_table(table, folder / f"{number:05d}.parquet")
 
-    def run(workers: int) -> Iterable[Any]:
-        files = [str(file) for file in sorted(folder.glob("*.parquet"))]
-        rows = load_dataset("parquet", data_files=files, split="train", streaming=True)
+    files = [str(file) for file in sorted(folder.glob("*.parquet"))]
+    rows = load_dataset("parquet", data_files=files, split="train", streaming=True)
 
-        def worked(batch: list[dict[str, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
-            return collate([work(row["image"], row["text"]) for row in batch])
+    def worked(batch: list[dict[str, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
+        return collate([work(row["image"], row["text"]) for row in batch])
 
-        return DataLoader(rows, batch_size=IMAGES_A_BATCH, num_workers=workers, collate_fn=worked)
-
-    return run
+    return lambda workers: DataLoader(rows, batch_size=IMAGES_A_BATCH, num_workers=workers, collate_fn=worked)
 
 
 def bare(samples: list[tuple[bytes, str]], work: Work) -> Run:
     """The work and nothing else."""
 
-    def run(workers: int) -> Iterator[Any]:
-        return (work(data, text) for data, text in samples)
+    def loop(some: list[tuple[bytes, str]]) -> None:
+        for data, text in some:
+            work(data, text)
+
+    def run(workers: int) -> Iterable[Any]:
+        if workers == 0:
+            loop(samples)
+            return ()
+        context = multiprocessing.get_context("fork")  # as `DataLoader` starts its workers
+        processes = [context.Process(target=loop, args=(samples[n::workers],)) for n in range(workers)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        return ()
 
     return run
+
+
+def processor_seconds() -> float:
+    """Return the processor's time of this process and of those that it started and that have ended."""
+    return sum(time_.ru_utime + time_.ru_stime for time_ in map(resource.getrusage, WHO))
+
+
+def spread(costs: np.ndarray) -> str:
+    """Return median, lowest and highest."""
+    return f"{np.median(costs):.3f} ({costs.min():.3f} to {costs.max():.3f})"
 
 
 def main() -> None:
     """Run all sides in turns and print their figures with the machine they came from."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="in seconds; the figures mean nothing")
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, os.cpu_count() or 1])
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    samples = photographs(500 if arguments.tiny else 4000)
+    samples = photographs(300 if arguments.tiny else 1500)
     tokenizer = train_tokenizer([text for _, text in samples], 400)
     work = Work(tokenizer)
+    times: dict[tuple[str, int], list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        ours, our_images = mm1(folder, samples, tokenizer)
-        sides: dict[str, tuple[Run, int, list[int]]] = {
-            "bare": (bare(samples, work), len(samples), [0]),
-            "mm1": (ours, our_images, arguments.workers),
-            "datasets": (streaming(folder, samples, work), len(samples), arguments.workers),
+        sides = {
+            "bare": (bare(samples, work), len(samples)),
+            "mm1": mm1(folder, samples, tokenizer),
+            "datasets": (streaming(folder, samples, work), len(samples)),
         }
         try:
             for side, usual in (("webdataset", False), ("webdataset, PIL as usual", True)):
-                sides[side] = (webdataset(folder, samples, work, usual), len(samples), arguments.workers)
+                sides[side] = (webdataset(folder, samples, work, usual), len(samples))
         except ImportError:
-            print("webdataset is not installed: left out")
-        times: dict[tuple[str, int], list[float]] = {}
-        for _ in range(1 if arguments.tiny else 5):
-            for side, (run, images, worker_counts) in sides.items():
-                for workers in worker_counts:
-                    began = time.perf_counter()
-                    for _batch in run(workers):
-                        pass
-                    times.setdefault((side, workers), []).append((time.perf_counter() - began) / images)
-    per_image = {key: float(np.median(values)) for key, values in times.items()}
+            print("webdataset is not installed: left out", file=sys.stderr)
+        for number in range(1 if arguments.tiny else 5):
+            turns = [(side, workers) for workers in arguments.workers for side in sides]
+            for side, workers in turns if number % 2 == 0 else turns[::-1]:
+                run, images = sides[side]
+                began, began_processor = time.perf_counter(), processor_seconds()
+                for _batch in run(workers):
+                    pass
+                both = (time.perf_counter() - began) / images, (processor_seconds() - began_processor) / images
+                times.setdefault((side, workers), []).append(both)
     tokens = TOKENS_PER_IMAGE + float(np.mean([len(work.tokens(text)) for _, text in samples]))
-    results = [
-        {
-            "side": side,
-            "workers": workers,
-            "images/s": round(1 / seconds, 1),
-            "tokens/s": round(tokens / seconds),
-            "cost": round(seconds * max(1, workers) / per_image["bare", 0], 3),
-        }
-        for (side, workers), seconds in per_image.items()
-    ]
+    results = []
+    for (side, workers), measured in times.items():
+        costs = np.array(measured) / np.array(times["bare", workers])
+        seconds = float(np.median(measured, axis=0)[0])
+        results.append(
+            {
+                "side": side,
+                "workers": workers,
+                "images/s": round(1 / seconds, 1),
+                "tokens/s": round(tokens / seconds),
+                "cost": spread(costs[:, 0]),
+                "processor cost": spread(costs[:, 1]),
+            }
+        )
     machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
     print(json.dumps({"machine": machine, "images": len(samples), "results": results}, indent=2))
 

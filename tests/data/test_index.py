@@ -12,7 +12,7 @@ from mm1.data.index import IMAGE, build_index, tokenizer_fingerprint
 from mm1.data.packing import cut_documents
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
-from mm1.processing.encode import encode_document
+from mm1.processing.encode import encode_document, tokenize_texts
 from mm1.processing.tokenizer import train_tokenizer
 
 TEXTS = ["a red blue green square", " wie schön! <image> <eos> 7\n", "", "word " * 300]
@@ -80,7 +80,8 @@ def test_learned_tokens_of_pieces_are_those_of_the_encoded_document(split, token
 def test_the_number_of_processes_and_of_rows_per_task_makes_no_difference(split, tokenizer, monkeypatch) -> None:
     alone = build_index(split, tokenizer, workers=1)
     for rows, characters in ((7, 1000), (20, 1)):
-        monkeypatch.setattr(index_module, "_ROWS_PER_TASK", rows)
+        monkeypatch.setattr(index_module, "_ROWS_PER_UNIT", rows)
+        monkeypatch.setattr(index_module, "_ROWS_AT_ONCE", rows - 4)
         monkeypatch.setattr(index_module, "_CHARACTERS_PER_CALL", characters)
         for folder in (split.directory.parent / "index").iterdir():
             folder.rename(split.directory.parent / f"{folder.name}-{rows}")
@@ -101,7 +102,7 @@ def test_some_documents_of_an_index(split, tokenizer) -> None:
 
 def test_it_is_made_once_for_a_content_and_a_tokenizer(split, tokenizer, monkeypatch) -> None:
     first = build_index(split, tokenizer)
-    monkeypatch.setattr(index_module, "_count", lambda *_: pytest.fail("counted again"))
+    monkeypatch.setattr(index_module, "run_units", lambda *_, **__: pytest.fail("counted again"))
     assert same(build_index(split, tokenizer), first)
     split.content_hash = "other"
     with pytest.raises(pytest.fail.Exception):
@@ -124,11 +125,41 @@ def test_documents_without_parts_and_splits_without_documents(tmp_path, tokenize
     assert len(build_index(open_split(str(tmp_path / "corpus" / "none")), tokenizer)) == 0
 
 
-def test_a_full_disk_leaves_nothing_behind(split, tokenizer, monkeypatch) -> None:
-    def full(self, values) -> None:
-        raise OSError(28, "No space left on device")
+def test_after_a_full_disk_the_same_call_goes_on(split, tokenizer, monkeypatch) -> None:
+    whole = build_index(split, tokenizer)
+    (split.directory.parent / "index").rename(split.directory.parent / "index-before")
+    monkeypatch.setattr(index_module, "_ROWS_PER_UNIT", 10)
+    started: list[range] = []
+    count = index_module._count_unit
 
-    monkeypatch.setattr(index_module.ArrayWriter, "write", full)
-    with pytest.raises(UserError, match="No space left on device.*free some space"):
+    def third_is_too_much(*arguments) -> dict:
+        started.append(arguments[3])
+        if len(started) == 3:
+            raise OSError(28, "No space left on device")
+        return count(*arguments)
+
+    monkeypatch.setattr(index_module, "_count_unit", third_is_too_much)
+    with pytest.raises(UserError, match="No space left on device.*run the same command again"):
         build_index(split, tokenizer)
-    assert list((split.directory.parent / "index").iterdir()) == []
+    assert same(build_index(split, tokenizer), whole)
+    assert [rows.start for rows in started] == [0, 10, 20, 20, 30, 40]
+    assert len(list((split.directory.parent / "index").iterdir())) == 1
+
+
+def test_the_tokens_of_long_texts_are_kept(tmp_path, tokenizer, monkeypatch) -> None:
+    monkeypatch.setattr(index_module, "LONG", 60)
+    monkeypatch.setattr(index_module, "_ROWS_PER_UNIT", 3)
+    monkeypatch.setattr(index_module, "_ROWS_AT_ONCE", 2)
+    made = documents(40)
+    write_corpus(tmp_path / "corpus", {"train": made}, licence="none", sources=[])
+    index = build_index(open_split(str(tmp_path / "corpus" / "train")), tokenizer, workers=1)
+    assert index.long_texts is not None
+    kept = 0
+    for number, part in enumerate(part for document in made for part in document.parts):
+        if isinstance(part, Text) and len(part.text) >= 60:
+            assert index.long_texts[number].tolist() == tokenize_texts([part.text], tokenizer)[0]
+            kept += 1
+        else:
+            with pytest.raises(KeyError):
+                index.long_texts[number]
+    assert kept == len(index.long_texts.parts) > 10

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mm1.data import loader
 from mm1.data.corpus import open_split, write_corpus
 from mm1.data.index import build_index
 from mm1.data.loader import PlanDataset, build_loader
@@ -17,6 +18,7 @@ from mm1.errors import UserError
 from mm1.processing.processor import MM1Processor, build_processor
 from mm1.processing.tokenizer import train_tokenizer
 from mm1.recipe import load_recipe
+from tests.conftest import png
 
 TENSORS = ("input_ids", "position_ids", "pixel_values", "image_positions", "learned_positions", "target_ids")
 
@@ -81,7 +83,7 @@ def test_a_sequence_is_its_documents_one_after_another(dataset: PlanDataset) -> 
         assert images.all()
         assert (
             len(images)
-            == sum(map(len, sequence.pixel_values)) * 4
+            == len(sequence.pixel_values) * 4
             == (sequence.input_ids == dataset.processor.image_token_id).sum()
         )
 
@@ -167,7 +169,43 @@ def test_a_bad_picture_becomes_masked_padding_and_is_reported(monkeypatch, recip
     dataset = dataset_of(recipe_file, tmp_path, processor)
     sequence = dataset[0]
     assert dataset.plan.info["sources"]["captions/train"]["documents"] > 0
-    assert len(sequence.learned_positions) == sum(map(len, sequence.pixel_values)) == 0
+    assert len(sequence.learned_positions) == len(sequence.pixel_values) == 0
     assert sequence.tokens == dataset.plan.length[0]
     assert (sequence.input_ids == processor.tokenizer.pad_token_id).all()
     assert "captions/train, document 'bad': not a readable picture" in sequence.bad_images[0]
+
+
+def test_pieces_of_a_long_text_do_not_tokenize_all_of_it(monkeypatch, recipe_file, tmp_path, processor) -> None:
+    monkeypatch.setenv("MM1_DATA", str(tmp_path / "data"))
+    book = Text("".join(f"Once upon a time there were {n} squares. " for n in range(500)))
+    page = [
+        part for n in range(30) for part in (Image(png("red")), Text(f" {n} squares", n % 2 == 0), Text(" red" * 200))
+    ]
+    documents = [
+        Document("book", "text", (book,)),
+        Document("scrapbook", "text", (*page, book, *page[:9])),
+        Document("short", "text", (Text("blue"),)),
+    ]
+    for name in ("captions", "pages", "prose"):
+        write_corpus(tmp_path / "data" / name, {"train": documents}, licence="none", sources=[])
+    dataset = dataset_of(recipe_file, tmp_path, processor, "train.steps=300")
+    whole = {document.id: processor.encode(document) for document in documents}
+    tokenized: list[str] = []
+    tokenize = loader.tokenize_texts
+    monkeypatch.setattr(loader, "tokenize_texts", lambda texts, by: tokenized.extend(texts) or tokenize(texts, by))
+    seen = set()
+    for number in range(len(dataset)):
+        start, sequence = 0, dataset[number]
+        for row in dataset.plan.pieces(number):
+            first, length = int(dataset.plan.first[row]), int(dataset.plan.length[row])
+            encoded = whole[documents[dataset.plan.document[row]].id]
+            expected = encoded.input_ids[first : first + length]
+            assert np.array_equal(sequence.input_ids[start : start + length], expected)
+            targets = sequence.learned_positions + 1 - start
+            inside = encoded.learned[first : first + length]
+            assert np.array_equal(targets[(targets > 0) & (targets < length)], np.flatnonzero(inside[1:]) + 1)
+            seen.add((int(dataset.plan.document[row]), first))
+            start += length
+    assert len(seen) > 500
+    assert book.text not in tokenized
+    assert max(map(len, tokenized)) == 800

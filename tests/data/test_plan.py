@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -186,12 +187,23 @@ def test_a_kind_may_have_its_own_limit_of_images(tmp_path) -> None:
 
 def test_a_fixed_plan_is_kept_or_the_change_is_named(tmp_path) -> None:
     first = plan(tmp_path / "plan")
-    assert plan(tmp_path / "plan", fixed=True).hash == first.hash
+    assert plan(tmp_path / "plan", fixed=first.hash).hash == first.hash
     changed = [source("a/train", "caption", [[IMAGE, 3]], 3), *SOURCES[1:]]
     changed[0] = Source("a/train", "caption", 3, "other", changed[0].index)
-    with pytest.raises(UserError, match="since then the corpus a/train and the tokenizer changed: .*--to"):
-        plan(tmp_path / "plan", sources=changed, tokenizer_fingerprint="u", fixed=True)
+    with pytest.raises(UserError, match="since the corpus a/train and the tokenizer changed: .*--to"):
+        plan(tmp_path / "plan", sources=changed, tokenizer_fingerprint="u", fixed=first.hash)
     assert Plan(tmp_path / "plan").hash == first.hash
+
+
+def test_a_fixed_plan_that_was_removed_is_made_again_or_refused(tmp_path) -> None:
+    first = plan(tmp_path / "plan")
+    pieces = (tmp_path / "plan" / "pieces.npy").read_bytes()
+    shutil.rmtree(tmp_path / "plan")
+    with pytest.raises(UserError, match="since a corpus, the tokenizer or the recipe changed: .*--to"):
+        plan(tmp_path / "plan", seed=5, fixed=first.hash)
+    assert not (tmp_path / "plan").exists()
+    plan(tmp_path / "plan", fixed=first.hash)
+    assert (tmp_path / "plan" / "pieces.npy").read_bytes() == pieces
 
 
 def test_the_table_names_every_source_and_total(tmp_path) -> None:

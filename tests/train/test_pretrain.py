@@ -154,9 +154,15 @@ def test_a_run_whose_corpus_changed_is_not_gone_on_with(
         pretrain(load_recipe(str(recipe_file)), run)
     before = (run / "plan" / "plan.json").read_bytes()
     write_corpus(tmp_path / "data" / "pages", {"train": tiny_documents("interleaved", 41)}, licence="none", sources=[])
-    with pytest.raises(UserError, match="since then the corpus pages/train changed: .*begin another run with --to"):
+    with pytest.raises(UserError, match="since the corpus pages/train changed: .*begin another run with --to"):
         pretrain(load_recipe(str(recipe_file)), run)
     assert (run / "plan" / "plan.json").read_bytes() == before
+    shutil.rmtree(run / "plan")  # the run's environment.json still says which it was
+    with pytest.raises(UserError, match="since a corpus, the tokenizer or the recipe changed: .*with --to"):
+        pretrain(load_recipe(str(recipe_file)), run)
+    (run / "environment.json").unlink()
+    with pytest.raises(UserError, match="neither environment.json nor plan/plan.json says by which plan"):
+        pretrain(load_recipe(str(recipe_file)), run)
     shutil.rmtree(run / "checkpoints")  # nothing has been learned by the old plan: it may be made anew
     pretrain(load_recipe(str(recipe_file)), run)
     assert (run / "plan" / "plan.json").read_bytes() != before

@@ -135,10 +135,12 @@ def plan(
     recipe: Annotated[str, typer.Argument(help="A packaged recipe's name, or a YAML file.")],
     to: Annotated[Path | None, typer.Option(help="The run's directory, to keep the plan in for its training.")] = None,
     set_: Set = None,
+    workers: Workers = None,
+    engine: Engine = "processes",
 ) -> None:
     """Plan a training without starting it: what it would be fed, how full, how often."""
     from mm1.data.plan_table import plan_table
     from mm1.recipe import load_recipe
     from mm1.train.prepare import make_plan
 
-    console.print(plan_table(make_plan(load_recipe(recipe, set_ or []), to)))
+    console.print(plan_table(make_plan(load_recipe(recipe, set_ or []), to, workers, engine)))

@@ -6,20 +6,29 @@ An engine runs calls in any order and says when each is done. A call that failed
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
+from functools import partial
+from typing import TYPE_CHECKING
 
 from mm1.errors import UserError
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
 
 Call = Callable[[], None]
 Engine = Callable[[Sequence[Call], int | None, Callable[[], None]], None]
 """From calls (that can be pickled), the number of workers (None: all there are), and what to call after each."""
+
+_RETRIES = 3
+"""Times that Ray tries a call again whose worker died; Ray Data would do so for ever."""
 
 
 class WorkerDied(Exception):  # noqa: N818 - it says what happened
@@ -72,40 +81,47 @@ def _end_with_parent() -> None:
 
 
 def run_on_ray(calls: Sequence[Call], workers: int | None, done: Callable[[], None]) -> None:
-    """Run calls as Ray tasks, one processor each: on the cluster at hand, or on this machine if there is none.
+    """Run calls by Ray Data, one block and one processor each: on the cluster at hand, or on this machine if none is.
 
     Sources and corpora must lie on a file system that all machines share, under the same absolute paths.
 
     Raises:
-        UserError: If Ray isn't installed.
+        UserError: If Ray Data isn't installed.
         WorkerDied: If a worker died, and again when Ray tried anew.
     """
     try:
         import ray
+        import ray.data
     except ImportError:
-        raise UserError("engine 'ray' needs Ray: install it with `pip install 'mm1[ray]'`") from None
+        raise UserError("engine 'ray' needs Ray Data: install it with `pip install 'mm1[ray]'`") from None
     with contextlib.nullcontext() if ray.is_initialized() else ray.init(log_to_driver=False):
-        task = ray.remote(num_cpus=1)(_call)
-        waiting = iter(calls)
-        at_once = workers or max(1, int(ray.cluster_resources().get("CPU", 1))) * 2
-        running = [task.remote(call) for call in islice(waiting, at_once)]
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # the job has its own progress bar and messages
+        units = ray.data.range(len(calls), override_num_blocks=len(calls))
+        outcomes = units.map(
+            partial(_outcome, ray.put(list(calls))),
+            compute=ray.data.TaskPoolStrategy(workers),
+            num_cpus=1,
+            max_retries=_RETRIES,
+        )
+        outcomes.context.enable_progress_bars = False
         try:
-            while running:
-                (finished,), running = ray.wait(running, num_returns=1)
-                ray.get(finished)
+            for outcome in outcomes.iter_rows():
+                if outcome["error"]:
+                    raise pickle.loads(outcome["error"])  # noqa: S301 - from our own workers
                 done()
-                running += [task.remote(call) for call in islice(waiting, 1)]
-        except ray.exceptions.WorkerCrashedError:
+        except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
             raise WorkerDied from None
-        except ray.exceptions.RayTaskError as error:
-            raise (error.cause if isinstance(error.cause, Exception) else error) from None
-        finally:
-            for unfinished in running:
-                ray.cancel(unfinished)
 
 
-def _call(call: Call) -> None:
-    call()
+def _outcome(calls: ObjectRef[list[Call]], row: dict[str, int]) -> dict[str, bytes]:
+    """Run the call of a number; return what it raised, which Ray Data would wrap and add to."""
+    import ray
+
+    try:
+        ray.get(calls)[row["id"]]()
+    except Exception as error:
+        return {"error": pickle.dumps(error)}
+    return {"error": b""}
 
 
 ENGINES: dict[str, Engine] = {"processes": run_in_processes, "ray": run_on_ray}

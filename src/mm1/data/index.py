@@ -1,35 +1,32 @@
 """The index of a corpus split: how many tokens every part of every document has, for one tokenizer.
 
-    train/*.arrow --texts only--> row ranges --tokenize, over processes--> index/train-CONTENT-TOKENIZER/*.npy
+    train/*.arrow --texts only--> row ranges --tokenize, over processes--> index/train-CONTENT-TOKENIZER-2/*.npy
 
 Kept beside the split, named by the split's content and the tokenizer's fingerprint, so it is made once and
 never stale. Pictures are not read, and their tokens are not counted (they depend on the connector): a
-picture's place is marked with `IMAGE`.
+picture's place is marked with `IMAGE`. Of long texts the tokens themselves are kept (see `LongTexts`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
+from functools import partial as partial_call
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from tokenizers import Tokenizer
 
 from mm1.data.arrays import ArrayWriter, map_array
 from mm1.data.corpus import Split
+from mm1.data.shards import open_job, run_units, unit_file, write_json
 from mm1.errors import UserError
-from mm1.progress import progress_bar
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -37,12 +34,53 @@ if TYPE_CHECKING:
 IMAGE = -1
 """Marks a picture among the part lengths."""
 
-_ROWS_PER_TASK = 1024
+LONG = 16_384
+"""Characters from which on a text is long: about a sequence of 4,096 tokens."""
+
+VERSION = 2
+"""Of the index's files; part of their folder's name."""
+
+_ROWS_PER_UNIT = 65_536
+_ROWS_AT_ONCE = 1024
 _CHARACTERS_PER_CALL = 1_000_000  # the tokenizer's results take about 100 bytes a token
 _ONE_PROCESS_BELOW = 500_000  # documents; processes take seconds to start, and one tokenizes on all cores already
 
-Counts = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Parts per document, and per part its tokens (or `IMAGE`) and whether it is learned."""
+_FILES = {
+    "parts": np.int32,
+    "offsets": np.int64,
+    "learned": np.bool_,
+    "long_parts": np.int64,
+    "long_ids": np.uint32,
+}
+_UNIT_FILES = {"counts": np.int64} | {name: dtype for name, dtype in _FILES.items() if name != "offsets"}
+
+
+@dataclass(frozen=True)
+class LongTexts:
+    """The tokens of a split's long texts, kept since pieces of them come at different times in different processes.
+
+    Each piece would have to tokenize all of the text again: two seconds for a million characters, seventy times.
+
+    Attributes:
+        parts: (n,) int64, ascending: which parts of the split they are.
+        offsets: (n + 1,) int64: where each text's tokens begin in `ids`.
+        ids: (number of tokens,) uint32.
+    """
+
+    parts: np.ndarray
+    offsets: np.ndarray
+    ids: np.ndarray
+
+    def __getitem__(self, part: int) -> np.ndarray:
+        """Return the tokens of a part.
+
+        Raises:
+            KeyError: If it isn't a long text.
+        """
+        place = int(np.searchsorted(self.parts, part))
+        if place == len(self.parts) or self.parts[place] != part:
+            raise KeyError(part)
+        return self.ids[self.offsets[place] : self.offsets[place + 1]]
 
 
 @dataclass(frozen=True)
@@ -53,11 +91,13 @@ class Index:
         parts: (number of parts,) int32: tokens of a text part, or `IMAGE`.
         offsets: (documents + 1,) int64: where each document's parts begin in `parts`.
         learned: (number of parts,) bool: whether the part is a text that is learned.
+        long_texts: The tokens of texts of `LONG` characters or more; None in what `take` returns.
     """
 
     parts: np.ndarray
     offsets: np.ndarray
     learned: np.ndarray
+    long_texts: LongTexts | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -79,7 +119,9 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.blake2b(_serialized(tokenizer).encode(), digest_size=8).hexdigest()
 
 
-def build_index(split: Split, tokenizer: PreTrainedTokenizerBase, workers: int | None = None) -> Index:
+def build_index(
+    split: Split, tokenizer: PreTrainedTokenizerBase, workers: int | None = None, engine: str = "processes"
+) -> Index:
     """Count the tokens of every part; taken from the files beside the split if they are there.
 
     Args:
@@ -87,20 +129,20 @@ def build_index(split: Split, tokenizer: PreTrainedTokenizerBase, workers: int |
         tokenizer: A fast one (of the `tokenizers` library).
         workers: Processes; default: as many as there are cores, one for less than 500,000 documents. The
             result does not depend on it.
+        engine: Where it is done: `processes` of this machine, or `ray` for a cluster.
 
     Raises:
-        UserError: If the index can't be written, or a process was killed.
+        UserError: If the index can't be written, or a process died.
     """
-    folder = (
-        split.directory.parent
-        / "index"
-        / "-".join((split.directory.name, split.content_hash, tokenizer_fingerprint(tokenizer)))
-    )
+    name = "-".join((split.directory.name, split.content_hash, tokenizer_fingerprint(tokenizer), str(VERSION)))
+    folder = split.directory.parent / "index" / name
     if not folder.is_dir():
-        if workers is None:
-            workers = 1 if len(split) < _ONE_PROCESS_BELOW else os.cpu_count() or 1
-        _write(folder, split, _serialized(tokenizer), workers)
-    return Index(*(map_array(folder / f"{name}.npy") for name in ("parts", "offsets", "learned")))
+        if workers is None and engine == "processes" and len(split) < _ONE_PROCESS_BELOW:
+            workers = 1
+        _write(folder, split, _serialized(tokenizer), workers, engine)
+    parts, offsets, learned, long_parts, long_ids = (map_array(folder / f"{name}.npy") for name in _FILES)
+    long_offsets = np.concatenate([[0], np.cumsum(parts[long_parts], dtype=np.int64)])
+    return Index(parts, offsets, learned, LongTexts(long_parts, long_offsets, long_ids))
 
 
 def _serialized(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -109,68 +151,77 @@ def _serialized(tokenizer: PreTrainedTokenizerBase) -> str:
     return json.dumps({**content, "truncation": None, "padding": None}, ensure_ascii=False)
 
 
-def _write(folder: Path, split: Split, tokenizer: str, workers: int) -> None:
+def _write(folder: Path, split: Split, tokenizer: str, workers: int | None, engine: str) -> None:
+    """Count in a folder beside the index, from which an interrupted job goes on; put the counts together, rename."""
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    job = folder.with_name(f"{folder.name}.counting").absolute()
+    units = [range(start, min(start + _ROWS_PER_UNIT, len(split))) for start in range(0, len(split), _ROWS_PER_UNIT)]
+    alone = engine == "processes" and (workers == 1 or len(units) < 2)
     try:
-        partial.mkdir(parents=True)
-        with (
-            ArrayWriter(partial / "parts.npy", np.int32) as parts,
-            ArrayWriter(partial / "offsets.npy", np.int64) as offsets,
-            ArrayWriter(partial / "learned.npy", np.bool_) as learned,
-            progress_bar() as bar,
-        ):
-            task = bar.add_task(f"count tokens of {split.name}", total=len(split), note="")
-            offsets.write([0])
-            for counts, tokens, is_learned in _count(split, tokenizer, workers):
-                offsets.write(parts.length + np.cumsum(counts))
-                parts.write(tokens)
-                learned.write(is_learned)
-                bar.advance(task, len(counts))
-        if not folder.is_dir():  # another process may have been faster
-            partial.rename(folder)
-    except OSError as error:
+        open_job(job, {"rows_per_unit": _ROWS_PER_UNIT})
+        write_json(job / "tokenizer.json", json.loads(tokenizer))
+        count = partial_call(_count_unit, split.directory.absolute(), job / "tokenizer.json", alone)
+        description = f"count tokens of {split.name}"
+        run_units(count, units, job, workers=workers, description=description, engine=engine)
+        partial.mkdir()
+        _gather(job, len(units), partial)
+        partial.rename(folder)
+        shutil.rmtree(job)
+    except (OSError, UserError) as error:
+        if folder.is_dir():  # another process was faster, and has cleared away what this one was counting
+            return
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{folder}: the index could not be written ({error}): free some space") from error
-    except BrokenProcessPool:
-        raise UserError(
-            f"{split.directory}: a process that counted tokens was killed, as for want of memory: run the same "
-            "command again"
-        ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _count(split: Split, tokenizer: str, workers: int) -> Iterator[Counts]:
-    """Yield the counts of the split's row ranges, in order."""
-    ranges = [(start, min(start + _ROWS_PER_TASK, len(split))) for start in range(0, len(split), _ROWS_PER_TASK)]
-    if workers == 1 or len(ranges) < 2:
-        counter = _Counter(split, tokenizer)
-        for start, stop in ranges:
-            yield counter(start, stop)
-        return
-    with _one_thread_each():
-        # Spawned, not forked: Arrow's and the tokenizer's threads don't survive a fork.
-        pool = ProcessPoolExecutor(
-            min(workers, len(ranges)), multiprocessing.get_context("spawn"), _start, (split.directory, tokenizer)
-        )
-        try:
-            yield from pool.map(_count_rows, *zip(*ranges, strict=True))
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+def _gather(job: Path, units: int, target: Path) -> None:
+    """Put the counts of all units together, in order."""
+    with ExitStack() as stack:
+        writers = {name: stack.enter_context(ArrayWriter(target / f"{name}.npy", _FILES[name])) for name in _FILES}
+        writers["offsets"].write([0])
+        for number in range(units):
+            counted = {name: map_array(unit_file(job, number, f".{name}.npy")) for name in _UNIT_FILES}
+            # What a unit counts from its own beginning is told from the beginning of the split.
+            before = writers["parts"].length
+            writers["offsets"].write(before + np.cumsum(counted["counts"], dtype=np.int64))
+            writers["long_parts"].write(before + counted["long_parts"])
+            for name in ("parts", "learned", "long_ids"):
+                writers[name].write(counted[name])
 
 
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Have the processes started meanwhile tokenize on one thread: they are as many as the cores."""
-    name = "TOKENIZERS_PARALLELISM"
-    before = os.environ.get(name)
-    os.environ[name] = "false"
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = before
+def _count_unit(directory: Path, tokenizer: Path, alone: bool, rows: range, file: Path) -> dict[str, Any]:
+    """Count the tokens of some rows; write what was counted to arrays beside `file`.
+
+    Args:
+        directory: The split's.
+        tokenizer: As JSON.
+        alone: Whether no other process counts: the tokenizer then takes all cores itself.
+        rows: Which rows.
+        file: Its stem names the arrays.
+    """
+    if not alone:
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # this process has one core
+    counter = _counter(directory, tokenizer)
+    with ExitStack() as stack:
+        writers = {
+            name: stack.enter_context(ArrayWriter(file.with_suffix(f".{name}.npy"), dtype))
+            for name, dtype in _UNIT_FILES.items()
+        }
+        for start in range(rows.start, rows.stop, _ROWS_AT_ONCE):
+            counted = counter(start, min(start + _ROWS_AT_ONCE, rows.stop))
+            counted["long_parts"] += writers["parts"].length
+            for name, values in counted.items():
+                writers[name].write(values)
+    return {}
+
+
+@lru_cache(maxsize=4)
+def _counter(directory: Path, tokenizer: Path) -> _Counter:
+    """Return the counter of a split; a process makes it once for all its units."""
+    return _Counter(Split(directory), tokenizer.read_text(encoding="utf-8"))
 
 
 class _Counter:
@@ -187,43 +238,41 @@ class _Counter:
         # As in encode_document: the characters "<image>" in a text are text.
         self.tokenizer.encode_special_tokens = True
 
-    def __call__(self, start: int, stop: int) -> Counts:
-        """Return the counts of a row range."""
-        chunks = [self._count_chunk(chunk) for chunk in self.parts.slice(start, stop - start).chunks]
-        counts, tokens, learned = (np.concatenate(column) for column in zip(*chunks, strict=True))
-        return counts, tokens, learned
+    def __call__(self, start: int, stop: int) -> dict[str, np.ndarray]:
+        """Return the arrays of `_UNIT_FILES` for a row range."""
+        counted: dict[str, list[Any]] = {name: [] for name in _UNIT_FILES}
+        before = 0
+        for chunk in self.parts.slice(start, stop - start).chunks:
+            parts = chunk.flatten()
+            texts = parts.field("text")
+            is_text = texts.is_valid().to_numpy(zero_copy_only=False)
+            tokens = np.full(len(parts), IMAGE, dtype=np.int32)
+            lengths, long_ones, long_ids = self._tokenize(texts.drop_null().to_pylist())
+            tokens[is_text] = lengths
+            counted["counts"].append(np.diff(chunk.offsets.to_numpy()))
+            counted["parts"].append(tokens)
+            counted["learned"].append(parts.field("learned").to_numpy(zero_copy_only=False).astype(bool) & is_text)
+            counted["long_parts"].append(before + np.flatnonzero(is_text)[long_ones])
+            counted["long_ids"] += [np.zeros(0, np.uint32), *long_ids]
+            before += len(parts)
+        return {name: np.concatenate(arrays) for name, arrays in counted.items()}
 
-    def _count_chunk(self, chunk: pa.ListArray) -> Counts:
-        parts = chunk.flatten()
-        texts = parts.field("text")
-        is_text = texts.is_valid().to_numpy(zero_copy_only=False)
-        tokens = np.full(len(parts), IMAGE, dtype=np.int32)
-        tokens[is_text] = self._lengths(texts.drop_null().to_pylist())
-        learned = parts.field("learned").to_numpy(zero_copy_only=False).astype(bool) & is_text
-        return np.diff(chunk.offsets.to_numpy()), tokens, learned
-
-    def _lengths(self, texts: list[str]) -> list[int]:
+    def _tokenize(self, texts: list[str]) -> tuple[list[int], np.ndarray, list[np.ndarray]]:
+        """Return the length of every text, which of them are long, and the tokens of those."""
         lengths: list[int] = []
+        long_ids: list[np.ndarray] = []
         batch: list[str] = []
         characters = 0
-        for text in texts:
+        for number, text in enumerate(texts, 1):
             batch.append(text)
             characters += len(text)
-            if characters >= _CHARACTERS_PER_CALL:
-                lengths += map(len, self.tokenizer.encode_batch_fast(batch, add_special_tokens=False))
+            if characters >= _CHARACTERS_PER_CALL or number == len(texts):
+                encodings = self.tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+                lengths += map(len, encodings)
+                long_ids += [
+                    np.array(encoding.ids, np.uint32)
+                    for text, encoding in zip(batch, encodings, strict=True)
+                    if len(text) >= LONG
+                ]
                 batch, characters = [], 0
-        return lengths + [len(e) for e in self.tokenizer.encode_batch_fast(batch, add_special_tokens=False)]
-
-
-_counter: _Counter | None = None
-
-
-def _start(directory: Path, tokenizer: str) -> None:
-    global _counter
-    _counter = _Counter(Split(directory), tokenizer)
-
-
-def _count_rows(start: int, stop: int) -> Counts:
-    if _counter is None:
-        raise RuntimeError("the process was not started with _start")
-    return _counter(start, stop)
+        return lengths, np.flatnonzero([len(text) >= LONG for text in texts]), long_ids

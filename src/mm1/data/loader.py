@@ -1,6 +1,6 @@
 """The loader: sequences of a plan as tensors, through torch's own `DataLoader`.
 
-    plan[i] --read--> documents --encode--> pieces --join--> PackedSequence --collate--> Batch
+    plan[i] --read--> documents --encode--> pieces --join--> PackedSequence --join--> Batch
 
 Sequence `i` depends on the plan alone, so batches are the same whatever the ranks, workers or restarts. The
 positions of image tokens and of learned tokens are worked out here and travel as index tensors.
@@ -8,18 +8,21 @@ positions of image tokens and of learned tokens are worked out here and travel a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mm1.data.corpus import Split
+from mm1.data.index import IMAGE, LONG, Index, build_index
 from mm1.data.plan import Plan
-from mm1.document import KINDS
+from mm1.document import KINDS, Document, Text
 from mm1.errors import UserError
+from mm1.processing.encode import EncodedDocument, tokenize_texts
 from mm1.processing.images import ImageError
 from mm1.processing.processor import MM1Processor
 
@@ -32,8 +35,7 @@ class PackedSequence:
         input_ids: (L,) int64, padded with the pad token.
         position_ids: (L,) int64; they begin at 0 with every document, or once with `document_mask: false`.
             Padding has position 0 throughout: every padding token is alone.
-        pixel_values: Arrays (n, 3, H, W) uint8 of N pictures in all; the first has none. They are joined once, in
-            the batch.
+        pixel_values: (N, 3, H, W) uint8.
         image_positions: (N * T,) int64, places of image tokens.
         learned_positions: (M,) int64, places whose output predicts a learned token.
         target_ids: (M,) int64, those tokens.
@@ -44,7 +46,7 @@ class PackedSequence:
 
     input_ids: np.ndarray
     position_ids: np.ndarray
-    pixel_values: list[np.ndarray]
+    pixel_values: np.ndarray
     image_positions: np.ndarray
     learned_positions: np.ndarray
     target_ids: np.ndarray
@@ -98,24 +100,91 @@ class PlanDataset(Dataset[PackedSequence]):
         self.processor = processor
         self.document_mask = document_mask
         self.kinds = [KINDS.index(source["kind"]) for source in plan.info["sources"].values()]
+        self._indexes: dict[int, Index] = {}
 
     def __len__(self) -> int:
         return len(self.plan)
 
     def __getitem__(self, number: int) -> PackedSequence:
+        return self._sequence(number, self._room([number]).numpy())
+
+    def __getitems__(self, numbers: Sequence[int]) -> Batch:
+        """Return the micro-batch of some sequences; torch's `DataLoader` calls this.
+
+        Pictures are decoded into the one tensor that travels, so that nothing is copied on the way.
+        """
+        room = self._room(numbers)
+        sequences, used = [], 0
+        for number in numbers:
+            sequences.append(self._sequence(number, room[used:].numpy()))
+            used += len(sequences[-1].pixel_values)
+        return _join(sequences, room[:used])
+
+    def encode(self, source: int, row: int, document: Document, stretch: range) -> EncodedDocument:
+        """Return a document as tokens, to look at a stretch of them.
+
+        Of a document with much text only what the stretch needs is tokenized; other texts are zeros. Long texts come
+        from the index, where they have been tokenized already.
+
+        Args:
+            source: The number of its source.
+            row: Its row in the source's split.
+            document: The document.
+            stretch: Which tokens are wanted.
+        """
+        if len(document.text) < LONG:
+            return self.processor.encode(document)
+        index = self._index(source)
+        first_part = int(index.offsets[row])
+        counts = index.parts[first_part : index.offsets[row + 1]]
+        ends = 1 + np.cumsum(np.where(counts == IMAGE, self.processor.tokens_per_image, counts), dtype=np.int64)
+        starts = np.concatenate([[1], ends[:-1]])
+        text_ids: list[Sequence[int] | np.ndarray] = []
+        for place, part in enumerate(document.parts):
+            if isinstance(part, Text):
+                if starts[place] >= stretch.stop or ends[place] <= stretch.start:
+                    text_ids.append(np.zeros(counts[place], np.int64))
+                elif len(part.text) >= LONG and index.long_texts is not None:
+                    text_ids.append(index.long_texts[first_part + place])
+                else:
+                    text_ids += tokenize_texts([part.text], self.processor.tokenizer)
+        return self.processor.encode(document, text_ids=text_ids)
+
+    def _index(self, source: int) -> Index:
+        """Return a source's index, opened when it is first needed in this process."""
+        if source not in self._indexes:
+            self._indexes[source] = build_index(self.splits[source], self.processor.tokenizer)
+        return self._indexes[source]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel to other processes without the indexes, which would be copied."""
+        return {**self.__dict__, "_indexes": {}}
+
+    def _room(self, numbers: Sequence[int]) -> torch.Tensor:
+        """Return an empty tensor (N, 3, H, W) uint8 for the pictures of some sequences."""
+        side = self.processor.image_size
+        shape = (sum(self.plan.count_images(number, number + 1) for number in numbers), 3, side, side)
+        if get_worker_info() is None:
+            return torch.empty(shape, dtype=torch.uint8)
+        # Memory that this worker shares with the training process, as torch's own `default_collate` takes it.
+        storage = torch.UntypedStorage._new_shared(math.prod(shape))
+        return torch.empty(0, dtype=torch.uint8).set_(storage, 0, shape)  # type: ignore[call-overload]
+
+    def _sequence(self, number: int, room: np.ndarray) -> PackedSequence:
+        """Return a sequence with its pictures at the beginning of `room`."""
         plan, size = self.plan, self.plan.info["sequence_length"]
         source = int(plan.source[number])
         input_ids = np.full(size, self.processor.tokenizer.pad_token_id, dtype=np.int64)
         position_ids = np.zeros(size, dtype=np.int64)
         learned = np.zeros(size, dtype=bool)
-        pixels = [self.processor.pixel_values([])]
-        image_starts, bad_images = [], []
-        end = 0
+        image_starts: list[np.ndarray] = [np.zeros(0, np.int64)]
+        bad_images = []
+        end = pictures = 0
         for row in plan.pieces(number):
             first, length = int(plan.first[row]), int(plan.length[row])
             start, end = end, end + length
             document = self.splits[source][int(plan.document[row])]
-            encoded = self.processor.encode(document)
+            encoded = self.encode(source, int(plan.document[row]), document, range(first, first + length))
             inside = (encoded.image_starts >= first) & (encoded.image_starts < first + length)
             if first + length > len(encoded.input_ids) or inside.sum() != plan.images[row]:
                 raise UserError(
@@ -126,23 +195,25 @@ class PlanDataset(Dataset[PackedSequence]):
             images = [encoded.images[i] for i in np.flatnonzero(inside)]
             position_ids[start:end] = np.arange(length)
             try:
-                pixels.append(self.processor.pixel_values(images))
+                pixels = self.processor.pixel_values(images)
             except ImageError as error:
                 # The piece becomes padding of the same length: order and shapes hold.
                 bad_images.append(f"{self.splits[source].name}, document '{document.id}': {error}")
                 continue
+            room[pictures : pictures + len(pixels)] = pixels
+            pictures += len(pixels)
             input_ids[start:end] = encoded.input_ids[first : first + length]
             learned[start:end] = encoded.learned[first : first + length]
             learned[start] = False  # nothing comes before it that could predict it
             image_starts.append(encoded.image_starts[inside] - first + start)
         if not self.document_mask:
             position_ids[:end] = np.arange(end)
-        starts = np.concatenate([np.zeros(0, np.int64), *image_starts])
+        starts = np.concatenate(image_starts)
         targets = np.flatnonzero(learned)
         return PackedSequence(
             input_ids,
             position_ids,
-            pixels,
+            room[:pictures],
             (starts[:, None] + np.arange(self.processor.tokens_per_image)).reshape(-1),
             targets - 1,
             input_ids[targets],
@@ -152,8 +223,8 @@ class PlanDataset(Dataset[PackedSequence]):
         )
 
 
-def collate(sequences: Sequence[PackedSequence]) -> Batch:
-    """Put sequences together into a micro-batch."""
+def _join(sequences: Sequence[PackedSequence], pixel_values: torch.Tensor) -> Batch:
+    """Put sequences and the pictures of all of them together into a micro-batch."""
     size = len(sequences[0].input_ids)
 
     def joined(name: str) -> torch.Tensor:
@@ -162,7 +233,7 @@ def collate(sequences: Sequence[PackedSequence]) -> Batch:
     return Batch(
         input_ids=torch.from_numpy(np.stack([s.input_ids for s in sequences])),
         position_ids=torch.from_numpy(np.stack([s.position_ids for s in sequences])),
-        pixel_values=_stacked([array for s in sequences for array in s.pixel_values]),
+        pixel_values=pixel_values,
         image_positions=joined("image_positions"),
         learned_positions=joined("learned_positions"),
         target_ids=torch.from_numpy(np.concatenate([s.target_ids for s in sequences])),
@@ -173,11 +244,8 @@ def collate(sequences: Sequence[PackedSequence]) -> Batch:
     )
 
 
-def _stacked(arrays: Sequence[np.ndarray]) -> torch.Tensor:
-    """Return the pictures of all arrays (n, 3, H, W) in one tensor."""
-    pictures = [torch.from_numpy(picture) for array in arrays for picture in array]
-    # In a worker process `default_collate` writes straight into memory that the training process shares.
-    return default_collate(pictures) if pictures else torch.from_numpy(arrays[0])
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 class _MicroBatches:
@@ -214,7 +282,7 @@ def build_loader(
     first_step: int,
     micro_batch_size: int,
     *,
-    collate: Callable[[Sequence[Any]], TrainingBatch] = collate,
+    collate: Callable[[Any], TrainingBatch] = _as_it_is,
     workers: int = 0,
     rank: int = 0,
     ranks: int = 1,
@@ -227,7 +295,7 @@ def build_loader(
         dataset: The plan's sequences.
         first_step: Where to begin: the whole state of the data stream.
         micro_batch_size: Sequences per forward pass on one rank.
-        collate: Puts the dataset's items together into a micro-batch.
+        collate: Puts the dataset's items together into a micro-batch; default: they are one (`__getitems__`).
         workers: Processes that prepare batches.
         rank: Which sequences of a step are this process's: rank, rank + ranks, ...
         ranks: How many processes share a step.

@@ -120,7 +120,7 @@ def write_plan(
     batch_size: int,
     steps: int,
     seed: int,
-    fixed: bool = False,
+    fixed: str | None = None,
 ) -> Plan:
     """Write the plan, complete or not at all; a plan with the same hash is kept.
 
@@ -133,10 +133,10 @@ def write_plan(
         batch_size: Sequences per step.
         steps: Training steps.
         seed: Of all permutations.
-        fixed: Training has begun: another plan than the one that is there is refused.
+        fixed: The hash of the plan by which training has begun: another one is refused.
 
     Raises:
-        UserError: If a source is empty, the disk is full, or a `fixed` plan would change.
+        UserError: If a source is empty, the disk is full, or the plan would not be the `fixed` one.
     """
     for source in sources:
         if not len(source.index):
@@ -155,12 +155,12 @@ def write_plan(
         "seed": seed,
     }
     name = hashlib.blake2b(json.dumps(identity).encode(), digest_size=16).hexdigest()
-    if (directory / "plan.json").is_file():
-        before = json.loads((directory / "plan.json").read_text())
-        if before["hash"] == name:
-            return Plan(directory)
-        if fixed:
-            raise UserError(_changed(directory, before.get("made_from", {}), identity))
+    file = directory / "plan.json"
+    before = json.loads(file.read_text()) if file.is_file() else {}
+    if fixed not in (None, name):
+        raise UserError(_changed(directory, before.get("made_from") if before.get("hash") == fixed else None, identity))
+    if before.get("hash") == name:
+        return Plan(directory)
     partial = directory.with_name(directory.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -188,15 +188,22 @@ def write_plan(
     return Plan(directory)
 
 
-def _changed(directory: Path, before: dict[str, Any], now: dict[str, Any]) -> str:
-    """Return the sentence that refuses another plan for a run that has begun."""
-    content = before.get("content", {})
-    what = [f"the corpus {name}" for name, value in now["content"].items() if content.get(name) != value]
-    what += ["the tokenizer"] if before.get("tokenizer") != now["tokenizer"] else []
-    what += ["the rule by which plans are made"] if before.get("rule") != now["rule"] else []
+def _changed(directory: Path, before: dict[str, Any] | None, now: dict[str, Any]) -> str:
+    """Return the sentence that refuses another plan for a run that has begun.
+
+    Args:
+        directory: The plan's.
+        before: What the plan of the run was made from; None if that is lost.
+        now: What it would be made from.
+    """
+    what = ["a corpus, the tokenizer or the recipe"]
+    if before is not None:
+        what = [f"the corpus {name}" for name, value in now["content"].items() if before["content"].get(name) != value]
+        what += ["the tokenizer"] if before["tokenizer"] != now["tokenizer"] else []
+        what += ["the rule by which plans are made"] if before["rule"] != now["rule"] else []
     return (
-        f"{directory}: training has begun by this plan, but since then {' and '.join(what or ['the recipe'])} changed: "
-        "put back what was there, or begin another run with --to"
+        f"{directory}: training has begun by another plan than the one that would be made now, since "
+        f"{' and '.join(what or ['the recipe'])} changed: put back what was there, or begin another run with --to"
     )
 
 

@@ -87,7 +87,9 @@ def pieces_of(dataset: PlanDataset, number: int) -> Iterator[Piece]:
     for row in plan.pieces(number):
         first, length = int(plan.first[row]), int(plan.length[row])
         document = split[int(plan.document[row])]
-        encoded = processor.encode(document)
+        encoded = dataset.encode(
+            int(plan.source[number]), int(plan.document[row]), document, range(first, first + length)
+        )
         learned = encoded.learned.copy()
         learned[first] = False  # as the loader has it
         owner = np.full(len(learned), -1)

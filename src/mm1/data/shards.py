@@ -101,8 +101,13 @@ def _do(work: Work[Unit], unit: Unit, folder: Path, number: int) -> None:
     write_json(marker, info)
 
 
+def unit_file(folder: Path, number: int, suffix: str) -> Path:
+    """Return where a unit's file is when it is done."""
+    return folder / f"{number:06d}{suffix}"
+
+
 def _marker(folder: Path, number: int) -> Path:
-    return folder / f"{number:06d}.json"
+    return unit_file(folder, number, ".json")
 
 
 def gather_split(folder: Path, infos: Sequence[Mapping[str, Any]], target: Path) -> dict[str, Any]:
@@ -128,9 +133,9 @@ def gather_split(folder: Path, infos: Sequence[Mapping[str, Any]], target: Path)
     target.mkdir(parents=True)
     for number, info in enumerate(infos):
         if info["documents"]:
-            arrow = _marker(folder, number).with_suffix(".arrow")
+            arrow = unit_file(folder, number, ".arrow")
             link(arrow, target / arrow.name)
-    digests = (_marker(folder, number).with_suffix(".digests").read_bytes() for number in range(len(infos)))
+    digests = (unit_file(folder, number, ".digests").read_bytes() for number in range(len(infos)))
     return {
         **totals,
         "kinds": dict(sorted(kinds.items())),

@@ -40,13 +40,12 @@ from mm1.processing.tokenizer import train_caption_tokenizer, train_tokenizer
 from mm1.progress import console
 from mm1.recipe import EncoderRecipe
 from mm1.train.capabilities import autocast_dtype, compiles, usable_attention
-from mm1.train.checkpoint import checkpoints
 from mm1.train.export import write_model
 from mm1.train.loop import Trainer
 from mm1.train.objective import Losses
 from mm1.train.optimizer import build_optimizer
 from mm1.train.parallel import World, joined, shard_model
-from mm1.train.prepare import open_splits, plan_sources, prepare_tokenizer
+from mm1.train.prepare import begun_by, open_splits, plan_sources, prepare_tokenizer
 from mm1.train.run import environment, open_run, write_environment
 
 
@@ -181,7 +180,7 @@ def _plan(
         batch_size=recipe.train.batch_size,
         steps=recipe.train.steps,
         seed=recipe.seed,
-        fixed=bool(checkpoints(directory / "checkpoints")),
+        fixed=begun_by(directory),
     )
 
 

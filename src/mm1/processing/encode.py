@@ -8,6 +8,7 @@ put together from what. Text is plain text: the characters "<image>" in it never
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,7 @@ def encode_document(
     tokens_per_image: int,
     *,
     close: bool = True,
+    text_ids: Sequence[Sequence[int] | np.ndarray] | None = None,
 ) -> EncodedDocument:
     """Turn a document into tokens.
 
@@ -49,37 +51,36 @@ def encode_document(
         image_token_id: The placeholder that stands where image features go.
         tokens_per_image: How many placeholders a picture takes.
         close: Whether EOS follows. Prompts are left open. EOS is learned if the last text is.
+        text_ids: The tokens of every text, if they are known; default: `tokenize_texts`.
 
     Returns:
         The tokens, which of them are learned, and where the pictures stand.
     """
-    pieces: list[np.ndarray] = [np.array([tokenizer.bos_token_id])]
-    learned: list[np.ndarray] = [np.array([False])]
+    if text_ids is None:
+        text_ids = tokenize_texts([part.text for part in document.parts if isinstance(part, Text)], tokenizer)
+    images = document.images
+    total = 1 + sum(map(len, text_ids)) + tokens_per_image * len(images) + close
+    input_ids = np.full(total, image_token_id, dtype=np.int64)
+    learned = np.zeros(total, dtype=bool)
     starts: list[int] = []
-    length, last_learned = 1, True
-    text_ids = iter(_tokenize(document, tokenizer))
+    supply = iter(text_ids)
+    input_ids[0], end, last_learned = tokenizer.bos_token_id, 1, True
     for part in document.parts:
+        start = end
         if isinstance(part, Text):
-            ids, last_learned = np.array(next(text_ids), dtype=np.int64), part.learned
+            ids, last_learned = next(supply), part.learned
+            end += len(ids)
+            input_ids[start:end], learned[start:end] = ids, last_learned
         else:
-            ids = np.full(tokens_per_image, image_token_id)
-            starts.append(length)
-        pieces.append(ids)
-        learned.append(np.full(len(ids), isinstance(part, Text) and part.learned))
-        length += len(ids)
+            end += tokens_per_image
+            starts.append(start)
     if close:
-        pieces.append(np.array([tokenizer.eos_token_id]))
-        learned.append(np.array([last_learned]))
-    return EncodedDocument(
-        np.concatenate(pieces).astype(np.int64),
-        np.concatenate(learned),
-        document.images,
-        np.array(starts, dtype=np.int64),
-    )
+        input_ids[end], learned[end] = tokenizer.eos_token_id, last_learned
+    return EncodedDocument(input_ids, learned, images, np.array(starts, dtype=np.int64))
 
 
-def _tokenize(document: Document, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    texts = [part.text for part in document.parts if isinstance(part, Text)]
+def tokenize_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Return the tokens of texts, each on its own."""
     if not texts:
         return []
     return tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]

@@ -45,9 +45,13 @@ class MM1Processor(ProcessorMixin):
         """Side of the square input in pixels."""
         return self.image_processor.size["height"]
 
-    def encode(self, document: Document, close: bool = True) -> EncodedDocument:
+    def encode(
+        self, document: Document, close: bool = True, text_ids: Sequence[Sequence[int] | np.ndarray] | None = None
+    ) -> EncodedDocument:
         """Return the document as tokens; see `mm1.processing.encode.encode_document`."""
-        return encode_document(document, self.tokenizer, self.image_token_id, self.tokens_per_image, close=close)
+        return encode_document(
+            document, self.tokenizer, self.image_token_id, self.tokens_per_image, close=close, text_ids=text_ids
+        )
 
     def pixel_values(self, images: Sequence[Image]) -> np.ndarray:
         """Decode and resize pictures.

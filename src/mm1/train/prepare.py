@@ -7,6 +7,7 @@ Shared by training, which goes on from here, and by `mm1 data plan`, which only 
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -35,13 +36,17 @@ _TOKENIZER_CHARACTERS = 2_000_000
 """Characters of each source that the tokenizer is trained on, at most."""
 
 
-def make_plan(recipe: Recipe, directory: Path | None = None) -> dict[str, Any]:
+def make_plan(
+    recipe: Recipe, directory: Path | None = None, workers: int | None = None, engine: str = "processes"
+) -> dict[str, Any]:
     """Plan a training without starting it.
 
     Args:
         recipe: What is to be trained.
         directory: The run's, where tokenizer and plan are kept for the training; None: nothing is kept but the
             corpora's indexes.
+        workers: Processes that count tokens; default: as many as there are cores.
+        engine: Where tokens are counted: `processes` of this machine, or `ray` for a cluster.
 
     Returns:
         The content of plan.json, for `mm1.data.plan_table.plan_table`.
@@ -56,7 +61,7 @@ def make_plan(recipe: Recipe, directory: Path | None = None) -> dict[str, Any]:
         else:
             open_run(directory, recipe)
         tokenizer = prepare_tokenizer(recipe, directory, decoder_folder(recipe), splits)
-        return prepare_plan(recipe, directory, splits, tokenizer).info
+        return prepare_plan(recipe, directory, splits, tokenizer, workers, engine).info
 
 
 def recipe_processor(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> MM1Processor:
@@ -154,14 +159,21 @@ def plan_sources(recipe: Recipe | EncoderRecipe, splits: dict[str, Split], index
     ]
 
 
-def prepare_plan(recipe: Recipe, directory: Path, splits: dict[str, Split], tokenizer: PreTrainedTokenizerBase) -> Plan:
+def prepare_plan(
+    recipe: Recipe,
+    directory: Path,
+    splits: dict[str, Split],
+    tokenizer: PreTrainedTokenizerBase,
+    workers: int | None = None,
+    engine: str = "processes",
+) -> Plan:
     """Index the splits and write the run's plan; one that is there and right is kept.
 
     Raises:
         UserError: If the run has checkpoints and its plan would be another now: what is left of the training
             would not see what the plan promised.
     """
-    indexes = {name: build_index(split, tokenizer) for name, split in splits.items()}
+    indexes = {name: build_index(split, tokenizer, workers, engine) for name, split in splits.items()}
     return write_plan(
         directory / "plan",
         plan_sources(recipe, splits, indexes),
@@ -171,5 +183,26 @@ def prepare_plan(recipe: Recipe, directory: Path, splits: dict[str, Split], toke
         batch_size=recipe.train.batch_size,
         steps=recipe.train.steps,
         seed=recipe.seed,
-        fixed=bool(checkpoints(directory / "checkpoints")),
+        fixed=begun_by(directory),
+    )
+
+
+def begun_by(directory: Path) -> str | None:
+    """Return the hash of the plan by which a run was trained up to its checkpoints; None if there are none.
+
+    Raises:
+        UserError: If there are checkpoints, but nothing says by which plan.
+    """
+    if not checkpoints(directory / "checkpoints"):
+        return None
+    for file, key in (("environment.json", "plan_hash"), ("plan/plan.json", "hash")):
+        try:
+            found = json.loads((directory / file).read_text()).get(key)
+        except (OSError, ValueError):
+            continue
+        if isinstance(found, str):
+            return found
+    raise UserError(
+        f"{directory}: it has checkpoints, but neither environment.json nor plan/plan.json says by which plan they "
+        "were trained: put one of them back, or begin another run with --to"
     )
