@@ -187,7 +187,11 @@ def _plan(
 def _model(
     recipe: EncoderRecipe, tokenizer: PreTrainedTokenizerBase, autocast: torch.dtype | None, world: World
 ) -> ContrastiveEncoder | AutoregressiveEncoder:
-    vision = usable_attention(recipe.model.vision.attention, "model.vision.attention", world.device, autocast)
+    wanted = recipe.model.vision.attention
+    for name in [wanted] if isinstance(wanted, str) else wanted:
+        if not recipe.objective.contrastive and name not in ("sdpa", "eager"):
+            raise UserError(f"model.vision.attention: {name} takes no prefix mask: use sdpa or eager")
+    vision = usable_attention(wanted, "model.vision.attention", world.device, autocast)
     model: ContrastiveEncoder | AutoregressiveEncoder
     if recipe.objective.contrastive:
         clip = build_clip(recipe.model, tokenizer, recipe.data.sequence_length, recipe.seed)
@@ -195,8 +199,6 @@ def _model(
         clip.set_attn_implementation({"vision_config": vision, "text_config": text})
         model = ContrastiveEncoder(clip, recipe.objective, world)
     else:
-        if vision not in ("sdpa", "eager"):
-            raise UserError(f"model.vision.attention: {vision} takes no prefix mask: use sdpa or eager")
         tower = build_tower(recipe.model.vision, recipe.seed)
         tower.set_attn_implementation(vision)
         with torch.random.fork_rng():
