@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
-from torch.utils.data import DataLoader
 
-from mm1.data.loader import collate
+from mm1.data.loader import build_loader
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
 from mm1.processing.processor import MM1Processor
@@ -138,7 +137,7 @@ def test_z_loss_is_what_its_formula_says(recipe_file: Path, data: Path, tmp_path
     pretrain(load_recipe(str(recipe_file), ["train.steps=1", "train.warmup_steps=0"]), tmp_path / "run")
     model = MM1ForConditionalGeneration.from_pretrained(tmp_path / "run" / "model")
     processor = MM1Processor.from_pretrained(tmp_path / "run" / "model")
-    batch = next(iter(DataLoader(open_sequences(tmp_path / "run"), 4, collate_fn=collate)))
+    batch = next(iter(build_loader(open_sequences(tmp_path / "run"), 0, 4)))
     inputs = {key: batch[key] for key in ("input_ids", "position_ids", "image_positions", "learned_positions")}
     logits = model(**inputs, pixel_values=processor.normalize(batch["pixel_values"])).logits
     plain = language_model_loss(model, processor, batch)
