@@ -143,6 +143,7 @@ def write_recipe(folder: Path, arguments: argparse.Namespace) -> Path:
         "model": MODELS[arguments.model],
         "tokenizer": {"vocab_size": 2048},
         "data": {
+            "workers": arguments.workers,
             "sequence_length": sequence,
             "images_per_sequence": 12,
             "mixture": {
@@ -427,6 +428,7 @@ def main() -> None:
     parser.add_argument("--model", choices=MODELS, default="demo")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=0, help="processes that prepare mm1's batches")
     parser.add_argument("--cache", type=Path, default=Path("data/weights"), help="where converted weights are kept")
     parser.add_argument("--tiny", action="store_true", help="in seconds; the figures mean nothing")
     arguments = parser.parse_args()

@@ -440,5 +440,74 @@ def test_hub_finds_the_reader_by_the_columns(tmp_path: Path) -> None:
         read("hub", tmp_path / "obelics", split="nonsense")
 
 
+CARD = """---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/train-*
+- config_name: opt_out_docs_removed_2023_07_12
+  data_files:
+  - split: train
+    path: opt_out_docs_removed_2023_07_12/train-*
+---
+# Dataset Card
+"""
+
+
+def test_hub_reads_the_layout_of_obelics(tmp_path: Path) -> None:
+    """Its card on the Hub names two configurations; pictures are addresses."""
+    addresses = ["https://example.org/a.jpg", None, "https://example.org/b.jpg"]
+    details = [{"src": address, "alt_text": "a"} if address else None for address in addresses]
+    row = {
+        "images": addresses,
+        "metadata": json.dumps(details),
+        "general_metadata": json.dumps({"url": "https://example.org/"}),
+        "texts": [None, "Between.", None],
+    }
+    for folder, rows in (("data", [row, row]), ("opt_out_docs_removed_2023_07_12", [row])):
+        columns = {name: [one[name] for one in rows] for name in row}
+        write_parquet(tmp_path / "OBELICS" / folder / "train-00000-of-00001-0123456789abcdef.parquet", columns)
+    write_files(tmp_path / "OBELICS", {"README.md": CARD})
+    documents, notes = read("hub", tmp_path / "OBELICS")
+    assert [(document.parts, document.meta) for document in documents] == [
+        ((Text("Between.\n"),), {"url": "https://example.org/"})
+    ] * 2
+    assert notes.skipped.counts == {"the picture is a web address: fetch it first (with img2dataset, say)": 4}
+    fewer, _ = read("hub", tmp_path / "OBELICS", subset="opt_out_docs_removed_2023_07_12")
+    assert len(fewer) == 1
+    with pytest.raises(UserError, match="can't be opened.*nonsense"):
+        read("hub", tmp_path / "OBELICS", subset="nonsense")
+
+
+def test_hub_reads_tars_and_image_folders(tmp_path: Path) -> None:
+    """Both are loaded by `datasets` itself: tars of img2dataset, and pictures with a metadata.jsonl."""
+    write_tar(tmp_path / "tars" / "train-0000.tar", webdataset_members(3))
+    by_tar, _ = read("webdataset", tmp_path / "tars")
+    documents, _ = read("hub", tmp_path / "tars")
+    assert [document.parts[1] for document in documents] == [document.parts[1] for document in by_tar]
+    assert [document.images[0].data for document in documents] == [document.images[0].data for document in by_tar]
+    write_files(tmp_path / "folder", {"a.png": picture(1), "b.png": picture(2)})
+    lines = [{"file_name": "a.png", "text": "one"}, {"file_name": "b.png", "text": "two"}]
+    write_lines(tmp_path / "folder" / "metadata.jsonl", lines)
+    documents, notes = read("hub", tmp_path / "folder")
+    assert [(document.text, document.images[0].data) for document in documents] == [
+        (" one", picture(1)),
+        (" two", picture(2)),
+    ]
+    assert not notes.skipped.counts
+
+
+def test_hub_columns_can_be_named(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "set" / "train.parquet", {"photo": [picture(1)], "alt": ["a ramp"], "prose": ["words"]})
+    (document,), _ = read("hub", tmp_path / "set", image="photo", caption="alt")
+    assert document.parts[1] == Text(" a ramp")
+    assert document.meta == {"prose": "words"}
+    (document,), _ = read("hub", tmp_path / "set", text="prose")
+    assert (document.kind, document.text) == ("text", "words")
+    with pytest.raises(UserError, match="there is no column pic; it has photo, alt, prose"):
+        read("hub", tmp_path / "set", image="pic", caption="alt")
+
+
 def test_every_format_is_tested(tmp_path: Path) -> None:
     assert set(write_every_format(tmp_path)) | {"hub"} == set(READERS)

@@ -37,12 +37,18 @@ class Hub(Reader):
         subset: The dataset's configuration, where it has several.
         split: Its split.
         revision: Commit or tag; name one and the corpus can be built again as it was.
+        image: Column of the pictures of captioned pictures; default: as the format `captions` finds it.
+        caption: Column of their captions; likewise.
+        text: Column of plain text.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ()
     subset: str = ""
     split: str = "train"
     revision: str = ""
+    image: str = ""
+    caption: str = ""
+    text: str = "text"
 
     def shards(self, patterns: Sequence[str]) -> list[Shard]:
         """Return one shard for every file of the datasets.
@@ -78,7 +84,7 @@ class Hub(Reader):
         number = 0
         try:
             for number, row in enumerate(rows):
-                read_row = read_row or row_reader(name, list(row))
+                read_row = read_row or self.row_reader(name, list(row))
                 document = read_row(row, f"{label}:{number}", folder, notes)
                 if document is not None:
                     yield document
@@ -87,6 +93,26 @@ class Hub(Reader):
                 f"{name}: reading row {number} of part {shard.part} failed ({_first_line(error)}): "
                 "run the same command again, it goes on from the parts that are done"
             ) from error
+
+    def row_reader(self, source: str, columns: list[str]) -> RowReader:
+        """Return the function that makes documents of rows with these columns.
+
+        Raises:
+            UserError: If no reader takes them, or one that was named is missing.
+        """
+        present = set(columns)
+        captions = Captions(self.image, self.caption)
+        if self.image or self.caption:
+            check_columns(source, columns, captions.columns)
+            return captions.caption_of_row
+        if {"images", "texts"} <= present:
+            return page_of_row
+        if "conversations" in present:
+            return lambda row, where, folder, notes: chat_of_record(dict(row), where, folder, notes)
+        if present & set(IMAGE_COLUMNS) and present & set(CAPTION_COLUMNS):
+            return captions.caption_of_row
+        check_columns(source, columns, [self.text])
+        return lambda row, where, folder, notes: text_of_row(row, where, self.text, notes)
 
     def _open(self, name: str) -> IterableDataset:
         return _open(name, self.subset, self.split, self.revision)
@@ -102,23 +128,6 @@ def _open(name: str, subset: str, split: str, revision: str) -> IterableDataset:
             f"{name}: the dataset can't be opened ({_first_line(error)}): check its id, subset and split, and "
             "whether the network can be reached"
         ) from error
-
-
-def row_reader(source: str, columns: list[str]) -> RowReader:
-    """Return the function that makes documents of rows with these columns.
-
-    Raises:
-        UserError: If no reader takes them.
-    """
-    present = set(columns)
-    if {"images", "texts"} <= present:
-        return page_of_row
-    if "conversations" in present:
-        return lambda row, where, folder, notes: chat_of_record(dict(row), where, folder, notes)
-    if present & set(IMAGE_COLUMNS) and present & set(CAPTION_COLUMNS):
-        return Captions().caption_of_row
-    check_columns(source, columns, ["text"])
-    return lambda row, where, folder, notes: text_of_row(row, where, "text", notes)
 
 
 def _label(name: str) -> str:
