@@ -114,7 +114,7 @@ def _wandb(directory: Path) -> Iterator[Write]:
     folder = directory / "wandb"
     folder.mkdir(exist_ok=True)
     file = folder / "mm1.json"
-    known = json.loads(file.read_text()) if file.is_file() else {"id": uuid.uuid4().hex[:8], "step": 0}
+    known: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"id": uuid.uuid4().hex[:8], "step": 0}
     write_text(file, json.dumps(known))
     try:
         run = wandb.init(
