@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -129,12 +130,61 @@ class LanguageModelRecipe(Section):
     )
 
 
+Fit = Literal["squash", "pad"]
+Overview = Literal["first", "last", "none"]
+
+_GRID = re.compile(r"none|dynamic|([1-9]\d?)x([1-9]\d?)")
+
+
+class ResolutionRecipe(Section):
+    """How a picture of any size becomes square images of the tower's size (`mm1.processing.tiles`)."""
+
+    fit: Fit = Field(
+        "squash",
+        description="A picture that isn't square is squashed, or padded to keep its shape (the paper leaves it open).",
+    )
+    grid: str = Field(
+        "none",
+        description="`none`: one image; ROWSxCOLUMNS crops, as in 2x2 (paper sec. 4); `dynamic`: chosen for each "
+        "picture (MM1.5).",
+    )
+    overview: Overview = Field(
+        "first", description="Where the whole picture stands beside its crops (paper sec. 4: first; MM1.5: last)."
+    )
+    min_tiles: int = Field(4, gt=0, description="`dynamic`: fewest crops (MM1.5: 4).")
+    max_tiles: int = Field(9, gt=0, le=64, description="`dynamic`: most crops (MM1.5: 9 in training, 16 in use).")
+    max_pictures: int | None = Field(
+        None, gt=0, description="In documents with more pictures than this none is cut (MM1.5: 2); null: no limit."
+    )
+    min_side: int = Field(0, ge=0, description="A picture whose longer side is shorter than this is not cut.")
+
+    @property
+    def rows_and_columns(self) -> tuple[int, int]:
+        """The fixed grid."""
+        rows, columns = self.grid.split("x")
+        return int(rows), int(columns)
+
+    @property
+    def cuts(self) -> bool:
+        """Whether pictures may become several images."""
+        return self.grid not in ("none", "1x1")
+
+    @model_validator(mode="after")
+    def _possible(self) -> ResolutionRecipe:
+        if not _GRID.fullmatch(self.grid):
+            raise ValueError(f"grid '{self.grid}' is none of none, dynamic and ROWSxCOLUMNS (2x2, say)")
+        if self.min_tiles > self.max_tiles:
+            raise ValueError(f"min_tiles {self.min_tiles} is more than max_tiles {self.max_tiles}")
+        return self
+
+
 class ModelRecipe(Section):
     """Vision tower, connector and decoder."""
 
     vision: Annotated[VisionRecipe, BeforeValidator(name_to_from)] = VisionRecipe()
     connector: ConnectorRecipe = ConnectorRecipe()
     language_model: Annotated[LanguageModelRecipe, BeforeValidator(name_to_from)] = LanguageModelRecipe()
+    resolution: ResolutionRecipe = ResolutionRecipe()
 
 
 class TokenizerRecipe(Section):
