@@ -38,10 +38,13 @@ class Image:
     Attributes:
         data: The encoded bytes; None if they are to be read from `path`.
         path: Where the bytes are, or where they came from.
+        whole: Whether it is shown as one image even to a model that cuts pictures into sub-images. Prompts say so of
+            some of their shots; corpora don't keep it.
     """
 
     data: bytes | None = None
     path: str | None = None
+    whole: bool = False
 
     def read(self) -> bytes:
         """Return the encoded bytes.

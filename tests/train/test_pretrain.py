@@ -166,3 +166,16 @@ def test_a_run_whose_corpus_changed_is_not_gone_on_with(
     shutil.rmtree(run / "checkpoints")  # nothing has been learned by the old plan: it may be made anew
     pretrain(load_recipe(str(recipe_file)), run)
     assert (run / "plan" / "plan.json").read_bytes() != before
+
+
+def test_pictures_cut_into_sub_images_are_trained_on_and_scored_alike(
+    data: Path, recipe_file: Path, tmp_path: Path
+) -> None:
+    run, cut = tmp_path / "run", ["model.resolution.grid=2x2", "data.images_per_sequence=20"]
+    pretrain(load_recipe(str(recipe_file), [*cut, "data.sequence_length=160", "train.steps=4"]), run)
+    plan = json.loads((run / "plan" / "plan.json").read_text())
+    assert lines_of(run)[-1]["images"] == plan["images"]
+    assert plan["images"] % 5 == 0
+    processor = MM1Processor.from_pretrained(run / "model")
+    encoded = processor.encode(tiny_documents("caption", 1)[0])
+    assert encoded.image_lengths.tolist() == [20]

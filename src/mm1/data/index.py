@@ -92,12 +92,14 @@ class Index:
         offsets: (documents + 1,) int64: where each document's parts begin in `parts`.
         learned: (number of parts,) bool: whether the part is a text that is learned.
         long_texts: The tokens of texts of `LONG` characters or more; None in what `take` returns.
+        sub_images: (number of parts,) int32: how many images a picture becomes, 0 at a text; None: one each.
     """
 
     parts: np.ndarray
     offsets: np.ndarray
     learned: np.ndarray
     long_texts: LongTexts | None = None
+    sub_images: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -111,7 +113,13 @@ class Index:
         first, counts = self.offsets[documents], self.offsets[documents + 1] - self.offsets[documents]
         offsets = np.concatenate([[0], np.cumsum(counts)])
         which = np.repeat(first - offsets[:-1], counts) + np.arange(offsets[-1])
-        return Index(self.parts[which], offsets, self.learned[which])
+        sub_images = None if self.sub_images is None else self.sub_images[which]
+        return Index(self.parts[which], offsets, self.learned[which], sub_images=sub_images)
+
+    @property
+    def images(self) -> np.ndarray:
+        """How many images each part becomes: (number of parts,) int32."""
+        return (self.parts == IMAGE).astype(np.int32) if self.sub_images is None else self.sub_images
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -18,7 +18,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mm1.data.corpus import Split
-from mm1.data.index import IMAGE, LONG, Index, build_index
+from mm1.data.index import IMAGE, LONG, Index
+from mm1.data.picture_sizes import processor_index
 from mm1.data.plan import Plan
 from mm1.document import KINDS, Document, Text
 from mm1.errors import UserError
@@ -29,7 +30,7 @@ from mm1.processing.processor import MM1Processor
 
 @dataclass
 class PackedSequence:
-    """One sequence of L tokens with N pictures of T tokens each and M learned tokens.
+    """One sequence of L tokens with N images (sub-images counted each) of T tokens and M learned tokens.
 
     Attributes:
         input_ids: (L,) int64, padded with the pad token.
@@ -137,7 +138,8 @@ class PlanDataset(Dataset[PackedSequence]):
         index = self._index(source)
         first_part = int(index.offsets[row])
         counts = index.parts[first_part : index.offsets[row + 1]]
-        ends = 1 + np.cumsum(np.where(counts == IMAGE, self.processor.tokens_per_image, counts), dtype=np.int64)
+        images = index.images[first_part : index.offsets[row + 1]] * self.processor.tokens_per_image
+        ends = 1 + np.cumsum(np.where(counts == IMAGE, images, counts), dtype=np.int64)
         starts = np.concatenate([[1], ends[:-1]])
         text_ids: list[Sequence[int] | np.ndarray] = []
         for place, part in enumerate(document.parts):
@@ -153,7 +155,7 @@ class PlanDataset(Dataset[PackedSequence]):
     def _index(self, source: int) -> Index:
         """Return a source's index, opened when it is first needed in this process."""
         if source not in self._indexes:
-            self._indexes[source] = build_index(self.splits[source], self.processor.tokenizer)
+            self._indexes[source] = processor_index(self.splits[source], self.processor)
         return self._indexes[source]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -177,7 +179,8 @@ class PlanDataset(Dataset[PackedSequence]):
         input_ids = np.full(size, self.processor.tokenizer.pad_token_id, dtype=np.int64)
         position_ids = np.zeros(size, dtype=np.int64)
         learned = np.zeros(size, dtype=bool)
-        image_starts: list[np.ndarray] = [np.zeros(0, np.int64)]
+        image_starts: list[np.ndarray] = []
+        image_lengths: list[np.ndarray] = []
         bad_images = []
         end = pictures = 0
         for row in plan.pieces(number):
@@ -186,7 +189,8 @@ class PlanDataset(Dataset[PackedSequence]):
             document = self.splits[source][int(plan.document[row])]
             encoded = self.encode(source, int(plan.document[row]), document, range(first, first + length))
             inside = (encoded.image_starts >= first) & (encoded.image_starts < first + length)
-            if first + length > len(encoded.input_ids) or inside.sum() != plan.images[row]:
+            planned = int(plan.images[row]) * self.processor.tokens_per_image
+            if first + length > len(encoded.input_ids) or encoded.image_lengths[inside].sum() != planned:
                 raise UserError(
                     f"{self.splits[source].name}, document '{document.id}': it has {len(encoded.input_ids)} tokens and "
                     f"not what the plan says ({plan.images[row]} images in tokens {first} to {first + length}): the "
@@ -206,21 +210,28 @@ class PlanDataset(Dataset[PackedSequence]):
             learned[start:end] = encoded.learned[first : first + length]
             learned[start] = False  # nothing comes before it that could predict it
             image_starts.append(encoded.image_starts[inside] - first + start)
+            image_lengths.append(encoded.image_lengths[inside])
         if not self.document_mask:
             position_ids[:end] = np.arange(end)
-        starts = np.concatenate(image_starts)
         targets = np.flatnonzero(learned)
         return PackedSequence(
             input_ids,
             position_ids,
             room[:pictures],
-            (starts[:, None] + np.arange(self.processor.tokens_per_image)).reshape(-1),
+            _stretches(image_starts, image_lengths),
             targets - 1,
             input_ids[targets],
             self.kinds[source],
             end,
             bad_images,
         )
+
+
+def _stretches(starts: list[np.ndarray], lengths: list[np.ndarray]) -> np.ndarray:
+    """Return the places of all tokens of stretches that begin at `starts`, one after another."""
+    first, count = (np.concatenate([np.zeros(0, np.int64), *arrays]) for arrays in (starts, lengths))
+    before = np.cumsum(count) - count
+    return np.repeat(first - before, count) + np.arange(count.sum())
 
 
 def _join(sequences: Sequence[PackedSequence], pixel_values: torch.Tensor) -> Batch:

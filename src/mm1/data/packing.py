@@ -1,6 +1,7 @@
 """Packing: documents cut to pieces that fit, pieces put together into sequences.
 
-Two limits hold together: tokens and images per sequence. A sequence is begun with the largest piece left,
+Two limits hold together: tokens and images per sequence, where every sub-image of a picture counts as an image, since
+that is what the vision tower has to do. A sequence is begun with the largest piece left,
 goes on with random ones, and is closed with the two that fill it best; a table of the pieces by length finds
 them. "Fewer Truncations Improve Language Modeling" (arXiv 2404.10830) says why documents should stay whole; its
 best fit decreasing fills as well where one limit binds and worse where both do (benchmarks/README.md). A document
@@ -33,7 +34,7 @@ class Pieces:
         document: (P,) int64 row in the split.
         first: (P,) int32 first token, counted in the encoded document.
         length: (P,) int32 tokens.
-        images: (P,) int32 pictures among them.
+        images: (P,) int32 images among them, sub-images counted each.
         learned: (P,) int32 learned tokens among them. A piece's first token never is: nothing before it
             could predict it.
     """
@@ -56,9 +57,9 @@ def cut_documents(index: Index, tokens_per_image: int, max_tokens: int, max_imag
 
     Args:
         index: Part lengths.
-        tokens_per_image: Tokens a picture takes.
+        tokens_per_image: Tokens an image takes.
         max_tokens: Tokens per sequence.
-        max_images: Pictures per sequence.
+        max_images: Images per sequence.
 
     Returns:
         The pieces, in the order of documents.
@@ -66,16 +67,22 @@ def cut_documents(index: Index, tokens_per_image: int, max_tokens: int, max_imag
     Raises:
         UserError: If not even one picture fits a sequence.
     """
-    is_image = index.parts == IMAGE
-    if tokens_per_image > max_tokens and is_image.any():
+    is_image, in_part = index.parts == IMAGE, index.images
+    most = int(in_part.max(initial=0))
+    if tokens_per_image * most > max_tokens:
         raise UserError(
-            f"data.sequence_length {max_tokens} is shorter than one picture ({tokens_per_image} tokens): "
+            f"data.sequence_length {max_tokens} is shorter than one picture ({tokens_per_image * most} tokens): "
             "make sequences longer or use fewer tokens per image"
         )
-    tokens = np.where(is_image, tokens_per_image, index.parts).astype(np.int64)
+    if most > max_images:
+        raise UserError(
+            f"data.images_per_sequence {max_images} is less than the {most} sub-images of one picture: allow more "
+            "images per sequence, or cut pictures into fewer"
+        )
+    tokens = np.where(is_image, tokens_per_image * in_part, index.parts).astype(np.int64)
     closing_learned = _closing_learned(index, is_image)
     length = document_sums(tokens, index.offsets) + 2
-    images = document_sums(is_image, index.offsets)
+    images = document_sums(in_part, index.offsets)
     learned = document_sums(np.where(index.learned, tokens, 0), index.offsets) + closing_learned
     whole = (length <= max_tokens) & (images <= max_images)
     rows = [(np.flatnonzero(whole), np.zeros(whole.sum(), np.int64), length[whole], images[whole], learned[whole])]
@@ -84,7 +91,7 @@ def cut_documents(index: Index, tokens_per_image: int, max_tokens: int, max_imag
         # BOS and EOS are parts of one token here.
         sizes = np.concatenate([[1], tokens[parts], [1]])
         is_learned = np.concatenate([[False], index.learned[parts], [closing_learned[document]]])
-        cuts = _cut(sizes.tolist(), [0, *is_image[parts].astype(int).tolist(), 0], max_tokens, max_images)
+        cuts = _cut(sizes.tolist(), [0, *in_part[parts].tolist(), 0], max_tokens, max_images)
         first, size, pictures = np.array(cuts, dtype=np.int64).T
         rows.append((np.full(len(cuts), document), first, size, pictures, _learned_in(sizes, is_learned, first, size)))
     columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
@@ -139,7 +146,7 @@ def pack(pieces: Pieces, order: np.ndarray, max_tokens: int, max_images: int) ->
         pieces: What to place; each fits a sequence.
         order: (P,) indices into `pieces`: all of them, in the epoch's random order.
         max_tokens: Tokens per sequence.
-        max_images: Pictures per sequence.
+        max_images: Images per sequence.
 
     Returns:
         For every sequence, the indices of its pieces.
@@ -189,7 +196,7 @@ class _Pool:
 
     Args:
         length: Tokens of each piece.
-        images: Pictures of each piece.
+        images: Images of each piece.
         max_tokens: The longest there may be.
     """
 

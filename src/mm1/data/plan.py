@@ -8,7 +8,7 @@ through memory in blocks; what a plan takes besides is 4 bytes per document of t
 
     plan/plan.json       hash, limits, and the figures that a person decides by
     plan/sequences.npy   per sequence: source, first piece; in the order of training
-    plan/pieces.npy      per piece: document, first token, length, pictures; grouped by sequence
+    plan/pieces.npy      per piece: document, first token, length, images; grouped by sequence
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,7 @@ def write_plan(
     steps: int,
     seed: int,
     fixed: str | None = None,
+    resolution: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Write the plan, complete or not at all; a plan with the same hash is kept.
 
@@ -129,11 +130,12 @@ def write_plan(
         sources: The splits, in the recipe's order.
         recipe: Limits and the mixture's weights.
         tokenizer_fingerprint: See `mm1.data.index.tokenizer_fingerprint`.
-        tokens_per_image: Tokens a picture takes.
+        tokens_per_image: Tokens an image takes.
         batch_size: Sequences per step.
         steps: Training steps.
         seed: Of all permutations.
         fixed: The hash of the plan by which training has begun: another one is refused.
+        resolution: The rule by which the indexes' pictures are cut; None: they are not.
 
     Raises:
         UserError: If a source is empty, the disk is full, or the plan would not be the `fixed` one.
@@ -154,6 +156,8 @@ def write_plan(
         "sequences": batch_size * steps,
         "seed": seed,
     }
+    if resolution is not None:  # left out where nothing is cut: plans made before there was such a rule stay
+        identity["resolution"] = dict(resolution)
     name = hashlib.blake2b(json.dumps(identity).encode(), digest_size=16).hexdigest()
     file = directory / "plan.json"
     before = json.loads(file.read_text()) if file.is_file() else {}

@@ -94,7 +94,7 @@ def pieces_of(dataset: PlanDataset, number: int) -> Iterator[Piece]:
         learned[first] = False  # as the loader has it
         owner = np.full(len(learned), -1)
         for image, start in enumerate(encoded.image_starts):
-            owner[start : start + processor.tokens_per_image] = image
+            owner[start : start + encoded.image_lengths[image]] = image
         sorts = list(zip(owner.tolist(), learned.tolist(), strict=True))
         spans = []
         for (image, is_learned), places in groupby(range(first, first + length), sorts.__getitem__):

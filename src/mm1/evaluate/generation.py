@@ -167,7 +167,7 @@ class MM1Generator:
         """
         found = self._encode([_Piece(np.empty(0, dtype=np.int64), (image,)) for image in images])
         width = self.model.config.get_text_config().hidden_size
-        rows = [torch.zeros(width) if isinstance(f, UserError) else f[0].float().mean(dim=0).cpu() for f in found]
+        rows = [torch.zeros(width) if isinstance(f, UserError) else f.float().mean(dim=0).cpu() for f in found]
         return torch.nn.functional.normalize(torch.stack(rows), dim=-1).numpy()
 
     def _groups(self, prompts: Sequence[Document], room: int) -> list[_Group]:
@@ -256,11 +256,11 @@ class MM1Generator:
     ) -> torch.Tensor:
         """Return the logits (B, keep, vocabulary) after the last `keep` of `ids` (B, L).
 
-        `pictures` holds the features (images, tokens, hidden) of the image tokens, in the order of `ids`.
+        `pictures` holds the features (tokens, hidden) of the image tokens, in the order of `ids`.
         """
         embeddings = self.model.get_input_embeddings()(ids)
         if pictures is not None and pictures.numel():
-            embeddings[ids == self.processor.image_token_id] = pictures.flatten(0, 1).to(embeddings.dtype)
+            embeddings[ids == self.processor.image_token_id] = pictures.to(embeddings.dtype)
         output = self.model(
             inputs_embeds=embeddings, past_key_values=cache, use_cache=cache is not None, logits_to_keep=keep
         )
@@ -276,7 +276,7 @@ class MM1Generator:
         return DynamicCache(layers, config=self.model.config)
 
     def _encode(self, pieces: Sequence[_Piece]) -> list[torch.Tensor | UserError]:
-        """Return the features (images, tokens, hidden) of each piece's pictures, or why there are none."""
+        """Return the features (tokens of all its images, hidden) of each piece's pictures, or why there are none."""
         needed = dict.fromkeys(image for piece in pieces for image in piece.images)
         known = {image: self._features[image] for image in needed if image in self._features}
         for image in known:
@@ -292,24 +292,25 @@ class MM1Generator:
             if isinstance(found, UserError):
                 return found
             tensors.append(found)
-        return torch.stack(tensors) if tensors else torch.empty(0, 0, 0, device=self.device)
+        return torch.cat(tensors) if tensors else torch.empty(0, 0, device=self.device)
 
     def _encode_new(self, images: Sequence[Image]) -> dict[Image, torch.Tensor | UserError]:
         found: dict[Image, torch.Tensor | UserError] = {}
         pixels: list[np.ndarray] = []
         for image in images:
             try:
-                pixels.append(self.processor.pixel_values([image])[0])
+                pixels.append(self.processor.pixel_values([image]))
             except (ImageError, UserError) as error:
                 found[image] = UserError(str(error))
         self._features |= found
         if pixels:
-            values = self.processor.normalize(torch.from_numpy(np.stack(pixels)).to(self.device))
-            features = self.model.get_image_features(values)
-            encoded = dict(zip((image for image in images if image not in found), features, strict=True))
+            values = self.processor.normalize(torch.from_numpy(np.concatenate(pixels)).to(self.device))
+            features = torch.cat([self.model.get_image_features(some) for some in values.split(self.batch_size)])
+            each = [some.flatten(0, 1) for some in features.split([len(own) for own in pixels])]
+            encoded = dict(zip((image for image in images if image not in found), each, strict=True))
             self.images_encoded += len(encoded)
             self._features |= encoded
-            while len(self._features) > max(1, self._cache_bytes // features[0].nbytes):
+            while len(self._features) > max(1, self._cache_bytes // max(some.nbytes for some in each)):
                 self._features.popitem(last=False)
             found |= encoded
         return found

@@ -1,6 +1,6 @@
 """The one function from a document to tokens: pre-training, fine-tuning, evaluation and use share it.
 
-    [BOS] text tokens, <image> x tokens_per_image, text tokens, ... [EOS]
+    [BOS] text tokens, <image> x tokens_per_image x sub-images, text tokens, ... [EOS]
 
 Every part is tokenized on its own, so that a document's tokens are its parts' tokens joined, whatever was
 put together from what. Text is plain text: the characters "<image>" in it never become the image token.
@@ -26,12 +26,14 @@ class EncodedDocument:
         learned: (T,) bool: whether the token is a target of the language-model loss.
         images: The pictures, in reading order.
         image_starts: (len(images),) int64: index of each picture's first token in `input_ids`.
+        image_lengths: (len(images),) int64: tokens of each picture, those of all its sub-images.
     """
 
     input_ids: np.ndarray
     learned: np.ndarray
     images: tuple[Image, ...]
     image_starts: np.ndarray
+    image_lengths: np.ndarray
 
 
 def encode_document(
@@ -42,6 +44,7 @@ def encode_document(
     *,
     close: bool = True,
     text_ids: Sequence[Sequence[int] | np.ndarray] | None = None,
+    sub_images: Sequence[int] | None = None,
 ) -> EncodedDocument:
     """Turn a document into tokens.
 
@@ -49,9 +52,10 @@ def encode_document(
         document: Text and pictures.
         tokenizer: Must have a BOS and an EOS token.
         image_token_id: The placeholder that stands where image features go.
-        tokens_per_image: How many placeholders a picture takes.
+        tokens_per_image: How many placeholders an image takes.
         close: Whether EOS follows. Prompts are left open. EOS is learned if the last text is.
         text_ids: The tokens of every text, if they are known; default: `tokenize_texts`.
+        sub_images: How many images each picture becomes; default: one each.
 
     Returns:
         The tokens, which of them are learned, and where the pictures stand.
@@ -59,7 +63,8 @@ def encode_document(
     if text_ids is None:
         text_ids = tokenize_texts([part.text for part in document.parts if isinstance(part, Text)], tokenizer)
     images = document.images
-    total = 1 + sum(map(len, text_ids)) + tokens_per_image * len(images) + close
+    image_lengths = [tokens_per_image * count for count in sub_images or [1] * len(images)]
+    total = 1 + sum(map(len, text_ids)) + sum(image_lengths) + close
     input_ids = np.full(total, image_token_id, dtype=np.int64)
     learned = np.zeros(total, dtype=bool)
     starts: list[int] = []
@@ -72,11 +77,12 @@ def encode_document(
             end += len(ids)
             input_ids[start:end], learned[start:end] = ids, last_learned
         else:
-            end += tokens_per_image
+            end += image_lengths[len(starts)]
             starts.append(start)
     if close:
         input_ids[end], learned[end] = tokenizer.eos_token_id, last_learned
-    return EncodedDocument(input_ids, learned, images, np.array(starts, dtype=np.int64))
+    where = (np.array(places, dtype=np.int64) for places in (starts, image_lengths))
+    return EncodedDocument(input_ids, learned, images, *where)
 
 
 def tokenize_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""From encoded bytes to RGB pixels: bounded, upright, on white, at the size the model takes."""
+"""From encoded bytes to RGB pixels: bounded, upright, on white, at the size and in the pieces that the model takes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import io
 import warnings
 
 import numpy as np
+from PIL import ExifTags, ImageOps, UnidentifiedImageError
 from PIL import Image as PILImage
-from PIL import ImageOps, UnidentifiedImageError
+
+from mm1.processing.tiles import Box, Tiling
 
 MAX_PIXELS = 100_000_000
 """Pictures with more pixels are refused before they are decoded (decompression bombs)."""
@@ -54,6 +56,23 @@ def decode_image(data: bytes, target_size: int | None = None) -> PILImage.Image:
         raise ImageError(f"not a readable picture ({type(error).__name__}: {error})") from error
 
 
+def upright_size(data: bytes) -> tuple[int, int] | None:
+    """Return width and height in pixels as EXIF has the picture turned, from the header; None if there is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = PILImage.open(io.BytesIO(data))
+        width, height = image.size
+        # A PNG would be decoded to look for EXIF data at its end: what is not at its beginning is left aside.
+        known = image.format != "PNG" or "exif" in image.info
+        turned = known and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    except Exception:  # Pillow's header parsers raise nearly anything on damaged input
+        return None
+    if width < 1 or height < 1:
+        return None
+    return (height, width) if turned else (width, height)
+
+
 def to_rgb(image: PILImage.Image) -> PILImage.Image:
     """Return the picture in RGB, transparent parts on white, 16-bit grey scaled to 8 bits."""
     if image.mode == "RGB" and "transparency" not in image.info:
@@ -76,3 +95,39 @@ def resize_to_square(image: PILImage.Image, size: int) -> np.ndarray:
     if image.size != (size, size):
         image = image.resize((size, size), PILImage.Resampling.BICUBIC)
     return np.ascontiguousarray(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))
+
+
+def cut_image(image: PILImage.Image, tiling: Tiling, padding: tuple[int, int, int]) -> np.ndarray:
+    """Return the square images that a picture becomes.
+
+    Args:
+        image: RGB, of any size: it is resized (bicubic) to the boxes that the tiling gives it.
+        tiling: Which images.
+        padding: Colour of what the picture leaves free.
+
+    Returns:
+        uint8 array of shape (len(tiling), 3, tiling.size, tiling.size).
+    """
+    squares: list[np.ndarray] = []
+    canvas: PILImage.Image | None = None
+    for box in tiling.images:
+        if box is None:
+            square = _placed(image, (tiling.size, tiling.size), tiling.overview_inner, padding)
+        else:
+            canvas = canvas or _placed(image, tiling.canvas, tiling.inner, padding)
+            square = canvas.crop(box)
+        squares.append(resize_to_square(square, tiling.size))
+    return np.stack(squares)
+
+
+def _placed(image: PILImage.Image, size: tuple[int, int], inner: Box, padding: tuple[int, int, int]) -> PILImage.Image:
+    """Return a canvas of a size with the picture, resized, in its inner box."""
+    left, top, right, bottom = inner
+    wanted = right - left, bottom - top
+    if image.size != wanted:
+        image = image.resize(wanted, PILImage.Resampling.BICUBIC)
+    if wanted == size:
+        return image
+    canvas = PILImage.new("RGB", size, padding)
+    canvas.paste(image, (left, top))
+    return canvas

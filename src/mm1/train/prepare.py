@@ -18,8 +18,9 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from mm1.data.corpus import Split, data_directory, open_split
-from mm1.data.index import Index, build_index, tokenizer_fingerprint
+from mm1.data.index import Index, tokenizer_fingerprint
 from mm1.data.loader import PlanDataset
+from mm1.data.picture_sizes import processor_index
 from mm1.data.plan import Plan, Source, write_plan
 from mm1.document import Text
 from mm1.errors import UserError
@@ -61,13 +62,16 @@ def make_plan(
         else:
             open_run(directory, recipe)
         tokenizer = prepare_tokenizer(recipe, directory, decoder_folder(recipe), splits)
-        return prepare_plan(recipe, directory, splits, tokenizer, workers, engine).info
+        return prepare_plan(recipe, directory, splits, recipe_processor(recipe, tokenizer), workers, engine).info
 
 
 def recipe_processor(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> MM1Processor:
     """Return the processor of a recipe's model: its image size and tokens per image, its tower's pixel statistics."""
-    mean, std = pixel_statistics(recipe.model.vision.from_)
-    return build_processor(tokenizer, recipe.model.vision.image_size, recipe.model.connector.num_tokens, mean, std)
+    model = recipe.model
+    mean, std = pixel_statistics(model.vision.from_)
+    return build_processor(
+        tokenizer, model.vision.image_size, model.connector.num_tokens, mean, std, resolution=model.resolution
+    )
 
 
 def open_sequences(directory: Path) -> PlanDataset:
@@ -163,7 +167,7 @@ def prepare_plan(
     recipe: Recipe,
     directory: Path,
     splits: dict[str, Split],
-    tokenizer: PreTrainedTokenizerBase,
+    processor: MM1Processor,
     workers: int | None = None,
     engine: str = "processes",
 ) -> Plan:
@@ -173,17 +177,18 @@ def prepare_plan(
         UserError: If the run has checkpoints and its plan would be another now: what is left of the training
             would not see what the plan promised.
     """
-    indexes = {name: build_index(split, tokenizer, workers, engine) for name, split in splits.items()}
+    indexes = {name: processor_index(split, processor, workers, engine) for name, split in splits.items()}
     return write_plan(
         directory / "plan",
         plan_sources(recipe, splits, indexes),
         recipe.data,
-        tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
-        tokens_per_image=recipe.model.connector.num_tokens,
+        tokenizer_fingerprint=tokenizer_fingerprint(processor.tokenizer),
+        tokens_per_image=processor.tokens_per_image,
         batch_size=recipe.train.batch_size,
         steps=recipe.train.steps,
         seed=recipe.seed,
         fixed=begun_by(directory),
+        resolution={"image_size": processor.image_size, **processor.resolution} if processor.rule.cuts else None,
     )
 
 

@@ -70,9 +70,9 @@ def pretrain(recipe: Recipe, directory: Path, score: Score | None = None) -> Pat
         with world.in_turn():
             decoder = decoder_folder(recipe)
             tokenizer = prepare_tokenizer(recipe, directory, decoder, splits)
-            plan = prepare_plan(recipe, directory, splits, tokenizer)
+            processor = recipe_processor(recipe, tokenizer)
+            plan = prepare_plan(recipe, directory, splits, processor)
         world.agree(plan=plan.hash)
-        processor = recipe_processor(recipe, tokenizer)
         autocast = autocast_dtype(recipe.train, world.device)
         model = recipe_model(recipe, processor, decoder, world.device, autocast)
         learning_rate = recipe.train.learning_rate or PAPER_LAW(non_embedding_parameters(model))
