@@ -101,9 +101,9 @@ class Bench:
         splits = open_splits(self.recipe)
         decoder = decoder_folder(self.recipe)
         tokenizer = prepare_tokenizer(self.recipe, folder, decoder, splits)
-        self.plan = prepare_plan(self.recipe, folder, splits, tokenizer)
-        self.splits = splits
         self.processor = recipe_processor(self.recipe, tokenizer)
+        self.plan = prepare_plan(self.recipe, folder, splits, self.processor)
+        self.splits = splits
         device = torch.device("cpu")
         self.autocast = autocast_dtype(self.recipe.train, device)
         self.model = pretrain.recipe_model(self.recipe, self.processor, decoder, device, self.autocast)

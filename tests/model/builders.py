@@ -70,7 +70,8 @@ def tiny_recipe(**changes: dict[str, Any]) -> ModelRecipe:
         "connector": {"kind": "average_pool", "num_tokens": 4},
         "language_model": {} if pretrained else {"hidden_size": 32, "num_layers": 2, "num_heads": 4},
     }
-    return ModelRecipe.model_validate({name: section | changes.get(name, {}) for name, section in content.items()})
+    content |= {name: content.get(name, {}) | section for name, section in changes.items()}
+    return ModelRecipe.model_validate(content)
 
 
 @dataclass

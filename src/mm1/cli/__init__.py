@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 
 from mm1.cli import data, scale, study
 from mm1.cli.options import Set, parse_options, parse_shots, split_commas
+from mm1.cli.tiles import show_tiles
 from mm1.errors import Stopped, UserError
 from mm1.progress import console
 
@@ -48,6 +49,7 @@ app.add_typer(scale.app, name="scale")
 app.add_typer(study.app, name="study")
 model = typer.Typer(help="Models: what they are made of.", no_args_is_help=True)
 app.add_typer(model, name="model")
+app.command()(show_tiles)
 
 RunOption = Annotated[Path | None, typer.Option("--to", help="The run's directory; default runs/NAME.")]
 RunArgument = Annotated[Path, typer.Argument(help="A run's directory.")]
@@ -247,9 +249,13 @@ def compare(
 def model_show(
     names: Annotated[list[str], typer.Argument(help="Presets, such as mm1-3b; or a packaged recipe, or a YAML file.")],
     set_: Set = None,
+    image: Annotated[
+        str | None, typer.Option(help="Also what a picture of this size costs in each mode, as in 1344x1344.")
+    ] = None,
 ) -> None:
     """Show parameters by part, memory and FLOPs; takes no memory, whatever the size."""
-    from mm1.model.presets import PRESETS, describe
+    from mm1.model.picture_costs import costs_table, parse_size, picture_costs
+    from mm1.model.presets import CONTEXT, PRESETS, VOCABULARY, describe, preset
     from mm1.model.show import description_table
     from mm1.recipe import load_recipe, packaged_recipes
 
@@ -257,10 +263,13 @@ def model_show(
         is_recipe = name in packaged_recipes() or Path(name).suffix in (".yaml", ".yml") or set_
         if is_recipe and name not in PRESETS:
             recipe = load_recipe(name, set_ or [])
-            described = describe(name, recipe.model, recipe.tokenizer.vocab_size, recipe.data.sequence_length)
+            model, sizes = recipe.model, (recipe.tokenizer.vocab_size, recipe.data.sequence_length)
         else:
-            described = describe(name)
-        output().print(description_table(described))
+            model, sizes = preset(name), (VOCABULARY, CONTEXT)
+        output().print(description_table(describe(name, model, *sizes)))
+        if image is not None:
+            width, height = parse_size(image)
+            output().print(costs_table(name, width, height, picture_costs(width, height, model, *sizes)))
 
 
 def output() -> Console:

@@ -22,6 +22,8 @@ from mm1.recipe import ConnectorRecipe, LanguageModelRecipe, ModelRecipe, Vision
 
 VOCABULARY = 32_000
 """Undisclosed; the recipes' default."""
+CONTEXT = 4096
+"""Tokens per sequence (paper sec. 3)."""
 
 _BASE_TOWER = VisionRecipe(size="vit-l-14", image_size=336)
 _FINAL_TOWER = VisionRecipe(size="vit-h-14", image_size=378)
@@ -117,7 +119,7 @@ def recipe_config(recipe: ModelRecipe, vocab_size: int) -> MM1Config:
 
 
 def describe(
-    name: str, recipe: ModelRecipe | None = None, vocab_size: int = VOCABULARY, context: int = 4096
+    name: str, recipe: ModelRecipe | None = None, vocab_size: int = VOCABULARY, context: int = CONTEXT
 ) -> Description:
     """Describe a model. Builds it without memory (on the meta device), in seconds whatever its size.
 
@@ -125,7 +127,7 @@ def describe(
         name: One of `PRESETS`, or any name for `recipe`.
         recipe: What to describe; default the preset.
         vocab_size: Of the decoder.
-        context: Tokens per sequence (paper sec. 3: 4096).
+        context: Tokens per sequence.
 
     Raises:
         UserError: If there is no preset of that name; see `recipe_config` too.

@@ -1,0 +1,62 @@
+"""`mm1 show-tiles`: what a model sees of a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mm1.errors import UserError
+from mm1.progress import console
+
+
+def show_tiles(
+    image: Annotated[Path, typer.Argument(help="A picture.")],
+    recipe: Annotated[str | None, typer.Option(help="A recipe's name or file, whose settings are taken.")] = None,
+    model: Annotated[Path | None, typer.Option(help="A run's directory, or a model's folder, likewise.")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Side of an image in pixels; default 672.")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Tokens per image; default 144.")] = None,
+    grid: Annotated[str | None, typer.Option(help="none, ROWSxCOLUMNS or dynamic; default 2x2.")] = None,
+    fit: Annotated[str | None, typer.Option(help="squash or pad.")] = None,
+    overview: Annotated[str | None, typer.Option(help="first, last or none.")] = None,
+    max_tiles: Annotated[int | None, typer.Option(min=1, help="With --grid dynamic: most crops.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with the images too.")] = None,
+) -> None:
+    """Show the images that a picture becomes, and their tokens; the paper's 2x2 of 672 pixels unless told otherwise."""
+    from pydantic import ValidationError
+
+    from mm1.data.tiles_page import print_tiles, view_tiles, write_tiles
+    from mm1.recipe import ResolutionRecipe
+
+    if recipe is not None and model is not None:
+        raise UserError("--recipe and --model both say how pictures are cut: give one of them")
+    own_size, own_tokens, settings = _settings(recipe, model)
+    given = {"grid": grid, "fit": fit, "overview": overview, "max_tiles": max_tiles}
+    try:
+        rule = ResolutionRecipe.model_validate(settings | {key: value for key, value in given.items() if value})
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = str(first["loc"][0]).replace("_", "-") if first["loc"] else "grid"
+        raise UserError(f"--{option}: {first['msg'].removeprefix('Value error, ')}") from None
+    view = view_tiles(image, size or own_size, tokens or own_tokens, rule)
+    print_tiles(view)
+    if html is not None:
+        write_tiles(view, html)
+        console.print(f"the page: {html.resolve().as_uri()}")
+
+
+def _settings(recipe: str | None, model: Path | None) -> tuple[int, int, dict[str, Any]]:
+    """Return side, tokens per image and rule of a recipe or a model; without either the paper's."""
+    if recipe is not None:
+        from mm1.recipe import load_recipe
+
+        loaded = load_recipe(recipe).model
+        return loaded.vision.image_size, loaded.connector.num_tokens, loaded.resolution.model_dump()
+    if model is not None:
+        from mm1.evaluate.loading import model_directory
+        from mm1.processing.processor import MM1Processor
+
+        processor = MM1Processor.from_pretrained(model_directory(model))
+        return processor.image_size, processor.tokens_per_image, dict(processor.resolution)
+    return 672, 144, {"grid": "2x2"}
