@@ -12,7 +12,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 from mm1.errors import UserError
 from mm1.model.configuration import MM1Config
 from mm1.model.modeling import MM1ForConditionalGeneration
-from mm1.model.pretrained import PACKAGED, first_line, pretrained_config
+from mm1.model.positions import resize_images
+from mm1.model.pretrained import PACKAGED, first_line, pretrained_config, whole_model
 from mm1.model.sparse import upcycle
 from mm1.model.towers import load_tower, scratch_tower
 from mm1.recipe import LanguageModelRecipe, ModelRecipe
@@ -30,6 +31,9 @@ def build_model(
     language_model: Path | str | None = None,
 ) -> MM1ForConditionalGeneration:
     """Build the model a recipe describes: what is not pre-trained gets fresh weights.
+
+    A recipe `from` a whole model gets that model, its position embeddings interpolated to another image size if the
+    recipe has one.
 
     Args:
         recipe: The recipe's `model` section.
@@ -49,6 +53,8 @@ def build_model(
     Raises:
         UserError: If sizes do not fit each other, or a pre-trained part can't be loaded.
     """
+    if recipe.from_ is not None:
+        return _load_whole(recipe.from_, recipe.image_size, vocab_size)
     source = language_model or recipe.language_model.from_
     if source in PACKAGED:
         raise ValueError(f"'{source}' is to be resolved to a folder first: resolve_language_model")
@@ -74,6 +80,29 @@ def build_model(
         model.lm_head.load_state_dict(decoder.get_output_embeddings().state_dict())
     for name, value in tokens.items():
         setattr(model.generation_config, name, value)
+    return model.train()
+
+
+def _load_whole(source: str, image_size: int | None, vocab_size: int) -> MM1ForConditionalGeneration:
+    """Load a whole model in float32, in training mode."""
+    folder = whole_model(source)
+    config = pretrained_config(folder, "model.from")
+    if not isinstance(config, MM1Config):
+        raise UserError(
+            f"model.from: '{source}' is a {config.model_type} and not a whole MM1: to put one together, give "
+            "model.language_model.from and model.vision.from"
+        )
+    try:
+        model: MM1ForConditionalGeneration = MM1ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"model.from: '{source}' can't be loaded ({first_line(error)})") from None
+    if vocab_size > config.text_config.vocab_size:
+        raise UserError(
+            f"model.from: '{source}' has {config.text_config.vocab_size:,} words and its tokenizer {vocab_size:,}: "
+            "they don't belong together"
+        )
+    if image_size is not None and image_size != config.vision_config.image_size:
+        resize_images(model, image_size)
     return model.train()
 
 

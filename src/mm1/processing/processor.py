@@ -43,11 +43,15 @@ class MM1Processor(ProcessorMixin):
         **kwargs: Any,
     ) -> None:
         self.tokens_per_image = tokens_per_image
-        self.rule = ResolutionRecipe.model_validate(resolution or {})
-        self.resolution = self.rule.model_dump()  # under the argument's name and as JSON: the library saves it
+        self.set_resolution(ResolutionRecipe.model_validate(resolution or {}))
         self.image_token = IMAGE_TOKEN
         self.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
+
+    def set_resolution(self, rule: ResolutionRecipe) -> None:
+        """Set how a picture becomes square images."""
+        self.rule = rule
+        self.resolution = rule.model_dump()  # under the argument's name and as JSON: the library saves it
 
     @property
     def image_size(self) -> int:

@@ -178,13 +178,39 @@ class ResolutionRecipe(Section):
         return self
 
 
-class ModelRecipe(Section):
-    """Vision tower, connector and decoder."""
+_BROUGHT = {"connector": set(), "vision": {"image_size", "attention"}, "language_model": {"attention"}}
+"""What a recipe may say of the parts of a model that it starts `from`."""
 
+
+class ModelRecipe(Section):
+    """Vision tower, connector and decoder: from parts, or `from` a whole model."""
+
+    from_: str | None = Field(
+        None,
+        alias="from",
+        description="Run directory, folder or Hub id of a whole model to start from, with its tokenizer and processor. "
+        "Of its parts a recipe may then set vision.image_size (position embeddings are interpolated) and attention.",
+    )
     vision: Annotated[VisionRecipe, BeforeValidator(name_to_from)] = VisionRecipe()
     connector: ConnectorRecipe = ConnectorRecipe()
     language_model: Annotated[LanguageModelRecipe, BeforeValidator(name_to_from)] = LanguageModelRecipe()
     resolution: ResolutionRecipe = ResolutionRecipe()
+
+    @model_validator(mode="after")
+    def _whole_models_bring_their_parts(self) -> ModelRecipe:
+        if self.from_ is not None:
+            for part, free in _BROUGHT.items():
+                given = getattr(self, part).model_fields_set - free if part in self.model_fields_set else set()
+                if given:
+                    key = min(given).removesuffix("_")
+                    raise ValueError(f"from '{self.from_}' brings its own {part}: leave {part}.{key} out")
+        return self
+
+    @property
+    def image_size(self) -> int | None:
+        """Side of the tower's images in pixels; None: as the model that it starts `from` has it."""
+        given = self.from_ is None or "image_size" in self.vision.model_fields_set
+        return self.vision.image_size if given else None
 
 
 class TokenizerRecipe(Section):
@@ -345,3 +371,10 @@ class Recipe(RunRecipe):
     data: DataRecipe
     train: TrainRecipe = TrainRecipe()
     evaluate: EvaluateRecipe = EvaluateRecipe()
+
+    def to_yaml(self) -> str:
+        """Return the resolved recipe as YAML: every default is written out, but for parts that `model.from` brings."""
+        content = self.model_dump(by_alias=True, mode="json")
+        if self.model.from_ is not None:
+            content["model"] = self.model.model_dump(by_alias=True, mode="json", exclude_unset=True)
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

@@ -24,12 +24,12 @@ from mm1.data.picture_sizes import processor_index
 from mm1.data.plan import Plan, Source, write_plan
 from mm1.document import Text
 from mm1.errors import UserError
-from mm1.model.pretrained import resolve_language_model
+from mm1.model.pretrained import pretrained_config, resolve_language_model, whole_model
 from mm1.model.towers import pixel_statistics
 from mm1.processing.processor import MM1Processor, build_processor
 from mm1.processing.tokenizer import load_tokenizer, train_tokenizer
 from mm1.progress import console
-from mm1.recipe import EncoderRecipe, Recipe, load_recipe
+from mm1.recipe import EncoderRecipe, ModelRecipe, Recipe, load_recipe
 from mm1.train.checkpoint import checkpoints
 from mm1.train.run import open_run
 
@@ -68,10 +68,29 @@ def make_plan(
 def recipe_processor(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> MM1Processor:
     """Return the processor of a recipe's model: its image size and tokens per image, its tower's pixel statistics."""
     model = recipe.model
+    if model.from_ is not None:
+        return _brought_processor(model.from_, model)
     mean, std = pixel_statistics(model.vision.from_)
     return build_processor(
         tokenizer, model.vision.image_size, model.connector.num_tokens, mean, std, resolution=model.resolution
     )
+
+
+def _brought_processor(source: str, model: ModelRecipe) -> MM1Processor:
+    """Return the processor of the model that training starts from, with what the recipe changes."""
+    folder = whole_model(source)
+    config: Any = pretrained_config(folder, "model.from")
+    try:
+        processor: MM1Processor = MM1Processor.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise UserError(f"model.from: '{source}' has no processor that can be loaded ({error})") from None
+    size = model.image_size or processor.image_size
+    processor.image_processor.size = {"height": size, "width": size}
+    if getattr(config, "connector", None) == "mlp":  # a token for each patch
+        processor.tokens_per_image = (size // config.vision_config.patch_size) ** 2
+    if "resolution" in model.model_fields_set:
+        processor.set_resolution(model.resolution)
+    return processor
 
 
 def open_sequences(directory: Path) -> PlanDataset:
@@ -109,7 +128,9 @@ def open_splits(recipe: Recipe | EncoderRecipe) -> dict[str, Split]:
 
 
 def decoder_folder(recipe: Recipe) -> Path | str | None:
-    """Return where the recipe's pre-trained decoder is; None if it is trained from scratch."""
+    """Return where the recipe's pre-trained decoder or whole model is; None if the decoder is trained from scratch."""
+    if recipe.model.from_ is not None:
+        return whole_model(recipe.model.from_)
     source = recipe.model.language_model.from_
     return None if source is None else resolve_language_model(source, data_directory() / "weights")
 
