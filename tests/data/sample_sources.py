@@ -104,6 +104,12 @@ def write_every_format(folder: Path) -> dict[str, list[str]]:
         {"id": "2", "conversations": [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi."}]},
     ]
     write_files(folder / "llava", {"data.json": json.dumps(records)})
+    rounds = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "A ramp."}]
+    write_lines(folder / "messages" / "a.jsonl", [{"messages": rounds}])
+    pairs = [[{"user": "What?", "assistant": "A ramp.", "source": "here"}]]
+    pictures = pa.array([[{"bytes": picture(1), "path": None}]])
+    write_parquet(folder / "messages" / "b.parquet", {"images": pictures, "texts": pairs})
+    write_parquet(folder / "questions" / "a.parquet", {"image": [picture(1)], "question": ["What?"], "answer": ["Yes"]})
     write_files(folder / "folder", {"a.png": picture(1), "a.txt": "a ramp\n", "sub/b.webp": picture(2, format_="WEBP")})
     write_files(folder / "folder", {"sub/b.json": json.dumps({"caption": "another"})})
     page = "<title>T</title><h1>Head</h1><p>Some <b>bold</b> text<img src='p/1.png' alt='x'>after<script>no</script>"
@@ -115,6 +121,8 @@ def write_every_format(folder: Path) -> dict[str, list[str]]:
         "mmc4": [str(folder / "mmc4" / "docs.jsonl")],
         "text": [str(folder / "text")],
         "llava": [str(folder / "llava" / "data.json")],
+        "messages": [str(folder / "messages")],
+        "questions": [str(folder / "questions")],
         "image-folder": [str(folder / "folder")],
         "html": [str(folder / "html")],
     }

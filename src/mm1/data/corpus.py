@@ -19,10 +19,11 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from datasets import Dataset, Features, List, Value, concatenate_datasets
 from datasets.arrow_writer import ArrowWriter
@@ -145,6 +146,22 @@ class Split:
     def parts(self) -> pa.ChunkedArray:
         """The parts of all documents as Arrow holds them: for passes over texts that leave pictures unread."""
         return self._rows.data.column("parts")
+
+    def kinds(self) -> np.ndarray:
+        """Return the kind of every document: (documents,) strings."""
+        return self._rows.data.column("kind").to_numpy()
+
+    def without_pictures(self, start: int, stop: int) -> Iterator[Document]:
+        """Yield the documents of a row range; the bytes of their pictures are neither read nor there."""
+        table = self._rows.data.slice(start, stop - start)
+        for batch in table.select(["id", "kind", "parts", "meta"]).to_batches():
+            parts = batch.column("parts").flatten()
+            columns = [parts.field(name).to_pylist() for name in ("text", "learned")]
+            made = [Image() if text is None else Text(text, learned) for text, learned in zip(*columns, strict=True)]
+            ends = np.cumsum([0, *(len(row) for row in batch.column("parts"))]).tolist()
+            rows = zip(*(batch.column(name).to_pylist() for name in ("id", "kind", "meta")), strict=True)
+            for (id, kind, meta), (first, last) in zip(rows, pairwise(ends), strict=True):
+                yield Document(id, kind, tuple(made[first:last]), json.loads(meta))
 
     def __len__(self) -> int:
         return len(self._rows)

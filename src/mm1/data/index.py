@@ -4,7 +4,8 @@
 
 Kept beside the split, named by the split's content and the tokenizer's fingerprint, so it is made once and
 never stale. Pictures are not read, and their tokens are not counted (they depend on the connector): a
-picture's place is marked with `IMAGE`. Of long texts the tokens themselves are kept (see `LongTexts`).
+picture's place is marked with `IMAGE`. Of long texts the tokens themselves are kept (see `LongTexts`). Conversations
+are counted as the chat template lays them out (`mm1.data.chats`).
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from functools import partial as partial_call
 from pathlib import Path
@@ -24,15 +26,15 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from mm1.data.arrays import ArrayWriter, map_array
+from mm1.data.chats import IMAGE, count_conversations
 from mm1.data.corpus import Split
 from mm1.data.shards import open_job, run_units, unit_file, write_json
+from mm1.document import Document
 from mm1.errors import UserError
+from mm1.processing.chat import ChatLayout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-IMAGE = -1
-"""Marks a picture among the part lengths."""
 
 LONG = 16_384
 """Characters from which on a text is long: about a sequence of 4,096 tokens."""
@@ -40,6 +42,7 @@ LONG = 16_384
 VERSION = 2
 """Of the index's files; part of their folder's name."""
 
+_CHAT = "chat.json"
 _ROWS_PER_UNIT = 65_536
 _ROWS_AT_ONCE = 1024
 _CHARACTERS_PER_CALL = 1_000_000  # the tokenizer's results take about 100 bytes a token
@@ -93,6 +96,7 @@ class Index:
         learned: (number of parts,) bool: whether the part is a text that is learned.
         long_texts: The tokens of texts of `LONG` characters or more; None in what `take` returns.
         sub_images: (number of parts,) int32: how many images a picture becomes, 0 at a text; None: one each.
+        chat: (documents,) bool: which documents are conversations; None: none is.
     """
 
     parts: np.ndarray
@@ -100,6 +104,7 @@ class Index:
     learned: np.ndarray
     long_texts: LongTexts | None = None
     sub_images: np.ndarray | None = None
+    chat: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -114,7 +119,8 @@ class Index:
         offsets = np.concatenate([[0], np.cumsum(counts)])
         which = np.repeat(first - offsets[:-1], counts) + np.arange(offsets[-1])
         sub_images = None if self.sub_images is None else self.sub_images[which]
-        return Index(self.parts[which], offsets, self.learned[which], sub_images=sub_images)
+        chat = None if self.chat is None else self.chat[documents]
+        return Index(self.parts[which], offsets, self.learned[which], sub_images=sub_images, chat=chat)
 
     @property
     def images(self) -> np.ndarray:
@@ -128,7 +134,11 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def build_index(
-    split: Split, tokenizer: PreTrainedTokenizerBase, workers: int | None = None, engine: str = "processes"
+    split: Split,
+    tokenizer: PreTrainedTokenizerBase,
+    workers: int | None = None,
+    engine: str = "processes",
+    chat: ChatLayout | None = None,
 ) -> Index:
     """Count the tokens of every part; taken from the files beside the split if they are there.
 
@@ -138,19 +148,32 @@ def build_index(
         workers: Processes; default: as many as there are cores, one for less than 500,000 documents. The
             result does not depend on it.
         engine: Where it is done: `processes` of this machine, or `ray` for a cluster.
+        chat: The chat template; needed if there are conversations.
 
     Raises:
-        UserError: If the index can't be written, or a process died.
+        UserError: If the index can't be written, a process died, or a conversation can't be laid out.
     """
-    name = "-".join((split.directory.name, split.content_hash, tokenizer_fingerprint(tokenizer), str(VERSION)))
-    folder = split.directory.parent / "index" / name
+    names = [split.directory.name, split.content_hash, tokenizer_fingerprint(tokenizer), str(VERSION)]
+    if not has_conversations(split):
+        chat = None
+    elif chat is None:
+        raise UserError(f"{split.name} has conversations, and the model has no chat template: give it the kind `chat`")
+    else:
+        names.append(chat.fingerprint)
+    folder = split.directory.parent / "index" / "-".join(names)
     if not folder.is_dir():
         if workers is None and engine == "processes" and len(split) < _ONE_PROCESS_BELOW:
             workers = 1
-        _write(folder, split, _serialized(tokenizer), workers, engine)
+        _write(folder, split, _serialized(tokenizer), workers, engine, chat)
     parts, offsets, learned, long_parts, long_ids = (map_array(folder / f"{name}.npy") for name in _FILES)
     long_offsets = np.concatenate([[0], np.cumsum(parts[long_parts], dtype=np.int64)])
-    return Index(parts, offsets, learned, LongTexts(long_parts, long_offsets, long_ids))
+    index = Index(parts, offsets, learned, LongTexts(long_parts, long_offsets, long_ids))
+    return index if chat is None else replace(index, chat=map_array(folder / "chat.npy"))
+
+
+def has_conversations(split: Split) -> bool:
+    """Return whether documents of a split are laid out by the chat template."""
+    return "chat" in split.info.get("kinds", {})
 
 
 def _serialized(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -159,7 +182,9 @@ def _serialized(tokenizer: PreTrainedTokenizerBase) -> str:
     return json.dumps({**content, "truncation": None, "padding": None}, ensure_ascii=False)
 
 
-def _write(folder: Path, split: Split, tokenizer: str, workers: int | None, engine: str) -> None:
+def _write(
+    folder: Path, split: Split, tokenizer: str, workers: int | None, engine: str, chat: ChatLayout | None
+) -> None:
     """Count in a folder beside the index, from which an interrupted job goes on; put the counts together, rename."""
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     job = folder.with_name(f"{folder.name}.counting").absolute()
@@ -168,11 +193,16 @@ def _write(folder: Path, split: Split, tokenizer: str, workers: int | None, engi
     try:
         open_job(job, {"rows_per_unit": _ROWS_PER_UNIT})
         write_json(job / "tokenizer.json", json.loads(tokenizer))
+        if chat is not None:
+            write_json(job / _CHAT, asdict(chat))
         count = partial_call(_count_unit, split.directory.absolute(), job / "tokenizer.json", alone)
         description = f"count tokens of {split.name}"
         run_units(count, units, job, workers=workers, description=description, engine=engine)
         partial.mkdir()
         _gather(job, len(units), partial)
+        if chat is not None:
+            with ArrayWriter(partial / "chat.npy", np.bool_) as is_chat:
+                is_chat.write(split.kinds() == "chat")
         partial.rename(folder)
         shutil.rmtree(job)
     except (OSError, UserError) as error:
@@ -205,7 +235,7 @@ def _count_unit(directory: Path, tokenizer: Path, alone: bool, rows: range, file
 
     Args:
         directory: The split's.
-        tokenizer: As JSON.
+        tokenizer: As JSON; beside it `chat.json`, the chat template, if there are conversations.
         alone: Whether no other process counts: the tokenizer then takes all cores itself.
         rows: Which rows.
         file: Its stem names the arrays.
@@ -229,7 +259,9 @@ def _count_unit(directory: Path, tokenizer: Path, alone: bool, rows: range, file
 @lru_cache(maxsize=4)
 def _counter(directory: Path, tokenizer: Path) -> _Counter:
     """Return the counter of a split; a process makes it once for all its units."""
-    return _Counter(Split(directory), tokenizer.read_text(encoding="utf-8"))
+    file = tokenizer.with_name(_CHAT)
+    chat = ChatLayout(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+    return _Counter(Split(directory), tokenizer.read_text(encoding="utf-8"), chat)
 
 
 class _Counter:
@@ -238,16 +270,19 @@ class _Counter:
     Args:
         split: The documents.
         tokenizer: As JSON.
+        chat: The chat template, if there are conversations.
     """
 
-    def __init__(self, split: Split, tokenizer: str) -> None:
-        self.parts = split.parts
+    def __init__(self, split: Split, tokenizer: str, chat: ChatLayout | None = None) -> None:
+        self.split, self.parts, self.chat = split, split.parts, chat
         self.tokenizer = Tokenizer.from_str(tokenizer)
         # As in encode_document: the characters "<image>" in a text are text.
         self.tokenizer.encode_special_tokens = True
 
     def __call__(self, start: int, stop: int) -> dict[str, np.ndarray]:
         """Return the arrays of `_UNIT_FILES` for a row range."""
+        if self.chat is not None:
+            return self._conversations(self.split.without_pictures(start, stop), self.chat)
         counted: dict[str, list[Any]] = {name: [] for name in _UNIT_FILES}
         before = 0
         for chunk in self.parts.slice(start, stop - start).chunks:
@@ -264,6 +299,12 @@ class _Counter:
             counted["long_ids"] += [np.zeros(0, np.uint32), *long_ids]
             before += len(parts)
         return {name: np.concatenate(arrays) for name, arrays in counted.items()}
+
+    def _conversations(self, documents: Iterator[Document], chat: ChatLayout) -> dict[str, np.ndarray]:
+        """Return the arrays of `_UNIT_FILES` for documents with conversations; no text is kept as a long one."""
+        counts, parts, learned = count_conversations(documents, chat, lambda texts: self._tokenize(texts)[0])
+        none = {name: np.zeros(0, _UNIT_FILES[name]) for name in ("long_parts", "long_ids")}
+        return {"counts": counts, "parts": parts, "learned": learned, **none}
 
     def _tokenize(self, texts: list[str]) -> tuple[list[int], np.ndarray, list[np.ndarray]]:
         """Return the length of every text, which of them are long, and the tokens of those."""

@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mm1.data.corpus import Split
-from mm1.data.index import IMAGE, LONG, Index
+from mm1.data.index import IMAGE, LONG, Index, has_conversations
 from mm1.data.picture_sizes import processor_index
 from mm1.data.plan import Plan
 from mm1.document import KINDS, Document, Text
@@ -133,7 +133,7 @@ class PlanDataset(Dataset[PackedSequence]):
             document: The document.
             stretch: Which tokens are wanted.
         """
-        if len(document.text) < LONG:
+        if len(document.text) < LONG or has_conversations(self.splits[source]):
             return self.processor.encode(document)
         index = self._index(source)
         first_part = int(index.offsets[row])

@@ -40,7 +40,7 @@ def processor_index(
     Raises:
         UserError: If the index can't be written.
     """
-    index = build_index(split, processor.tokenizer, workers, engine)
+    index = build_index(split, processor.tokenizer, workers, engine, processor.chat_layout)
     if not processor.rule.cuts:
         return index
     return with_sub_images(index, picture_sizes(split), processor.image_size, processor.rule)

@@ -51,6 +51,8 @@ class Source:
         weight: Share among the sources of that kind.
         content_hash: Of the documents.
         index: Part lengths.
+        documents: (n,) rows that are drawn from; None: all.
+        warnings: What a person should know of it, a sentence each.
     """
 
     name: str
@@ -58,6 +60,11 @@ class Source:
     weight: float
     content_hash: str
     index: Index
+    documents: np.ndarray | None = None
+    warnings: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.index) if self.documents is None else len(self.documents)
 
 
 @dataclass
@@ -122,6 +129,7 @@ def write_plan(
     seed: int,
     fixed: str | None = None,
     resolution: Mapping[str, Any] | None = None,
+    chat_template: str | None = None,
 ) -> Plan:
     """Write the plan, complete or not at all; a plan with the same hash is kept.
 
@@ -136,13 +144,15 @@ def write_plan(
         seed: Of all permutations.
         fixed: The hash of the plan by which training has begun: another one is refused.
         resolution: The rule by which the indexes' pictures are cut; None: they are not.
+        chat_template: Fingerprint of the template by which the indexes' conversations are laid out; None: there are
+            none.
 
     Raises:
         UserError: If a source is empty, the disk is full, or the plan would not be the `fixed` one.
     """
     for source in sources:
-        if not len(source.index):
-            raise UserError(f"{source.name}: the split has no documents: leave it out of the mixture")
+        if not len(source):
+            raise UserError(f"{source.name}: the split has no documents that fit: leave it out of the mixture")
     kinds = {kind: mix.weight for kind, mix in recipe.mixture.items() if mix.weight > 0}
     used = [source for source in sources if source.kind in kinds]
     identity = {
@@ -158,6 +168,8 @@ def write_plan(
     }
     if resolution is not None:  # left out where nothing is cut: plans made before there was such a rule stay
         identity["resolution"] = dict(resolution)
+    if chat_template is not None:
+        identity["chat_template"] = chat_template
     name = hashlib.blake2b(json.dumps(identity).encode(), digest_size=16).hexdigest()
     file = directory / "plan.json"
     before = json.loads(file.read_text()) if file.is_file() else {}
@@ -302,13 +314,14 @@ class _Stream:
 
     def _blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield blocks of packed sequences: pieces per sequence, the pieces, learned tokens per piece."""
-        count, epoch = len(self.source.index), 0
+        rows = self.source.documents
+        count, epoch = len(self.source), 0
         while True:
             random = np.random.default_rng([*self.seed, epoch])
             order = np.arange(count, dtype=np.uint32 if count < 2**32 else np.uint64)
             random.shuffle(order)  # in place: this is what takes memory
             for documents in np.array_split(order, -(-count // BLOCK)):
-                yield self._pack(documents.astype(np.int64), random)
+                yield self._pack(documents.astype(np.int64) if rows is None else rows[documents], random)
             epoch += 1
 
     def _pack(self, documents: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

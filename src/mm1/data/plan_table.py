@@ -43,8 +43,8 @@ def plan_figures(sources: Sequence[Source], totals: Sequence[Totals], recipe: Da
         by_source[source.name] = {
             "kind": source.kind,
             **vars(total),
-            "epochs": round(total.documents / len(source.index), 3),
-            "documents_per_epoch": len(source.index),
+            "epochs": round(total.documents / len(source), 3),
+            "documents_per_epoch": len(source),
             "fill": fill,
             "wasted_sequences": round(total.sequences * (1 - fill["binding"]), 1),
         }
@@ -80,7 +80,10 @@ def plan_figures(sources: Sequence[Source], totals: Sequence[Totals], recipe: Da
         },
         "kinds": by_kind,
         "sources": by_source,
-        "warnings": [_repeated(name, entry) for name, entry in by_source.items() if entry["epochs"] > MAX_EPOCHS],
+        "warnings": [
+            *(warning for source in sources for warning in source.warnings),
+            *(_repeated(name, entry) for name, entry in by_source.items() if entry["epochs"] > MAX_EPOCHS),
+        ],
     }
 
 

@@ -4,6 +4,7 @@
 
 Every part is tokenized on its own, so that a document's tokens are its parts' tokens joined, whatever was
 put together from what. Text is plain text: the characters "<image>" in it never become the image token.
+Conversations are laid out by the chat template first, which says where they begin and end.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from mm1.document import Document, Image, Text
+from mm1.errors import UserError
+from mm1.processing.chat import ChatLayout, Piece, Special
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ def encode_document(
     close: bool = True,
     text_ids: Sequence[Sequence[int] | np.ndarray] | None = None,
     sub_images: Sequence[int] | None = None,
+    chat: ChatLayout | None = None,
 ) -> EncodedDocument:
     """Turn a document into tokens.
 
@@ -54,35 +58,56 @@ def encode_document(
         image_token_id: The placeholder that stands where image features go.
         tokens_per_image: How many placeholders an image takes.
         close: Whether EOS follows. Prompts are left open. EOS is learned if the last text is.
-        text_ids: The tokens of every text, if they are known; default: `tokenize_texts`.
+        text_ids: The tokens of every text, if they are known; default: `tokenize_texts`. Not for conversations.
         sub_images: How many images each picture becomes; default: one each.
+        chat: Lays out conversations.
 
     Returns:
         The tokens, which of them are learned, and where the pictures stand.
+
+    Raises:
+        UserError: If a conversation can't be laid out.
     """
+    pieces = document_pieces(document, tokenizer, chat, close=close)
     if text_ids is None:
-        text_ids = tokenize_texts([part.text for part in document.parts if isinstance(part, Text)], tokenizer)
-    images = document.images
-    image_lengths = [tokens_per_image * count for count in sub_images or [1] * len(images)]
-    total = 1 + sum(map(len, text_ids)) + sum(image_lengths) + close
+        text_ids = tokenize_texts([piece.text for piece in pieces if isinstance(piece, Text)], tokenizer)
+    image_lengths = [tokens_per_image * count for count in sub_images or [1] * len(document.images)]
+    total = sum(map(len, text_ids)) + sum(image_lengths) + sum(isinstance(piece, Special) for piece in pieces)
     input_ids = np.full(total, image_token_id, dtype=np.int64)
     learned = np.zeros(total, dtype=bool)
     starts: list[int] = []
     supply = iter(text_ids)
-    input_ids[0], end, last_learned = tokenizer.bos_token_id, 1, True
-    for part in document.parts:
+    end = 0
+    for piece in pieces:
         start = end
-        if isinstance(part, Text):
-            ids, last_learned = next(supply), part.learned
-            end += len(ids)
-            input_ids[start:end], learned[start:end] = ids, last_learned
-        else:
+        if isinstance(piece, Image):
             end += image_lengths[len(starts)]
             starts.append(start)
-    if close:
-        input_ids[end], learned[end] = tokenizer.eos_token_id, last_learned
+            continue
+        ids = next(supply) if isinstance(piece, Text) else [piece.id]
+        end += len(ids)
+        input_ids[start:end], learned[start:end] = ids, piece.learned
     where = (np.array(places, dtype=np.int64) for places in (starts, image_lengths))
-    return EncodedDocument(input_ids, learned, images, *where)
+    return EncodedDocument(input_ids, learned, document.images, *where)
+
+
+def document_pieces(
+    document: Document, tokenizer: PreTrainedTokenizerBase, chat: ChatLayout | None = None, *, close: bool = True
+) -> list[Piece]:
+    """Return what a document's tokens are made of, special tokens at its ends and between its turns included.
+
+    Raises:
+        UserError: If a conversation can't be laid out.
+    """
+    if document.kind == "chat":
+        if chat is None:
+            raise UserError(f"document '{document.id}' is a conversation, and this model has no chat template")
+        return chat.lay_out(document, close=close)
+    pieces: list[Piece] = [Special(tokenizer.bos_token_id), *document.parts]
+    if close:
+        last_learned = next((part.learned for part in reversed(document.parts) if isinstance(part, Text)), True)
+        pieces.append(Special(tokenizer.eos_token_id, last_learned))
+    return pieces
 
 
 def tokenize_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:

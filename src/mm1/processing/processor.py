@@ -14,6 +14,7 @@ from transformers.image_transforms import to_pil_image
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, make_flat_list_of_images
 
 from mm1.document import Document, Image
+from mm1.processing.chat import ChatLayout, chat_layout
 from mm1.processing.encode import EncodedDocument, encode_document
 from mm1.processing.images import cut_image, decode_image, to_rgb, upright_size
 from mm1.processing.tiles import Tiling, tile
@@ -43,6 +44,7 @@ class MM1Processor(ProcessorMixin):
         **kwargs: Any,
     ) -> None:
         self.tokens_per_image = tokens_per_image
+        self._layout: ChatLayout | None = None
         self.set_resolution(ResolutionRecipe.model_validate(resolution or {}))
         self.image_token = IMAGE_TOKEN
         self.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
@@ -79,7 +81,18 @@ class MM1Processor(ProcessorMixin):
             close=close,
             text_ids=text_ids,
             sub_images=counts,
+            chat=self.chat_layout,
         )
+
+    @property
+    def chat_layout(self) -> ChatLayout | None:
+        """The chat template, ready to be laid over conversations; None if the model has none."""
+        template: Any = self.chat_template
+        if template is None:
+            return None
+        if self._layout is None or self._layout.template != template:
+            self._layout = chat_layout(template, self.tokenizer)
+        return self._layout
 
     def tiling(self, image: Image) -> Tiling:
         """Return the square images that a picture becomes; one that can't be read counts as a single one."""
@@ -149,6 +162,7 @@ def build_processor(
     mean: Sequence[float] = OPENAI_CLIP_MEAN,
     std: Sequence[float] = OPENAI_CLIP_STD,
     resolution: ResolutionRecipe | None = None,
+    chat_template: str | None = None,
 ) -> MM1Processor:
     """Put a processor together.
 
@@ -159,6 +173,7 @@ def build_processor(
         mean: Per channel, of the pixel values scaled to 0..1 (default: CLIP's).
         std: Likewise.
         resolution: How a picture becomes square images; default: it is squashed into one.
+        chat_template: Jinja template of conversations, if any (`mm1.processing.chat.default_chat_template`).
     """
     tokenizer.padding_side = "left"  # batches of prompts are continued at their right end
     image_processor = CLIPImageProcessorPil(
@@ -168,4 +183,4 @@ def build_processor(
         image_std=list(std),
     )
     settings = None if resolution is None else resolution.model_dump()
-    return MM1Processor(image_processor, tokenizer, tokens_per_image, resolution=settings)
+    return MM1Processor(image_processor, tokenizer, tokens_per_image, chat_template, resolution=settings)

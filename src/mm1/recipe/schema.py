@@ -195,6 +195,11 @@ class ModelRecipe(Section):
     connector: ConnectorRecipe = ConnectorRecipe()
     language_model: Annotated[LanguageModelRecipe, BeforeValidator(name_to_from)] = LanguageModelRecipe()
     resolution: ResolutionRecipe = ResolutionRecipe()
+    chat_template: str | None = Field(
+        None,
+        description="File with a Jinja template of conversations; default: that of the model it starts from, else the "
+        "package's own if the mixture has chat.",
+    )
 
     @model_validator(mode="after")
     def _whole_models_bring_their_parts(self) -> ModelRecipe:

@@ -12,11 +12,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from mm1.data.chats import fit_conversations
 from mm1.data.corpus import Split, data_directory, open_split
 from mm1.data.index import Index, tokenizer_fingerprint
 from mm1.data.loader import PlanDataset
@@ -26,10 +28,11 @@ from mm1.document import Text
 from mm1.errors import UserError
 from mm1.model.pretrained import pretrained_config, resolve_language_model, whole_model
 from mm1.model.towers import pixel_statistics
+from mm1.processing.chat import default_chat_template, read_chat_template
 from mm1.processing.processor import MM1Processor, build_processor
 from mm1.processing.tokenizer import load_tokenizer, train_tokenizer
 from mm1.progress import console
-from mm1.recipe import EncoderRecipe, ModelRecipe, Recipe, load_recipe
+from mm1.recipe import DataRecipe, EncoderRecipe, ModelRecipe, Recipe, load_recipe
 from mm1.train.checkpoint import checkpoints
 from mm1.train.run import open_run
 
@@ -69,11 +72,19 @@ def recipe_processor(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> MM1P
     """Return the processor of a recipe's model: its image size and tokens per image, its tower's pixel statistics."""
     model = recipe.model
     if model.from_ is not None:
-        return _brought_processor(model.from_, model)
-    mean, std = pixel_statistics(model.vision.from_)
-    return build_processor(
-        tokenizer, model.vision.image_size, model.connector.num_tokens, mean, std, resolution=model.resolution
-    )
+        processor = _brought_processor(model.from_, model)
+    else:
+        mean, std = pixel_statistics(model.vision.from_)
+        processor = build_processor(
+            tokenizer, model.vision.image_size, model.connector.num_tokens, mean, std, resolution=model.resolution
+        )
+    template: Any = processor.chat_template
+    if model.chat_template is not None:
+        template = read_chat_template(Path(model.chat_template))
+    elif template is None and "chat" in recipe.data.mixture:
+        template = default_chat_template()
+    processor.chat_template = template
+    return processor
 
 
 def _brought_processor(source: str, model: ModelRecipe) -> MM1Processor:
@@ -199,9 +210,14 @@ def prepare_plan(
             would not see what the plan promised.
     """
     indexes = {name: processor_index(split, processor, workers, engine) for name, split in splits.items()}
+    sources = [
+        fit_source(source, splits[source.name], processor, recipe.data)
+        for source in plan_sources(recipe, splits, indexes)
+    ]
+    layout = processor.chat_layout
     return write_plan(
         directory / "plan",
-        plan_sources(recipe, splits, indexes),
+        sources,
         recipe.data,
         tokenizer_fingerprint=tokenizer_fingerprint(processor.tokenizer),
         tokens_per_image=processor.tokens_per_image,
@@ -210,6 +226,7 @@ def prepare_plan(
         seed=recipe.seed,
         fixed=begun_by(directory),
         resolution={"image_size": processor.image_size, **processor.resolution} if processor.rule.cuts else None,
+        chat_template=layout.fingerprint if layout and any(s.index.chat is not None for s in sources) else None,
     )
 
 
@@ -232,3 +249,23 @@ def begun_by(directory: Path) -> str | None:
         f"{directory}: it has checkpoints, but neither environment.json nor plan/plan.json says by which plan they "
         "were trained: put one of them back, or begin another run with --to"
     )
+
+
+def fit_source(source: Source, split: Split, processor: MM1Processor, data: DataRecipe) -> Source:
+    """Return a source whose conversations fit a sequence each; its warnings say what was shortened or left out."""
+    if source.index.chat is None:
+        return source
+    fitted = fit_conversations(
+        source.index, processor.tokens_per_image, data.sequence_length, data.max_images(source.kind)
+    )
+    room = f"a sequence ({data.sequence_length:,} tokens, {data.max_images(source.kind)} images)"
+    warnings = [
+        f"{source.name}: {len(rows):,} of {len(split):,} conversations {what}, for example "
+        + ", ".join(f"'{split[int(row)].id}'" for row in rows[:3])
+        for rows, what in (
+            (fitted.shortened, f"are longer than {room} and end behind the last answer that fits"),
+            (fitted.left_out, f"are left out, since their first answer does not fit {room}"),
+        )
+        if len(rows)
+    ]
+    return replace(source, index=fitted.index, documents=fitted.documents, warnings=tuple(warnings))

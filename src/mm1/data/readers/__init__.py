@@ -14,8 +14,10 @@ from mm1.data.readers.html import Html
 from mm1.data.readers.hub import Hub
 from mm1.data.readers.image_folder import ImageFolder
 from mm1.data.readers.llava import Llava
+from mm1.data.readers.messages import Messages
 from mm1.data.readers.mmc4 import Mmc4
 from mm1.data.readers.obelics import Obelics
+from mm1.data.readers.questions import Questions
 from mm1.data.readers.reader import Reader
 from mm1.data.readers.text import PlainText
 from mm1.data.readers.webdataset import WebDataset
@@ -28,6 +30,8 @@ READERS: dict[str, type[Reader]] = {
     "mmc4": Mmc4,
     "text": PlainText,
     "llava": Llava,
+    "messages": Messages,
+    "questions": Questions,
     "image-folder": ImageFolder,
     "html": Html,
     "hub": Hub,

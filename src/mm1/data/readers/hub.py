@@ -1,7 +1,8 @@
 """Datasets of the Hugging Face Hub (or a local folder in the same form), streamed.
 
-Rows are read as the columns say: `images` and `texts` as OBELICS', `conversations` as LLaVA's, a picture and a
-caption as a captioned picture, `text` alone as plain text.
+Rows are read as the columns say: `messages`, and `images` and `texts` of questions and answers, as conversations;
+`images` and `texts` else as OBELICS'; `conversations` as LLaVA's; a picture, a question and an answer as a conversation
+too; a picture and a caption as a captioned picture; `text` alone as plain text.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from datasets.exceptions import DatasetsError
 
 from mm1.data.readers.captions import CAPTION_COLUMNS, IMAGE_COLUMNS, Captions
 from mm1.data.readers.llava import chat_of_record
+from mm1.data.readers.messages import chat_of_row, is_chat
 from mm1.data.readers.obelics import page_of_row
 from mm1.data.readers.parquet import check_columns
 from mm1.data.readers.pictures import PictureFolder
+from mm1.data.readers.questions import ANSWER_COLUMNS, QUESTION_COLUMNS, Questions
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.data.readers.text import text_of_row
 from mm1.document import Document
@@ -40,6 +43,7 @@ class Hub(Reader):
         image: Column of the pictures of captioned pictures; default: as the format `captions` finds it.
         caption: Column of their captions; likewise.
         text: Column of plain text.
+        suffix: Conversations: put behind every question, on a line of its own. Captions become answers to it.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ()
@@ -49,6 +53,7 @@ class Hub(Reader):
     image: str = ""
     caption: str = ""
     text: str = "text"
+    suffix: str = ""
 
     def shards(self, patterns: Sequence[str]) -> list[Shard]:
         """Return one shard for every file of the datasets.
@@ -105,10 +110,19 @@ class Hub(Reader):
         if self.image or self.caption:
             check_columns(source, columns, captions.columns)
             return captions.caption_of_row
+        if "messages" in present:
+            return lambda row, where, folder, notes: chat_of_row(row, where, folder, notes, self.suffix)
         if {"images", "texts"} <= present:
-            return page_of_row
+            return lambda row, where, folder, notes: (
+                chat_of_row(row, where, folder, notes, self.suffix)
+                if is_chat(row["texts"])
+                else page_of_row(row, where, folder, notes)
+            )
         if "conversations" in present:
-            return lambda row, where, folder, notes: chat_of_record(dict(row), where, folder, notes)
+            return lambda row, where, folder, notes: chat_of_record(dict(row), where, folder, notes, self.suffix)
+        asked = self.suffix or present & set(QUESTION_COLUMNS)
+        if asked and present & set(IMAGE_COLUMNS) and present & set(ANSWER_COLUMNS):
+            return Questions(suffix=self.suffix).chat_of_row
         if present & set(IMAGE_COLUMNS) and present & set(CAPTION_COLUMNS):
             return captions.caption_of_row
         check_columns(source, columns, [self.text])

@@ -1,0 +1,212 @@
+r"""Conversations: the one chat template laid over a document's turns.
+
+    [user: picture, "What is this?"] [assistant: "A bus."]
+    -> <bos> "USER:" <picture> " What is this?\nASSISTANT:" " A bus." <eos>
+                                                            learned  learned
+
+The template is Jinja, as `transformers` has it, and is stored with the processor. What stands between
+`{% generation %}` and `{% endgeneration %}` is learned. It is rendered with marks in the place of texts, so that
+nothing a text says can become a special token or a picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from mm1.document import Document, Image, Part, Text
+from mm1.errors import UserError
+from mm1.processing.tokenizer import IMAGE_TOKEN
+
+ROLES = ("system", "user", "assistant")
+
+_MARK = re.compile("\ue000(\\d+)\ue001")
+_GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Special:
+    """A special token.
+
+    Attributes:
+        id: Its id.
+        learned: Whether the language model is trained to predict it.
+    """
+
+    id: int
+    learned: bool = False
+
+
+Piece = Text | Image | Special
+"""What a document's tokens are made of: texts are tokenized each on its own."""
+
+
+def default_chat_template() -> str:
+    """Return the template that comes with the package."""
+    return resources.files("mm1.processing").joinpath("chat_template.jinja").read_text("utf-8")
+
+
+def read_chat_template(file: Path) -> str:
+    """Return the template in a file.
+
+    Raises:
+        UserError: If the file can't be read.
+    """
+    try:
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: the chat template can't be read ({error}): check the path") from None
+
+
+@dataclass(frozen=True)
+class ChatLayout:
+    """A template and what it needs of a tokenizer; can be sent to other processes.
+
+    Attributes:
+        template: Jinja.
+        names: The special tokens that it may name, as in `bos_token: <bos>`.
+        ids: The id of every special token.
+    """
+
+    template: str
+    names: Mapping[str, str]
+    ids: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        if not _GENERATION.search(self.template):
+            raise UserError(
+                "the chat template doesn't say what is learned: put {% generation %} and {% endgeneration %} around "
+                "the assistant's answer and the token that ends it"
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides how a conversation is laid out."""
+        content = json.dumps([self.template, dict(self.names), dict(self.ids)], sort_keys=True)
+        return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+
+    def lay_out(self, document: Document, *, close: bool = True) -> list[Piece]:
+        """Return a conversation as pieces, the template's own tokens included.
+
+        Args:
+            document: Of kind `chat`.
+            close: False: an answer is to follow, so the template's opening of one stands at the end.
+
+        Raises:
+            UserError: If the template fails, or drops or moves a text or a picture.
+        """
+        parts = document.parts
+        contents = [f"\ue000{number}\ue001" for number in range(len(parts))]
+        messages = [
+            {
+                "role": role,
+                "content": [
+                    {"type": "image"} if isinstance(parts[n], Image) else {"type": "text", "text": contents[n]}
+                    for n in numbers
+                ],
+            }
+            for role, numbers in turns(document)
+        ]
+        render: Any = render_jinja_template  # the library's types are not what it returns
+        try:
+            (text,), (spans,) = render(
+                [messages],
+                chat_template=self.template,
+                return_assistant_tokens_mask=True,
+                add_generation_prompt=not close,
+                **self.names,
+            )
+        except Exception as error:  # a template is a program: it may raise anything
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"document '{document.id}': the chat template failed ({reason})") from None
+        found = list(self._pattern.finditer(text))
+        shown = [int(m[1]) if m[1] else None for m in found if m[1] or m[0] == IMAGE_TOKEN]
+        if shown != [None if isinstance(part, Image) else number for number, part in enumerate(parts)]:
+            raise UserError(f"document '{document.id}': the chat template drops or moves some of its texts or pictures")
+        return list(_joined(self._pieces(text, found, _learned(text, spans, parts), parts)))
+
+    @property
+    def _pattern(self) -> re.Pattern[str]:
+        special = "|".join(re.escape(token) for token in sorted(self.ids, key=len, reverse=True))
+        return re.compile(f"{_MARK.pattern}|{special}")
+
+    def _pieces(
+        self, text: str, found: Sequence[re.Match[str]], learned: Sequence[bool], parts: Sequence[Part]
+    ) -> Iterator[Piece]:
+        """Yield what a rendered conversation consists of, texts in bits."""
+        images = (part for part in parts if isinstance(part, Image))
+        end = 0
+        for match in found:
+            yield from _plain(text, learned, end, match.start())
+            end, is_learned = match.end(), learned[match.start()]
+            if match[1] is not None:
+                part = parts[int(match[1])]
+                assert isinstance(part, Text)
+                yield Text(part.text, is_learned)
+            elif match[0] == IMAGE_TOKEN:
+                yield next(images)
+            else:
+                yield Special(self.ids[match[0]], is_learned)
+        yield from _plain(text, learned, end, len(text))
+
+
+def chat_layout(template: str, tokenizer: PreTrainedTokenizerBase) -> ChatLayout:
+    """Return the layout of a template for a tokenizer.
+
+    Raises:
+        UserError: If the template doesn't say what is learned.
+    """
+    names = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
+    ids: Any = {token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens}
+    return ChatLayout(template, names, ids)
+
+
+def turns(document: Document) -> list[tuple[str, list[int]]]:
+    """Return the turns of a conversation: role, and the numbers of its parts.
+
+    `meta["turns"]` names the role of every part; without it, learned texts are the assistant's and all else is the
+    user's.
+
+    Raises:
+        UserError: If a role is unknown, or there are more or fewer roles than parts.
+    """
+    roles = document.meta.get("turns")
+    if roles is None:
+        roles = ["assistant" if isinstance(part, Text) and part.learned else "user" for part in document.parts]
+    if len(roles) != len(document.parts) or not set(roles) <= set(ROLES):
+        raise UserError(f"document '{document.id}': its turns must name one of {', '.join(ROLES)} for every part")
+    return [(role, list(numbers)) for role, numbers in groupby(range(len(roles)), roles.__getitem__)]
+
+
+def _learned(text: str, spans: Sequence[tuple[int, int]], parts: Sequence[Part]) -> list[bool]:
+    """Return for every character whether it is learned: answers are, unless their own text says otherwise."""
+    learned = [False] * len(text)
+    for start, end in spans:
+        answer = [parts[int(match[1])] for match in _MARK.finditer(text, start, end)]
+        if all(isinstance(part, Text) and part.learned for part in answer):
+            learned[start:end] = [True] * (end - start)
+    return learned
+
+
+def _plain(text: str, learned: Sequence[bool], start: int, end: int) -> Iterator[Text]:
+    for is_learned, places in groupby(range(start, end), learned.__getitem__):
+        yield Text("".join(text[place] for place in places), is_learned)
+
+
+def _joined(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """Join texts that follow each other and are equally learned, so that they are tokenized as one."""
+    for alike, some in groupby(pieces, lambda piece: piece.learned if isinstance(piece, Text) else None):
+        if alike is None:
+            yield from some
+        else:
+            yield Text("".join(piece.text for piece in some if isinstance(piece, Text)), alike)
