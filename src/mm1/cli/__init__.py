@@ -172,6 +172,21 @@ def score_encoder(run: RunArgument, set_: Set = None) -> None:
 
 
 @app.command()
+def sft(
+    recipe: Annotated[str, typer.Argument(help="A packaged recipe's name, or a YAML file.")],
+    run: RunOption = None,
+    set_: Set = None,
+) -> None:
+    """Fine-tune a trained model on conversations; on an existing run, go on from its last checkpoint."""
+    from mm1.recipe import load_recipe
+    from mm1.train.sft import fine_tune
+
+    loaded = load_recipe(recipe, set_ or [])
+    model = fine_tune(loaded, run or Path("runs") / loaded.name)
+    console.print(f"the model: {model}")
+
+
+@app.command()
 def evaluate(
     run: Annotated[str, typer.Argument(help="A run's directory, the folder of a model, or hub:owner/name.")],
     tasks: Annotated[str | None, typer.Option(help="Names or files, with commas; default: the run's recipe's.")] = None,

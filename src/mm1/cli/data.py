@@ -60,6 +60,27 @@ def build(
 
 
 @app.command()
+def collect(
+    recipe: Annotated[str, typer.Argument(help="A packaged recipe's name (sft), or a YAML file.")],
+    local: Annotated[
+        Path | None, typer.Option(help="A folder with a folder of files for each split, such as DIR/vqav2.")
+    ] = None,
+    set_: Set = None,
+    workers: Workers = None,
+) -> None:
+    """Build the corpora that a recipe says how to build: from local copies, else from the Hub."""
+    from mm1.data.collect import collect as build_all
+    from mm1.recipe import load_recipe
+
+    missing = build_all(load_recipe(recipe, set_ or []), local, workers)
+    if missing:
+        raise UserError(
+            f"{len(missing)} sources have neither a local copy nor a dataset of the Hub: {', '.join(missing)}: put "
+            "their files into --local DIR, or leave them out of the recipe"
+        )
+
+
+@app.command()
 def clean(
     corpus: Annotated[Path, typer.Argument(help="A corpus, such as data/web.")],
     to: Annotated[Path, typer.Option(help="Where the clean corpus is to be.")],

@@ -20,6 +20,7 @@ from mm1.recipe.encoder import (
 from mm1.recipe.load import check_recipe, load_recipe, merge, packaged_recipes
 from mm1.recipe.schema import (
     VIT_SIZES,
+    BuildRecipe,
     ConnectorRecipe,
     DataRecipe,
     DuringRecipe,
@@ -41,6 +42,7 @@ from mm1.recipe.schema import (
 
 __all__ = [
     "VIT_SIZES",
+    "BuildRecipe",
     "ConnectorRecipe",
     "DataRecipe",
     "DuringRecipe",

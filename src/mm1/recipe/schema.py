@@ -224,11 +224,22 @@ class TokenizerRecipe(Section):
     vocab_size: int = Field(32_000, gt=300, description="Size of the byte-level BPE trained on the corpora.")
 
 
+class BuildRecipe(Section):
+    """How a split is built from a local copy or from the Hub (`mm1 data collect`)."""
+
+    format: str = Field("questions", description="Format of a local copy (`mm1 data build --from`).")
+    options: dict[str, str] = Field({}, description="The format's options, for a local copy.")
+    hub: str | None = Field(None, description="Dataset of the Hub that stands in where there is no local copy.")
+    subset: str = Field("", description="Its configuration.")
+    revision: str = Field("", description="Its commit or tag.")
+
+
 class SourceRecipe(Section):
     """One split of one corpus."""
 
     corpus: str = Field(description="`corpus/split` in the data directory, or the path of a split.")
     weight: float = Field(1.0, gt=0, description="Share among the sources of the same kind.")
+    build: BuildRecipe | None = Field(None, description="How `mm1 data collect` builds it.")
 
 
 class KindRecipe(Section):
