@@ -14,7 +14,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mm1.data.corpora import easy_vqa, gimp_help, openclipart, openmoji, pages, scenes, text, tuxpaint, wordnet
+from mm1.data.corpora import (
+    chats,
+    easy_vqa,
+    find,
+    gimp_help,
+    openclipart,
+    openmoji,
+    pages,
+    scenes,
+    text,
+    tuxpaint,
+    wordnet,
+)
 from mm1.data.corpora.material import Material
 from mm1.data.corpus import data_directory, write_corpus
 from mm1.errors import UserError
@@ -25,6 +37,8 @@ BUILDERS: dict[str, Callable[..., Material]] = {
     "easy-vqa": easy_vqa.build,
     "pages": pages.build,
     "text": text.build,
+    "chats": chats.build,
+    "find": find.build,
     "tuxpaint": tuxpaint.build,
     "openclipart": openclipart.build,
     "gimp-help": gimp_help.build,

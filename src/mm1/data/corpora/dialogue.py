@@ -1,0 +1,35 @@
+"""Conversations as documents: turns of texts and pictures, the assistant's learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mm1.document import Document, Image, Part, Text
+
+Turn = tuple[str, Sequence[str | Image]]
+"""A role (`system`, `user` or `assistant`), and texts and pictures in order."""
+
+
+def dialogue(id: str, turns: Sequence[Turn], **meta: object) -> Document:
+    """Return a chat document.
+
+    Args:
+        id: The document's id.
+        turns: In order; the user begins.
+        meta: Further facts to record.
+    """
+    parts: list[Part] = []
+    roles: list[str] = []
+    for role, contents in turns:
+        for content in contents:
+            parts.append(content if isinstance(content, Image) else Text(content, learned=role == "assistant"))
+            roles.append(role)
+    return Document(id, "chat", tuple(parts), {**meta, "turns": roles})
+
+
+def rounds(pictures: Sequence[Image], pairs: Sequence[tuple[str, str]]) -> list[Turn]:
+    """Return the turns of questions and answers, the pictures before the first question."""
+    turns: list[Turn] = []
+    for number, (question, answer) in enumerate(pairs):
+        turns += [("user", [*(pictures if number == 0 else ()), question]), ("assistant", [answer])]
+    return turns
