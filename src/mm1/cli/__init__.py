@@ -194,6 +194,9 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Items per task, at most.")] = None,
     seed: Annotated[int, typer.Option(help="Of items, shots and resamples.")] = 0,
     draws: Annotated[int, typer.Option(min=1, help="How many draws of shots to average over.")] = 1,
+    detailed_shots: Annotated[
+        int | None, typer.Option(min=0, help="Only the last so many shots, and the query, are cut into sub-images.")
+    ] = None,
     to: Annotated[Path | None, typer.Option(help="Directory of the results; default: `scores` in the run's.")] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Prompts per forward pass: changes the speed, not the scores.")
@@ -212,6 +215,7 @@ def evaluate(
         limit,
         seed,
         draws,
+        detailed_shots=detailed_shots,
         to=to,
         batch_size=batch_size,
         device=device,

@@ -72,6 +72,11 @@ class MM1Generator:
         self._cache_bytes = cache_bytes
 
     @property
+    def takes_turns(self) -> bool:
+        """Whether the model was fine-tuned on conversations: prompts are then such."""
+        return self.processor.chat_template is not None
+
+    @property
     def protocol(self) -> dict[str, str]:
         """What of it a score depends on."""
         return {"adapter": "mm1", "dtype": str(self.model.dtype)}

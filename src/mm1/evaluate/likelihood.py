@@ -8,17 +8,19 @@ from mm1.document import Document
 from mm1.errors import UserError
 from mm1.evaluate.generator import Advance, Answer, ContextTooShort, Generator, Likelihood
 from mm1.evaluate.items import Item
-from mm1.evaluate.prompts import build_prompt, continuation, with_option
+from mm1.evaluate.prompts import PromptStyle, build_prompt, continuation, with_option
 from mm1.evaluate.task import Task
 
 TooLong = Callable[[ContextTooShort, Item, tuple[Item, ...]], UserError]
 
 
-def query_prompt(task: Task, item: Item, shots: Sequence[Item], option: str | None = None) -> Document:
+def query_prompt(
+    task: Task, item: Item, shots: Sequence[Item], style: PromptStyle | None = None, option: str | None = None
+) -> Document:
     """Return the prompt of an item; where prompts show an option, with that one (default: its first)."""
     if task.continuation is not None:
         item = with_option(item, item.options[0] if option is None else option)
-    return build_prompt(task, item, shots)
+    return build_prompt(task, item, shots, style)
 
 
 def choose_options(
@@ -28,6 +30,7 @@ def choose_options(
     shots: Sequence[tuple[Item, ...]],
     too_long: TooLong,
     advance: Advance,
+    style: PromptStyle | None = None,
 ) -> tuple[list[Document], list[Answer]]:
     """Choose each item's likeliest option.
 
@@ -38,12 +41,13 @@ def choose_options(
         shots: Of each item.
         too_long: Makes the message where an item doesn't fit the model's context.
         advance: Told how many more items are done.
+        style: Of the prompts; default: plain.
 
     Returns:
         Each item's prompt (with its first option, where prompts show one) and the chosen option's words.
     """
     pairs = [(index, option) for index, item in enumerate(items) for option in item.options]
-    prompts = [query_prompt(task, items[index], shots[index], option) for index, option in pairs]
+    prompts = [query_prompt(task, items[index], shots[index], style, option) for index, option in pairs]
     texts = [continuation(task, items[index], option) for index, option in pairs]
     try:
         likelihoods = generator.log_likelihoods(prompts, texts)
@@ -57,7 +61,7 @@ def choose_options(
         length = len(text.strip()) if task.likelihood == "per character" else 1
         worth = likelihood.total / max(1, length)
         of_item[index].append((worth, option, likelihood))
-    shown = [query_prompt(task, item, drawn) for item, drawn in zip(items, shots, strict=True)]
+    shown = [query_prompt(task, item, drawn, style) for item, drawn in zip(items, shots, strict=True)]
     return shown, [_chosen(task, options) for options in of_item]
 
 

@@ -3,7 +3,8 @@ r"""From items to prompts: a few-shot prompt is the shots' documents and the que
 [Image][" Question: what color is the shape? Short answer:"][" red\n"]      a shot
 [Image][" Question: is there a circle? Short answer:"]                      the query
 
-The answer of a shot is a text part of its own, as in the documents of pre-training.
+The answer of a shot is a text part of its own, as in the documents of pre-training. A chat model gets the same as a
+conversation, each shot a round of it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from mm1.document import Document, Image, Part, Text
 from mm1.errors import UserError
@@ -21,33 +23,80 @@ from mm1.evaluate.task import Task
 _MARKS = re.compile(r"\{(\w+)\}")
 
 
-def build_prompt(task: Task, item: Item, shots: Sequence[Item] = ()) -> Document:
+@dataclass(frozen=True)
+class PromptStyle:
+    """How prompts are put together, whatever the task.
+
+    Attributes:
+        chat: As a conversation: for models that were fine-tuned on such.
+        detailed_shots: Of the last so many shots, and of the query, pictures are cut into sub-images, if the model
+            does so; those before are one image each (paper sec. 4: so that 8 shots fit). None: all are cut.
+    """
+
+    chat: bool = False
+    detailed_shots: int | None = None
+
+    def protocol(self) -> dict[str, Any]:
+        """Return what of it a score depends on, nothing for the plain style."""
+        chat = {"prompt_style": "chat"} if self.chat else {}
+        return chat if self.detailed_shots is None else {**chat, "detailed_shots": self.detailed_shots}
+
+
+def build_prompt(task: Task, item: Item, shots: Sequence[Item] = (), style: PromptStyle | None = None) -> Document:
     """Return the prompt of an item: the shots with their pictures and answers, then the query.
 
     Args:
         task: Gives the template, the answer's form and the separator.
         item: The query.
         shots: In the order in which they are shown.
+        style: Default: plain.
 
     Raises:
         UserError: If the template names a field that an item lacks.
     """
+    style = style or PromptStyle()
+    rounds: list[tuple[list[Part], str]] = []
+    for number, shot in enumerate(shots):
+        asked = render(task, with_option(shot, shot.answers[-1]) if task.continuation else shot, chat=style.chat)
+        if style.detailed_shots is not None and number < len(shots) - style.detailed_shots:
+            asked = [replace(part, whole=True) if isinstance(part, Image) else part for part in asked]
+        rounds.append((asked, shown_answer(task, shot)))
+    query = render(task, item, chat=style.chat)
+    if style.chat:
+        return _conversation(item.id, rounds, query)
     parts: list[Part] = []
-    for shot in shots:
-        parts += render(task, with_option(shot, shot.answers[-1]) if task.continuation else shot)
-        parts.append(Text(shown_answer(task, shot) + task.separator, learned=False))
-    parts += render(task, item)
-    return Document(item.id, "interleaved" if shots else "caption", tuple(parts))
+    for asked, answer in rounds:
+        parts += [*asked, Text(answer + task.separator, learned=False)]
+    return Document(item.id, "interleaved" if shots else "caption", (*parts, *query))
 
 
-def render(task: Task, item: Item) -> list[Part]:
+def _conversation(id: str, rounds: Sequence[tuple[list[Part], str]], query: list[Part]) -> Document:
+    """Return a conversation that is open for the answer to its last question."""
+    parts: list[Part] = []
+    roles: list[str] = []
+    for asked, answer in [*rounds, (query, "")]:
+        for role, part in [*(("user", part) for part in asked), ("assistant", Text(answer, learned=False))]:
+            stripped = Text(part.text.strip(), learned=False) if isinstance(part, Text) else part
+            if stripped != Text("", learned=False):  # the template sets texts apart
+                parts.append(stripped)
+                roles.append(role)
+    return Document(id, "chat", tuple(parts), {"turns": roles})
+
+
+def render(task: Task, item: Item, *, chat: bool = False) -> list[Part]:
     """Return the task's prompt for one item, without answer.
+
+    Args:
+        task: Has the template.
+        item: Fills it.
+        chat: Whether it is the one for chat models.
 
     Raises:
         UserError: If the template names a field, or a field's text a picture, that the item lacks.
     """
     parts: list[Part] = []
-    for index, piece in enumerate(_MARKS.split(task.prompt)):
+    template = task.chat_prompt if chat and task.chat_prompt is not None else task.prompt
+    for index, piece in enumerate(_MARKS.split(template)):
         if index % 2 == 0:
             parts.append(Text(piece, learned=False))
         elif piece == "image":
@@ -96,7 +145,15 @@ def shown_answer(task: Task, item: Item) -> str:
     """
     if task.likelihood is not None:
         return continuation(task, item, item.answers[-1])
-    return task.answer.replace("{answer}", frequent_answer(item))
+    pieces = _MARKS.split(task.answer)
+    return "".join(
+        piece
+        if index % 2 == 0
+        else frequent_answer(item)
+        if piece == "answer"
+        else str(field(item, piece, task.data.title))
+        for index, piece in enumerate(pieces)
+    )
 
 
 def continuation(task: Task, item: Item, option: str) -> str:

@@ -21,6 +21,7 @@ def evaluate_run(
     seed: int = 0,
     draws: int = 1,
     *,
+    detailed_shots: int | None = None,
     to: Path | None = None,
     batch_size: int | None = None,
     device: str = "auto",
@@ -38,6 +39,7 @@ def evaluate_run(
         limit: Items per task, at most.
         seed: Of the choice of items, shots, swapped pictures and resamples.
         draws: How many times shots are drawn anew; the score is the mean.
+        detailed_shots: Only in the last so many shots, and in the query, pictures are cut into sub-images.
         to: Where results go; default: see above.
         batch_size: Prompts per forward pass; changes the speed, not the scores.
         device: `auto`, or a torch device.
@@ -64,6 +66,7 @@ def evaluate_run(
         limit=limit or recipe.limit,
         seed=seed,
         draws=draws,
+        detailed_shots=recipe.detailed_shots if detailed_shots is None else detailed_shots,
         out_dir=to or scores_directory(path),
         model_name=str(path),
         model_hash=model_hash(directory),

@@ -35,6 +35,7 @@ def evaluate(
     limit: int | None = None,
     seed: int = 0,
     draws: int = 1,
+    detailed_shots: int | None = None,
     out_dir: Path,
     model_name: str,
     model_hash: str,
@@ -48,6 +49,7 @@ def evaluate(
         limit: Items per task, at most: the first of an order that the seed gives.
         seed: Of the choice of items, shots, swapped pictures and resamples.
         draws: How many times shots are drawn anew; the score is the mean.
+        detailed_shots: Only in the last so many shots, and in the query, pictures are cut into sub-images.
         out_dir: Where `{task}.{k}-shot.json` are written, and beside each a page to look through, `.html`.
         model_name: For people to read.
         model_hash: A result of another model is not kept.
@@ -59,7 +61,7 @@ def evaluate(
         UserError: If a task's data is missing or not as the task says, a pool is smaller than the shots asked
             for, or the prompts don't fit the model's context.
     """
-    if any(count < 0 for count in shots) or draws < 1:
+    if any(count < 0 for count in (*shots, detailed_shots or 0)) or draws < 1:
         raise UserError("shots can't be negative, and they are drawn at least once")
     out_dir.mkdir(parents=True, exist_ok=True)
     model = {"model": model_name, "model_hash": model_hash, **getattr(generator, "protocol", {})}
@@ -68,7 +70,9 @@ def evaluate(
     bar.disable = rank_and_world()[0] > 0
     with bar:
         for task in tasks:
-            scorer = Scorer(generator, task, limit=limit, seed=seed, draws=draws, model=model)
+            scorer = Scorer(
+                generator, task, limit=limit, seed=seed, draws=draws, model=model, detailed_shots=detailed_shots
+            )
             for count in shots:
                 row = bar.add_task(f"{task.name}, {count}-shot", total=scorer.work(count), note="")
                 result, kept = _scored(scorer, count, out_dir, partial(bar.advance, row))

@@ -30,7 +30,7 @@ from mm1.evaluate.generator import Advance, Answer, ContextTooShort, Generator
 from mm1.evaluate.items import Item, chosen_items, field, open_items, read_ids
 from mm1.evaluate.likelihood import choose_options, query_prompt
 from mm1.evaluate.metrics import METRICS, Metric
-from mm1.evaluate.prompts import as_text, build_prompt
+from mm1.evaluate.prompts import PromptStyle, as_text, build_prompt
 from mm1.evaluate.shots import ShotPool
 from mm1.evaluate.task import Task
 from mm1.evaluate.together import all_of
@@ -58,6 +58,7 @@ class Scorer:
         seed: Of the choice of items, shots, swapped pictures and resamples.
         draws: How many times shots are drawn anew, with seeds from `seed` on.
         model: What the protocol says of the model.
+        detailed_shots: See `PromptStyle`.
 
     Raises:
         UserError: If the task's data is missing or not as the task says.
@@ -72,9 +73,12 @@ class Scorer:
         seed: int,
         draws: int,
         model: dict[str, str],
+        detailed_shots: int | None = None,
     ) -> None:
         self.generator, self.task, self.limit, self.seed, self.model = generator, task, limit, seed, model
         self._draws = draws
+        chat = bool(getattr(generator, "takes_turns", False)) and task.likelihood is None
+        self.style = PromptStyle(chat, detailed_shots)
         self.metric = METRICS[task.metric]
         self.source = open_items(task.data)
         self.pool = self.source if task.pool == task.data else open_items(task.pool)
@@ -120,7 +124,7 @@ class Scorer:
         task = self.task
         return {
             "format": FORMAT,
-            "prompt": task.prompt,
+            "prompt": task.chat_prompt or task.prompt if self.style.chat else task.prompt,
             "answer": task.answer,
             "separator": task.separator,
             "stop": task.stop,
@@ -141,6 +145,8 @@ class Scorer:
             "seed": self.seed,
             "together": task.together,
             "data_hash": _hash(self.source.data_hash, self.pool.data_hash, self._ids_hash),
+            **({"after": task.after} if task.after else {}),
+            **self.style.protocol(),
             **self.model,
         }
 
@@ -248,8 +254,8 @@ class Scorer:
     ) -> tuple[list[Document], list[Answer]]:
         """Return the prompts and the model's answers."""
         if self.task.likelihood is not None:
-            return choose_options(self.generator, self.task, items, shots, self._too_long, advance)
-        prompts = [build_prompt(self.task, item, drawn) for item, drawn in zip(items, shots, strict=True)]
+            return choose_options(self.generator, self.task, items, shots, self._too_long, advance, self.style)
+        prompts = [build_prompt(self.task, item, drawn, self.style) for item, drawn in zip(items, shots, strict=True)]
         try:
             answers = self.generator.generate(
                 prompts, max_new_tokens=self.task.max_new_tokens, stop=self.task.stop, advance=advance
@@ -264,7 +270,7 @@ class Scorer:
         fits = [
             count
             for count in range(len(shots))
-            if self.generator.count_tokens(query_prompt(self.task, item, shots[:count])) <= room
+            if self.generator.count_tokens(query_prompt(self.task, item, shots[:count], self.style)) <= room
         ]
         advice = f"{max(fits)} shots fit" if fits else "not even the query alone fits"
         return UserError(
@@ -273,6 +279,8 @@ class Scorer:
         )
 
     def _cut(self, answer: str) -> str:
+        if self.task.after is not None:
+            answer = answer.rpartition(self.task.after)[2]
         for pattern in self.task.postprocess:
             answer = re.split(pattern, answer, maxsplit=1)[0]
         return answer.strip()

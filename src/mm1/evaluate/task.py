@@ -149,7 +149,19 @@ class Task(_Strict):
     picture_mark: str | None = Field(
         None, description="What stands for the n-th picture in the fields' text, such as `<image {n}>` (MMMU)."
     )
-    answer: str = Field(" {answer}", description="How a shot's answer follows its prompt.")
+    chat_prompt: str | None = Field(
+        None, description="What a model fine-tuned on conversations is asked instead; default: `prompt`."
+    )
+    answer: str = Field(
+        " {answer}",
+        description="How a shot's answer follows its prompt; {field} stands for a field's text (chain of thought: "
+        "`' {reasoning} Answer: {answer}'`).",
+    )
+    after: str | None = Field(
+        None,
+        description="The prediction is what follows the last of these words, or all where they don't come (chain of "
+        "thought: `Answer:`).",
+    )
     likelihood: Literal["sum", "per character", "greedy"] | None = Field(
         None,
         description="Instead of generating, choose the option that is likeliest as the answer: by its log-likelihood, "

@@ -358,6 +358,12 @@ class EvaluateRecipe(Section):
     tasks: list[str] = []
     shots: list[int] = [0, 4, 8]
     limit: int | None = Field(None, gt=0, description="Items per task, at most (the first of a seeded shuffle).")
+    detailed_shots: int | None = Field(
+        None,
+        ge=0,
+        description="Only in the last so many shots, and in the query, pictures are cut into sub-images (3 recalled "
+        "for the paper's mixed resolution); null: in all.",
+    )
     batch_size: int = Field(64, gt=0)
     during: DuringRecipe | None = Field(None, description="Scores of the weights as they are, every so many steps.")
 
