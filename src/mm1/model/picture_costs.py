@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +54,7 @@ def picture_costs(
     recipe: ModelRecipe | str,
     vocab_size: int = VOCABULARY,
     context: int = CONTEXT,
+    interpolated: Sequence[int] | None = None,
 ) -> list[PictureCost]:
     """Return the costs of a picture: one image (interpolated too), cut 2x2, cut by MM1.5's rule, as the recipe has it.
 
@@ -62,13 +64,14 @@ def picture_costs(
         recipe: A model from scratch, or a preset's name. Built without memory.
         vocab_size: Of the decoder.
         context: Tokens per sequence, which attention is counted for.
+        interpolated: Sides to show; default: `INTERPOLATED`. Those not above the model's own are left out.
 
     Raises:
         UserError: See `mm1.model.presets.recipe_config`.
     """
     recipe = preset(recipe) if isinstance(recipe, str) else recipe
     base, patch = recipe.vision.image_size, recipe.vision.patch_size
-    larger = [size for size in INTERPOLATED if size > base and size % patch == 0]
+    larger = [size for size in interpolated or INTERPOLATED if size > base and size % patch == 0]
     largest = larger[-1] if larger else base
     one, paper = ResolutionRecipe(), ResolutionRecipe(grid="2x2")
     modes = [(f"one of {size}", size, one) for size in (base, *larger)]
