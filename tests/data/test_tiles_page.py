@@ -48,6 +48,11 @@ def test_options_lie_over_a_recipes_and_a_models_own(picture: Path, recipe_file:
     (model / "config.json").write_text("{}")
     result = CliRunner().invoke(app, ["show-tiles", str(picture), "--model", str(model)])
     assert "becomes 4 images (2x2 crops of 32 px), 36 tokens" in result.output
+    content["model"] = {"from": str(model), "vision": {"image_size": 64}}
+    recipe_file.write_text(yaml.safe_dump(content))
+    (model / "config.json").write_text('{"model_type": "mm1"}')
+    result = CliRunner().invoke(app, ["show-tiles", str(picture), "--recipe", str(recipe_file)])
+    assert "becomes 4 images (2x2 crops of 64 px), 36 tokens" in result.output
 
 
 @pytest.mark.parametrize("arguments", [["--grid", "2by2"], ["--fit", "stretch"], ["--recipe", "demo", "--model", "x"]])

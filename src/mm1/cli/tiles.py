@@ -52,11 +52,18 @@ def _settings(recipe: str | None, model: Path | None) -> tuple[int, int, dict[st
         from mm1.recipe import load_recipe
 
         loaded = load_recipe(recipe).model
+        if loaded.from_ is not None:
+            from mm1.train.prepare import brought_processor
+
+            return _of_processor(brought_processor(loaded.from_, loaded))
         return loaded.vision.image_size, loaded.connector.num_tokens, loaded.resolution.model_dump()
     if model is not None:
         from mm1.evaluate.loading import model_directory
         from mm1.processing.processor import MM1Processor
 
-        processor = MM1Processor.from_pretrained(model_directory(model))
-        return processor.image_size, processor.tokens_per_image, dict(processor.resolution)
+        return _of_processor(MM1Processor.from_pretrained(model_directory(model)))
     return 672, 144, {"grid": "2x2"}
+
+
+def _of_processor(processor: Any) -> tuple[int, int, dict[str, Any]]:
+    return processor.image_size, processor.tokens_per_image, dict(processor.resolution)

@@ -111,9 +111,11 @@ def recipe_config(recipe: ModelRecipe, vocab_size: int) -> MM1Config:
     Raises:
         UserError: If sizes do not fit each other, or the recipe starts from pre-trained weights.
     """
-    for part in (recipe.vision, recipe.language_model):
+    for part in (recipe, recipe.vision, recipe.language_model):
         if part.from_ is not None:
-            raise UserError(f"a model with pre-trained parts ('{part.from_}') can't be described without loading them")
+            raise UserError(
+                f"a model with pre-trained weights ('{part.from_}') can't be described without loading them"
+            )
     vision, text = scratch_tower(recipe.vision), scratch_decoder(recipe.language_model, vocab_size)
     return compose(recipe, vision, text, image_token_id=vocab_size - 1)
 

@@ -166,7 +166,7 @@ def chat_layout(template: str, tokenizer: PreTrainedTokenizerBase) -> ChatLayout
     Raises:
         UserError: If the template doesn't say what is learned.
     """
-    names = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
+    names = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if not isinstance(token, list)}
     ids: Any = {token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens}
     return ChatLayout(template, names, ids)
 

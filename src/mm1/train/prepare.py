@@ -72,7 +72,7 @@ def recipe_processor(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> MM1P
     """Return the processor of a recipe's model: its image size and tokens per image, its tower's pixel statistics."""
     model = recipe.model
     if model.from_ is not None:
-        processor = _brought_processor(model.from_, model)
+        processor = brought_processor(model.from_, model)
     else:
         mean, std = pixel_statistics(model.vision.from_)
         processor = build_processor(
@@ -87,8 +87,16 @@ def recipe_processor(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> MM1P
     return processor
 
 
-def _brought_processor(source: str, model: ModelRecipe) -> MM1Processor:
-    """Return the processor of the model that training starts from, with what the recipe changes."""
+def brought_processor(source: str, model: ModelRecipe) -> MM1Processor:
+    """Return the processor of the model that training starts from, with what the recipe changes.
+
+    Args:
+        source: The recipe's `model.from`.
+        model: The recipe's section.
+
+    Raises:
+        UserError: If there is no such model, or it has no processor.
+    """
     folder = whole_model(source)
     config: Any = pretrained_config(folder, "model.from")
     try:
