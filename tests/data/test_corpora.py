@@ -13,6 +13,8 @@ from .fake_sources import DEBIAN, needs_dpkg, put_emoji_groups, put_openmoji, pu
 SMALL = {
     "scenes": {"count": 12, "questions": 6, "heldout": 6},
     "pages": {"count": 12, "heldout": 36, "shots": 2},
+    "chats": {"count": 40},
+    "find": {"count": 6, "heldout": 4},
     "openmoji": {"size": 16},
     "tuxpaint": {"size": 32, "heldout": 0.5},
     "openclipart": {"size": 32, "heldout": 0.5},
@@ -31,9 +33,12 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     "name", [pytest.param(name, marks=needs_dpkg if name in DEBIAN else ()) for name in sorted(BUILDERS)]
 )
 def test_same_options_same_corpus(name: str, data: Path) -> None:
-    if name == "openmoji":
+    if name in ("openmoji", "chats"):
         put_openmoji(data / "downloads", "1F3C4", "1F3C4-1F3FD-200D-2640-FE0F")
         put_emoji_groups(data / "downloads")
+    if name == "chats":  # it is derived from these
+        for source in ("openmoji", "easy-vqa", "text"):
+            build_corpus(source)
     if name in DEBIAN:
         DEBIAN[name](data / "downloads")
     options = SMALL.get(name, {})
