@@ -68,7 +68,7 @@ def _fits(trainer: Trainer, loader: DataLoader[Any], numbers: list[int]) -> bool
     weights, but the training is over.
     """
     try:
-        batch = loader.collate_fn([loader.dataset[number] for number in numbers])
+        batch = next(iter(DataLoader(loader.dataset, batch_sampler=[numbers], collate_fn=loader.collate_fn)))
         for _ in range(2):
             trainer.optimizer.zero_grad(set_to_none=True)
             for number in range(2):
