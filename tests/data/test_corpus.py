@@ -89,3 +89,5 @@ def test_what_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         open_split("scenes/train")
     with pytest.raises(UserError, match="no split 'test': it has train"):
         open_split("c/test")
+    with pytest.raises(UserError, match=r"this is a whole corpus: name one of its splits \(c/train\)"):
+        open_split("c")

@@ -14,12 +14,14 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 WATCHDOG_SECONDS = 240
+_servers: list[int] = []
 _SAVING = ("mm1/train/checkpoint.py", "checkpoint/hf_storage.py", "checkpoint/filesystem.py")
 """Files whose lines are counted, so that a process can be killed before any of them."""
 
@@ -37,8 +39,12 @@ def start(
         environment: Variables.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mm1.train.pretrain", "mm1.cli", "tests.train.forked"])
-    variables = {"OMP_NUM_THREADS": "1", **{name: str(value) for name, value in environment.items()}}
+    if not _servers:  # one that another test left has its preloads, not ours
+        forkserver._forkserver._stop()
+        context.set_forkserver_preload(["mm1.train.pretrain", "mm1.cli", "tests.train.forked"])
+        _servers.append(1)
+    # The server's own environment is that of its start, perhaps another test's: this one's goes along.
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", **{name: str(value) for name, value in environment.items()}}
     arguments = [str(argument) for argument in arguments]
     process = context.Process(target=_main, args=(arguments, log, kill_at_line, variables))
     process.start()
@@ -82,6 +88,7 @@ def batches(log: Path, ranks: int, batch_size: int) -> list[list[str]]:
 
 
 def _main(arguments: list[str], log: Path, kill_at_line: int | None, environment: dict[str, str]) -> None:
+    os.environ.clear()
     os.environ.update(environment)
     with log.open("w") as file:
         os.dup2(file.fileno(), 2)

@@ -50,7 +50,7 @@ def test_a_process_that_is_refused_memory_names_a_size(recipe_file: Path, data: 
     )
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
-    said = re.search(r"on cpu with train.micro_batch_size 256; (\d+) fits .*: set (\S+: \d+)", result.stderr)
+    said = re.search(r"on cpu with train.micro_batch_size 256[;\s].*: set train.micro_batch_size: (\d+)", result.stderr)
     assert said, result.stderr
     assert 1 <= int(said[1]) < 256
 
@@ -80,6 +80,22 @@ def test_sizes_are_tried_by_halves(
     most = 0
     with pytest.raises(UserError, match=r"and not even 1 fits: set train.activation_checkpointing: true"):
         pretrain(recipe, tmp_path / "none")
+
+
+def test_a_trial_that_breaks_for_another_reason_says_so(
+    recipe_file: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mm1.train import pretrain as module
+
+    errors = iter([MemoryError(), RuntimeError("could not create a primitive")])
+
+    def broken(*_) -> Losses:
+        raise next(errors)
+
+    monkeypatch.setattr(module, "language_model_loss", broken)
+    recipe = load_recipe(str(recipe_file), ["train.batch_size=8"])
+    with pytest.raises(UserError, match=r"size 8 \(.* could not create a primitive\): set \S+_size: 4, or"):
+        pretrain(recipe, tmp_path / "run")
 
 
 def test_other_errors_stay_what_they_are() -> None:

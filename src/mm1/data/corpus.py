@@ -184,10 +184,17 @@ def open_split(reference: str) -> Split:
         reference: `scenes/train` (a corpus of the data directory), or a path such as `/my/corpora/news/train`.
 
     Raises:
-        UserError: If there is no such corpus or split.
+        UserError: If there is no such corpus or split, or only a corpus is named.
     """
     path = Path(reference)
     named = data_directory() / reference
+    for corpus in (named, path):
+        if (corpus / "corpus.json").is_file():
+            splits = ", ".join(
+                f"{reference.rstrip('/')}/{split}"
+                for split in json.loads((corpus / "corpus.json").read_text())["splits"]
+            )
+            raise UserError(f"{reference}: this is a whole corpus: name one of its splits ({splits})")
     return Split(path if (path.parent / "corpus.json").is_file() and not named.is_dir() else named)
 
 

@@ -12,6 +12,7 @@ import os
 import pickle
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -94,15 +95,19 @@ def run_on_ray(calls: Sequence[Call], workers: int | None, done: Callable[[], No
         import ray.data
     except ImportError:
         raise UserError("engine 'ray' needs Ray Data: install it with `pip install 'mm1[ray]'`") from None
-    with contextlib.nullcontext() if ray.is_initialized() else ray.init(log_to_driver=False):
-        logging.getLogger("ray.data").setLevel(logging.ERROR)  # the job has its own progress bar and messages
+    quiet = logging.ERROR  # the job has its own progress bar and messages
+    there = ray.is_initialized()
+    with contextlib.nullcontext() if there else ray.init(log_to_driver=False, logging_level=quiet):
+        logging.getLogger("ray.data").setLevel(quiet)
         units = ray.data.range(len(calls), override_num_blocks=len(calls))
-        outcomes = units.map(
-            partial(_outcome, ray.put(list(calls))),
-            compute=ray.data.TaskPoolStrategy(workers),
-            num_cpus=1,
-            max_retries=_RETRIES,
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")  # hence ray<2.64 in pyproject.toml
+            outcomes = units.map(
+                partial(_outcome, ray.put(list(calls))),
+                compute=ray.data.TaskPoolStrategy(min(workers or len(calls), len(calls))),
+                num_cpus=1,
+                max_retries=_RETRIES,
+            )
         outcomes.context.enable_progress_bars = False
         try:
             for outcome in outcomes.iter_rows():

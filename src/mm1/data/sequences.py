@@ -177,8 +177,9 @@ def _heading(dataset: PlanDataset, number: int, pieces: list[Piece]) -> str:
     images = plan.count_images(number, number + 1)
     learned = sum(span.tokens for piece in pieces for span in piece.spans if span.sort == "learned")
     step = number // plan.info["batch_size"] + 1
+    count = "1 piece" if len(pieces) == 1 else f"{len(pieces)} pieces"
     return (
-        f"sequence {number:,} of step {step:,}: {kind} from {dataset.splits[source].name}, {len(pieces)} pieces, "
+        f"sequence {number:,} of step {step:,}: {kind} from {dataset.splits[source].name}, {count}, "
         f"{size - _padding(dataset, pieces):,} of {size:,} tokens, {learned:,} learned, {images} images"
     )
 

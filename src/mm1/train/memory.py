@@ -51,13 +51,17 @@ def _sentence(trainer: Trainer, loader: DataLoader[Any]) -> str:
     key, size = "train.micro_batch_size", len(numbers)
     where = f"out of memory on {trainer.world.device} with {key} {size}"
     less = "set train.activation_checkpointing: true, shorten data.sequence_length, or take a smaller model"
+    untried = f"set {key}: {max(1, size // 2)}, or {less}"
     if trainer.world.size > 1:
-        return f"{where} on each of {trainer.world.size} ranks: set {key}: {max(1, size // 2)}, or {less}"
+        return f"{where} on each of {trainer.world.size} ranks: {untried}"
     console.print(f"out of memory with {size} sequences at a time: trying how many fit")
-    while size > 1:
-        size //= 2
-        if _fits(trainer, loader, numbers[:size]):
-            return f"{where}; {size} fits (tried on the run's next sequences): set {key}: {size}"
+    try:
+        while size > 1:
+            size //= 2
+            if _fits(trainer, loader, numbers[:size]):
+                return f"{where}; {size} fits (tried on the run's next sequences): set {key}: {size}"
+    except RuntimeError as error:  # after a refusal some libraries of the CPU stay broken, however small the batch
+        return f"{where} (trying how many fit ended in: {error}): {untried}"
     return f"{where}, and not even 1 fits: {less}"
 
 
@@ -68,14 +72,16 @@ def _fits(trainer: Trainer, loader: DataLoader[Any], numbers: list[int]) -> bool
     weights, but the training is over.
     """
     try:
-        batch = loader.collate_fn([loader.dataset[number] for number in numbers])
+        batch = next(iter(DataLoader(loader.dataset, batch_sampler=[numbers], collate_fn=loader.collate_fn)))
         for _ in range(2):
             trainer.optimizer.zero_grad(set_to_none=True)
             for number in range(2):
                 trainer.backward(batch, number, batch["count"])
             trainer.optimizer.step()
-    except (RuntimeError, MemoryError) as error:  # libraries that get no memory have other words for it
+    except (RuntimeError, MemoryError) as error:
         traceback.clear_frames(error.__traceback__)
+        if not is_out_of_memory(error):
+            raise
         return False
     finally:
         trainer.optimizer.zero_grad(set_to_none=True)

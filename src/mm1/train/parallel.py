@@ -64,11 +64,6 @@ class World:
         """Whether this is the process that prints, logs and prepares."""
         return self.rank == 0
 
-    def wait(self) -> None:
-        """Wait until all have come here."""
-        if self.size > 1:
-            dist.barrier()
-
     def sums(self, values: Sequence[float]) -> list[float]:
         """Add numbers up over the ranks."""
         if self.size == 1:

@@ -40,6 +40,7 @@ def open_database(folder: Path, facts: Path, memory: str, workers: int | None) -
         raise UserError(f"memory '{memory}': write it as a number with a unit, such as 2GB") from None
     database.execute(f"SET temp_directory = '{_quoted(folder / 'spill')}'")
     database.execute("SET preserve_insertion_order = false")
+    database.execute("SET enable_progress_bar = false")  # it writes over the job's own
     if workers is not None:
         database.execute(f"SET threads = {workers}")
     database.execute(f"CREATE VIEW facts AS SELECT * FROM read_parquet('{_quoted(facts / '*.parquet')}')")  # noqa: S608
