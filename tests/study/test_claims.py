@@ -27,7 +27,8 @@ def test_an_interval_holds_the_truth_as_often_as_it_says(seeds: float, items: fl
     random, study, truth = np.random.default_rng(1), study_of(), 3.0
     inside = 0
     for _ in range(400):
-        effect = estimate("", np.array([-1.0, 1.0]), results_of(study, simulated(random, truth, seeds, items)).scores)
+        scores = results_of(study, simulated(random, truth, seeds, items)).scores
+        effect = estimate("", [(np.array([-1.0, 1.0]), scores)])
         inside += effect.interval[0] <= truth <= effect.interval[1]
     assert inside / 400 >= 0.93
 
@@ -35,7 +36,7 @@ def test_an_interval_holds_the_truth_as_often_as_it_says(seeds: float, items: fl
 def test_without_items_it_is_the_paired_t_test() -> None:
     study, random = study_of(), np.random.default_rng(2)
     items = np.broadcast_to(random.normal(50, 5, size=(2, 3, 1)), (2, 3, 40))  # every item alike
-    effect = estimate("", np.array([-1.0, 1.0]), results_of(study, items).scores)
+    effect = estimate("", [(np.array([-1.0, 1.0]), results_of(study, items).scores)])
     reference = stats.ttest_rel(items[1, :, 0], items[0, :, 0])
     assert effect.p_value == pytest.approx(reference.pvalue)
     assert effect.interval == pytest.approx(tuple(reference.confidence_interval()))
@@ -66,6 +67,20 @@ def test_arms_that_a_choice_leaves_open_are_averaged_and_effects_compared() -> N
     assert more.effects[0].mean == pytest.approx(19, abs=0.3)
     less = judge(Claim.model_validate({"claim": "Size counts for more.", **size, "than": pixels}), results)
     assert less.verdict == "fails"
+
+
+def test_the_same_arms_are_compared_at_different_shots() -> None:
+    study, random = study_of(), np.random.default_rng(6)
+    few, many = (results_of(study, random.normal(mean, 1, size=(2, 3, 50)), shots=k) for mean, k in ((50, 0), (60, 8)))
+    results = Results(few.arms, few.seeds, (*few.scores, *many.scores), few.seconds)
+    large = {"size": "large"}
+    content = {"claim": "Shots help.", "better": large, "worse": large, "shots": [8], "worse_shots": [0]}
+    finding = judge(Claim.model_validate(content), results)
+    assert finding.verdict == "holds"
+    difference = many.scores[0].points[1] - few.scores[0].points[1]
+    assert finding.effects[0].by_seed == pytest.approx(difference)
+    with pytest.raises(ValueError, match="the same arms"):
+        Claim.model_validate({**content, "worse_shots": None})
 
 
 @pytest.mark.parametrize(

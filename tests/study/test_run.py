@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,6 +18,10 @@ import yaml
 from mm1.cli import main
 from mm1.data.corpus import write_corpus
 from mm1.document import Document
+from mm1.errors import UserError
+from mm1.study.lessons import lesson, write_lessons
+from mm1.study.plan import weights_digest
+from mm1.study.schema import Study, load_study
 from tests.conftest import tiny_documents
 
 TASK = {
@@ -65,11 +70,11 @@ def home(corpora_with_test: Path, recipe_file: Path) -> Path:
 COMMAND = ["study", "run", "study.yaml", "--jobs", "2"]
 
 
-def mm1_here(home: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Run the command in this process (its runs are processes all the same); return its exit code."""
+def mm1_here(home: Path, data: Path, monkeypatch: pytest.MonkeyPatch, command: Sequence[str] = COMMAND) -> int:
+    """Run a command in this process (its runs are processes all the same); return its exit code."""
     monkeypatch.chdir(home)
     monkeypatch.setenv("MM1_DATA", str(data))
-    monkeypatch.setattr(sys, "argv", ["mm1", *COMMAND])
+    monkeypatch.setattr(sys, "argv", ["mm1", *command])
     with pytest.raises(SystemExit) as end:
         main()
     return int(end.value.code or 0)
@@ -114,3 +119,34 @@ def test_a_study_from_its_file_to_its_page(
     assert mm1_here(home, corpora_with_test, monkeypatch) == 1
     assert [run.stat().st_mtime_ns for run in runs] == before
     assert all(json.loads(run.read_text())["seconds"] > 0 for run in runs)
+    # The scoreboard has both claims, one of them without a verdict; --page makes no run.
+    unrun = STUDY | {"name": "unrun", "set": STUDY["set"] | {"train.batch_size": 3}}
+    studies_there = [load_study("study.yaml"), Study.model_validate(unrun)]
+    monkeypatch.setattr("mm1.study.lessons.lesson_studies", lambda: studies_there)
+    assert mm1_here(home, corpora_with_test, monkeypatch, ["study", "lessons", "--page"]) == 0
+    board = (studies / "lessons.md").read_text()
+    rows = [line.split(" | ") for line in board.splitlines() if "better" in line or "worse" in line]
+    assert [row[0] for row in rows] == ["| [steps](steps.md)"] * 2 + ["| unrun"] * 2
+    assert [row[4].strip(" |") for row in rows][1:] == [
+        "not measured (4 of 6 runs)",
+        "not measured (0 of 6 runs)",
+        "not measured (0 of 6 runs)",
+    ]
+    assert rows[0][4].strip(" |*") in ("holds", "fails", "undecided")
+    assert "4 of 12 runs" in board
+
+
+def test_without_any_run_there_is_no_scoreboard(home: Path) -> None:
+    with pytest.raises(UserError, match="no run of any study is in"):
+        write_lessons([lesson(Study.model_validate(STUDY), [])], home)
+
+
+def test_a_run_is_another_where_the_weights_that_it_starts_from_changed(tmp_path: Path) -> None:
+    folder = tmp_path / "start" / "model"
+    folder.mkdir(parents=True)
+    names = []
+    for content in (b"one", b"two", b"one"):
+        (folder / "model.safetensors").write_bytes(content)
+        weights_digest.cache_clear()
+        names.append(weights_digest(str(folder.parent)))
+    assert names[0] == names[2] != names[1]

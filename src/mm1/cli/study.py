@@ -58,3 +58,34 @@ def list_() -> None:
     from mm1.study.table import study_table
 
     console.print(study_table())
+
+
+@app.command()
+def lessons(
+    to: Directory = STUDIES,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time; the cores are shared out among them.")] = 1,
+    dry: Annotated[bool, typer.Option("--list", help="Only list the runs with the estimated time.")] = False,
+    page: Annotated[bool, typer.Option("--page", help="Write the scoreboard from the runs that are there.")] = False,
+) -> None:
+    """Make the runs of all laptop studies that are not there; write their pages and the scoreboard of claims."""
+    from mm1.study.lessons import lesson, lesson_studies, write_lessons
+    from mm1.study.plan import plan_runs
+    from mm1.study.report import write_study_report
+    from mm1.study.run import make_runs
+    from mm1.study.table import lessons_table, run_table
+
+    planned = [(study, plan_runs(study, to / "runs")) for study in lesson_studies()]
+    if dry:
+        console.print(lessons_table(planned, jobs))
+        return
+    failed = False
+    for study, runs in () if page else planned:
+        console.print(run_table(study, runs, jobs))
+        failures = make_runs(runs, jobs)
+        failed |= bool(failures)
+        if any(run.seconds is not None for run in runs):
+            write_study_report(study, runs, to, failures)
+            write_lessons([lesson(*each) for each in planned], to)
+    console.print(f"the scoreboard: {write_lessons([lesson(*each) for each in planned], to)}")
+    if failed:
+        raise typer.Exit(1)

@@ -64,12 +64,16 @@ def judge(claim: Claim, results: Results) -> Finding:
         return _judge_alike(claim, results, scores)
     assert claim.better is not None
     assert claim.worse is not None
-    weights = _weights(results, claim.better) - _weights(results, claim.worse)
+    better, worse = _weights(results, claim.better), _weights(results, claim.worse)
     name = f"{_name(claim.better)} - {_name(claim.worse)}"
+    terms = [(better - worse, scores)]
+    if claim.worse_shots is not None:
+        terms = [(better, scores), (-worse, results.select(claim.tasks, claim.worse_shots))]
+        name = f"{_name(claim.better)} at {claim.shots} shots - {_name(claim.worse)} at {claim.worse_shots}"
     if claim.than is not None:
-        weights = weights - _weights(results, claim.than.better) + _weights(results, claim.than.worse)
+        terms.append((_weights(results, claim.than.worse) - _weights(results, claim.than.better), scores))
         name = f"({name}) - ({_name(claim.than.better)} - {_name(claim.than.worse)})"
-    effect = estimate(name, weights, scores, claim.minimum)
+    effect = estimate(name, terms, claim.minimum)
     low, high = effect.interval
     verdict: Verdict = "holds" if low > claim.minimum else "fails" if high < claim.minimum else "undecided"
     return Finding(claim, (effect,), verdict)
@@ -81,7 +85,7 @@ def _judge_alike(claim: Claim, results: Results, scores: tuple[Scores, ...]) -> 
     effects = []
     for one, other in itertools.combinations(claim.alike, 2):
         weights = _weights(results, one) - _weights(results, other)
-        effects.append(estimate(f"{_name(one)} - {_name(other)}", weights, scores))
+        effects.append(estimate(f"{_name(one)} - {_name(other)}", [(weights, scores)]))
     within = claim.within
     if all(-within < e.interval[0] and e.interval[1] < within for e in effects):
         verdict: Verdict = "holds"
@@ -92,31 +96,33 @@ def _judge_alike(claim: Claim, results: Results, scores: tuple[Scores, ...]) -> 
     return Finding(claim, tuple(effects), verdict)
 
 
-def estimate(name: str, weights: Floats, scores: Sequence[Scores], against: float = 0.0) -> Effect:
+def estimate(name: str, terms: Sequence[tuple[Floats, Sequence[Scores]]], against: float = 0.0) -> Effect:
     """Estimate a weighted sum of the arms' mean scores.
 
     Args:
         name: Of the effect.
-        weights: (arms,): +1 and -1 for a difference of two.
-        scores: Tasks and shots that are averaged over.
+        terms: They add up: weights of the arms, (arms,): +1 and -1 for a difference of two; and the tasks and
+            shots that are averaged over.
         against: What the p value is of.
 
     Raises:
         UserError: If a run with a weight is missing.
     """
-    points = np.mean([s.points for s in scores], axis=0)
-    used = weights != 0
-    if np.isnan(points[used]).any():
-        raise UserError(f"{name}: a run is missing: make it with `mm1 study run`")
-    by_seed = weights[used] @ points[used]
-    sums = [np.einsum("a,asr->r", weights[used], s.resampled[used]) for s in scores]
-    resampled = np.mean(sums, axis=0) / len(by_seed)
+    by_seed, resampled = np.zeros(()), np.zeros(())
+    for weights, scores in terms:
+        used = weights != 0
+        points = np.mean([s.points for s in scores], axis=0)
+        if np.isnan(points[used]).any():
+            raise UserError(f"{name}: a run is missing: make it with `mm1 study run`")
+        by_seed = by_seed + weights[used] @ points[used]
+        sums = [np.einsum("a,asr->r", weights[used], s.resampled[used]) for s in scores]
+        resampled = resampled + np.mean(sums, axis=0) / points.shape[1]
     seeds_part, items_part = by_seed.var(ddof=1) / len(by_seed), resampled.var(ddof=1)
     variance = seeds_part + items_part
     mean = float(by_seed.mean())
     if variance == 0:
         return Effect(name, by_seed, mean, (mean, mean), 1.0 if mean == against else 0.0)
-    items = min(s.items for s in scores)
+    items = min(s.items for _, scores in terms for s in scores)
     freedom = variance**2 / (seeds_part**2 / (len(by_seed) - 1) + items_part**2 / max(1, items - 1))
     error = np.sqrt(variance)
     reach = float(stats.t.ppf((1 + LEVEL) / 2, freedom) * error)

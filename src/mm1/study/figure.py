@@ -98,5 +98,5 @@ def mean_of(results: Results, choice: Choice, scores: Sequence[Scores]) -> tuple
     mine = np.array([chosen(arm, choice) for arm in results.arms], dtype=np.float64)
     if np.isnan(results.seconds[mine > 0]).any():
         return None
-    effect = estimate("mean", mine / mine.sum(), scores)
+    effect = estimate("mean", [(mine / mine.sum(), scores)])
     return effect.mean, (effect.interval[1] - effect.interval[0]) / 2

@@ -95,9 +95,27 @@ def plan_runs(study: Study, store: Path) -> list[StudyRun]:
 
 
 def identity(recipe: Recipe) -> str:
-    """Return a hash over what a run's weights depend on: the recipe but for its name and scoring, and the code."""
+    """Return a hash over what decides a run's weights: recipe (name and scoring aside), code, weights at the start."""
     content = recipe.model_dump(by_alias=True, mode="json", exclude={"name", "evaluate"})
-    return hashlib.blake2b(json.dumps([content, code_digest()]).encode(), digest_size=8).hexdigest()
+    model = recipe.model
+    starts = [weights_digest(part.from_) for part in (model, model.vision, model.language_model) if part.from_]
+    return hashlib.blake2b(json.dumps([content, code_digest(), starts]).encode(), digest_size=8).hexdigest()
+
+
+@cache
+def weights_digest(source: str) -> str:
+    """Return a hash over a local model's weights; of a name on the Hub, the name itself.
+
+    Args:
+        source: A run's directory, a model's folder, or a name.
+    """
+    folder = Path(source)
+    folder = folder / "model" if (folder / "model").is_dir() else folder
+    digest = hashlib.blake2b(source.encode(), digest_size=16)
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "blake2b").digest())
+    return digest.hexdigest()
 
 
 @cache

@@ -71,7 +71,8 @@ class Claim(Section):
 
     The quantity is the mean score over `tasks` and `shots`, in percentage points of each metric's unit. With
     `better` and `worse` the claim is that their difference exceeds `minimum`; with `than` as well, that it
-    exceeds that other difference by `minimum`; with `alike`, that no two of the choices differ by more than `within`.
+    exceeds that other difference by `minimum`; with `worse_shots`, that `better` at `shots` exceeds `worse` at
+    those; with `alike`, that no two of the choices differ by more than `within`.
     """
 
     claim: str = Field(description="The sentence.")
@@ -83,6 +84,7 @@ class Claim(Section):
     minimum: float = Field(0.0, ge=0, description="The least difference worth claiming, in percentage points.")
     tasks: list[str] | None = Field(None, description="Default: all that the runs are scored on.")
     shots: list[int] | None = Field(None, description="Default: all that the runs are scored at.")
+    worse_shots: list[int] | None = Field(None, description="Of `worse`, where it is compared at other shots.")
 
     @model_validator(mode="after")
     def _one_form(self) -> Claim:
@@ -93,6 +95,10 @@ class Claim(Section):
             raise ValueError("`alike` takes two choices or more, and `within` says what counts as no difference")
         if self.than is not None and self.alike is not None:
             raise ValueError("`than` goes with `better` and `worse`")
+        if self.worse_shots is not None and (self.shots is None or self.worse is None):
+            raise ValueError("`worse_shots` goes with `better`, `worse` and `shots`")
+        if self.better is not None and self.better == self.worse and self.worse_shots is None:
+            raise ValueError("`better` and `worse` are the same arms: give `worse_shots`, or other arms")
         return self
 
     def choices(self) -> list[Choice]:

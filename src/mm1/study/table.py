@@ -13,11 +13,10 @@ from mm1.study.schema import Study, arm_name, load_study, packaged_studies
 def run_table(study: Study, runs: Sequence[StudyRun], jobs: int) -> Table:
     """Return a table of the arms, which of their seeds are done, and how long the rest will take.
 
-    The estimate is the mean time of the study's runs that are done, else what its file states.
+    The estimate is `minutes_per_run`'s.
     """
-    done = [run.seconds for run in runs if run.seconds is not None]
-    minutes = sum(done) / len(done) / 60 if done else study.minutes
-    missing = len(runs) - len(done)
+    missing = sum(run.seconds is None for run in runs)
+    minutes = minutes_per_run(study, runs)
     left = "unknown: no run has been timed" if minutes is None else f"about {minutes * missing / jobs:.0f} minutes"
     table = Table(
         title=f"{study.name}: {study.question}",
@@ -30,6 +29,28 @@ def run_table(study: Study, runs: Sequence[StudyRun], jobs: int) -> Table:
     for arm in study.arms():
         mine = [run for run in runs if run.arm == arm]
         table.add_row(arm_name(arm), *("to make" if run.seconds is None else "[green]done[/]" for run in mine))
+    return table
+
+
+def minutes_per_run(study: Study, runs: Sequence[StudyRun]) -> float | None:
+    """Return the mean time of the runs that are done, else what the study's file states."""
+    done = [run.seconds for run in runs if run.seconds is not None]
+    return sum(done) / len(done) / 60 if done else study.minutes
+
+
+def lessons_table(planned: Sequence[tuple[Study, Sequence[StudyRun]]], jobs: int) -> Table:
+    """Return a table of some studies: runs that are done and to make, and how long the rest will take."""
+    table = Table(title="Studies of the scoreboard", title_justify="left", show_footer=True)
+    rows, total = [], 0.0
+    for study, runs in planned:
+        missing = sum(run.seconds is None for run in runs)
+        left = (minutes_per_run(study, runs) or 0.0) * missing / jobs
+        total += left
+        rows.append((study.name, str(len(runs) - missing), str(missing), f"{left:.0f}"))
+    for name, footer in (("study", "all"), ("done", ""), ("to make", ""), ("minutes left, about", f"{total:.0f}")):
+        table.add_column(name, footer, justify="left" if name == "study" else "right")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

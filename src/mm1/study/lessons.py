@@ -1,0 +1,88 @@
+"""The scoreboard of the paper's lessons: every claim of some studies with what the runs say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+from mm1.errors import UserError
+from mm1.study.claims import Finding
+from mm1.study.plan import StudyRun
+from mm1.study.report import findings
+from mm1.study.results import read_study
+from mm1.study.schema import Claim, Study, load_study, packaged_studies
+from mm1.train.run import write_text
+
+LAPTOP = "laptop/"
+"""Studies of this scale make up the scoreboard."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One study on the scoreboard.
+
+    Attributes:
+        study: What was asked.
+        done: How many of its runs are there.
+        runs: How many it has.
+        minutes: That those which are there took.
+        rows: Each claim with what was found; None while its runs are not all there.
+    """
+
+    study: Study
+    done: int
+    runs: int
+    minutes: float
+    rows: tuple[tuple[Claim, Finding | None], ...]
+
+
+def lesson_studies() -> list[Study]:
+    """Return the studies that the scoreboard is made of."""
+    return [load_study(name) for name in packaged_studies() if name.startswith(LAPTOP)]
+
+
+def lesson(study: Study, runs: Sequence[StudyRun]) -> Lesson:
+    """Judge a study's claims by the runs that are there.
+
+    Args:
+        study: What was asked.
+        runs: As planned.
+
+    Raises:
+        UserError: If two runs were scored differently.
+    """
+    seconds = [run.seconds for run in runs if run.seconds is not None]
+    found = {f.claim.claim: f for f in findings(study, read_study(runs))} if seconds else {}
+    rows = tuple((claim, found.get(claim.claim)) for claim in study.claims)
+    return Lesson(study, len(seconds), len(runs), sum(seconds) / 60, rows)
+
+
+def write_lessons(lessons: Sequence[Lesson], directory: Path) -> Path:
+    """Write `lessons.md`: the paper's lesson, our claim, our measurement, the verdict.
+
+    Args:
+        lessons: In the order of the table.
+        directory: Where the studies' pages are.
+
+    Returns:
+        The page.
+
+    Raises:
+        UserError: If no run of any study is there.
+    """
+    if not any(lesson.done for lesson in lessons):
+        raise UserError(f"no run of any study is in {directory}: make them with `mm1 study lessons`")
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("mm1.study", "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # noqa: S701 - Markdown
+    )
+    directory.mkdir(parents=True, exist_ok=True)
+    page = directory / "lessons.md"
+    write_text(page, environment.get_template("lessons.md").render(lessons=lessons))
+    return page
