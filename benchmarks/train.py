@@ -65,9 +65,10 @@ MODELS: dict[str, dict[str, Any]] = {
             "num_layers": 4,
             "num_heads": 4,
             "feature_layer": -2,
+            "attention": "eager",
         },
         "connector": {"kind": "mlp", "num_tokens": 16},
-        "language_model": {"hidden_size": 192, "num_layers": 4, "num_heads": 4, "attention": "sdpa_packed"},
+        "language_model": {"hidden_size": 192, "num_layers": 4, "num_heads": 4, "attention": "eager"},
     },
     "smollm2": {
         "vision": {
