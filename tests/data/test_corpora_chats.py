@@ -115,7 +115,7 @@ def test_find_says_what_is_where(built: Path, monkeypatch: pytest.MonkeyPatch) -
             for number, place in enumerate(PLACES):
                 quarter = pixels[number // 2 * 128 :][:128, number % 2 * 128 :][:, :128]
                 rows, columns = np.nonzero((quarter != 255).any(-1))
-                assert max(np.ptp(rows), np.ptp(columns)) == 15
+                assert max(np.ptp(rows), np.ptp(columns)) == 31
                 centre = quarter[(rows.min() + rows.max()) // 2, (columns.min() + columns.max()) // 2]
                 nearest = min(NOUNS, key=lambda noun: np.abs(np.array(NOUN_RGB[noun]) - centre.astype(int)).sum())
                 assert nearest == document.meta["there"][place]

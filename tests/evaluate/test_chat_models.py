@@ -123,6 +123,8 @@ def test_from_a_folder_as_the_command_does(squares, tmp_path, model, chat):
     (result,) = evaluate_run(folder.parent, [str(file)], shots=[2], device="cpu", detailed_shots=1)
     assert result["protocol"]["prompt_style"] == "chat"
     assert result["protocol"]["detailed_shots"] == 1
+    (result,) = evaluate_run(folder.parent, [str(file)], shots=[2], device="cpu", plain=True)
+    assert "prompt_style" not in result["protocol"]
 
 
 def test_chains_of_thought():

@@ -197,6 +197,9 @@ def evaluate(
     detailed_shots: Annotated[
         int | None, typer.Option(min=0, help="Only the last so many shots, and the query, are cut into sub-images.")
     ] = None,
+    plain: Annotated[
+        bool | None, typer.Option("--plain/--chat", help="How a chat model is asked; default: in conversations.")
+    ] = None,
     to: Annotated[Path | None, typer.Option(help="Directory of the results; default: `scores` in the run's.")] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Prompts per forward pass: changes the speed, not the scores.")
@@ -216,6 +219,7 @@ def evaluate(
         seed,
         draws,
         detailed_shots=detailed_shots,
+        plain=plain,
         to=to,
         batch_size=batch_size,
         device=device,

@@ -22,6 +22,7 @@ def evaluate_run(
     draws: int = 1,
     *,
     detailed_shots: int | None = None,
+    plain: bool | None = None,
     to: Path | None = None,
     batch_size: int | None = None,
     device: str = "auto",
@@ -40,6 +41,7 @@ def evaluate_run(
         seed: Of the choice of items, shots, swapped pictures and resamples.
         draws: How many times shots are drawn anew; the score is the mean.
         detailed_shots: Only in the last so many shots, and in the query, pictures are cut into sub-images.
+        plain: Ask a chat model too as a pre-trained one is asked, not in a conversation.
         to: Where results go; default: see above.
         batch_size: Prompts per forward pass; changes the speed, not the scores.
         device: `auto`, or a torch device.
@@ -67,6 +69,7 @@ def evaluate_run(
         seed=seed,
         draws=draws,
         detailed_shots=recipe.detailed_shots if detailed_shots is None else detailed_shots,
+        plain=recipe.plain if plain is None else plain,
         out_dir=to or scores_directory(path),
         model_name=str(path),
         model_hash=model_hash(directory),

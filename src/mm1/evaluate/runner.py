@@ -36,6 +36,7 @@ def evaluate(
     seed: int = 0,
     draws: int = 1,
     detailed_shots: int | None = None,
+    plain: bool = False,
     out_dir: Path,
     model_name: str,
     model_hash: str,
@@ -50,6 +51,7 @@ def evaluate(
         seed: Of the choice of items, shots, swapped pictures and resamples.
         draws: How many times shots are drawn anew; the score is the mean.
         detailed_shots: Only in the last so many shots, and in the query, pictures are cut into sub-images.
+        plain: Ask a chat model too as a pre-trained one is asked, not in a conversation.
         out_dir: Where `{task}.{k}-shot.json` are written, and beside each a page to look through, `.html`.
         model_name: For people to read.
         model_hash: A result of another model is not kept.
@@ -71,7 +73,14 @@ def evaluate(
     with bar:
         for task in tasks:
             scorer = Scorer(
-                generator, task, limit=limit, seed=seed, draws=draws, model=model, detailed_shots=detailed_shots
+                generator,
+                task,
+                limit=limit,
+                seed=seed,
+                draws=draws,
+                model=model,
+                detailed_shots=detailed_shots,
+                plain=plain,
             )
             for count in shots:
                 row = bar.add_task(f"{task.name}, {count}-shot", total=scorer.work(count), note="")

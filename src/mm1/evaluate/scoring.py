@@ -59,6 +59,7 @@ class Scorer:
         draws: How many times shots are drawn anew, with seeds from `seed` on.
         model: What the protocol says of the model.
         detailed_shots: See `PromptStyle`.
+        plain: Ask a chat model too as a pre-trained one is asked.
 
     Raises:
         UserError: If the task's data is missing or not as the task says.
@@ -74,10 +75,11 @@ class Scorer:
         draws: int,
         model: dict[str, str],
         detailed_shots: int | None = None,
+        plain: bool = False,
     ) -> None:
         self.generator, self.task, self.limit, self.seed, self.model = generator, task, limit, seed, model
         self._draws = draws
-        chat = bool(getattr(generator, "takes_turns", False)) and task.likelihood is None
+        chat = bool(getattr(generator, "takes_turns", False)) and task.likelihood is None and not plain
         self.style = PromptStyle(chat, detailed_shots)
         self.metric = METRICS[task.metric]
         self.source = open_items(task.data)

@@ -364,6 +364,7 @@ class EvaluateRecipe(Section):
         description="Only in the last so many shots, and in the query, pictures are cut into sub-images (3 recalled "
         "for the paper's mixed resolution); null: in all.",
     )
+    plain: bool = Field(False, description="A chat model too is asked as a pre-trained one is, not in a conversation.")
     batch_size: int = Field(64, gt=0)
     during: DuringRecipe | None = Field(None, description="Scores of the weights as they are, every so many steps.")
 

@@ -1,6 +1,6 @@
 """find: four small openmoji drawings in a large picture, and what is where: it needs resolution.
 
-At 256 pixels a drawing of 16 is told by eye; scaled to 64 it has four pixels a side left.
+At 256 pixels a drawing of 32 is told by eye; scaled to 64 it has eight pixels a side left.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PLACES = ("top left", "top right", "bottom left", "bottom right")
 
 
 def build(
-    *, count: int = 4000, heldout: int = 500, size: int = 256, drawing: int = 16, nouns: int = 28, seed: int = 0
+    *, count: int = 4000, heldout: int = 500, size: int = 256, drawing: int = 32, nouns: int = 12, seed: int = 0
 ) -> Material:
     """Return the material of find.
 
