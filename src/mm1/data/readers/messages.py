@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mm1.data.readers.conversation import ROLES, Mark, Turn, conversation, marked
-from mm1.data.readers.lines import read_json_records
-from mm1.data.readers.parquet import read_rows
 from mm1.data.readers.pictures import PictureFolder
 from mm1.data.readers.reader import Notes, Reader, Shard
+from mm1.data.readers.records import read_records
 from mm1.document import Document
 
 _COLUMNS = ("messages", "texts", "prompt", "completion", "images", "image")
@@ -42,12 +41,7 @@ class Messages(Reader):
         """Yield a chat document for every row."""
         folder = PictureFolder(self.pictures or shard.root)
         for file in shard.files:
-            name = shard.name(file)
-            if file.lower().endswith(".parquet"):
-                rows = read_rows(file, name, ["messages|texts|prompt"], notes)
-            else:
-                rows = read_json_records(file, name, notes)
-            for where, row in rows:
+            for where, row in read_records(file, shard.name(file), ["messages|texts|prompt"], notes):
                 document = chat_of_row(row, where, folder, notes, self.suffix)
                 if document is not None:
                     yield document

@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 
 from mm1.data.readers.captions import IMAGE_COLUMNS
 from mm1.data.readers.conversation import Mark, Turn, conversation
-from mm1.data.readers.lines import read_json_records
-from mm1.data.readers.parquet import check_columns, read_rows
+from mm1.data.readers.parquet import check_columns
 from mm1.data.readers.pictures import PictureFolder
 from mm1.data.readers.reader import Notes, Reader, Shard
+from mm1.data.readers.records import read_records
 from mm1.document import Document
 
 QUESTION_COLUMNS = ("question", "query")
@@ -53,12 +53,7 @@ class Questions(Reader):
         folder = PictureFolder(self.pictures or shard.root)
         needed = [self.image or "|".join(IMAGE_COLUMNS), self.answer or "|".join(ANSWER_COLUMNS)]
         for file in shard.files:
-            name = shard.name(file)
-            if file.lower().endswith(".parquet"):
-                rows = read_rows(file, name, needed, notes)
-            else:
-                rows = read_json_records(file, name, notes)
-            for where, row in rows:
+            for where, row in read_records(file, shard.name(file), needed, notes):
                 document = self.chat_of_row(row, where, folder, notes)
                 if document is not None:
                     yield document
