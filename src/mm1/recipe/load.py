@@ -156,7 +156,8 @@ def _explain(error: ValidationError, schema: type[Section]) -> str:
         return f"key '{key}' is missing: add it{more}"
     message = first["msg"].removeprefix("Value error, ")
     given = f" (given: {first['input']!r})" if not isinstance(first["input"], dict) else ""
-    return f"key '{key or 'recipe'}': {message}{given}{more}"
+    where = f"key '{key}': " if key else ""  # a rule over several sections names its keys itself
+    return f"{where}{message}{given}{more}"
 
 
 def _section_at(location: tuple[int | str, ...], schema: type[Section]) -> type[Section] | None:
