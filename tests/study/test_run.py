@@ -20,7 +20,8 @@ from mm1.data.corpus import write_corpus
 from mm1.document import Document
 from mm1.errors import UserError
 from mm1.study.lessons import lesson, write_lessons
-from mm1.study.plan import weights_digest
+from mm1.study.plan import plan_runs, weights_digest
+from mm1.study.run import prepared_runs
 from mm1.study.schema import Study, load_study
 from tests.conftest import tiny_documents
 
@@ -134,6 +135,24 @@ def test_a_study_from_its_file_to_its_page(
     ]
     assert rows[0][4].strip(" |*") in ("holds", "fails", "undecided")
     assert "4 of 12 runs" in board
+
+
+def test_what_runs_share_is_made_before_them(
+    home: Path, corpora_with_test: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("MM1_DATA", str(corpora_with_test))
+    recipe = yaml.safe_load((home / "tiny.yaml").read_text())
+    (home / "on.yaml").write_text(yaml.safe_dump(recipe | {"model": {"from": "start"}}))
+    content = STUDY | {"base": "on.yaml", "first": ["pretrain tiny.yaml --to start --set train.steps=3"]}
+    content |= {"variants": {"one": {}}, "claims": [], "paper": []}
+    study = Study.model_validate(content)
+    before = plan_runs(study, home / "runs")
+    runs = prepared_runs(study, home / "runs")
+    assert (home / "start" / "model").is_dir()
+    assert [run.directory for run in runs] != [run.directory for run in before]  # other weights to start from
+    with pytest.raises(UserError, match="study steps: `mm1 pretrain nowhere.yaml` failed"):
+        prepared_runs(study.model_copy(update={"first": ["pretrain nowhere.yaml"]}), home / "runs")
 
 
 def test_without_any_run_there_is_no_scoreboard(home: Path) -> None:

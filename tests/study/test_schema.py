@@ -39,6 +39,7 @@ LARGER = {"claim": "It is.", "better": {"size": "large"}, "worse": {"size": "sma
         ({"claims": [{"claim": "Same.", "alike": [{"size": "small"}, {"size": "large"}]}]}, "`within` says"),
         ({"variants": {"one": {}}}, "`axes` or `variants`, one of the two"),
         ({"seeds": [1, 1]}, "has one twice"),
+        ({"first": ["rm -r x"]}, "first: 'rm -r x' is no command that prepares: take one of data, demo"),
         ({"figure": {"x": "width"}}, "there is no axis 'width'"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mm1.cli.options import parse_options
 from mm1.progress import console
 
 app = typer.Typer(help="Studies: run what a question needs, and answer it.", no_args_is_help=True)
@@ -22,23 +23,46 @@ def run(
     to: Directory = STUDIES,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time; the cores are shared out among them.")] = 1,
     dry: Annotated[bool, typer.Option("--list", help="Only list the runs with the estimated time.")] = False,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(help="A job for each run instead: options of `mm1 launch` or sbatch, as in gpus_per_node=8."),
+    ] = None,
 ) -> None:
     """Make a study's runs, those that are not there; then write its pages."""
     from mm1.study.plan import plan_runs
     from mm1.study.report import write_study_report
-    from mm1.study.run import make_runs
+    from mm1.study.run import make_runs, prepared_runs
     from mm1.study.schema import load_study
-    from mm1.study.table import run_table
+    from mm1.study.submit import resources_from, submit_runs
+    from mm1.study.table import run_table, submitted_table
 
     loaded = load_study(study)
-    runs = plan_runs(loaded, to / "runs")
-    console.print(run_table(loaded, runs, jobs))
     if dry:
+        console.print(run_table(loaded, plan_runs(loaded, to / "runs"), jobs))
+        return
+    resources = resources_from(parse_options(slurm, "--slurm")) if slurm else None
+    runs = prepared_runs(loaded, to / "runs")
+    console.print(run_table(loaded, runs, jobs))
+    if resources is not None:
+        console.print(submitted_table(submit_runs(loaded.name, runs, resources)))
+        if any(run.seconds is not None for run in runs):
+            console.print(f"the page, so far: {write_study_report(loaded, runs, to)}")
         return
     failures = make_runs(runs, jobs)
     console.print(f"the page: {write_study_report(loaded, runs, to, failures)}")
     if failures:
         raise typer.Exit(1)
+
+
+@app.command(hidden=True)
+def make(
+    recipe: Annotated[Path, typer.Argument(help="The run's resolved recipe.")],
+    to: Annotated[Path, typer.Option(help="The run's directory.")],
+) -> None:
+    """Make one run of a study, as `study run` and its jobs call it."""
+    from mm1.study.run import make_run
+
+    make_run(recipe, to)
 
 
 @app.command()
@@ -71,10 +95,11 @@ def lessons(
     from mm1.study.lessons import lesson, lesson_studies, write_lessons
     from mm1.study.plan import plan_runs
     from mm1.study.report import write_study_report
-    from mm1.study.run import make_runs
+    from mm1.study.run import make_runs, prepared_runs
     from mm1.study.table import lessons_table, run_table
 
-    planned = [(study, plan_runs(study, to / "runs")) for study in lesson_studies()]
+    prepare = plan_runs if dry or page else prepared_runs
+    planned = [(study, prepare(study, to / "runs")) for study in lesson_studies()]
     if dry:
         console.print(lessons_table(planned, jobs))
         return

@@ -1,6 +1,7 @@
 """Making a study's runs: each in a process of its own, some at a time, what is there left alone.
 
-    for each run:  mm1 pretrain RUN.yaml --to RUN --evaluate
+    mm1 COMMAND, for each command that the study names as `first`
+    for each run:  mm1 study make RUN.yaml --to RUN
 
 A run that fails is named and the others go on. Ctrl-C passes to the runs, which save a checkpoint; the same
 command goes on from there.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,9 +22,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-from mm1.errors import Stopped
+from mm1.errors import Stopped, UserError
 from mm1.progress import console, progress_bar
-from mm1.study.plan import DONE, StudyRun, threads_per_job
+from mm1.study.plan import DONE, StudyRun, plan_runs, threads_per_job, weights_digest
+from mm1.study.schema import Study
 from mm1.train.run import write_text
 
 
@@ -37,6 +40,80 @@ class Failure:
 
     run: StudyRun
     reason: str
+
+
+def prepared_runs(study: Study, store: Path) -> list[StudyRun]:
+    """Return a study's runs, after what they share has been made, if any of them is to be made.
+
+    Args:
+        study: What is varied.
+        store: See `plan_runs`.
+
+    Raises:
+        UserError: If one of the study's `first` commands failed, or an arm doesn't fit the recipe.
+        Stopped: If Ctrl-C or SIGTERM came.
+    """
+    runs = plan_runs(study, store)
+    if not study.first or all(run.seconds is not None for run in runs):
+        return runs
+    for command in study.first:
+        console.rule(f"mm1 {command}", align="left")
+        code = _call_mm1(shlex.split(command))
+        if code:
+            raise UserError(f"study {study.name}: `mm1 {command}` failed: see what it said above")
+    weights_digest.cache_clear()  # runs' names depend on the weights that they start from
+    return plan_runs(study, store)
+
+
+def _call_mm1(words: Sequence[str]) -> int:
+    """Call mm1 in a process; Ctrl-C at the terminal reaches it too, and it saves before it ends."""
+    process = subprocess.Popen([sys.executable, "-m", "mm1", *words])
+    stopped = 0
+
+    def stop(number: int, frame: object) -> None:
+        nonlocal stopped
+        stopped = number
+        if number == signal.SIGTERM:
+            process.terminate()
+
+    previous = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if stopped:
+        raise Stopped(stopped)
+    return code
+
+
+def make_run(file: Path, directory: Path) -> None:
+    """Train and score one run, and note that it is done; on an existing run, go on.
+
+    Under torchrun or SLURM every rank calls this.
+
+    Args:
+        file: Its recipe, which is removed when all is done.
+        directory: Its own.
+
+    Raises:
+        UserError: See `mm1.train.pretrain.pretrain` and `mm1.evaluate.run.evaluate_run`.
+        Stopped: If it was interrupted; a checkpoint has been saved.
+    """
+    from mm1.evaluate.during import scorer_during_training
+    from mm1.evaluate.run import evaluate_run
+    from mm1.recipe import load_recipe
+    from mm1.train.pretrain import pretrain
+
+    began = time.monotonic()
+    recipe = load_recipe(str(file))
+    pretrain(recipe, directory, scorer_during_training(recipe.evaluate))
+    evaluate_run(directory)
+    if os.environ.get("RANK", "0") == "0":
+        evaluation = recipe.evaluate.model_dump(mode="json")
+        done = {"evaluate": evaluation, "seconds": time.monotonic() - began}
+        write_text(directory / DONE, json.dumps(done, indent=2) + "\n")
+        file.unlink()
 
 
 def make_runs(runs: Sequence[StudyRun], jobs: int = 1) -> list[Failure]:
@@ -96,18 +173,8 @@ class _Workers:
             return list(self._processes)
 
     def make(self, run: StudyRun) -> str | None:
-        """Train and score one run; return None, or why it failed."""
-        run.directory.parent.mkdir(parents=True, exist_ok=True)
-        began = time.monotonic()
-        recipe = run.directory.with_suffix(".yaml")
-        write_text(recipe, run.recipe.to_yaml())
-        reason = self._call(run, ["pretrain", str(recipe), "--to", str(run.directory), "--evaluate"])
-        if reason is not None:
-            return reason
-        recipe.unlink()
-        done = {"run": run.name, "evaluate": run.evaluation, "seconds": time.monotonic() - began}
-        write_text(run.directory / DONE, json.dumps(done, indent=2) + "\n")
-        return None
+        """Make one run; return None, or why it failed."""
+        return self._call(run, ["study", "make", str(write_recipe(run)), "--to", str(run.directory)])
 
     def _call(self, run: StudyRun, words: Sequence[str]) -> str | None:
         environment = {**os.environ, "OMP_NUM_THREADS": str(self._threads), "OMP_WAIT_POLICY": "PASSIVE"}
@@ -133,6 +200,14 @@ class _Workers:
         self.stopped = number
         for process in list(self._processes.values()):
             process.send_signal(number)
+
+
+def write_recipe(run: StudyRun) -> Path:
+    """Write a run's resolved recipe beside its directory, for `make_run`."""
+    run.directory.parent.mkdir(parents=True, exist_ok=True)
+    file = run.directory.with_suffix(".yaml")
+    write_text(file, run.recipe.to_yaml())
+    return file
 
 
 def _last_line(log: Path, code: int) -> str:

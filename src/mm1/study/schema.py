@@ -40,6 +40,9 @@ Arm = tuple[tuple[str, str], ...]
 VARIANT = "variant"
 """Name of the one axis of a study that lists its variants."""
 
+PREPARING = ("data", "demo", "encoder", "pretrain", "sft")
+"""Commands that make what runs share."""
+
 Changes = dict[str, Any]
 """Keys of the recipe with their values, as in `{train.steps: 600}`."""
 
@@ -132,6 +135,11 @@ class Study(Section):
     question: str
     lesson: str = Field("", description="What the paper says about it, and where.")
     base: str = Field(description="A packaged recipe's name, or a YAML file.")
+    first: list[str] = Field(
+        [],
+        description="`mm1` commands that make what the runs share, such as `encoder clip-demo`: each is called before "
+        "runs are made, and keeps what is there.",
+    )
     set: Changes = Field({}, description="Changes to the base recipe that all arms share.")
     axes: dict[str, Values] = Field({}, description="Axis -> value -> changes to the recipe; all combinations are run.")
     variants: Values = Field({}, description="Instead of axes: name -> changes to the recipe.")
@@ -154,6 +162,9 @@ class Study(Section):
                 f"too few seeds for the claims' test: {len(self.seeds)}; the spread over seeds can't be told from one: "
                 "give two at least, better three"
             )
+        for command in self.first:
+            if not command.split() or command.split()[0] not in PREPARING:
+                raise ValueError(f"first: '{command}' is no command that prepares: take one of {', '.join(PREPARING)}")
         for number, claim in enumerate(self.claims, start=1):
             for choice in claim.choices():
                 self._check(choice, f"claim {number}")

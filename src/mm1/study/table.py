@@ -8,6 +8,8 @@ from rich.table import Table
 
 from mm1.study.plan import StudyRun
 from mm1.study.schema import Study, arm_name, load_study, packaged_studies
+from mm1.study.submit import Submitted
+from mm1.train.run import SCHEDULER_LOGS
 
 
 def run_table(study: Study, runs: Sequence[StudyRun], jobs: int) -> Table:
@@ -29,6 +31,17 @@ def run_table(study: Study, runs: Sequence[StudyRun], jobs: int) -> Table:
     for arm in study.arms():
         mine = [run for run in runs if run.arm == arm]
         table.add_row(arm_name(arm), *("to make" if run.seconds is None else "[green]done[/]" for run in mine))
+    return table
+
+
+def submitted_table(submitted: Submitted) -> Table:
+    """Return a table of the jobs that make a study's runs."""
+    table = Table(title="Jobs", title_justify="left", caption="the same command goes on when they have ended")
+    for column in ("job", "run", "", "log"):
+        table.add_column(column)
+    for jobs, state in ((submitted.queued, "in the queue"), (submitted.jobs, "submitted")):
+        for job, run in jobs.items():
+            table.add_row(job, run.name, state, str(run.directory / SCHEDULER_LOGS))
     return table
 
 

@@ -1,0 +1,98 @@
+"""A study's runs as jobs of a SLURM cluster, one job a run: `mm1 launch`, for each run that is not there.
+
+Jobs end on their own; the same `mm1 study run FILE --slurm ...` submits again what is neither done nor in the queue,
+and writes the pages from what is there.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from mm1.errors import UserError
+from mm1.study.plan import StudyRun
+from mm1.study.run import write_recipe
+from mm1.train.launch import Resources, submit
+from mm1.train.run import SCHEDULER_LOGS, write_text
+
+JOB = "job"
+"""File below a run's `slurm` with the number of the job that makes it."""
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What became of the runs that are not done.
+
+    Attributes:
+        jobs: Number of the job -> run, of those submitted now.
+        queued: The same of those that a job in the queue makes already.
+    """
+
+    jobs: dict[str, StudyRun]
+    queued: dict[str, StudyRun]
+
+
+def resources_from(settings: Mapping[str, Any]) -> Resources:
+    """Return what jobs ask for, from `--slurm key=value` settings.
+
+    Args:
+        settings: The options of `mm1 launch` by name (`nodes`, `gpus_per_node`, `cpus_per_task`, `time` in minutes,
+            ...); whatever else there is goes to `sbatch`, such as `account`.
+
+    Raises:
+        UserError: If a value is of the wrong type.
+    """
+    known = {field.name for field in fields(Resources)} - {"sbatch", "name"}
+    own = {("minutes" if key == "time" else key.replace("-", "_")): value for key, value in settings.items()}
+    if isinstance(own.get("setup"), str):
+        own["setup"] = [own["setup"]]
+    mine = {key: value for key, value in own.items() if key in known}
+    others = {key: value for key, value in own.items() if key not in known}
+    try:
+        return TypeAdapter(Resources).validate_python({**mine, "sbatch": others})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = "time" if first["loc"][0] == "minutes" else first["loc"][0]
+        raise UserError(f"--slurm {key}={first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
+
+
+def submit_runs(study: str, runs: Sequence[StudyRun], resources: Resources) -> Submitted:
+    """Put a job in SLURM's queue for every run that is neither done nor in the queue.
+
+    Args:
+        study: Its name, for the jobs'.
+        runs: As planned.
+        resources: What each job asks for.
+
+    Raises:
+        UserError: If this isn't a machine that submits jobs, or SLURM refuses one.
+    """
+    jobs: dict[str, StudyRun] = {}
+    queued: dict[str, StudyRun] = {}
+    for run in runs:
+        if run.seconds is not None:
+            continue
+        folder = run.directory / SCHEDULER_LOGS
+        number = folder / JOB
+        if number.is_file() and _in_queue(number.read_text().strip()):
+            queued[number.read_text().strip()] = run
+            continue
+        command = ["study", "make", str(write_recipe(run).absolute()), "--to", str(run.directory.absolute())]
+        named = Resources(**{**vars(resources), "name": f"mm1-{study}-{run.directory.name}"})
+        job = submit(command, folder, named)
+        write_text(number, job + "\n")
+        jobs[job] = run
+    return Submitted(jobs, queued)
+
+
+def _in_queue(job: str) -> bool:
+    """Whether SLURM still has a job, waiting or running."""
+    try:
+        found = subprocess.run(["squeue", "--noheader", f"--jobs={job}"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return False
+    return found.returncode == 0 and bool(found.stdout.strip())

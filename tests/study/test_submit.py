@@ -1,0 +1,59 @@
+"""A study's runs as jobs of a cluster that is stood in for by `sbatch` and `squeue` of a few lines."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from mm1.errors import UserError
+from mm1.recipe import load_recipe
+from mm1.study.plan import StudyRun
+from mm1.study.submit import resources_from, submit_runs
+from mm1.study.table import submitted_table
+
+
+@pytest.fixture
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cluster's folder: each script that was submitted, as NUMBER; `squeue` lists those that are there."""
+    folder = tmp_path / "queue"
+    (tmp_path / "bin").mkdir()
+    folder.mkdir()
+    scripts = {
+        "sbatch": f'n=$(ls {folder} | wc -l); cp "$1" {folder}/$n; echo "Submitted batch job $n"',
+        "squeue": f'for f in {folder}/*; do case "$*" in *--jobs=$(basename $f)) echo "$f RUNNING";; esac; done',
+    }
+    for name, content in scripts.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{content}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    return folder
+
+
+def test_each_run_that_is_not_there_gets_one_job(tmp_path: Path, queue: Path, recipe_file: Path) -> None:
+    recipe = load_recipe(str(recipe_file))
+    runs = [StudyRun((("size", name),), 0, recipe, tmp_path / "runs" / name) for name in ("small", "large")]
+    resources = resources_from({"gpus-per-node": 8, "time": 90, "account": "vision", "setup": "module load x"})
+    submitted = submit_runs("sizes", runs, resources)
+    assert submitted.jobs == {"0": runs[0], "1": runs[1]}
+    script = (queue / "1").read_text()
+    for line in ("job-name=mm1-sizes-large", "gpus-per-node=8", "time=90", "account=vision"):
+        assert f"#SBATCH --{line}" in script
+    assert "module load x" in script
+    assert (tmp_path / "runs" / "large.yaml").read_text() == recipe.to_yaml()
+    # One has left the queue without being done: it alone is submitted again.
+    (queue / "0").rename(tmp_path / "ended")
+    again = submit_runs("sizes", runs, resources)
+    assert (list(again.queued), list(again.jobs.values())) == (["1"], [runs[0]])
+    console = Console(record=True, width=200)
+    console.print(submitted_table(again))
+    said = console.export_text()
+    assert "size=large, seed 0" in said
+    assert "in the queue" in said
+
+
+def test_a_wrong_setting_is_named() -> None:
+    with pytest.raises(UserError, match="--slurm time=soon: input should be a valid integer"):
+        resources_from({"time": "soon"})
