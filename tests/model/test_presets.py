@@ -95,7 +95,7 @@ def test_the_tiny_preset_trains():
 
 
 def test_an_unknown_name_is_one_sentence():
-    with pytest.raises(UserError, match=r"'mm1-2b' is unknown: take one of mm1-tiny, mm1-1b"):
+    with pytest.raises(UserError, match=r"'mm1-2b' is unknown: take one of mm1-1b, mm1-30b"):
         describe("mm1-2b")
 
 

@@ -9,10 +9,11 @@ from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.presets import recipe_config
 from mm1.model.sizes import flops_per_step, unit_flops
+from mm1.recipe import load_recipe
 from mm1.scaling.budget import LINK_EFFICIENCY, RESERVE, make_budget
 from mm1.scaling.gpus import GPU, device_peak, gpu
 from mm1.scaling.memory import activation_bytes
-from mm1.scaling.subject import planned_recipe, shape_of
+from mm1.scaling.subject import shape_of
 from mm1.scaling.workload import recipe_workload
 from mm1.train.optimizer import build_optimizer
 
@@ -26,11 +27,11 @@ SMALL = [
 
 
 def tiny(*changes):
-    return planned_recipe("mm1-tiny", [*SMALL, *changes])
+    return load_recipe("mm1-tiny", [*SMALL, *changes])
 
 
 def test_the_papers_step_is_a_million_tokens_of_each():
-    recipe = planned_recipe("mm1-3b")
+    recipe = load_recipe("mm1-3b")
     workload = recipe_workload(recipe, 144)
     assert workload.tokens == 200_000 * 512 * 4096
     image = workload.sequences * (workload.length - workload.learned_tokens)
@@ -76,7 +77,7 @@ def test_flops_are_those_of_the_step():
 def test_the_papers_largest_sparse_model_fits_on_a_cluster():
     # One sequence on each, so that one micro-batch is to be counted and not two.
     gpus = 128
-    budget = make_budget(planned_recipe("mm1-7b-moe", [f"train.batch_size={gpus}"]), gpu("h100"), gpus)
+    budget = make_budget(load_recipe("mm1-7b-moe", [f"train.batch_size={gpus}"]), gpu("h100"), gpus)
     assert budget.memory.total < (1 - RESERVE) * 80e9
     assert budget.layout.shard * budget.layout.replicas == gpus
     assert (budget.layout.micro_batch, budget.layout.micro_batches) == (1, 1)

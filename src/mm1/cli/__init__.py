@@ -270,7 +270,7 @@ def compare(
 
 @model.command("show")
 def model_show(
-    names: Annotated[list[str], typer.Argument(help="Presets, such as mm1-3b; or a packaged recipe, or a YAML file.")],
+    names: Annotated[list[str], typer.Argument(help="Packaged recipes, such as mm1-3b, or YAML files.")],
     set_: Set = None,
     image: Annotated[
         str | None, typer.Option(help="Also what a picture of this size costs in each mode, as in 1344x1344.")
@@ -278,17 +278,13 @@ def model_show(
 ) -> None:
     """Show parameters by part, memory and FLOPs; takes no memory, whatever the size."""
     from mm1.model.picture_costs import costs_table, parse_size, picture_costs
-    from mm1.model.presets import CONTEXT, PRESETS, VOCABULARY, describe, preset
+    from mm1.model.presets import describe
     from mm1.model.show import description_table
-    from mm1.recipe import load_recipe, packaged_recipes
+    from mm1.recipe import load_recipe
 
     for name in names:
-        is_recipe = name in packaged_recipes() or Path(name).suffix in (".yaml", ".yml") or set_
-        if is_recipe and name not in PRESETS:
-            recipe = load_recipe(name, set_ or [])
-            model, sizes = recipe.model, (recipe.tokenizer.vocab_size, recipe.data.sequence_length)
-        else:
-            model, sizes = preset(name), (VOCABULARY, CONTEXT)
+        recipe = load_recipe(name, set_ or [])
+        model, sizes = recipe.model, (recipe.tokenizer.vocab_size, recipe.data.sequence_length)
         output().print(description_table(describe(name, model, *sizes)))
         if image is not None:
             width, height = parse_size(image)

@@ -19,7 +19,7 @@ LeaveOut = Annotated[bool, typer.Option("--leave-out", help="Go on without sizes
 
 @app.command()
 def predict(
-    models: Annotated[list[str] | None, typer.Argument(help="Presets, packaged recipes or YAML files.")] = None,
+    models: Annotated[list[str] | None, typer.Argument(help="Packaged recipes, such as mm1-3b, or YAML files.")] = None,
     params: Annotated[
         list[float] | None, typer.Option(help="N: the decoder's parameters without embeddings, such as 2.9e9.")
     ] = None,
@@ -66,7 +66,7 @@ def plot(
 
 @app.command()
 def budget(
-    models: Annotated[list[str], typer.Argument(help="Presets such as mm1-3b, packaged recipes or YAML files.")],
+    models: Annotated[list[str], typer.Argument(help="Packaged recipes, such as mm1-3b, or YAML files.")],
     gpus: Annotated[int, typer.Option(min=1, help="How many.")] = 64,
     gpu: Annotated[str, typer.Option(help="Of which kind: a100-40, a100-80, h100, h200, b200, ...")] = "h100",
     mfu: Annotated[
@@ -83,10 +83,10 @@ def budget(
 ) -> None:
     """Say what training takes: FLOPs, memory per GPU, time, communication, cost; picks a layout that fits."""
     from mm1.cli import output
+    from mm1.recipe import load_recipe
     from mm1.scaling.budget import MFU, make_budget
     from mm1.scaling.budget_table import budget_table, layout_settings
     from mm1.scaling.gpus import gpu as gpu_named
-    from mm1.scaling.subject import planned_recipe
 
     if mfu is not None and tokens_per_second is not None:
         raise UserError("--mfu and --tokens-per-second say the same thing twice: give one of them")
@@ -96,7 +96,7 @@ def budget(
         raise UserError(f"--tokens-per-second {tokens_per_second:g}: a rate is above 0")
     for name in models:
         made = make_budget(
-            planned_recipe(name, set_ or []),
+            load_recipe(name, set_ or []),
             gpu_named(gpu),
             gpus,
             mfu=mfu or MFU,

@@ -1,7 +1,7 @@
 """The paper's models by name, and what one costs: parameters, memory, FLOPs.
 
 The paper does not disclose widths and depths of its decoders, only non-embedding sizes (2.9B, 6.4B, 30B; 1.2B
-for the ablation base) and the totals of the sparse ones (64B, 47B). The shapes below are chosen here: heads of
+for the ablation base) and the totals of the sparse ones (64B, 47B). The shapes in the recipes are chosen here: heads of
 128 channels, SwiGLU, and an FFN as large as the sparse totals demand, since 64B and 47B follow from how much
 of the dense decoder its replaced FFNs are.
 """
@@ -18,44 +18,17 @@ from mm1.model.factory import compose, scratch_decoder
 from mm1.model.modeling import MM1ForConditionalGeneration
 from mm1.model.sizes import active_parameters, forward_flops, parameters_by_part
 from mm1.model.towers import scratch_tower
-from mm1.recipe import ConnectorRecipe, LanguageModelRecipe, ModelRecipe, VisionRecipe
+from mm1.recipe import ModelRecipe, load_recipe, packaged_recipes
 
 VOCABULARY = 32_000
 """Undisclosed; the recipes' default."""
 CONTEXT = 4096
 """Tokens per sequence (paper sec. 3)."""
 
-_BASE_TOWER = VisionRecipe(size="vit-l-14", image_size=336)
-_FINAL_TOWER = VisionRecipe(size="vit-h-14", image_size=378)
-_CONNECTOR = ConnectorRecipe(kind="c_abstractor", num_tokens=144)
-_3B = {"hidden_size": 2560, "num_layers": 36, "num_heads": 20, "intermediate_size": 7040}
-_7B = {"hidden_size": 4096, "num_layers": 32, "num_heads": 32, "num_kv_heads": 4, "intermediate_size": 13184}
-_30B = {"hidden_size": 6656, "num_layers": 56, "num_heads": 52, "intermediate_size": 17920}
-
-
-def _final(**language_model: int) -> ModelRecipe:
-    decoder = LanguageModelRecipe.model_validate({"tie_embeddings": False, **language_model})
-    return ModelRecipe(vision=_FINAL_TOWER, connector=_CONNECTOR, language_model=decoder)
-
-
 PRESETS: dict[str, ModelRecipe] = {
-    "mm1-tiny": ModelRecipe(
-        vision=VisionRecipe(image_size=32, patch_size=8, hidden_size=32, num_layers=2, num_heads=2),
-        connector=ConnectorRecipe(kind="c_abstractor", num_tokens=4, depth=1, hidden_size=32),
-        language_model=LanguageModelRecipe(hidden_size=64, num_layers=2, num_heads=4),
-    ),
-    "mm1-1b": ModelRecipe(
-        vision=_BASE_TOWER,
-        connector=_CONNECTOR,
-        language_model=LanguageModelRecipe(hidden_size=2048, num_layers=24, num_heads=16),
-    ),
-    "mm1-3b": _final(**_3B),
-    "mm1-7b": _final(**_7B),
-    "mm1-30b": _final(**_30B),
-    "mm1-3b-moe": _final(**_3B, num_experts=64, sparse_every=2),
-    "mm1-7b-moe": _final(**_7B, num_experts=32, sparse_every=4),
+    name: load_recipe(name).model for name in packaged_recipes() if name.startswith("mm1-")
 }
-"""Recipes of the paper's models (sec. 3.1, 3.4, 4) and of a tiny one for tests."""
+"""Models of the packaged recipes `mm1-...`: the paper's (sec. 3.1, 3.4, 4), and a tiny one for tests."""
 
 
 @dataclass(frozen=True)
