@@ -19,10 +19,14 @@ from mm1.cli import main
 from mm1.data.corpus import write_corpus
 from mm1.document import Document
 from mm1.errors import UserError
+from mm1.recipe import load_recipe
+from mm1.scaling.points import read_points
 from mm1.study.lessons import lesson, write_lessons
 from mm1.study.plan import plan_runs, weights_digest
+from mm1.study.results import read_study
 from mm1.study.run import prepared_runs
 from mm1.study.schema import Study, load_study
+from mm1.study.sweep import decoder_size, last_loss, write_points
 from tests.conftest import tiny_documents
 
 TASK = {
@@ -38,7 +42,12 @@ STUDY = {
     "question": "Do more steps help?",
     "lesson": "Not a question of the paper.",
     "base": "tiny.yaml",
-    "set": {"evaluate.tasks": ["squares.yaml"], "evaluate.shots": [0, 1], "evaluate.limit": 6},
+    "set": {
+        "train.learning_rate": 0.001,
+        "evaluate.tasks": ["squares.yaml"],
+        "evaluate.shots": [0, 1],
+        "evaluate.limit": 6,
+    },
     "variants": {"few": {"train.steps": 3}, "more": {"train.steps": 6}, "broken": {"train.device": "cuda:7"}},
     "seeds": [0, 1],
     "claims": [
@@ -115,9 +124,17 @@ def test_a_study_from_its_file_to_its_page(
     assert "<svg" in (studies / "steps.html").read_text()
     runs = sorted((studies / "runs").glob("*/study-run.json"))
     assert len(runs) == 4
-    # A third one makes nothing again.
+    # A third one makes nothing again, and writes what was found as the points of a sweep.
     before = [run.stat().st_mtime_ns for run in runs]
-    assert mm1_here(home, corpora_with_test, monkeypatch) == 1
+    sweep = ["scale", "sweep", "study.yaml", "--points", "rates.csv", "--shots", "1"]
+    assert mm1_here(home, corpora_with_test, monkeypatch, sweep) == 1
+    points, measure = read_points(home / "rates.csv")
+    assert measure == "score"
+    few = read_study(
+        [run for run in plan_runs(load_study("study.yaml"), studies / "runs") if run.recipe.train.steps == 3]
+    )
+    assert [point.value for point in points][::2] == pytest.approx(few.select(None, [1])[0].points[0], rel=1e-5)
+    assert {point.size for point in points} == {decoder_size(load_recipe("tiny.yaml"))}
     assert [run.stat().st_mtime_ns for run in runs] == before
     assert all(json.loads(run.read_text())["seconds"] > 0 for run in runs)
     # The scoreboard has both claims, one of them without a verdict; --page makes no run.
@@ -153,6 +170,16 @@ def test_what_runs_share_is_made_before_them(
     assert [run.directory for run in runs] != [run.directory for run in before]  # other weights to start from
     with pytest.raises(UserError, match="study steps: `mm1 pretrain nowhere.yaml` failed"):
         prepared_runs(study.model_copy(update={"first": ["pretrain nowhere.yaml"]}), home / "runs")
+
+
+def test_the_loss_of_a_run_is_that_of_its_last_tenth(tmp_path: Path) -> None:
+    lines = [{"step": step, "loss": 100.0 - step} for step in range(10, 101, 5)] + [{"step": 100, "score": 1}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert last_loss(tmp_path) == 2.5
+    with pytest.raises(UserError, match="ends in .csv"):
+        write_points([], tmp_path / "rates.json", None, None, loss=True)
+    with pytest.raises(UserError, match="none of the study's runs is done"):
+        write_points([], tmp_path / "rates.csv", None, None, loss=True)
 
 
 def test_without_any_run_there_is_no_scoreboard(home: Path) -> None:

@@ -41,6 +41,37 @@ def predict(
 
 
 @app.command()
+def sweep(
+    study: Annotated[str, typer.Argument(help="A study over sizes and learning rates, such as laptop/learning-rate.")],
+    points: Annotated[Path, typer.Option(help="Where the points go, a CSV file for `mm1 scale fit`.")],
+    to: Annotated[Path, typer.Option(help="Where all studies' runs and pages are.")] = Path("runs/studies"),
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time; the cores are shared out among them.")] = 1,
+    slurm: Annotated[list[str] | None, typer.Option(help="As of `mm1 study run`.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="Whose mean is the score, with commas; default: all.")] = None,
+    shots: Annotated[str | None, typer.Option(help="Numbers of shots likewise; the paper's law is of 8.")] = None,
+    loss: Annotated[bool, typer.Option("--loss", help="The training loss at the end, in place of the score.")] = False,
+) -> None:
+    """Make a sweep's runs, those that are not there, and write its points."""
+    from mm1.cli.options import parse_shots, split_commas
+    from mm1.cli.study import run
+    from mm1.study.plan import plan_runs
+    from mm1.study.schema import load_study
+    from mm1.study.sweep import write_points
+
+    failed = None
+    try:
+        run(study, to, jobs, dry=False, slurm=slurm)
+    except typer.Exit as some_failed:
+        failed = some_failed
+    runs = plan_runs(load_study(study), to / "runs")
+    wanted = parse_shots(shots) if shots else None
+    count = write_points(runs, points, split_commas(tasks) if tasks else None, wanted, loss)
+    console.print(f"{count} of {len(runs)} points: {points}")
+    if failed is not None:
+        raise failed
+
+
+@app.command()
 def fit(points: Points, leave_out: LeaveOut = False) -> None:
     """Fit the law to a sweep: optimum per size, line, each size against the law of the others."""
     from mm1.cli import output
