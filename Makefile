@@ -10,7 +10,7 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(MAKE) lint
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
