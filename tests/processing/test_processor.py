@@ -9,6 +9,7 @@ import torch
 from PIL import Image as PILImage
 
 from mm1.document import Document, Image, Text
+from mm1.errors import UserError
 from mm1.processing.processor import MM1Processor, build_processor
 from mm1.processing.tokenizer import load_tokenizer, train_tokenizer
 
@@ -84,3 +85,8 @@ def test_the_tokenizer_is_the_same_every_time(processor: MM1Processor, tmp_path:
     again.save_pretrained(tmp_path)
     loaded = load_tokenizer(tmp_path)
     assert loaded.backend_tokenizer.to_str() == processor.tokenizer.backend_tokenizer.to_str()
+
+
+def test_a_folder_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere: no tokenizer could be loaded .there is no such folder"):
+        load_tokenizer(tmp_path / "nowhere")

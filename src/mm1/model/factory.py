@@ -13,7 +13,7 @@ from mm1.errors import UserError
 from mm1.model.configuration import MM1Config
 from mm1.model.modeling import MM1ForConditionalGeneration
 from mm1.model.positions import resize_images
-from mm1.model.pretrained import PACKAGED, first_line, pretrained_config, whole_model
+from mm1.model.pretrained import PACKAGED, first_line, model_folder, pretrained_config
 from mm1.model.sparse import upcycle
 from mm1.model.towers import load_tower, scratch_tower
 from mm1.recipe import LanguageModelRecipe, ModelRecipe
@@ -85,7 +85,7 @@ def build_model(
 
 def _load_whole(source: str, image_size: int | None, vocab_size: int) -> MM1ForConditionalGeneration:
     """Load a whole model in float32, in training mode."""
-    folder = whole_model(source)
+    folder = model_folder(source)
     config = pretrained_config(folder, "model.from")
     if not isinstance(config, MM1Config):
         raise UserError(

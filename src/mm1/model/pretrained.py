@@ -41,12 +41,6 @@ def resolve_language_model(source: str, cache: Path) -> str:
     return str(place)
 
 
-def whole_model(source: str) -> str:
-    """Return where a whole model is: `model` in a run's directory, else the folder or Hub id as it is."""
-    finished = Path(source) / "model"
-    return str(finished) if (finished / "config.json").is_file() else source
-
-
 def pretrained_config(source: str, key: str) -> PreTrainedConfig:
     """Return the configuration of a pre-trained model.
 

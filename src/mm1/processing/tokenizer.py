@@ -76,7 +76,10 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: no tokenizer could be loaded ({' '.join(str(error).split())[:200]})") from None
+        path = Path(folder)
+        missing = not path.exists() and (path.is_absolute() or len(path.parts) > 2)  # what can't be a Hub id
+        why = "there is no such folder" if missing else " ".join(str(error).split())[:200]
+        raise UserError(f"{folder}: no tokenizer could be loaded ({why})") from None
     if tokenizer.eos_token_id is None:
         raise UserError(f"{folder}: the tokenizer has no end-of-text token, which closes every document")
     if tokenizer.bos_token_id is None:

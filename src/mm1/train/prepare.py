@@ -26,7 +26,7 @@ from mm1.data.picture_sizes import processor_index
 from mm1.data.plan import Plan, Source, write_plan
 from mm1.document import Text
 from mm1.errors import UserError
-from mm1.model.pretrained import pretrained_config, resolve_language_model, whole_model
+from mm1.model.pretrained import model_folder, pretrained_config, resolve_language_model
 from mm1.model.towers import pixel_statistics
 from mm1.processing.chat import default_chat_template, read_chat_template
 from mm1.processing.processor import MM1Processor, build_processor
@@ -97,7 +97,7 @@ def brought_processor(source: str, model: ModelRecipe) -> MM1Processor:
     Raises:
         UserError: If there is no such model, or it has no processor.
     """
-    folder = whole_model(source)
+    folder = model_folder(source)
     config: Any = pretrained_config(folder, "model.from")
     try:
         processor: MM1Processor = MM1Processor.from_pretrained(folder)
@@ -149,7 +149,7 @@ def open_splits(recipe: Recipe | EncoderRecipe) -> dict[str, Split]:
 def decoder_folder(recipe: Recipe) -> Path | str | None:
     """Return where the recipe's pre-trained decoder or whole model is; None if the decoder is trained from scratch."""
     if recipe.model.from_ is not None:
-        return whole_model(recipe.model.from_)
+        return model_folder(recipe.model.from_)
     source = recipe.model.language_model.from_
     return None if source is None else resolve_language_model(source, data_directory() / "weights")
 
