@@ -35,12 +35,15 @@ def run(
     from mm1.study.schema import load_study
     from mm1.study.submit import resources_from, submit_runs
     from mm1.study.table import run_table, submitted_table
+    from mm1.train.launch import require_slurm
 
     loaded = load_study(study)
     if dry:
         console.print(run_table(loaded, plan_runs(loaded, to / "runs"), jobs))
         return
     resources = resources_from(parse_options(slurm, "--slurm")) if slurm else None
+    if resources is not None:
+        require_slurm()
     runs = prepared_runs(loaded, to / "runs")
     console.print(run_table(loaded, runs, jobs))
     if resources is not None:

@@ -94,15 +94,26 @@ def submit(command: list[str], folder: Path, resources: Resources) -> str:
         UserError: If this isn't a machine that submits jobs, or SLURM refuses the job.
     """
     submitit = _submitit()
-    if shutil.which("sbatch") is None:
-        raise UserError(
-            "sbatch isn't here: run this where jobs are submitted from, or add --local to run it on this machine"
-        )
+    require_slurm()
     executor = _slurm_executor(folder, resources)
     try:
         return str(executor.submit(Launched(tuple(command), resources)).job_id)
     except submitit.core.utils.FailedJobError as error:
         raise UserError(f"SLURM refused the job: {' '.join(str(error).split())}") from None
+
+
+def require_slurm() -> None:
+    """Make sure that jobs can be submitted.
+
+    Raises:
+        UserError: If this isn't a machine that submits jobs.
+    """
+    _submitit()
+    if shutil.which("sbatch") is None:
+        raise UserError(
+            "sbatch isn't here: run this where jobs are submitted from, or on this machine (launch: add --local; "
+            "study: leave --slurm out)"
+        )
 
 
 def run_here(command: list[str], folder: Path, resources: Resources) -> None:
