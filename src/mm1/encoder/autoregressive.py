@@ -47,7 +47,8 @@ class AutoregressiveEncoder(nn.Module):
         """
         targets = patch_targets(pixel_values, self.patch_size)
         patches = targets.shape[1]
-        mask = prefix_mask(patches - terms, patches)
+        # Of the weights' dtype: on CPUs without AVX-512 a float32 mask makes float64 attention wrong (torch 2.13).
+        mask = prefix_mask(patches - terms, patches).to(self.tower.dtype)
         features = self.tower(pixel_values, attention_mask=mask).last_hidden_state
         # Without CLS, and without the last patch, which predicts nothing.
         predicted = self.head(self.tower.post_layernorm(features[:, 1:-1]))
