@@ -95,7 +95,7 @@ def test_on_a_cluster_signals_save_and_requeue_as_often_as_allowed(
 ) -> None:
     run, asked = tmp_path / "run", cluster / "asked"
     resources = Resources(minutes=5, requeues=1)  # a job of minutes counts as one that ran into its limit
-    assert submit(command(recipe_file, run, 100_000), run / "slurm", resources) == "7"
+    assert submit(command(recipe_file, run, 10_000), run / "slurm", resources) == "7"
     steps = []
     for turn in range(2):
         before = len(lines_of(run))
