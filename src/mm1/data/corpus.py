@@ -117,7 +117,7 @@ class Split:
         if not info_file.is_file():
             raise UserError(
                 f"{directory.parent}: no corpus there (no corpus.json): build it with "
-                f"`mm1 data build {directory.parent.name}`"
+                f"`mm1 data build {directory.parent.name}`, or with `mm1 data collect RECIPE` if the recipe says how"
             )
         corpus = json.loads(info_file.read_text())
         if directory.name not in corpus["splits"]:
