@@ -53,17 +53,20 @@ def sweep(
 ) -> None:
     """Make a sweep's runs, those that are not there, and write its points."""
     from mm1.cli.options import parse_shots, split_commas
-    from mm1.cli.study import run
+    from mm1.cli.study import run as run_study
     from mm1.study.plan import plan_runs
     from mm1.study.schema import load_study
     from mm1.study.sweep import write_points
 
     failed = None
     try:
-        run(study, to, jobs, dry=False, slurm=slurm)
+        run_study(study, to, jobs, dry=False, slurm=slurm)
     except typer.Exit as some_failed:
         failed = some_failed
     runs = plan_runs(load_study(study), to / "runs")
+    if slurm and all(run.seconds is None for run in runs):
+        console.print("no run is done yet: the same command writes points when some are")
+        return
     wanted = parse_shots(shots) if shots else None
     count = write_points(runs, points, split_commas(tasks) if tasks else None, wanted, loss)
     console.print(f"{count} of {len(runs)} points: {points}")

@@ -20,6 +20,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from mm1.errors import Stopped, UserError
@@ -57,12 +58,17 @@ def prepared_runs(study: Study, store: Path) -> list[StudyRun]:
     if not study.first or all(run.seconds is not None for run in runs):
         return runs
     for command in study.first:
-        console.rule(f"mm1 {command}", align="left")
-        code = _call_mm1(shlex.split(command))
-        if code:
+        if not _prepare(command):
             raise UserError(f"study {study.name}: `mm1 {command}` failed: see what it said above")
     weights_digest.cache_clear()  # runs' names depend on the weights that they start from
     return plan_runs(study, store)
+
+
+@cache
+def _prepare(command: str) -> bool:
+    """Call a command that prepares, once for all studies of this process; return whether it succeeded."""
+    console.rule(f"mm1 {command}", align="left")
+    return _call_mm1(shlex.split(command)) == 0
 
 
 def _call_mm1(words: Sequence[str]) -> int:

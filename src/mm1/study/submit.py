@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -69,7 +69,7 @@ def submit_runs(study: str, runs: Sequence[StudyRun], resources: Resources) -> S
         resources: What each job asks for.
 
     Raises:
-        UserError: If this isn't a machine that submits jobs, or SLURM refuses one.
+        UserError: If this isn't a machine that submits jobs, or SLURM refuses one or can't say what is queued.
     """
     jobs: dict[str, StudyRun] = {}
     queued: dict[str, StudyRun] = {}
@@ -82,7 +82,7 @@ def submit_runs(study: str, runs: Sequence[StudyRun], resources: Resources) -> S
             queued[number.read_text().strip()] = run
             continue
         command = ["study", "make", str(write_recipe(run).absolute()), "--to", str(run.directory.absolute())]
-        named = Resources(**{**vars(resources), "name": f"mm1-{study}-{run.directory.name}"})
+        named = replace(resources, name=f"mm1-{study}-{run.directory.name}")
         job = submit(command, folder, named)
         write_text(number, job + "\n")
         jobs[job] = run
@@ -90,9 +90,11 @@ def submit_runs(study: str, runs: Sequence[StudyRun], resources: Resources) -> S
 
 
 def _in_queue(job: str) -> bool:
-    """Whether SLURM still has a job, waiting or running."""
+    """Whether SLURM still has a job, waiting or running; one that it has forgotten has ended."""
     try:
         found = subprocess.run(["squeue", "--noheader", f"--jobs={job}"], capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        return False
-    return found.returncode == 0 and bool(found.stdout.strip())
+        raise UserError("squeue isn't here: whether a run's job is still in the queue can't be told") from None
+    if found.returncode and "Invalid job id" not in found.stderr:
+        raise UserError(f"squeue failed, so nothing was submitted twice: {' '.join(found.stderr.split())}")
+    return bool(found.stdout.strip())
