@@ -30,7 +30,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in ("openmoji", "easy-vqa", "text"):
             build_corpus(name)
         build_corpus("chats", count=200, captions="openmoji/train")
-        build_corpus("find", count=30, heldout=20)
+        build_corpus("find", count=30, heldout=20, things=4, drawing=32, nouns=12, color=True)
     return data
 
 
@@ -126,7 +126,19 @@ def test_find_says_what_is_where(built: Path, monkeypatch: pytest.MonkeyPatch) -
     assert heldout[0].meta["answer"] == said(heldout[0], "assistant")[0]
 
 
-@pytest.mark.parametrize("options", [{"nouns": 3}, {"drawing": 200}, {"count": 0}])
+def test_find_with_one_grey_drawing_a_picture(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MM1_DATA", str(built))
+    build_corpus("find", tmp_path / "one", count=10, heldout=5)
+    for document in open_split(str(tmp_path / "one" / "train")):
+        pixels = np.asarray(Pillow.open(io.BytesIO(document.images[0].read())).convert("RGB")).astype(int)
+        assert (pixels == pixels[..., :1]).all()
+        rows, columns = np.nonzero((pixels != 255).any(-1))
+        assert max(np.ptp(rows), np.ptp(columns)) == 15
+        assert said(document, "user") == ["What is in the picture?"]
+        assert [*document.meta["there"].values()] == said(document, "assistant")
+
+
+@pytest.mark.parametrize("options", [{"nouns": 3}, {"drawing": 200}, {"count": 0}, {"things": 5}])
 def test_impossible_sizes(options: dict, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MM1_DATA", str(built))
     with pytest.raises(UserError, match="find needs"):
@@ -135,7 +147,8 @@ def test_impossible_sizes(options: dict, built: Path, monkeypatch: pytest.Monkey
 
 def test_the_same_seed_gives_the_same(built: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MM1_DATA", str(built))
-    again = build_corpus("find", tmp_path / "find", count=30, heldout=20)
+    options = {"count": 30, "heldout": 20, "things": 4, "drawing": 32, "nouns": 12, "color": True}
+    again = build_corpus("find", tmp_path / "find", **options)
     assert again["splits"]["train"]["content_hash"] == open_split("find/train").content_hash
-    other = build_corpus("find", tmp_path / "other", count=30, heldout=20, seed=1)
+    other = build_corpus("find", tmp_path / "other", **options, seed=1)
     assert other["splits"]["train"]["content_hash"] != again["splits"]["train"]["content_hash"]

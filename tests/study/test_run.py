@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import yaml
 
@@ -24,7 +26,7 @@ from mm1.scaling.points import read_points
 from mm1.study.lessons import lesson, write_lessons
 from mm1.study.plan import plan_runs, weights_digest
 from mm1.study.results import read_study
-from mm1.study.run import prepared_runs
+from mm1.study.run import by_directory, make_runs, prepared_runs
 from mm1.study.schema import Study, load_study
 from mm1.study.sweep import decoder_size, last_loss, write_points
 from tests.conftest import tiny_documents
@@ -122,7 +124,7 @@ def test_a_study_from_its_file_to_its_page(
     assert "| variant few | 36.6 | stated |" in page
     ElementTree.parse(studies / "steps.svg")
     assert "<svg" in (studies / "steps.html").read_text()
-    runs = sorted((studies / "runs").glob("*/study-run.json"))
+    runs = sorted((studies / "runs").glob("*/scores/*/study-run.json"))
     assert len(runs) == 4
     # A third one makes nothing again, and writes what was found as the points of a sweep.
     before = [run.stat().st_mtime_ns for run in runs]
@@ -152,6 +154,35 @@ def test_a_study_from_its_file_to_its_page(
     ]
     assert rows[0][4].strip(" |*") in ("holds", "fails", "undecided")
     assert "4 of 12 runs" in board
+
+
+def test_arms_that_are_scored_differently_share_their_training(
+    home: Path, corpora_with_test: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("MM1_DATA", str(corpora_with_test))
+    arms = {"all": {}, "one": {"evaluate.detailed_shots": 1}}
+    common = STUDY["set"] | {"train.steps": 3}
+    content = STUDY | {"set": common, "variants": arms, "seeds": [0, 1], "claims": [], "paper": []}
+    runs = plan_runs(Study.model_validate(content), home / "runs")
+    assert len({run.directory for run in runs}) == 2
+    assert make_runs(runs, jobs=2) == []
+    for directory in {run.directory for run in runs}:
+        steps = [json.loads(line)["step"] for line in (directory / "metrics.jsonl").read_text().splitlines()]
+        assert steps == sorted(set(steps))
+    assert all(run.seconds for run in runs)
+    assert not list((home / "runs").glob("*.yaml"))
+    results = read_study(runs)
+    assert [arm[0][1] for arm in results.arms] == ["all", "one"]
+    assert all(scores.points.shape == (2, 2) and np.isfinite(scores.points).all() for scores in results.scores)
+    # One scoring is lost: only that is made again.
+    shutil.rmtree(runs[0].scores)
+    weights = runs[0].directory / "model" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    assert [len(group) for group in by_directory(runs)] == [1]
+    assert make_runs(runs) == []
+    assert runs[0].seconds
+    assert weights.stat().st_mtime_ns == before
 
 
 def test_what_runs_share_is_made_before_them(

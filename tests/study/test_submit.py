@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,18 +36,23 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_each_run_that_is_not_there_gets_one_job(tmp_path: Path, queue: Path, recipe_file: Path) -> None:
     recipe = load_recipe(str(recipe_file))
     runs = [StudyRun((("size", name),), 0, recipe, tmp_path / "runs" / name) for name in ("small", "large")]
+    # Another way to score the large one: the same training, the same job.
+    scored = recipe.evaluate.model_copy(update={"detailed_shots": 1})
+    detailed = replace(runs[1], recipe=recipe.model_copy(update={"evaluate": scored}))
+    runs.append(detailed)
     resources = resources_from({"gpus-per-node": 8, "time": 90, "account": "vision", "setup": "module load x"})
     submitted = submit_runs("sizes", runs, resources)
-    assert submitted.jobs == {"0": runs[0], "1": runs[1]}
+    assert submitted.jobs == {"0": [runs[0]], "1": [runs[1], detailed]}
     script = (queue / "1").read_text()
     for line in ("job-name=mm1-sizes-large", "gpus-per-node=8", "time=90", "account=vision"):
         assert f"#SBATCH --{line}" in script
     assert "module load x" in script
-    assert (tmp_path / "runs" / "large.yaml").read_text() == recipe.to_yaml()
+    files = [tmp_path / "runs" / f"large.{run.scores.name}.yaml" for run in runs[1:]]
+    assert [file.read_text() for file in files] == [recipe.to_yaml(), detailed.recipe.to_yaml()]
     # One has left the queue without being done: it alone is submitted again.
     (queue / "0").rename(tmp_path / "ended")
     again = submit_runs("sizes", runs, resources)
-    assert (list(again.queued), list(again.jobs.values())) == (["1"], [runs[0]])
+    assert (list(again.queued), list(again.jobs.values())) == (["1"], [[runs[0]]])
     (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\necho no contact >&2; exit 1\n")
     with pytest.raises(UserError, match="squeue failed, so nothing was submitted twice: no contact"):
         submit_runs("sizes", runs, resources)

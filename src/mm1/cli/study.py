@@ -25,7 +25,7 @@ def run(
     dry: Annotated[bool, typer.Option("--list", help="Only list the runs with the estimated time.")] = False,
     slurm: Annotated[
         list[str] | None,
-        typer.Option(help="A job for each run instead: options of `mm1 launch` or sbatch, as in gpus_per_node=8."),
+        typer.Option(help="A job for each training instead: options of `mm1 launch` or sbatch, as in gpus_per_node=8."),
     ] = None,
 ) -> None:
     """Make a study's runs, those that are not there; then write its pages."""
@@ -59,13 +59,13 @@ def run(
 
 @app.command(hidden=True)
 def make(
-    recipe: Annotated[Path, typer.Argument(help="The run's resolved recipe.")],
-    to: Annotated[Path, typer.Option(help="The run's directory.")],
+    recipes: Annotated[list[Path], typer.Argument(help="The runs' resolved recipes: of one training.")],
+    to: Annotated[Path, typer.Option(help="The runs' directory.")],
 ) -> None:
-    """Make one run of a study, as `study run` and its jobs call it."""
+    """Make the runs of one training, as `study run` and its jobs call it."""
     from mm1.study.run import make_run
 
-    make_run(recipe, to)
+    make_run(recipes, to)
 
 
 @app.command()

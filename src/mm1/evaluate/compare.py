@@ -147,9 +147,11 @@ def _compare(ours: dict[str, Any], theirs: dict[str, Any], seed: int, resamples:
     )
 
 
-def differing_protocol(first: dict[str, Any], second: dict[str, Any]) -> str | None:
-    """Return in which key two protocols differ, the model aside, and how; None if they don't."""
-    for key in sorted((first.keys() | second.keys()) - _OF_THE_MODEL):
+def differing_protocol(
+    first: dict[str, Any], second: dict[str, Any], besides: frozenset[str] = frozenset()
+) -> str | None:
+    """Return in which key two protocols differ, the model and some keys aside, and how; None if they don't."""
+    for key in sorted((first.keys() | second.keys()) - _OF_THE_MODEL - besides):
         if first.get(key) != second.get(key):
             return f"{key}: {first.get(key)!r} and {second.get(key)!r}"
     return None

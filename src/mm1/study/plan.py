@@ -2,6 +2,8 @@
 
 A run's directory is named by a hash over its resolved recipe and the code that decides results, so that a
 run which is there is never made again, also if another study made it, and is made anew where either changed.
+How it is scored is not part of that: runs that differ in nothing else share the directory, and so the training,
+and have their scores in folders of their own.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ CODE = ("document.py", "model", "processing", "data", "train", "evaluate")
 """What decides a run's results: another version of these makes another run."""
 
 DONE = "study-run.json"
-"""Written into a run's directory when it has been trained and scored: how it was scored, and how long it took."""
+"""Written beside a run's scores when it has been trained and scored: how it was scored, and how long it took."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class StudyRun:
         arm: Which values of the study's axes.
         seed: Of fresh weights and of the data's order.
         recipe: As resolved.
-        directory: Where the run is, or is going to be.
+        directory: Where the run is, or is going to be; other runs of the same training have the same.
     """
 
     arm: Arm
@@ -58,15 +60,14 @@ class StudyRun:
     def seconds(self) -> float | None:
         """What training and scoring took; None if the run is not done."""
         try:
-            done = json.loads((self.directory / DONE).read_text())
+            return float(json.loads((self.scores / DONE).read_text())["seconds"])
         except (OSError, ValueError):
             return None
-        return float(done["seconds"]) if done["evaluate"] == self.evaluation else None
 
     @property
-    def evaluation(self) -> dict[str, Any]:
-        """How the run is scored, as JSON values."""
-        return self.recipe.evaluate.model_dump(mode="json")
+    def scores(self) -> Path:
+        """Where its results are."""
+        return self.directory / "scores" / evaluation_hash(self.recipe)
 
 
 def plan_runs(study: Study, store: Path) -> list[StudyRun]:
@@ -94,12 +95,21 @@ def plan_runs(study: Study, store: Path) -> list[StudyRun]:
     return runs
 
 
+def evaluation_hash(recipe: Recipe) -> str:
+    """Return a hash over how a recipe's run is scored."""
+    return _hash(recipe.evaluate.model_dump(mode="json"))
+
+
 def identity(recipe: Recipe) -> str:
     """Return a hash over what decides a run's weights: recipe (name and scoring aside), code, weights at the start."""
     content = recipe.model_dump(by_alias=True, mode="json", exclude={"name", "evaluate"})
     model = recipe.model
     starts = [weights_digest(part.from_) for part in (model, model.vision, model.language_model) if part.from_]
-    return hashlib.blake2b(json.dumps([content, code_digest(), starts]).encode(), digest_size=8).hexdigest()
+    return _hash([content, code_digest(), starts])
+
+
+def _hash(content: Any) -> str:
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()
 
 
 @cache

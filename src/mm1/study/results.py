@@ -19,6 +19,9 @@ from mm1.study.schema import Arm
 RESAMPLES = 1000
 """Of the items, for the share of chance that is theirs."""
 
+VARIED = frozenset({"detailed_shots"})
+"""What of the scoring a study's arms may differ in."""
+
 Floats = NDArray[np.float64]
 
 
@@ -100,11 +103,11 @@ def read_study(runs: Sequence[StudyRun]) -> Results:
         place = arms.index(run.arm), seeds.index(run.seed)
         seconds[place] = run.seconds
         tasks = {load_task(task).name for task in run.recipe.evaluate.tasks}
-        for key, result in read_results(run.directory).items():
+        for key, result in read_results(run.scores).items():
             if key[0] not in tasks or key[1] not in run.recipe.evaluate.shots:
                 continue
             other, protocol = protocols.setdefault(key, (run.name, result["protocol"]))
-            if (differs := differing_protocol(protocol, result["protocol"])) is not None:
+            if (differs := differing_protocol(protocol, result["protocol"], besides=VARIED)) is not None:
                 who = f"{other} and {run.name}"
                 raise UserError(f"{key[0]} at {key[1]} shots: {who} were scored differently: {differs}")
             metric, statistics = METRICS[result["metric"]], result_statistics(result)

@@ -1,7 +1,7 @@
 """Making a study's runs: each in a process of its own, some at a time, what is there left alone.
 
     mm1 COMMAND, for each command that the study names as `first`
-    for each run:  mm1 study make RUN.yaml --to RUN
+    for each run:  mm1 study make RUN.yaml --to RUN   (several files: the same training, scored in several ways)
 
 A run that fails is named and the others go on. Ctrl-C passes to the runs, which save a checkpoint; the same
 command goes on from there.
@@ -93,14 +93,14 @@ def _call_mm1(words: Sequence[str]) -> int:
     return code
 
 
-def make_run(file: Path, directory: Path) -> None:
-    """Train and score one run, and note that it is done; on an existing run, go on.
+def make_run(files: Sequence[Path], directory: Path) -> None:
+    """Train and score one run or several of the same training, and note that they are done; go on with what is there.
 
     Under torchrun or SLURM every rank calls this.
 
     Args:
-        file: Its recipe, which is removed when all is done.
-        directory: Its own.
+        files: Recipes that differ in `evaluate` alone, each of which is removed when its run is done.
+        directory: Theirs.
 
     Raises:
         UserError: See `mm1.train.pretrain.pretrain` and `mm1.evaluate.run.evaluate_run`.
@@ -111,15 +111,26 @@ def make_run(file: Path, directory: Path) -> None:
     from mm1.recipe import load_recipe
     from mm1.train.pretrain import pretrain
 
-    began = time.monotonic()
-    recipe = load_recipe(str(file))
-    pretrain(recipe, directory, scorer_during_training(recipe.evaluate))
-    evaluate_run(directory)
-    if os.environ.get("RANK", "0") == "0":
-        evaluation = recipe.evaluate.model_dump(mode="json")
-        done = {"evaluate": evaluation, "seconds": time.monotonic() - began}
-        write_text(directory / DONE, json.dumps(done, indent=2) + "\n")
-        file.unlink()
+    for file in files:
+        began = time.monotonic()
+        recipe = load_recipe(str(file))
+        pretrain(recipe, directory, scorer_during_training(recipe.evaluate))
+        scores = StudyRun((), recipe.seed, recipe, directory).scores
+        evaluate_run(directory, to=scores)
+        if os.environ.get("RANK", "0") == "0":
+            evaluation = recipe.evaluate.model_dump(mode="json")
+            done = {"evaluate": evaluation, "seconds": time.monotonic() - began}
+            write_text(scores / DONE, json.dumps(done, indent=2) + "\n")
+            file.unlink()
+
+
+def by_directory(runs: Sequence[StudyRun]) -> list[list[StudyRun]]:
+    """Return the runs that are not done, those of the same training together."""
+    groups: dict[Path, list[StudyRun]] = {}
+    for run in runs:
+        if run.seconds is None:
+            groups.setdefault(run.directory, []).append(run)
+    return list(groups.values())
 
 
 def make_runs(runs: Sequence[StudyRun], jobs: int = 1) -> list[Failure]:
@@ -135,21 +146,23 @@ def make_runs(runs: Sequence[StudyRun], jobs: int = 1) -> list[Failure]:
     Raises:
         Stopped: If Ctrl-C or SIGTERM came; what was done is kept.
     """
-    missing = [run for run in runs if run.seconds is None]
+    groups = by_directory(runs)
+    done_before = len(runs) - sum(len(group) for group in groups)
     failures: list[Failure] = []
     workers = _Workers(jobs)
     with progress_bar() as bar, workers, ThreadPoolExecutor(jobs) as pool:
-        task = bar.add_task("runs", total=len(runs), completed=len(runs) - len(missing), note="")
-        pending: dict[Future[str | None], StudyRun] = {pool.submit(workers.make, run): run for run in missing}
+        task = bar.add_task("runs", total=len(runs), completed=done_before, note="")
+        pending: dict[Future[str | None], list[StudyRun]] = {pool.submit(workers.make, g): g for g in groups}
         while pending:
             done, _ = wait(pending, return_when=FIRST_COMPLETED, timeout=0.5)
             for future in done:
-                run = pending.pop(future)
+                group = pending.pop(future)
                 reason = future.result()
                 if reason is not None and not workers.stopped:
-                    failures.append(Failure(run, reason))
-                    console.print(f"[yellow]failed: {run.name}: {reason} (see {run.log})[/]")
-                bar.advance(task)
+                    for run in (run for run in group if run.seconds is None):
+                        failures.append(Failure(run, reason))
+                        console.print(f"[yellow]failed: {run.name}: {reason} (see {run.log})[/]")
+                bar.advance(task, len(group))
             bar.update(task, note=" · ".join(workers.under_way()))
     if workers.stopped:
         raise Stopped(workers.stopped)
@@ -178,9 +191,9 @@ class _Workers:
         with self._lock:
             return list(self._processes)
 
-    def make(self, run: StudyRun) -> str | None:
-        """Make one run; return None, or why it failed."""
-        return self._call(run, ["study", "make", str(write_recipe(run)), "--to", str(run.directory)])
+    def make(self, group: Sequence[StudyRun]) -> str | None:
+        """Make the runs of one training; return None, or why that failed."""
+        return self._call(group[0], make_command(group))
 
     def _call(self, run: StudyRun, words: Sequence[str]) -> str | None:
         environment = {**os.environ, "OMP_NUM_THREADS": str(self._threads), "OMP_WAIT_POLICY": "PASSIVE"}
@@ -208,12 +221,14 @@ class _Workers:
             process.send_signal(number)
 
 
-def write_recipe(run: StudyRun) -> Path:
-    """Write a run's resolved recipe beside its directory, for `make_run`."""
-    run.directory.parent.mkdir(parents=True, exist_ok=True)
-    file = run.directory.with_suffix(".yaml")
-    write_text(file, run.recipe.to_yaml())
-    return file
+def make_command(group: Sequence[StudyRun]) -> list[str]:
+    """Write the resolved recipes of runs of one training beside their directory; return the words that make them."""
+    directory = group[0].directory.absolute()
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    files = [directory.with_suffix(f".{run.scores.name}.yaml") for run in group]
+    for file, run in zip(files, group, strict=True):
+        write_text(file, run.recipe.to_yaml())
+    return ["study", "make", *map(str, files), "--to", str(directory)]
 
 
 def _last_line(log: Path, code: int) -> str:

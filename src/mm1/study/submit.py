@@ -1,4 +1,4 @@
-"""A study's runs as jobs of a SLURM cluster, one job a run: `mm1 launch`, for each run that is not there.
+"""A study's runs as jobs of a SLURM cluster, one job a training: `mm1 launch`, for each that is not there.
 
 Jobs end on their own; the same `mm1 study run FILE --slurm ...` submits again what is neither done nor in the queue,
 and writes the pages from what is there.
@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mm1.errors import UserError
 from mm1.study.plan import StudyRun
-from mm1.study.run import write_recipe
+from mm1.study.run import by_directory, make_command
 from mm1.train.launch import Resources, submit
 from mm1.train.run import SCHEDULER_LOGS, write_text
 
@@ -28,12 +28,12 @@ class Submitted:
     """What became of the runs that are not done.
 
     Attributes:
-        jobs: Number of the job -> run, of those submitted now.
+        jobs: Number of the job -> runs of one training, of those submitted now.
         queued: The same of those that a job in the queue makes already.
     """
 
-    jobs: dict[str, StudyRun]
-    queued: dict[str, StudyRun]
+    jobs: dict[str, list[StudyRun]]
+    queued: dict[str, list[StudyRun]]
 
 
 def resources_from(settings: Mapping[str, Any]) -> Resources:
@@ -61,7 +61,7 @@ def resources_from(settings: Mapping[str, Any]) -> Resources:
 
 
 def submit_runs(study: str, runs: Sequence[StudyRun], resources: Resources) -> Submitted:
-    """Put a job in SLURM's queue for every run that is neither done nor in the queue.
+    """Put a job in SLURM's queue for every training with runs that are neither done nor in the queue.
 
     Args:
         study: Its name, for the jobs'.
@@ -71,21 +71,19 @@ def submit_runs(study: str, runs: Sequence[StudyRun], resources: Resources) -> S
     Raises:
         UserError: If this isn't a machine that submits jobs, or SLURM refuses one or can't say what is queued.
     """
-    jobs: dict[str, StudyRun] = {}
-    queued: dict[str, StudyRun] = {}
-    for run in runs:
-        if run.seconds is not None:
-            continue
-        folder = run.directory / SCHEDULER_LOGS
+    jobs: dict[str, list[StudyRun]] = {}
+    queued: dict[str, list[StudyRun]] = {}
+    for group in by_directory(runs):
+        directory = group[0].directory
+        folder = directory / SCHEDULER_LOGS
         number = folder / JOB
         if number.is_file() and _in_queue(number.read_text().strip()):
-            queued[number.read_text().strip()] = run
+            queued[number.read_text().strip()] = group
             continue
-        command = ["study", "make", str(write_recipe(run).absolute()), "--to", str(run.directory.absolute())]
-        named = replace(resources, name=f"mm1-{study}-{run.directory.name}")
-        job = submit(command, folder, named)
+        named = replace(resources, name=f"mm1-{study}-{directory.name}")
+        job = submit(make_command(group), folder, named)
         write_text(number, job + "\n")
-        jobs[job] = run
+        jobs[job] = group
     return Submitted(jobs, queued)
 
 

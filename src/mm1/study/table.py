@@ -40,8 +40,9 @@ def submitted_table(submitted: Submitted) -> Table:
     for column in ("job", "run", "", "log"):
         table.add_column(column)
     for jobs, state in ((submitted.queued, "in the queue"), (submitted.jobs, "submitted")):
-        for job, run in jobs.items():
-            table.add_row(job, run.name, state, str(run.directory / SCHEDULER_LOGS))
+        for job, group in jobs.items():
+            for run in group:
+                table.add_row(job, run.name, state, str(run.directory / SCHEDULER_LOGS))
     return table
 
 
