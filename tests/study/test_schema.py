@@ -67,7 +67,7 @@ def test_every_packaged_study_can_be_planned(name: str, tmp_path: Path) -> None:
     study = load_study(name)
     runs = plan_runs(study, tmp_path)
     assert len(runs) == len(study.arms()) * len(study.seeds)
-    assert len({run.directory for run in runs}) == len(runs)
+    assert len({run.scores for run in runs}) == len(runs)
     assert name.endswith("/" + study.name)
     assert study.claims
 

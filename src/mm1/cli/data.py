@@ -81,6 +81,22 @@ def collect(
 
 
 @app.command()
+def recaption(
+    split: Annotated[str, typer.Argument(help="The split whose pictures are captioned, such as scenes/train.")],
+    model: Annotated[str, typer.Option(help="A run's directory, a model's folder, or hub:owner/name.")],
+    to: Annotated[Path, typer.Option(help="The corpus that is made, such as data/scenes-synthetic.")],
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many documents.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, each with the model.")] = 1,
+    force: Annotated[bool, typer.Option(help="Build it even if it is there.")] = False,
+) -> None:
+    """Build a corpus of synthetic captions: a model's words for the pictures of a split."""
+    from mm1.data.summary import corpus_table
+    from mm1.evaluate.recaption import recaption as build_captions
+
+    console.print(corpus_table(build_captions(split, model, to, limit=limit, workers=workers, force=force)))
+
+
+@app.command()
 def clean(
     corpus: Annotated[Path, typer.Argument(help="A corpus, such as data/web.")],
     to: Annotated[Path, typer.Option(help="Where the clean corpus is to be.")],

@@ -7,10 +7,13 @@ from pathlib import Path
 from mm1.document import Document, Image, Part, Text
 from mm1.errors import UserError
 from mm1.evaluate.generation import MM1Generator
+from mm1.evaluate.generator import Generator
 from mm1.evaluate.loading import load_generator
 
 _CAPTION = "Provide a one-sentence caption for the provided image."
-_MAX_NEW_TOKENS = 60
+MAX_NEW_TOKENS = 60
+STOP = ("\n",)
+"""Where a caption ends."""
 
 
 def caption_image(model: Path, image: Path, question: str | None = None) -> str:
@@ -26,16 +29,20 @@ def caption_image(model: Path, image: Path, question: str | None = None) -> str:
         UserError: If there is no model, or the file is not a readable picture.
     """
     picture = Image(path=str(image))
-    parts: list[Part] = [Image(picture.read(), picture.path)]
     generator = load_generator(model)
-    if isinstance(generator, MM1Generator) and generator.takes_turns:
-        parts.append(Text(question or _CAPTION, learned=False))
-        prompt = Document(str(image), "chat", tuple(parts))
-    else:
-        if question is not None:
-            parts.append(Text(f" Question: {question} Short answer:"))
-        prompt = Document(str(image), "caption", tuple(parts))
-    (answer,) = generator.generate([prompt], max_new_tokens=_MAX_NEW_TOKENS, stop=["\n"])
+    prompt = caption_prompt(generator, Image(picture.read(), picture.path), str(image), question)
+    (answer,) = generator.generate([prompt], max_new_tokens=MAX_NEW_TOKENS, stop=STOP)
     if isinstance(answer, UserError):
         raise UserError(f"{image}: {answer}: give a PNG, JPEG, WebP or the like")
     return answer
+
+
+def caption_prompt(generator: Generator, image: Image, id: str, question: str | None = None) -> Document:
+    """Return what a model is asked for its words on a picture, or for an answer to a question on it."""
+    parts: list[Part] = [image]
+    if isinstance(generator, MM1Generator) and generator.takes_turns:
+        parts.append(Text(question or _CAPTION, learned=False))
+        return Document(id, "chat", tuple(parts))
+    if question is not None:
+        parts.append(Text(f" Question: {question} Short answer:"))
+    return Document(id, "caption", tuple(parts))

@@ -1,0 +1,121 @@
+"""Synthetic captions: a corpus of captioned pictures with a model's words in place of its own.
+
+The paper's mixture has such captions of web pictures, VeCap (sec. 3.3 and appendix), and asks what they bring.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from mm1.data.build import publish, read_info
+from mm1.data.corpus import ShardWriter, Skips, Split, open_split
+from mm1.data.shards import open_job, run_units
+from mm1.document import Image, Text
+from mm1.errors import UserError
+from mm1.evaluate.any_model import TransformersGenerator
+from mm1.evaluate.caption import MAX_NEW_TOKENS, STOP, caption_prompt
+from mm1.evaluate.generation import MM1Generator
+from mm1.evaluate.loading import load_generator, model_directory, model_hash
+
+PICTURES_AT_ONCE = 512
+"""Work is saved after so many."""
+
+
+def recaption(
+    reference: str,
+    model: Path | str,
+    directory: Path,
+    *,
+    limit: int | None = None,
+    workers: int = 1,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Build a split like another one, with a model's greedy captions, unless it is there from the same sources.
+
+    What the captions were is kept in the documents' facts as `original_caption`. An interrupted build goes on.
+
+    Args:
+        reference: The split whose pictures are captioned, such as `scenes/train`.
+        model: See `mm1.evaluate.loading.load_generator`.
+        directory: The corpus that is made; its other splits stay.
+        limit: Only the first so many documents.
+        workers: Processes, each with the model; 1: this one.
+        force: Build it even if it is there.
+
+    Returns:
+        The content of `corpus.json`. Documents that are no captioned picture, pictures that can't be decoded and
+        empty captions are skipped and counted.
+
+    Raises:
+        UserError: If there is no such split or model, or no caption comes out of it.
+    """
+    split = open_split(reference)
+    if directory.resolve() == split.directory.parent.resolve():
+        raise UserError(f"{directory}: this is the corpus whose pictures are captioned: choose another one with --to")
+    weights = model_directory(model)
+    count = min(limit or len(split), len(split))
+    job = {
+        "format": "captions by a model",
+        "patterns": [split.name],
+        "source_hash": split.content_hash,
+        "model": str(model),
+        "model_hash": model_hash(weights),
+        "documents": count,
+        "max_new_tokens": MAX_NEW_TOKENS,
+    }
+    name = split.directory.name
+    present = read_info(directory)
+    if not force and present and present["splits"].get(name, {}).get("built") == job:
+        return present
+    folder = directory.with_name(f"{directory.name}.building-{name}")
+    open_job(folder, job)
+    infos = run_units(
+        partial(caption_rows, split, weights),
+        [range(start, min(start + PICTURES_AT_ONCE, count)) for start in range(0, count, PICTURES_AT_ONCE)],
+        folder,
+        workers=workers,
+        description=f"caption {split.name}",
+    )
+    others = {key: entry for key, entry in (present or {"splits": {}})["splits"].items() if key != name}
+    derived = f"The captions are synthetic: words of the model {model} for the pictures of {split.name}."
+    licence = split.corpus["licence"]
+    return publish(directory, {name: (folder, infos, {"built": job})}, keep=others, licence=licence, derived=derived)
+
+
+def caption_rows(split: Split, model: Path, rows: range, file: Path) -> dict[str, Any]:
+    """Write the documents of some rows with a model's captions to an Arrow file, their digests beside it.
+
+    Returns:
+        Counts, and what was skipped, by reason.
+    """
+    generator = _generator(model)
+    skips, documents = Skips(), []
+    for document in (split[row] for row in rows):
+        if document.kind == "caption" and len(document.images) == 1:
+            documents.append(document)
+        else:
+            skips.add("not a captioned picture", document.id)
+    prompts = [caption_prompt(generator, document.images[0], document.id) for document in documents]
+    captions = generator.generate(prompts, max_new_tokens=MAX_NEW_TOKENS, stop=STOP)
+    writer = ShardWriter(file)
+    for document, caption in zip(documents, captions, strict=True):
+        if isinstance(caption, UserError):
+            skips.add("picture that can't be decoded", document.id)
+        elif not caption:
+            skips.add("empty caption", document.id)
+        else:
+            picture: Image = document.images[0]
+            facts = {**document.meta, "original_caption": document.text.strip()}
+            writer.write(dataclasses.replace(document, parts=(picture, Text(f" {caption}")), meta=facts))
+    info = writer.finish()
+    file.with_suffix(".digests").write_bytes(writer.digests)
+    return {**info, "skipped": skips.as_dict(), "changed": {}}
+
+
+@cache
+def _generator(model: Path) -> MM1Generator | TransformersGenerator:
+    """Load a model once for all rows of a process."""
+    return load_generator(model)
