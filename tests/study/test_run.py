@@ -174,13 +174,15 @@ def test_arms_that_are_scored_differently_share_their_training(
     results = read_study(runs)
     assert [arm[0][1] for arm in results.arms] == ["all", "one"]
     assert all(scores.points.shape == (2, 1) and np.isfinite(scores.points).all() for scores in results.scores)
-    # One scoring is lost: only that is made again.
+    # One scoring is lost, and another study scores the same training in its own way: only scores are made.
     shutil.rmtree(runs[0].scores)
     weights = directory / "model" / "model.safetensors"
     before = weights.stat().st_mtime_ns
-    assert [len(group) for group in by_directory(runs)] == [1]
-    assert make_runs(runs) == []
-    assert runs[0].seconds
+    other = content | {"name": "other", "variants": {"fewer": {"evaluate.limit": 4}}}
+    more = [*runs, *plan_runs(Study.model_validate(other), home / "runs")]
+    assert [len(group) for group in by_directory(more)] == [2]
+    assert make_runs(more) == []
+    assert all(run.seconds for run in more)
     assert weights.stat().st_mtime_ns == before
 
 

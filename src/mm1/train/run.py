@@ -23,7 +23,7 @@ import mm1
 from mm1.errors import UserError
 from mm1.recipe import RunRecipe
 
-CHANGEABLE_KEYS = ("evaluate", "train.trackers")
+CHANGEABLE_KEYS = ("name", "evaluate", "train.trackers")
 """Keys that may change on an existing run: they don't touch the training."""
 
 
