@@ -24,6 +24,8 @@ from mm1.data.readers import make_reader
 from mm1.data.readers.layout import storable
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.data.shards import (
+    Unit,
+    Work,
     gather_split,
     link,
     merge_reasons,
@@ -81,21 +83,61 @@ def build_from(
         "sources": _fingerprint(shards),
         "reader_version": READER_VERSION,
     }
+    return build_split(
+        partial(read_shard, reader),
+        shards,
+        directory,
+        split,
+        job,
+        workers=workers,
+        description=f"read {directory.name}/{split}",
+        force=force,
+        engine=engine,
+        licence=licence,
+    )
+
+
+def build_split(
+    work: Work[Unit],
+    units: Sequence[Unit],
+    directory: Path,
+    split: str,
+    job: Mapping[str, Any],
+    *,
+    workers: int | None,
+    description: str,
+    force: bool,
+    engine: str = "processes",
+    **entries: Any,
+) -> dict[str, Any]:
+    """Build one split of a corpus unit by unit, unless the same job has built it; other splits stay.
+
+    Args:
+        work: See `run_units`.
+        units: Likewise.
+        directory: The corpus.
+        split: The split to build.
+        job: What decides the split's content, as JSON values.
+        workers: See `run_units`.
+        description: Likewise.
+        force: Build it even if it is there.
+        engine: See `run_units`.
+        entries: Of `corpus.json`: `licence`, and what else there is to say.
+
+    Returns:
+        The content of `corpus.json`.
+
+    Raises:
+        UserError: See `run_units`; or no document comes out of it.
+    """
     present = read_info(directory)
     if not force and present and present["splits"].get(split, {}).get("built") == job:
         return present
     folder = directory.with_name(f"{directory.name}.building-{split}")
     open_job(folder, job)
-    infos = run_units(
-        partial(read_shard, reader),
-        shards,
-        folder,
-        workers=workers,
-        description=f"read {directory.name}/{split}",
-        engine=engine,
-    )
+    infos = run_units(work, units, folder, workers=workers, description=description, engine=engine)
     others = {name: entry for name, entry in (present or {"splits": {}})["splits"].items() if name != split}
-    return publish(directory, {split: (folder, infos, {"built": job})}, keep=others, licence=licence)
+    return publish(directory, {split: (folder, infos, {"built": job})}, keep=others, **entries)
 
 
 def read_shard(reader: Reader, shard: Shard, file: Path) -> dict[str, Any]:

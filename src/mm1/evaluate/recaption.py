@@ -10,9 +10,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from mm1.data.build import publish, read_info
+from mm1.data.build import build_split
 from mm1.data.corpus import ShardWriter, Skips, Split, open_split
-from mm1.data.shards import open_job, run_units
 from mm1.document import Image, Text
 from mm1.errors import UserError
 from mm1.evaluate.any_model import TransformersGenerator
@@ -66,23 +65,18 @@ def recaption(
         "documents": count,
         "max_new_tokens": MAX_NEW_TOKENS,
     }
-    name = split.directory.name
-    present = read_info(directory)
-    if not force and present and present["splits"].get(name, {}).get("built") == job:
-        return present
-    folder = directory.with_name(f"{directory.name}.building-{name}")
-    open_job(folder, job)
-    infos = run_units(
+    return build_split(
         partial(caption_rows, split, weights),
         [range(start, min(start + PICTURES_AT_ONCE, count)) for start in range(0, count, PICTURES_AT_ONCE)],
-        folder,
+        directory,
+        split.directory.name,
+        job,
         workers=workers,
         description=f"caption {split.name}",
+        force=force,
+        licence=split.corpus["licence"],
+        derived=f"The captions are synthetic: words of the model {model} for the pictures of {split.name}.",
     )
-    others = {key: entry for key, entry in (present or {"splits": {}})["splits"].items() if key != name}
-    derived = f"The captions are synthetic: words of the model {model} for the pictures of {split.name}."
-    licence = split.corpus["licence"]
-    return publish(directory, {name: (folder, infos, {"built": job})}, keep=others, licence=licence, derived=derived)
 
 
 def caption_rows(split: Split, model: Path, rows: range, file: Path) -> dict[str, Any]:
