@@ -23,12 +23,13 @@ def evaluate_run(
     *,
     detailed_shots: int | None = None,
     plain: bool | None = None,
+    recipe: EvaluateRecipe | None = None,
     to: Path | None = None,
     batch_size: int | None = None,
     device: str = "auto",
     dtype: str = "auto",
 ) -> list[Result]:
-    """Score a run or a model; whatever is None is as the run's recipe has it.
+    """Score a run or a model; whatever is None is as the recipe has it.
 
     By default results go to `scores` in the directory, or to `scores/owner--name` for a model of the Hub.
 
@@ -42,6 +43,7 @@ def evaluate_run(
         draws: How many times shots are drawn anew; the score is the mean.
         detailed_shots: Only in the last so many shots, and in the query, pictures are cut into sub-images.
         plain: Ask a chat model too as a pre-trained one is asked, not in a conversation.
+        recipe: How it is scored; default: as the run's recipe says.
         to: Where results go; default: see above.
         batch_size: Prompts per forward pass; changes the speed, not the scores.
         device: `auto`, or a torch device.
@@ -55,7 +57,8 @@ def evaluate_run(
     """
     start_ranks()
     file = Path(path) / "recipe.yaml"
-    recipe = load_recipe(str(file)).evaluate if file.is_file() else EvaluateRecipe()
+    if recipe is None:
+        recipe = load_recipe(str(file)).evaluate if file.is_file() else EvaluateRecipe()
     names = tasks or recipe.tasks
     if not names:
         raise UserError(f"{path}: no tasks to score on: name them with --tasks")

@@ -67,7 +67,7 @@ class StudyRun:
     @property
     def scores(self) -> Path:
         """Where its results are."""
-        return self.directory / "scores" / evaluation_hash(self.recipe)
+        return scores_folder(self.directory, self.recipe)
 
 
 def plan_runs(study: Study, store: Path) -> list[StudyRun]:
@@ -95,9 +95,9 @@ def plan_runs(study: Study, store: Path) -> list[StudyRun]:
     return runs
 
 
-def evaluation_hash(recipe: Recipe) -> str:
-    """Return a hash over how a recipe's run is scored."""
-    return _hash(recipe.evaluate.model_dump(mode="json"))
+def scores_folder(directory: Path, recipe: Recipe) -> Path:
+    """Return where a run's results are if it is scored as a recipe says: below its directory, named by a hash."""
+    return directory / "scores" / _hash(recipe.evaluate.model_dump(mode="json"))
 
 
 def identity(recipe: Recipe) -> str:

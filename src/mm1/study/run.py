@@ -25,7 +25,7 @@ from pathlib import Path
 
 from mm1.errors import Stopped, UserError
 from mm1.progress import console, progress_bar
-from mm1.study.plan import DONE, StudyRun, plan_runs, threads_per_job, weights_digest
+from mm1.study.plan import DONE, StudyRun, plan_runs, scores_folder, threads_per_job, weights_digest
 from mm1.study.schema import Study
 from mm1.train.run import write_text
 
@@ -111,17 +111,19 @@ def make_run(files: Sequence[Path], directory: Path) -> None:
     from mm1.recipe import load_recipe
     from mm1.train.pretrain import pretrain
 
-    for file in files:
-        began = time.monotonic()
-        recipe = load_recipe(str(file))
-        pretrain(recipe, directory, scorer_during_training(recipe.evaluate))
-        scores = StudyRun((), recipe.seed, recipe, directory).scores
-        evaluate_run(directory, to=scores)
+    recipes = {file: load_recipe(str(file)) for file in files}
+    began = time.monotonic()
+    first = recipes[files[0]]
+    pretrain(first, directory, scorer_during_training(first.evaluate))
+    for file, recipe in recipes.items():
+        scores = scores_folder(directory, recipe)
+        evaluate_run(directory, recipe=recipe.evaluate, to=scores)
         if os.environ.get("RANK", "0") == "0":
             evaluation = recipe.evaluate.model_dump(mode="json")
             done = {"evaluate": evaluation, "seconds": time.monotonic() - began}
             write_text(scores / DONE, json.dumps(done, indent=2) + "\n")
             file.unlink()
+        began = time.monotonic()
 
 
 def by_directory(runs: Sequence[StudyRun]) -> list[list[StudyRun]]:
@@ -158,9 +160,9 @@ def make_runs(runs: Sequence[StudyRun], jobs: int = 1) -> list[Failure]:
             for future in done:
                 group = pending.pop(future)
                 reason = future.result()
-                if reason is not None and workers.stopped:
-                    continue
                 if reason is not None:
+                    if workers.stopped:
+                        continue
                     for run in (run for run in group if run.seconds is None):
                         failures.append(Failure(run, reason))
                         console.print(f"[yellow]failed: {run.name}: {reason} (see {run.log})[/]")
