@@ -26,7 +26,7 @@ from mm1.scaling.points import read_points
 from mm1.study.lessons import lesson, write_lessons
 from mm1.study.plan import plan_runs, weights_digest
 from mm1.study.results import read_study
-from mm1.study.run import by_directory, make_runs, prepared_runs
+from mm1.study.run import by_directory, make_command, make_runs, prepared_runs
 from mm1.study.schema import Study, load_study
 from mm1.study.sweep import decoder_size, last_loss, write_points
 from tests.conftest import tiny_documents
@@ -184,6 +184,26 @@ def test_arms_that_are_scored_differently_share_their_training(
     assert make_runs(more) == []
     assert all(run.seconds for run in more)
     assert weights.stat().st_mtime_ns == before
+
+
+def test_two_ranks_train_once_and_score_in_two_ways(home: Path, corpora_with_test: Path) -> None:
+    arms = {"all": {}, "one": {"evaluate.detailed_shots": 1}}
+    common = STUDY["set"] | {"train.steps": 3, "evaluate.tasks": [str(home / "squares.yaml")]}
+    changes = {
+        "base": str(home / "tiny.yaml"),
+        "set": common,
+        "variants": arms,
+        "seeds": [0],
+        "claims": [],
+        "paper": [],
+    }
+    runs = plan_runs(Study.model_validate(STUDY | changes), home / "runs")
+    ranks = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "mm1"]
+    environment = {**os.environ, "MM1_DATA": str(corpora_with_test), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*ranks, *make_command(runs)], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(run.seconds for run in runs)
+    assert {scores.points.shape for scores in read_study(runs).scores} == {(2, 1)}
 
 
 def test_what_runs_share_is_made_before_them(
