@@ -109,3 +109,9 @@ def test_table(tmp_path):
         console.print(comparison_table(compare_runs(tmp_path / "a", tmp_path / "b"), "a", "b"))
     assert "+90.0" in captured.get()
     assert "yes" in captured.get()
+
+
+def test_results_in_folders_of_their_own_are_named(tmp_path):
+    write_result(tmp_path / "a" / "scores" / "one", [True])
+    with pytest.raises(UserError, match="no results there: name one of .*a/scores/one$"):
+        compare_runs(tmp_path / "a", tmp_path / "a")

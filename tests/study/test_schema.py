@@ -72,6 +72,11 @@ def test_every_packaged_study_can_be_planned(name: str, tmp_path: Path) -> None:
     assert study.claims
 
 
+def test_shots_of_mixed_resolution_are_asked_of_the_models_of_the_study_of_resolution(tmp_path: Path) -> None:
+    trained = {run.directory for run in plan_runs(load_study("laptop/resolution"), tmp_path)}
+    assert {run.directory for run in plan_runs(load_study("laptop/mixed-resolution"), tmp_path)} <= trained
+
+
 def test_runs_are_the_same_if_recipe_and_code_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = plan_runs(study_of(), tmp_path), plan_runs(study_of(name="another", question="Other?"), tmp_path)
     assert [run.directory for run in one] == [run.directory for run in other]

@@ -110,7 +110,9 @@ def read_results(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{file}: not a result of `mm1 evaluate`: remove it or score anew") from None
     if not results:
-        raise UserError(f"{folder}: no results there: score the run with `mm1 evaluate`")
+        elsewhere = sorted({str(file.parent) for file in folder.glob("*/*-shot.json")})
+        what = f"name one of {', '.join(elsewhere)}" if elsewhere else "score the run with `mm1 evaluate`"
+        raise UserError(f"{folder}: no results there: {what}")
     return results
 
 
