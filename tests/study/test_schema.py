@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mm1.errors import UserError
-from mm1.study.plan import identity, plan_runs
+from mm1.study.plan import DONE, identity, plan_runs
 from mm1.study.schema import load_study, packaged_studies
+from mm1.study.table import minutes_left
+from mm1.train.run import write_text
 from tests.study.builders import study_of
 
 CONTENT: dict[str, Any] = {
@@ -75,6 +78,30 @@ def test_every_packaged_study_can_be_planned(name: str, tmp_path: Path) -> None:
 def test_shots_of_mixed_resolution_are_asked_of_the_models_of_the_study_of_resolution(tmp_path: Path) -> None:
     trained = {run.directory for run in plan_runs(load_study("laptop/resolution"), tmp_path)}
     assert {run.directory for run in plan_runs(load_study("laptop/mixed-resolution"), tmp_path)} <= trained
+
+
+def test_the_studies_of_pre_training_share_their_base(tmp_path: Path) -> None:
+    bases = [
+        {run.directory for run in plan_runs(load_study(f"laptop/{name}"), tmp_path) if dict(run.arm) == arm}
+        for name, arm in {
+            "document-mask": {"attention": "inside"},
+            "text-share": {"text": "10"},
+            "moe": {"variant": "dense"},
+            "encoder": {"variant": "64 pixels"},
+            "connector": {"kind": "average", "tokens": "16", "pixels": "64"},
+        }.items()
+    ]
+    assert all(base == bases[0] and len(base) == 3 for base in bases)
+
+
+def test_time_left_is_told_by_runs_that_are_done_else_by_the_file(tmp_path: Path) -> None:
+    study = study_of(minutes=3)
+    runs = plan_runs(study, tmp_path)
+    assert minutes_left(study_of(), runs, 1) is None
+    assert minutes_left(study, runs, 1) == minutes_left(study, runs, 2) == 3 * len(runs)  # two share the cores
+    runs[0].scores.mkdir(parents=True)
+    write_text(runs[0].scores / DONE, json.dumps({"seconds": 240}))
+    assert minutes_left(study, plan_runs(study, tmp_path), 2) == 4 * (len(runs) - 1) / 2
 
 
 def test_runs_are_the_same_if_recipe_and_code_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,7 +144,7 @@ class Study(Section):
     axes: dict[str, Values] = Field({}, description="Axis -> value -> changes to the recipe; all combinations are run.")
     variants: Values = Field({}, description="Instead of axes: name -> changes to the recipe.")
     seeds: list[int] = Field([0, 1, 2], min_length=1)
-    minutes: float | None = Field(None, gt=0, description="Of one run, for an estimate before any has been timed.")
+    minutes: float | None = Field(None, gt=0, description="Of one run alone, for an estimate before any is timed.")
     claims: list[Claim] = Field([])
     figure: FigureRecipe | None = None
     paper: list[PaperRow] = Field([])

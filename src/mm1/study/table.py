@@ -15,11 +15,11 @@ from mm1.train.run import SCHEDULER_LOGS
 def run_table(study: Study, runs: Sequence[StudyRun], jobs: int) -> Table:
     """Return a table of the arms, which of their seeds are done, and how long the rest will take.
 
-    The estimate is `minutes_per_run`'s.
+    The estimate is `minutes_left`'s.
     """
     missing = sum(run.seconds is None for run in runs)
-    minutes = minutes_per_run(study, runs)
-    left = "unknown: no run has been timed" if minutes is None else f"about {minutes * missing / jobs:.0f} minutes"
+    minutes = minutes_left(study, runs, jobs)
+    left = "unknown: no run has been timed" if minutes is None else f"about {minutes:.0f} minutes"
     table = Table(
         title=f"{study.name}: {study.question}",
         title_justify="left",
@@ -46,10 +46,17 @@ def submitted_table(submitted: Submitted) -> Table:
     return table
 
 
-def minutes_per_run(study: Study, runs: Sequence[StudyRun]) -> float | None:
-    """Return the mean time of the runs that are done, else what the study's file states."""
+def minutes_left(study: Study, runs: Sequence[StudyRun], jobs: int) -> float | None:
+    """Return how long the runs that are not done will take; None if nothing is known.
+
+    By the mean time of those that are done, taken to have run as many at a time as the rest will; else by what the
+    study's file states of a run alone, which several at a time share the cores of.
+    """
+    missing = sum(run.seconds is None for run in runs)
     done = [run.seconds for run in runs if run.seconds is not None]
-    return sum(done) / len(done) / 60 if done else study.minutes
+    if done:
+        return sum(done) / len(done) / 60 * missing / jobs
+    return None if study.minutes is None else study.minutes * missing
 
 
 def lessons_table(planned: Sequence[tuple[Study, Sequence[StudyRun]]], jobs: int) -> Table:
@@ -58,7 +65,7 @@ def lessons_table(planned: Sequence[tuple[Study, Sequence[StudyRun]]], jobs: int
     rows, total = [], 0.0
     for study, runs in planned:
         missing = sum(run.seconds is None for run in runs)
-        left = (minutes_per_run(study, runs) or 0.0) * missing / jobs
+        left = minutes_left(study, runs, jobs) or 0.0
         total += left
         rows.append((study.name, str(len(runs) - missing), str(missing), f"{left:.0f}"))
     for name, footer in (("study", "all"), ("done", ""), ("to make", ""), ("minutes left, about", f"{total:.0f}")):
