@@ -24,7 +24,7 @@ from mm1.errors import UserError
 from mm1.recipe import load_recipe
 from mm1.scaling.points import read_points
 from mm1.study.lessons import lesson, write_lessons
-from mm1.study.plan import plan_runs, weights_digest
+from mm1.study.plan import minutes_of, plan_runs, weights_digest
 from mm1.study.results import read_study
 from mm1.study.run import by_directory, make_command, make_runs, prepared_runs
 from mm1.study.schema import Study, load_study
@@ -184,6 +184,11 @@ def test_arms_that_are_scored_differently_share_their_training(
     assert make_runs(more) == []
     assert all(run.seconds for run in more)
     assert weights.stat().st_mtime_ns == before
+    # What a run took holds the training, whichever study made it; what they took in all holds it once.
+    trained = json.loads((directory / "training.json").read_text())["seconds"]
+    assert all(run.seconds is not None and run.seconds > trained > 0 for run in more)
+    scored = sum(json.loads((run.scores / "study-run.json").read_text())["seconds"] for run in more)
+    assert 60 * minutes_of(more) == pytest.approx(trained + scored)
 
 
 def test_two_ranks_train_once_and_score_in_two_ways(home: Path, corpora_with_test: Path) -> None:

@@ -10,7 +10,7 @@ import jinja2
 
 from mm1.errors import UserError
 from mm1.study.claims import Finding
-from mm1.study.plan import StudyRun
+from mm1.study.plan import StudyRun, minutes_of
 from mm1.study.report import findings
 from mm1.study.results import read_study
 from mm1.study.schema import Claim, Study, load_study, packaged_studies
@@ -54,10 +54,10 @@ def lesson(study: Study, runs: Sequence[StudyRun]) -> Lesson:
     Raises:
         UserError: If two runs were scored differently.
     """
-    seconds = [run.seconds for run in runs if run.seconds is not None]
-    found = {f.claim.claim: f for f in findings(study, read_study(runs))} if seconds else {}
+    done = sum(run.seconds is not None for run in runs)
+    found = {f.claim.claim: f for f in findings(study, read_study(runs))} if done else {}
     rows = tuple((claim, found.get(claim.claim)) for claim in study.claims)
-    return Lesson(study, len(seconds), len(runs), sum(seconds) / 60, rows)
+    return Lesson(study, done, len(runs), minutes_of(runs), rows)
 
 
 def write_lessons(lessons: Sequence[Lesson], directory: Path) -> Path:

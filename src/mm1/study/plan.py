@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -27,7 +27,10 @@ CODE = ("document.py", "model", "processing", "data", "train", "evaluate")
 """What decides a run's results: another version of these makes another run."""
 
 DONE = "study-run.json"
-"""Written beside a run's scores when it has been trained and scored: how it was scored, and how long it took."""
+"""Written beside a run's scores when it has been trained and scored: how it was scored, and how long that took."""
+
+TRAINED = "training.json"
+"""Written into a run's directory: how long its training took, all its starts together."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,9 @@ class StudyRun:
 
     @property
     def seconds(self) -> float | None:
-        """What training and scoring took; None if the run is not done."""
-        try:
-            return float(json.loads((self.scores / DONE).read_text())["seconds"])
-        except (OSError, ValueError):
-            return None
+        """What training and scoring took, whoever made the training; None if the run is not done."""
+        scoring = _seconds(self.scores / DONE)
+        return None if scoring is None else scoring + training_seconds(self.directory)
 
     @property
     def scores(self) -> Path:
@@ -93,6 +94,25 @@ def plan_runs(study: Study, store: Path) -> list[StudyRun]:
                 )
             runs.append(StudyRun(arm, seed, recipe, store / identity(recipe)))
     return runs
+
+
+def minutes_of(runs: Sequence[StudyRun]) -> float:
+    """Return what the runs that are done took, in minutes; a training that several share is counted once."""
+    done = [(run.directory, run.seconds) for run in runs if run.seconds is not None]
+    training = {directory: training_seconds(directory) for directory, _ in done}
+    return (sum(training.values()) + sum(seconds - training[directory] for directory, seconds in done)) / 60
+
+
+def training_seconds(directory: Path) -> float:
+    """Return what a run's training took so far, all its starts together."""
+    return _seconds(directory / TRAINED) or 0.0
+
+
+def _seconds(file: Path) -> float | None:
+    try:
+        return float(json.loads(file.read_text())["seconds"])
+    except (OSError, ValueError):
+        return None
 
 
 def scores_folder(directory: Path, recipe: Recipe) -> Path:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from mm1.study.claims import Finding, judge
 from mm1.study.figure import mean_of, study_figure
-from mm1.study.plan import StudyRun
+from mm1.study.plan import StudyRun, minutes_of
 from mm1.study.results import Results, Scores, read_study
 from mm1.study.run import Failure
 from mm1.study.schema import Study, arm_name, chosen
@@ -45,7 +45,7 @@ def write_study_report(
         "columns": [f"{s.task}, {s.shots}" for s in _columns(results)],
         "rows": [_row(results, number) for number in range(len(results.arms))],
         "paper": _paper_rows(study),
-        "runs": {"all": len(runs), "missing": results.missing, "minutes": float(np.nansum(results.seconds)) / 60},
+        "runs": {"all": len(runs), "missing": results.missing, "minutes": minutes_of(runs)},
         "failures": failures,
         "machine": _machine(runs),
     }

@@ -25,7 +25,16 @@ from pathlib import Path
 
 from mm1.errors import Stopped, UserError
 from mm1.progress import console, progress_bar
-from mm1.study.plan import DONE, StudyRun, plan_runs, scores_folder, threads_per_job, weights_digest
+from mm1.study.plan import (
+    DONE,
+    TRAINED,
+    StudyRun,
+    plan_runs,
+    scores_folder,
+    threads_per_job,
+    training_seconds,
+    weights_digest,
+)
 from mm1.study.schema import Study
 from mm1.train.run import write_text
 
@@ -112,18 +121,27 @@ def make_run(files: Sequence[Path], directory: Path) -> None:
     from mm1.train.pretrain import pretrain
 
     recipes = {file: load_recipe(str(file)) for file in files}
-    began = time.monotonic()
     first = recipes[files[0]]
-    pretrain(first, directory, scorer_during_training(first.evaluate))
+    first_rank = os.environ.get("RANK", "0") == "0"
+    trained = (directory / "model" / "config.json").is_file()
+    before, began = training_seconds(directory), time.monotonic()
+    try:
+        pretrain(first, directory, scorer_during_training(first.evaluate))
+    finally:
+        if first_rank and not trained and directory.is_dir():
+            _write_json(directory / TRAINED, {"seconds": before + time.monotonic() - began})
     for file, recipe in recipes.items():
+        began = time.monotonic()
         scores = scores_folder(directory, recipe)
         evaluate_run(directory, recipe=recipe.evaluate, to=scores)
-        if os.environ.get("RANK", "0") == "0":
+        if first_rank:
             evaluation = recipe.evaluate.model_dump(mode="json")
-            done = {"evaluate": evaluation, "seconds": time.monotonic() - began}
-            write_text(scores / DONE, json.dumps(done, indent=2) + "\n")
+            _write_json(scores / DONE, {"evaluate": evaluation, "seconds": time.monotonic() - began})
             file.unlink()
-        began = time.monotonic()
+
+
+def _write_json(file: Path, content: dict[str, object]) -> None:
+    write_text(file, json.dumps(content, indent=2) + "\n")
 
 
 def by_directory(runs: Sequence[StudyRun]) -> list[list[StudyRun]]:

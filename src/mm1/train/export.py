@@ -28,8 +28,12 @@ def write_model(model: PreTrainedModel, processor: Any, folder: Path, world: Wor
     gathered: dict[int, torch.Tensor] = {}  # tied parameters are gathered once, so that they stay one
     parameters = model.state_dict(keep_vars=True).items()
     tensors = {name: gathered.setdefault(id(t), whole(t.detach())) for name, t in parameters}
-    if not world.first:
-        return
+    with world.together():  # no rank goes on to read what the first has not written yet
+        if world.first:
+            _write(model, processor, folder, tensors)
+
+
+def _write(model: PreTrainedModel, processor: Any, folder: Path, tensors: dict[str, torch.Tensor]) -> None:
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
