@@ -62,8 +62,13 @@ class StudyRun:
     @property
     def seconds(self) -> float | None:
         """What training and scoring took, whoever made the training; None if the run is not done."""
-        scoring = _seconds(self.scores / DONE)
+        scoring = self.scoring_seconds
         return None if scoring is None else scoring + training_seconds(self.directory)
+
+    @property
+    def scoring_seconds(self) -> float | None:
+        """What scoring alone took; None if the run is not done."""
+        return _seconds(self.scores / DONE)
 
     @property
     def scores(self) -> Path:
@@ -98,9 +103,9 @@ def plan_runs(study: Study, store: Path) -> list[StudyRun]:
 
 def minutes_of(runs: Sequence[StudyRun]) -> float:
     """Return what the runs that are done took, in minutes; a training that several share is counted once."""
-    done = [(run.directory, run.seconds) for run in runs if run.seconds is not None]
-    training = {directory: training_seconds(directory) for directory, _ in done}
-    return (sum(training.values()) + sum(seconds - training[directory] for directory, seconds in done)) / 60
+    scoring = [(run.directory, seconds) for run in runs if (seconds := run.scoring_seconds) is not None]
+    training = {directory: training_seconds(directory) for directory, _ in scoring}
+    return (sum(training.values()) + sum(seconds for _, seconds in scoring)) / 60
 
 
 def training_seconds(directory: Path) -> float:

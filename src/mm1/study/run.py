@@ -123,12 +123,11 @@ def make_run(files: Sequence[Path], directory: Path) -> None:
     recipes = {file: load_recipe(str(file)) for file in files}
     first = recipes[files[0]]
     first_rank = os.environ.get("RANK", "0") == "0"
-    trained = (directory / "model" / "config.json").is_file()
     before, began = training_seconds(directory), time.monotonic()
     try:
         pretrain(first, directory, scorer_during_training(first.evaluate))
     finally:
-        if first_rank and not trained and directory.is_dir():
+        if first_rank and directory.is_dir():
             _write_json(directory / TRAINED, {"seconds": before + time.monotonic() - began})
     for file, recipe in recipes.items():
         began = time.monotonic()

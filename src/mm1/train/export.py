@@ -14,7 +14,8 @@ from mm1.train.parallel import World, whole
 
 
 def write_model(model: PreTrainedModel, processor: Any, folder: Path, world: World) -> None:
-    """Gather a model's weights and write it with what prepares its inputs; all ranks must call this.
+    """Gather a model's weights and write it with what prepares its inputs; all ranks must call this, and
+    none returns before it is written.
 
     Args:
         model: Sharded or not.
@@ -23,7 +24,7 @@ def write_model(model: PreTrainedModel, processor: Any, folder: Path, world: Wor
         world: The first rank writes.
 
     Raises:
-        UserError: If the disk is full.
+        UserError: If the disk is full; on all ranks.
     """
     gathered: dict[int, torch.Tensor] = {}  # tied parameters are gathered once, so that they stay one
     parameters = model.state_dict(keep_vars=True).items()
