@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from torch.distributed.checkpoint import HuggingFaceStorageWriter
+from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from mm1.data.corpus import write_corpus
 from mm1.errors import UserError
@@ -70,6 +72,23 @@ def test_stopped_at_any_step_it_comes_to_the_same_end(whole: Path, recipe_file: 
         assert losses_of(run) == losses_of(whole)
         ours, theirs = (load_file(r / "model" / "model.safetensors") for r in (run, whole))
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_run_whose_towers_last_layer_is_skipped_goes_on(data: Path, recipe_file: Path, tmp_path: Path) -> None:
+    """No gradient reaches what lies behind the layer that the connector reads: the optimizer holds nothing for it."""
+    config = CLIPVisionConfig(image_size=16, patch_size=8, hidden_size=16, num_hidden_layers=2, num_attention_heads=2)
+    CLIPVisionModel(config).save_pretrained(tmp_path / "tower")
+    content = yaml.safe_load(recipe_file.read_text())
+    content["model"]["vision"] = {"from": str(tmp_path / "tower"), "feature_layer": -2}
+    recipe_file.write_text(yaml.safe_dump(content))
+    recipe = load_recipe(str(recipe_file))
+    pretrain(recipe, tmp_path / "whole")
+    with breaking_at(9):
+        pretrain(recipe, tmp_path / "broken")
+    pretrain(recipe, tmp_path / "broken")
+    assert losses_of(tmp_path / "broken") == losses_of(tmp_path / "whole")
+    ours, theirs = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("broken", "whole"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_accumulated_micro_batches_give_the_large_batchs_losses(whole: Path, recipe_file: Path, tmp_path: Path) -> None:

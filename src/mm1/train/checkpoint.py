@@ -12,6 +12,8 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from collections import defaultdict
+from collections.abc import Container
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
 
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 _MODEL, _OPTIMIZER = "model.", "optimizer."
+_STATE = _OPTIMIZER + "state."
 
 
 class Checkpointer:
@@ -130,17 +133,16 @@ class Checkpointer:
         if not saved:
             return None
         latest = saved[-1]
-        tensors = self._tensors()  # the library makes the optimizer's state where there is none yet
+        reader = HuggingFaceStorageReader(str(latest))
         try:
             dcp.load(
-                tensors,
-                storage_reader=HuggingFaceStorageReader(str(latest)),
+                self._tensors_in(reader.read_metadata().state_dict_metadata),
+                storage_reader=reader,
                 process_group=self.world.saving,
                 no_dist=self.world.size == 1,
             )
         except (CheckpointException, RuntimeError, KeyError, AssertionError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{latest}: the checkpoint doesn't fit this model or is damaged ({reason})") from error
+            raise UserError(f"{latest}: the checkpoint doesn't fit this model or is damaged ({_reason(error)})") from error
         return json.loads((latest / "state.json").read_text())
 
     def _make(self, partial: Path) -> None:
@@ -163,6 +165,27 @@ class Checkpointer:
         flat: dict[str, Any] = get_optimizer_state_dict(self.model, self.optimizer, options=_FLAT)
         return tensors | {_OPTIMIZER + k: v for k, v in flat.items() if isinstance(v, torch.Tensor)}
 
+    def _tensors_in(self, saved: Container[str]) -> dict[str, Any]:
+        """Return the tensors to load into, without the optimizer's state of parameters that no gradient had reached.
+
+        The library makes a state for every parameter where there is none yet. A parameter that takes no part, such
+        as the last norm of a CLIP tower whose patches skip it, has none in the checkpoint, and none after loading.
+
+        Args:
+            saved: The names in the checkpoint.
+        """
+        tensors, states = self._tensors(), defaultdict(list)
+        for key in tensors:
+            if key.startswith(_STATE):
+                states[key.removeprefix(_STATE).rpartition(".")[0]].append(key)
+        parameters = dict(self.model.named_parameters(remove_duplicate=False))
+        for name, keys in states.items():
+            if not any(key in saved for key in keys):
+                del self.optimizer.state[parameters[name]]
+                for key in keys:
+                    del tensors[key]
+        return tensors
+
     def _remove_old(self) -> None:
         for old in checkpoints(self.directory)[: -self.keep]:
             step = int(old.name.removeprefix("step-"))
@@ -171,11 +194,16 @@ class Checkpointer:
 
     def _failed(self, partial: Path, error: BaseException) -> UserError:
         shutil.rmtree(partial, ignore_errors=True)
-        reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
         return UserError(
-            f"{partial.with_suffix('')}: the checkpoint could not be saved ({reason.strip()}): the last good one "
+            f"{partial.with_suffix('')}: the checkpoint could not be saved ({_reason(error)}): the last good one "
             "stays; free some space and run the same command to go on"
         )
+
+
+def _reason(error: BaseException) -> str:
+    """Return the last line that an error says: the calls that led to it stand before it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 def checkpoints(directory: Path) -> list[Path]:
