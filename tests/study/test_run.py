@@ -25,11 +25,13 @@ from mm1.recipe import load_recipe
 from mm1.scaling.points import read_points
 from mm1.study.lessons import lesson, write_lessons
 from mm1.study.plan import minutes_of, plan_runs, weights_digest
+from mm1.study.report import write_study_report
 from mm1.study.results import read_study
 from mm1.study.run import by_directory, make_command, make_runs, prepared_runs
 from mm1.study.schema import Study, load_study
 from mm1.study.sweep import decoder_size, last_loss, write_points
 from tests.conftest import tiny_documents
+from tests.study.builders import results_of, study_of
 
 TASK = {
     "description": "Captions of coloured squares.",
@@ -38,6 +40,7 @@ TASK = {
     "shots": {"corpus": "captions/train"},
     "metric": "accuracy",
     "max_new_tokens": 4,
+    "floors": ["swapped pictures"],
 }
 STUDY = {
     "name": "steps",
@@ -122,6 +125,7 @@ def test_a_study_from_its_file_to_its_page(
     assert "4 of 6 runs" in page
     assert "Failed: broken, seed 1" in page
     assert "| variant few | 36.6 | stated |" in page
+    assert "With another item's picture in place of the right one" in page
     ElementTree.parse(studies / "steps.svg")
     assert "<svg" in (studies / "steps.html").read_text()
     runs = sorted((studies / "runs").glob("*/scores/*/study-run.json"))
@@ -154,6 +158,18 @@ def test_a_study_from_its_file_to_its_page(
     ]
     assert rows[0][4].strip(" |*") in ("holds", "fails", "undecided")
     assert "4 of 12 runs" in board
+
+
+def test_the_page_says_what_is_left_of_a_score_with_other_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = study_of()
+    items = np.stack([np.full((3, 8), score) for score in (10.0, 40.0)])
+    results = results_of(study, items, blind=np.array([[1.0, 2.0, 6.0], [np.nan, np.nan, np.nan]]))
+    monkeypatch.setattr("mm1.study.report.read_study", lambda runs: results)
+    page = write_study_report(study, [], tmp_path).read_text().split("With another item's picture")[1]
+    assert "| size=small | 3.0 |" in page
+    assert "| size=large |" not in page
 
 
 def test_arms_that_are_scored_differently_share_their_training(

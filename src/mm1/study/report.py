@@ -44,6 +44,7 @@ def write_study_report(
         "findings": findings(study, results),
         "columns": [f"{s.task}, {s.shots}" for s in _columns(results)],
         "rows": [_row(results, number) for number in range(len(results.arms))],
+        "blind": _blind_rows(results),
         "paper": _paper_rows(study),
         "runs": {"all": len(runs), "missing": results.missing, "minutes": minutes_of(runs)},
         "failures": failures,
@@ -90,6 +91,17 @@ def _row(results: Results, number: int) -> dict[str, Any]:
         "cells": ["" if cell is None else f"{cell[0]:.1f} ± {cell[1]:.1f}" for cell in cells],
         "minutes": f"{done.mean() / 60:.1f}" if len(done) else "",
     }
+
+
+def _blind_rows(results: Results) -> list[dict[str, Any]]:
+    """Return each arm's scores with swapped pictures, as `_row` does; none if nothing was scored so."""
+    rows = []
+    for number, arm in enumerate(results.arms):
+        scored = [s.blind[number][~np.isnan(s.blind[number])] for s in _columns(results)]
+        if any(map(len, scored)):
+            cells = [f"{points.mean():.1f}" if len(points) else "" for points in scored]
+            rows.append({"arm": arm_name(arm), "cells": cells})
+    return rows
 
 
 def _paper_rows(study: Study) -> list[dict[str, Any]]:

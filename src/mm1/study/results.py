@@ -12,12 +12,14 @@ from mm1.errors import UserError
 from mm1.evaluate.bootstrap import resampled_scores
 from mm1.evaluate.compare import differing_protocol, read_results, result_statistics
 from mm1.evaluate.metrics import METRICS
-from mm1.evaluate.task import load_task
+from mm1.evaluate.task import Floor, load_task
 from mm1.study.plan import StudyRun
 from mm1.study.schema import Arm
 
 RESAMPLES = 1000
 """Of the items, for the share of chance that is theirs."""
+
+SWAPPED: Floor = "swapped pictures"
 
 VARIED = frozenset({"detailed_shots"})
 """What of the scoring a study's arms may differ in."""
@@ -35,6 +37,7 @@ class Scores:
         items: How many items were scored.
         points: (arms, seeds); NaN where a run is missing.
         resampled: (arms, seeds, resamples): the same for items drawn with replacement, the same ones for all runs.
+        blind: As `points`, with another item's picture in place of the right one; NaN where that was not scored.
     """
 
     task: str
@@ -42,6 +45,7 @@ class Scores:
     items: int
     points: Floats
     resampled: Floats
+    blind: Floats
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ def read_study(runs: Sequence[StudyRun]) -> Results:
     seconds = np.full(shape, np.nan)
     points: dict[tuple[str, int], Floats] = {}
     resampled: dict[tuple[str, int], Floats] = {}
+    blind: dict[tuple[str, int], Floats] = {}
     items: dict[tuple[str, int], int] = {}
     protocols: dict[tuple[str, int], tuple[str, dict[str, object]]] = {}
     for run in runs:
@@ -113,9 +118,12 @@ def read_study(runs: Sequence[StudyRun]) -> Results:
             metric, statistics = METRICS[result["metric"]], result_statistics(result)
             items[key] = statistics.shape[1]
             points.setdefault(key, np.full(shape, np.nan))[place] = 100 * metric.score(statistics).mean()
+            swapped = result["floors"].get(SWAPPED)
+            score = np.nan if swapped is None else 100 * swapped["score"]
+            blind.setdefault(key, np.full(shape, np.nan))[place] = score
             draws = resampled.setdefault(key, np.full((*shape, RESAMPLES), np.nan))
             draws[place] = 100 * resampled_scores(metric, statistics, 0, RESAMPLES)
     if not points:
         raise UserError("none of the study's runs is done: make them with `mm1 study run`")
-    scores = tuple(Scores(*key, items[key], points[key], resampled[key]) for key in points)
+    scores = tuple(Scores(*key, items[key], points[key], resampled[key], blind[key]) for key in points)
     return Results(arms, seeds, scores, seconds)

@@ -142,7 +142,9 @@ class Checkpointer:
                 no_dist=self.world.size == 1,
             )
         except (CheckpointException, RuntimeError, KeyError, AssertionError, SafetensorError) as error:
-            raise UserError(f"{latest}: the checkpoint doesn't fit this model or is damaged ({_reason(error)})") from error
+            raise UserError(
+                f"{latest}: the checkpoint doesn't fit this model or is damaged ({_reason(error)})"
+            ) from error
         return json.loads((latest / "state.json").read_text())
 
     def _make(self, partial: Path) -> None:
