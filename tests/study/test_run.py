@@ -158,6 +158,8 @@ def test_a_study_from_its_file_to_its_page(
     ]
     assert rows[0][4].strip(" |*") in ("holds", "fails", "undecided")
     assert "4 of 12 runs" in board
+    with_itself = [lesson(study, plan_runs(study, studies / "runs")) for study in 2 * [studies_there[0]]]
+    assert "4 of 6 runs, " in write_lessons(with_itself, home).read_text()
 
 
 def test_the_page_says_what_is_left_of_a_score_with_other_pictures(

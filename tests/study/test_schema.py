@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mm1.errors import UserError
 from mm1.study.plan import DONE, identity, plan_runs
 from mm1.study.schema import load_study, packaged_studies
-from mm1.study.table import minutes_left
+from mm1.study.table import lessons_table, minutes_left
 from mm1.train.run import write_text
 from tests.study.builders import study_of
 
@@ -121,3 +121,10 @@ def test_a_grid_has_every_combination_once(sizes: list[int], seeds: int) -> None
     arms = list(study.arms())
     assert len(arms) == len(set(arms)) == math.prod(sizes)
     assert all([axis for axis, _ in arm] == list(axes) for arm in arms)
+
+
+def test_runs_that_studies_share_are_to_make_once(tmp_path: Path) -> None:
+    one, other = study_of(minutes=3), study_of(minutes=3, name="another", seeds=[0, 1])
+    table = lessons_table([(study, plan_runs(study, tmp_path)) for study in (one, other)], 1)
+    assert [list(column.cells) for column in table.columns][2:] == [["6", "0"], ["18", "0"]]
+    assert table.columns[3].footer == "18"

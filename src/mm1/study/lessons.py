@@ -10,7 +10,7 @@ import jinja2
 
 from mm1.errors import UserError
 from mm1.study.claims import Finding
-from mm1.study.plan import StudyRun, minutes_of
+from mm1.study.plan import StudyRun, distinct, minutes_of
 from mm1.study.report import findings
 from mm1.study.results import read_study
 from mm1.study.schema import Claim, Study, load_study, packaged_studies
@@ -26,17 +26,18 @@ class Lesson:
 
     Attributes:
         study: What was asked.
-        done: How many of its runs are there.
-        runs: How many it has.
-        minutes: That those which are there took.
+        runs: As planned.
         rows: Each claim with what was found; None while its runs are not all there.
     """
 
     study: Study
-    done: int
-    runs: int
-    minutes: float
+    runs: tuple[StudyRun, ...]
     rows: tuple[tuple[Claim, Finding | None], ...]
+
+    @property
+    def done(self) -> int:
+        """How many of its runs are there."""
+        return sum(run.seconds is not None for run in self.runs)
 
 
 def lesson_studies() -> list[Study]:
@@ -54,10 +55,9 @@ def lesson(study: Study, runs: Sequence[StudyRun]) -> Lesson:
     Raises:
         UserError: If two runs were scored differently.
     """
-    done = sum(run.seconds is not None for run in runs)
-    found = {f.claim.claim: f for f in findings(study, read_study(runs))} if done else {}
-    rows = tuple((claim, found.get(claim.claim)) for claim in study.claims)
-    return Lesson(study, done, len(runs), minutes_of(runs), rows)
+    some = any(run.seconds is not None for run in runs)
+    found = {f.claim.claim: f for f in findings(study, read_study(runs))} if some else {}
+    return Lesson(study, tuple(runs), tuple((claim, found.get(claim.claim)) for claim in study.claims))
 
 
 def write_lessons(lessons: Sequence[Lesson], directory: Path) -> Path:
@@ -84,5 +84,11 @@ def write_lessons(lessons: Sequence[Lesson], directory: Path) -> Path:
     )
     directory.mkdir(parents=True, exist_ok=True)
     page = directory / "lessons.md"
-    write_text(page, environment.get_template("lessons.md").render(lessons=lessons))
+    runs = distinct(run for lesson in lessons for run in lesson.runs)
+    counts = {
+        "done": sum(run.seconds is not None for run in runs),
+        "runs": len(runs),
+        "minutes": f"{minutes_of(runs):.0f}",
+    }
+    write_text(page, environment.get_template("lessons.md").render(lessons=lessons, **counts))
     return page

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -102,10 +102,16 @@ def plan_runs(study: Study, store: Path) -> list[StudyRun]:
 
 
 def minutes_of(runs: Sequence[StudyRun]) -> float:
-    """Return what the runs that are done took, in minutes; a training that several share is counted once."""
-    scoring = [(run.directory, seconds) for run in runs if (seconds := run.scoring_seconds) is not None]
-    training = {directory: training_seconds(directory) for directory, _ in scoring}
-    return (sum(training.values()) + sum(seconds for _, seconds in scoring)) / 60
+    """Return what the runs that are done took, in minutes; training and scoring that several share count once."""
+    done = [run for run in runs if run.scoring_seconds is not None]
+    training = {run.directory: training_seconds(run.directory) for run in done}
+    scoring = {run.scores: run.scoring_seconds or 0.0 for run in done}
+    return (sum(training.values()) + sum(scoring.values())) / 60
+
+
+def distinct(runs: Iterable[StudyRun]) -> list[StudyRun]:
+    """Return the runs without those that another study, or another arm, has already: the same training scored alike."""
+    return list({run.scores: run for run in runs}.values())
 
 
 def training_seconds(directory: Path) -> float:

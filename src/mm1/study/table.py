@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.table import Table
 
@@ -60,14 +61,19 @@ def minutes_left(study: Study, runs: Sequence[StudyRun], jobs: int) -> float | N
 
 
 def lessons_table(planned: Sequence[tuple[Study, Sequence[StudyRun]]], jobs: int) -> Table:
-    """Return a table of some studies: runs that are done and to make, and how long the rest will take."""
+    """Return a table of some studies: runs that are done and to make, and how long the rest will take.
+
+    What a study shares with one above it is to make for that one alone.
+    """
     table = Table(title="Studies of the scoreboard", title_justify="left", show_footer=True)
-    rows, total = [], 0.0
+    rows, total, above = [], 0.0, set[Path]()
     for study, runs in planned:
-        missing = sum(run.seconds is None for run in runs)
-        left = minutes_left(study, runs, jobs) or 0.0
+        own = [run for run in runs if run.seconds is not None or run.scores not in above]
+        above.update(run.scores for run in runs)
+        missing = sum(run.seconds is None for run in own)
+        left = minutes_left(study, own, jobs) or 0.0
         total += left
-        rows.append((study.name, str(len(runs) - missing), str(missing), f"{left:.0f}"))
+        rows.append((study.name, str(len(own) - missing), str(missing), f"{left:.0f}"))
     for name, footer in (("study", "all"), ("done", ""), ("to make", ""), ("minutes left, about", f"{total:.0f}")):
         table.add_column(name, footer, justify="left" if name == "study" else "right")
     for row in rows:
