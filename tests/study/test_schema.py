@@ -80,16 +80,21 @@ def test_shots_of_mixed_resolution_are_asked_of_the_models_of_the_study_of_resol
     assert {run.directory for run in plan_runs(load_study("laptop/mixed-resolution"), tmp_path)} <= trained
 
 
-def test_the_studies_of_pre_training_share_their_base(tmp_path: Path) -> None:
-    bases = [
-        {run.directory for run in plan_runs(load_study(f"laptop/{name}"), tmp_path) if dict(run.arm) == arm}
-        for name, arm in {
-            "document-mask": {"attention": "inside"},
-            "text-share": {"text": "10"},
+@pytest.mark.parametrize(
+    "arms",
+    [
+        {
             "moe": {"variant": "dense"},
             "encoder": {"variant": "64 pixels"},
             "connector": {"kind": "average", "tokens": "16", "pixels": "64"},
-        }.items()
+        },
+        {"document-mask": {"attention": "inside"}, "text-share": {"text": "10"}},
+    ],
+)
+def test_studies_of_pre_training_share_their_base(arms: dict[str, dict[str, str]], tmp_path: Path) -> None:
+    bases = [
+        {run.directory for run in plan_runs(load_study(f"laptop/{name}"), tmp_path) if dict(run.arm) == arm}
+        for name, arm in arms.items()
     ]
     assert all(base == bases[0] and len(base) == 3 for base in bases)
 
