@@ -108,6 +108,8 @@ def test_asked_to_stop_it_saves_and_says_so(
     log, deadline = run / "metrics.jsonl", time.monotonic() + 120
     while not (log.is_file() and log.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.05)
+    with pytest.raises(UserError, match="another process is training there"):
+        pretrain(load_recipe(str(recipe_file), changes={"train.steps": 20000, "train.checkpoint_every": 20000}), run)
     process.send_signal(number)
     _, output = process.communicate(timeout=60)
     assert process.returncode == code

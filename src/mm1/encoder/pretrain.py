@@ -6,6 +6,7 @@ recipe --> corpora, tokenizer, indexes --> pictures --> plan --> towers --> Trai
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ from mm1.train.objective import Losses
 from mm1.train.optimizer import build_optimizer
 from mm1.train.parallel import World, joined, shard_model
 from mm1.train.prepare import begun_by, open_splits, plan_sources, prepare_tokenizer
-from mm1.train.run import environment, open_run, write_environment
+from mm1.train.run import alone_in, environment, open_run, write_environment
 
 
 def pretrain_encoder(recipe: EncoderRecipe, directory: Path) -> Path:
@@ -66,7 +67,7 @@ def pretrain_encoder(recipe: EncoderRecipe, directory: Path) -> Path:
         UserError: If the recipe doesn't fit the corpora, the machine or the run directory.
         Stopped: If the user or the scheduler interrupted it; a checkpoint has been saved.
     """
-    with joined(recipe.train.device) as world:
+    with joined(recipe.train.device) as world, ExitStack() as held:
         with world.together():
             splits = open_splits(recipe)
         content = " ".join(split.content_hash for split in splits.values())
@@ -74,6 +75,7 @@ def pretrain_encoder(recipe: EncoderRecipe, directory: Path) -> Path:
         with world.together():
             if world.first:
                 open_run(directory, recipe)
+                held.enter_context(alone_in(directory))
         result = directory / "model"
         if (result / "config.json").is_file():
             console.print(f"{result} is there already: nothing left to train")

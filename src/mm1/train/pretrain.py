@@ -6,6 +6,7 @@ recipe --> corpora, tokenizer, indexes --> plan --> model --> Trainer --> RUN/mo
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from mm1.train.objective import Losses, language_model_loss
 from mm1.train.optimizer import build_optimizer
 from mm1.train.parallel import World, joined, prepare_model
 from mm1.train.prepare import decoder_folder, open_splits, prepare_plan, prepare_tokenizer, recipe_processor
-from mm1.train.run import environment, open_run, write_environment
+from mm1.train.run import alone_in, environment, open_run, write_environment
 from mm1.train.scores import Score, scoring
 from mm1.train.tracking import check_trackers
 
@@ -55,7 +56,7 @@ def pretrain(recipe: Recipe, directory: Path, score: Score | None = None) -> Pat
         Stopped: If the user or the scheduler interrupted it; a checkpoint has been saved.
     """
     check_trackers(recipe.train.trackers)
-    with joined(recipe.train.device) as world:
+    with joined(recipe.train.device) as world, ExitStack() as held:
         with world.together():
             splits = open_splits(recipe)
         content = " ".join(split.content_hash for split in splits.values())
@@ -63,6 +64,7 @@ def pretrain(recipe: Recipe, directory: Path, score: Score | None = None) -> Pat
         with world.together():
             if world.first:
                 open_run(directory, recipe)
+                held.enter_context(alone_in(directory))
         result = directory / "model"
         if (result / "config.json").is_file():
             console.print(f"{result} is there already: nothing left to train")

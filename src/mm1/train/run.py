@@ -12,6 +12,9 @@ import json
 import os
 import platform
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ import yaml
 
 import mm1
 from mm1.errors import UserError
+from mm1.progress import console
 from mm1.recipe import RunRecipe
 
 CHANGEABLE_KEYS = ("name", "evaluate", "train.trackers")
@@ -31,6 +35,10 @@ SCHEDULER_LOGS = "slurm"
 """Folder of a run that `mm1 launch` writes to, before there is anything else."""
 _BEFORE = (SCHEDULER_LOGS, "recipe.yaml.partial")
 """What a run directory may hold without a recipe: it is about to begin, or was killed as it began."""
+
+
+LOCK = ".lock"
+"""File of a run that the process which trains it holds locked."""
 
 
 def open_run(directory: Path, recipe: RunRecipe) -> None:
@@ -63,6 +71,37 @@ def open_run(directory: Path, recipe: RunRecipe) -> None:
         write_text(file, recipe.to_yaml())
     except OSError as error:
         raise UserError(f"{directory}: the run can't be written there ({error.strerror})") from None
+
+
+@contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """Keep a run's directory for this process until the block ends: of two, each would spoil the other's curves.
+
+    The lock goes with the process, however that ends, and forked workers don't inherit it (POSIX record locks). On
+    Windows there is none.
+
+    Args:
+        directory: The run's; it exists.
+
+    Raises:
+        UserError: If another process is training there.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    with (directory / LOCK).open("w") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise UserError(
+                f"{directory}: another process is training there: wait until it has ended, or choose another directory "
+                "with --to"
+            ) from None
+        except OSError as error:
+            console.print(f"{directory} can't be locked ({error.strerror}): see to it that nothing else trains there")
+        yield
 
 
 def flatten(content: Any, prefix: str = "") -> dict[str, Any]:
