@@ -6,12 +6,19 @@ import os
 
 import torch
 from torch import distributed
+from torch.distributed.rendezvous import rendezvous
 
 
 def start_ranks() -> None:
-    """Join the other processes, if `torchrun` started any."""
+    """Join the other processes, if `torchrun` started any.
+
+    Under a name of its own in their store: a training in the same processes has left its addresses there, and who
+    comes early would read those and wait for ever.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
-        distributed.init_process_group("gloo")
+        store, rank, world = next(rendezvous("env://"))
+        named = distributed.PrefixStore("scoring", store)
+        distributed.init_process_group("gloo", store=named, rank=rank, world_size=world)
 
 
 def rank_and_world() -> tuple[int, int]:
