@@ -114,6 +114,7 @@ def test_asked_to_stop_it_saves_and_says_so(
     _, output = process.communicate(timeout=60)
     assert process.returncode == code
     assert "the same command goes on" in output
+    assert not (run / ".lock").exists()
     (saved,) = (run / "checkpoints").iterdir()
     assert json.loads((saved / "state.json").read_text())["step"] == lines_of(run)[-1]["step"]
 

@@ -91,17 +91,35 @@ def alone_in(directory: Path) -> Iterator[None]:
         return
     import fcntl
 
-    with (directory / LOCK).open("w") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise UserError(
-                f"{directory}: another process is training there: wait until it has ended, or choose another directory "
-                "with --to"
-            ) from None
-        except OSError as error:
-            console.print(f"{directory} can't be locked ({error.strerror}): see to it that nothing else trains there")
-        yield
+    path = directory / LOCK
+    while True:
+        with path.open("w") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                raise UserError(
+                    f"{directory}: another process is training there: wait until it has ended, or choose another "
+                    "directory with --to"
+                ) from None
+            except OSError as error:
+                console.print(
+                    f"{directory} can't be locked ({error.strerror}): see to it that nothing else trains there"
+                )
+            # The process that held the lock a moment ago may have removed the file that was opened here.
+            if not _is_still(path, file.fileno()):
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def flatten(content: Any, prefix: str = "") -> dict[str, Any]:
