@@ -72,7 +72,7 @@ def test_arms_that_a_choice_leaves_open_are_averaged_and_effects_compared() -> N
 def test_the_same_arms_are_compared_at_different_shots() -> None:
     study, random = study_of(), np.random.default_rng(6)
     few, many = (results_of(study, random.normal(mean, 1, size=(2, 3, 50)), shots=k) for mean, k in ((50, 0), (60, 8)))
-    results = Results(few.arms, few.seeds, (*few.scores, *many.scores), few.seconds)
+    results = Results(few.arms, few.seeds, (*few.scores, *many.scores), few.seconds, few.losses)
     large = {"size": "large"}
     content = {"claim": "Shots help.", "better": large, "worse": large, "shots": [8], "worse_shots": [0]}
     finding = judge(Claim.model_validate(content), results)
@@ -81,6 +81,35 @@ def test_the_same_arms_are_compared_at_different_shots() -> None:
     assert finding.effects[0].by_seed == pytest.approx(difference)
     with pytest.raises(ValueError, match="the same arms"):
         Claim.model_validate({**content, "worse_shots": None})
+
+
+@pytest.mark.parametrize(
+    ("large", "verdict"),
+    [((2.0, 2.1, 1.9), "holds"), ((4.0, 4.1, 4.3), "fails"), ((2.9, 3.4, 2.0), "undecided")],
+)
+def test_of_the_training_loss_the_better_arm_has_less(large: tuple[float, ...], verdict: str) -> None:
+    losses = np.array([(3.0, 3.2, 3.1), large])
+    results = results_of(study_of(), np.full((2, 3, 5), 50.0), losses=losses)
+    finding = judge(Claim.model_validate(LARGER | {"metric": "loss"}), results)
+    (effect,) = finding.effects
+    assert finding.verdict == verdict
+    assert (effect.name, effect.unit) == ("loss: size small - size large", "nats")
+    reference = stats.ttest_rel(*losses)
+    assert effect.p_value == pytest.approx(reference.pvalue)
+    assert effect.interval == pytest.approx(tuple(reference.confidence_interval()))
+
+
+def test_an_effect_on_the_training_loss_exceeds_another() -> None:
+    axes = {"size": {"small": {}, "large": {}}, "rate": {"low": {}, "high": {}}}
+    losses = np.array([5.0, 4.0, 3.0, 3.3])[:, None] + np.array([0.0, 0.1, 0.2])  # the high rate: -1 small, +0.3 large
+    results = results_of(study_of(axes=axes), np.full((4, 3, 5), 50.0), losses=losses)
+    small, large = (
+        {"better": {"size": size, "rate": "high"}, "worse": {"size": size, "rate": "low"}} for size in axes["size"]
+    )
+    claim = Claim.model_validate({"claim": "High rates suit the small.", "metric": "loss", **small, "than": large})
+    finding = judge(claim, results)
+    assert finding.verdict == "holds"
+    assert finding.effects[0].mean == pytest.approx(1.3)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +129,8 @@ def test_a_missing_run_and_an_unknown_task_are_named() -> None:
     items = np.full((2, 3, 5), 50.0)
     items[1, 2] = np.nan
     whole = results_of(study_of(), items)
-    missing = Results(whole.arms, whole.seeds, whole.scores, np.where(np.isnan(items[..., 0]), np.nan, 1.0))
+    there = np.where(np.isnan(items[..., 0]), np.nan, 1.0)
+    missing = Results(whole.arms, whole.seeds, whole.scores, there, there)
     with pytest.raises(UserError, match=r"a run is missing.*mm1 study run"):
         judge(Claim.model_validate(LARGER), missing)
     with pytest.raises(UserError, match="not scored on task pages: they were on easy-vqa"):

@@ -57,6 +57,7 @@ STUDY = {
     "seeds": [0, 1],
     "claims": [
         {"claim": "More is better.", "better": {"variant": "more"}, "worse": {"variant": "few"}},
+        {"claim": "More fits better.", "metric": "loss", "better": {"variant": "more"}, "worse": {"variant": "few"}},
         {"claim": "Broken is worse.", "better": {"variant": "more"}, "worse": {"variant": "broken"}},
     ],
     "paper": [{"arm": {"variant": "few"}, "scores": {0: 36.6}, "certainty": "stated"}],
@@ -121,6 +122,8 @@ def test_a_study_from_its_file_to_its_page(
     studies = home / "runs" / "studies"
     page = (studies / "steps.md").read_text()
     assert "More is better." in page
+    assert "loss: variant few - variant more: " in page
+    assert "| training loss |" in page
     assert "Broken is worse." not in page  # can't be judged
     assert "4 of 6 runs" in page
     assert "Failed: broken, seed 1" in page
@@ -143,20 +146,22 @@ def test_a_study_from_its_file_to_its_page(
     assert {point.size for point in points} == {decoder_size(load_recipe("tiny.yaml"))}
     assert [run.stat().st_mtime_ns for run in runs] == before
     assert all(json.loads(run.read_text())["seconds"] > 0 for run in runs)
-    # The scoreboard has both claims, one of them without a verdict; --page makes no run.
+    # The scoreboard has all claims, one of them without a verdict; --page makes no run.
     unrun = STUDY | {"name": "unrun", "set": STUDY["set"] | {"train.batch_size": 3}}
     studies_there = [load_study("study.yaml"), Study.model_validate(unrun)]
     monkeypatch.setattr("mm1.study.lessons.lesson_studies", lambda: studies_there)
     assert mm1_here(home, corpora_with_test, monkeypatch, ["study", "lessons", "--page"]) == 0
     board = (studies / "lessons.md").read_text()
     rows = [line.split(" | ") for line in board.splitlines() if "better" in line or "worse" in line]
-    assert [row[0] for row in rows] == ["| [steps](steps.md)"] * 2 + ["| unrun"] * 2
-    assert [row[4].strip(" |") for row in rows][1:] == [
+    assert [row[0] for row in rows] == ["| [steps](steps.md)"] * 3 + ["| unrun"] * 3
+    assert [row[4].strip(" |") for row in rows][2:] == [
         "not measured (4 of 6 runs)",
         "not measured (0 of 6 runs)",
         "not measured (0 of 6 runs)",
+        "not measured (0 of 6 runs)",
     ]
-    assert rows[0][4].strip(" |*") in ("holds", "fails", "undecided")
+    assert all(row[4].strip(" |*") in ("holds", "fails", "undecided") for row in rows[:2])
+    assert rows[1][3].endswith(" nats")
     assert "4 of 12 runs" in board
     with_itself = [lesson(study, plan_runs(study, studies / "runs")) for study in 2 * [studies_there[0]]]
     assert "4 of 6 runs, " in write_lessons(with_itself, home).read_text()

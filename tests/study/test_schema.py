@@ -44,6 +44,9 @@ LARGER = {"claim": "It is.", "better": {"size": "large"}, "worse": {"size": "sma
         ({"seeds": [1, 1]}, "has one twice"),
         ({"first": ["rm -r x"]}, "first: 'rm -r x' is no command that prepares: take one of data, demo"),
         ({"figure": {"x": "width"}}, "there is no axis 'width'"),
+        ({"claims": [LARGER | {"metric": "loss", "shots": [4]}]}, "the training loss has no tasks and no shots"),
+        ({"figure": {"x": "size", "lines": "shots", "metric": "loss"}}, "the training loss has no tasks and no shots"),
+        ({"claims": [LARGER | {"metric": "cost"}]}, "metric"),
     ],
 )
 def test_mistakes_are_one_sentence(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -87,13 +90,19 @@ def test_shots_of_mixed_resolution_are_asked_of_the_models_of_the_study_of_resol
             "moe": {"variant": "dense"},
             "encoder": {"variant": "64 pixels"},
             "connector": {"kind": "average", "tokens": "16", "pixels": "64"},
+            "document-mask": {"attention": "inside"},
+            "text-share": {"text": "10"},
         },
-        {"document-mask": {"attention": "inside"}, "text-share": {"text": "10"}},
+        {"data-mix": {"captions": "50"}, "text-share": {"text": "0"}},
     ],
 )
 def test_studies_of_pre_training_share_their_base(arms: dict[str, dict[str, str]], tmp_path: Path) -> None:
     bases = [
-        {run.directory for run in plan_runs(load_study(f"laptop/{name}"), tmp_path) if dict(run.arm) == arm}
+        {
+            run.directory
+            for run in plan_runs(load_study(f"laptop/{name}"), tmp_path)
+            if dict(run.arm) == arm and run.seed < 3
+        }
         for name, arm in arms.items()
     ]
     assert all(base == bases[0] and len(base) == 3 for base in bases)

@@ -18,7 +18,7 @@ import numpy as np
 from scipy import stats
 
 from mm1.errors import UserError
-from mm1.study.results import Floats, Results, Scores
+from mm1.study.results import Floats, Results, Scores, Unit
 from mm1.study.schema import Choice, Claim, chosen
 
 Verdict = Literal["holds", "fails", "undecided"]
@@ -27,7 +27,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Effect:
-    """A difference between arms, in percentage points.
+    """A difference between arms, in percentage points or, where training losses are compared, in nats.
 
     Attributes:
         name: What is compared with what.
@@ -35,6 +35,7 @@ class Effect:
         mean: Over seeds.
         interval: At `LEVEL`.
         p_value: Two-sided, of no difference (or of the claim's `minimum`).
+        unit: Of the difference.
     """
 
     name: str
@@ -42,6 +43,11 @@ class Effect:
     mean: float
     interval: tuple[float, float]
     p_value: float
+    unit: Unit
+
+    def text(self, value: float) -> str:
+        """Return a difference with as many decimals as its unit takes."""
+        return f"{value:+.1f}" if self.unit == "points" else f"{value:+.3f}"
 
 
 @dataclass(frozen=True)
@@ -59,24 +65,37 @@ def judge(claim: Claim, results: Results) -> Finding:
     Raises:
         UserError: If a run that it needs is missing, or was not scored as the claim asks.
     """
-    scores = results.select(claim.tasks, claim.shots)
+    scores = results.select(claim.tasks, claim.shots, claim.metric)
     if claim.alike is not None:
         return _judge_alike(claim, results, scores)
     assert claim.better is not None
     assert claim.worse is not None
-    better, worse = _weights(results, claim.better), _weights(results, claim.worse)
-    name = f"{_name(claim.better)} - {_name(claim.worse)}"
-    terms = [(better - worse, scores)]
+    more, less = _more_and_less(claim, claim.better, claim.worse)
+    name = f"{_name(more)} - {_name(less)}"
+    terms = [(_weights(results, more) - _weights(results, less), scores)]
     if claim.worse_shots is not None:
-        terms = [(better, scores), (-worse, results.select(claim.tasks, claim.worse_shots))]
-        name = f"{_name(claim.better)} at {claim.shots} shots - {_name(claim.worse)} at {claim.worse_shots}"
+        terms = [
+            (_weights(results, more), scores),
+            (-_weights(results, less), results.select(claim.tasks, claim.worse_shots)),
+        ]
+        name = f"{_name(more)} at {claim.shots} shots - {_name(less)} at {claim.worse_shots}"
     if claim.than is not None:
-        terms.append((_weights(results, claim.than.worse) - _weights(results, claim.than.better), scores))
-        name = f"({name}) - ({_name(claim.than.better)} - {_name(claim.than.worse)})"
-    effect = estimate(name, terms, claim.minimum)
+        more, less = _more_and_less(claim, claim.than.better, claim.than.worse)
+        terms.append((_weights(results, less) - _weights(results, more), scores))
+        name = f"({name}) - ({_name(more)} - {_name(less)})"
+    effect = estimate(_named(claim, name), terms, claim.minimum)
     low, high = effect.interval
     verdict: Verdict = "holds" if low > claim.minimum else "fails" if high < claim.minimum else "undecided"
     return Finding(claim, (effect,), verdict)
+
+
+def _named(claim: Claim, comparison: str) -> str:
+    return f"loss: {comparison}" if claim.metric == "loss" else comparison
+
+
+def _more_and_less(claim: Claim, better: Choice, worse: Choice) -> tuple[Choice, Choice]:
+    """Return which of two choices has more of the quantity if the claim is true: of loss, the worse one."""
+    return (worse, better) if claim.metric == "loss" else (better, worse)
 
 
 def _judge_alike(claim: Claim, results: Results, scores: tuple[Scores, ...]) -> Finding:
@@ -85,7 +104,7 @@ def _judge_alike(claim: Claim, results: Results, scores: tuple[Scores, ...]) -> 
     effects = []
     for one, other in itertools.combinations(claim.alike, 2):
         weights = _weights(results, one) - _weights(results, other)
-        effects.append(estimate(f"{_name(one)} - {_name(other)}", [(weights, scores)]))
+        effects.append(estimate(_named(claim, f"{_name(one)} - {_name(other)}"), [(weights, scores)]))
     within = claim.within
     if all(-within < e.interval[0] and e.interval[1] < within for e in effects):
         verdict: Verdict = "holds"
@@ -108,7 +127,7 @@ def estimate(name: str, terms: Sequence[tuple[Floats, Sequence[Scores]]], agains
     Raises:
         UserError: If a run with a weight is missing.
     """
-    by_seed, resampled = np.zeros(()), np.zeros(())
+    by_seed, resampled, unit = np.zeros(()), np.zeros(()), terms[0][1][0].unit
     for weights, scores in terms:
         used = weights != 0
         points = np.mean([s.points for s in scores], axis=0)
@@ -121,13 +140,13 @@ def estimate(name: str, terms: Sequence[tuple[Floats, Sequence[Scores]]], agains
     variance = seeds_part + items_part
     mean = float(by_seed.mean())
     if variance == 0:
-        return Effect(name, by_seed, mean, (mean, mean), 1.0 if mean == against else 0.0)
+        return Effect(name, by_seed, mean, (mean, mean), 1.0 if mean == against else 0.0, unit)
     items = min(s.items for _, scores in terms for s in scores)
     freedom = variance**2 / (seeds_part**2 / (len(by_seed) - 1) + items_part**2 / max(1, items - 1))
     error = np.sqrt(variance)
     reach = float(stats.t.ppf((1 + LEVEL) / 2, freedom) * error)
     p_value = float(2 * stats.t.sf(abs(mean - against) / error, freedom))
-    return Effect(name, by_seed, mean, (mean - reach, mean + reach), p_value)
+    return Effect(name, by_seed, mean, (mean - reach, mean + reach), p_value, unit)
 
 
 def _weights(results: Results, choice: Choice) -> Floats:

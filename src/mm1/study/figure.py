@@ -68,12 +68,18 @@ def study_figure(study: Study, results: Results) -> str:
         axes.set_xticks(range(len(ticks)), ticks)
         axes.set_xlim(-0.4, len(ticks) - 0.6)
         axes.set_xlabel(recipe.x)
-        axes.set_ylabel("score, " + ("mean of tasks" if recipe.tasks is None else ", ".join(recipe.tasks)))
+        axes.set_ylabel(_measured(recipe))
         if recipe.lines is not None:
             axes.legend(frameon=False, title=None if recipe.lines == SHOTS else recipe.lines)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
+
+
+def _measured(recipe: FigureRecipe) -> str:
+    if recipe.metric == "loss":
+        return "training loss, nats a token"
+    return "score, " + ("mean of tasks" if recipe.tasks is None else ", ".join(recipe.tasks))
 
 
 def _values(study: Study, results: Results, recipe: FigureRecipe, axis: str | None) -> list[str]:
@@ -87,7 +93,7 @@ def _values(study: Study, results: Results, recipe: FigureRecipe, axis: str | No
 def _point(results: Results, recipe: FigureRecipe, place: dict[str, str]) -> tuple[float, float] | None:
     """Return the mean of the arms at a place and half its interval; None if a run of them is missing."""
     shots = [int(place.pop(SHOTS))] if SHOTS in place else recipe.shots
-    return mean_of(results, place, results.select(recipe.tasks, shots))
+    return mean_of(results, place, results.select(recipe.tasks, shots, recipe.metric))
 
 
 def mean_of(results: Results, choice: Choice, scores: Sequence[Scores]) -> tuple[float, float] | None:

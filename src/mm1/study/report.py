@@ -43,6 +43,7 @@ def write_study_report(
         "study": study,
         "findings": findings(study, results),
         "columns": [f"{s.task}, {s.shots}" for s in _columns(results)],
+        "with_loss": _with_loss(study),
         "rows": [_row(results, number) for number in range(len(results.arms))],
         "blind": _blind_rows(results),
         "paper": _paper_rows(study),
@@ -76,21 +77,35 @@ def findings(study: Study, results: Results) -> list[Finding]:
     return found
 
 
+def _with_loss(study: Study) -> bool:
+    """Whether a study speaks of the training loss; where arms train on different data, losses don't compare."""
+    drawn = study.figure is not None and study.figure.metric == "loss"
+    return drawn or any(claim.metric == "loss" for claim in study.claims)
+
+
 def _columns(results: Results) -> list[Scores]:
     return sorted(results.scores, key=lambda s: s.task)
 
 
 def _row(results: Results, number: int) -> dict[str, Any]:
-    """Return an arm's row of the table: its name, a cell for each task and number of shots, minutes a run."""
+    """Return an arm's row: its name, a cell for each task and number of shots and one for the loss, minutes a run."""
     arm = results.arms[number]
-    cells = [mean_of(results, dict(arm), [scores]) for scores in _columns(results)]
+    cells = [_cell(results, number, scores) for scores in _columns(results)]
     done = results.seconds[number][~np.isnan(results.seconds[number])]
     return {
         "arm": arm_name(arm),
         "seeds": len(done),
-        "cells": ["" if cell is None else f"{cell[0]:.1f} ± {cell[1]:.1f}" for cell in cells],
+        "cells": cells,
+        "loss": _cell(results, number, results.loss),
         "minutes": f"{done.mean() / 60:.1f}" if len(done) else "",
     }
+
+
+def _cell(results: Results, number: int, scores: Scores) -> str:
+    """Return an arm's mean and half its interval; nothing while a run is missing."""
+    found = mean_of(results, dict(results.arms[number]), [scores])
+    digits = 3 if scores.unit == "nats" else 1
+    return "" if found is None else f"{found[0]:.{digits}f} ± {found[1]:.{digits}f}"
 
 
 def _blind_rows(results: Results) -> list[dict[str, Any]]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +17,7 @@ from mm1.evaluate.compare import differing_protocol, read_results, result_statis
 from mm1.evaluate.metrics import METRICS
 from mm1.evaluate.task import Floor, load_task
 from mm1.study.plan import StudyRun
-from mm1.study.schema import Arm
+from mm1.study.schema import Arm, Metric
 
 RESAMPLES = 1000
 """Of the items, for the share of chance that is theirs."""
@@ -24,12 +27,17 @@ SWAPPED: Floor = "swapped pictures"
 VARIED = frozenset({"detailed_shots"})
 """What of the scoring a study's arms may differ in."""
 
+LAST = 0.1
+"""The loss of a run is the mean over this last share of its steps."""
+
+Unit = Literal["points", "nats"]
+
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one task at one number of shots, in percentage points.
+    """Scores of one task at one number of shots in percentage points, or the training loss in nats a token.
 
     Attributes:
         task: Its name.
@@ -38,6 +46,7 @@ class Scores:
         points: (arms, seeds); NaN where a run is missing.
         resampled: (arms, seeds, resamples): the same for items drawn with replacement, the same ones for all runs.
         blind: As `points`, with another item's picture in place of the right one; NaN where that was not scored.
+        unit: Of all of them.
     """
 
     task: str
@@ -46,6 +55,7 @@ class Scores:
     points: Floats
     resampled: Floats
     blind: Floats
+    unit: Unit = "points"
 
 
 @dataclass(frozen=True)
@@ -57,24 +67,37 @@ class Results:
         seeds: Likewise.
         scores: By task and shots.
         seconds: (arms, seeds): what each run took; NaN where one is missing.
+        losses: (arms, seeds): each run's training loss at the end, in nats a token; NaN where one is missing.
     """
 
     arms: tuple[Arm, ...]
     seeds: tuple[int, ...]
     scores: tuple[Scores, ...]
     seconds: Floats
+    losses: Floats
+
+    @property
+    def loss(self) -> Scores:
+        """The training loss as if it were a task's score, on which no other items could have been drawn."""
+        resampled = np.broadcast_to(self.losses[..., None], (*self.losses.shape, RESAMPLES))
+        blind = np.full(self.losses.shape, np.nan)
+        return Scores("training loss", 0, 1, self.losses, resampled, blind, unit="nats")
 
     @property
     def missing(self) -> int:
         """How many runs are not there."""
         return int(np.isnan(self.seconds).sum())
 
-    def select(self, tasks: Sequence[str] | None, shots: Sequence[int] | None) -> tuple[Scores, ...]:
-        """Return the scores of some tasks at some numbers of shots (None: of all).
+    def select(
+        self, tasks: Sequence[str] | None, shots: Sequence[int] | None, metric: Metric = "score"
+    ) -> tuple[Scores, ...]:
+        """Return the scores of some tasks at some numbers of shots (None: of all), or the training loss.
 
         Raises:
             UserError: If the runs were not scored so.
         """
+        if metric == "loss":
+            return (self.loss,)
         for wanted, there, what in (
             (tasks, {s.task for s in self.scores}, "task"),
             (shots, {s.shots for s in self.scores}, "number of shots"),
@@ -96,7 +119,7 @@ def read_study(runs: Sequence[StudyRun]) -> Results:
     """
     arms, seeds = tuple(dict.fromkeys(r.arm for r in runs)), tuple(dict.fromkeys(r.seed for r in runs))
     shape = len(arms), len(seeds)
-    seconds = np.full(shape, np.nan)
+    seconds, losses = np.full(shape, np.nan), np.full(shape, np.nan)
     points: dict[tuple[str, int], Floats] = {}
     resampled: dict[tuple[str, int], Floats] = {}
     blind: dict[tuple[str, int], Floats] = {}
@@ -106,7 +129,7 @@ def read_study(runs: Sequence[StudyRun]) -> Results:
         if run.seconds is None:
             continue
         place = arms.index(run.arm), seeds.index(run.seed)
-        seconds[place] = run.seconds
+        seconds[place], losses[place] = run.seconds, last_loss(run.directory)
         tasks = {load_task(task).name for task in run.recipe.evaluate.tasks}
         for key, result in read_results(run.scores).items():
             if key[0] not in tasks or key[1] not in run.recipe.evaluate.shots:
@@ -126,4 +149,11 @@ def read_study(runs: Sequence[StudyRun]) -> Results:
     if not points:
         raise UserError("none of the study's runs is done: make them with `mm1 study run`")
     scores = tuple(Scores(*key, items[key], points[key], resampled[key], blind[key]) for key in points)
-    return Results(arms, seeds, scores, seconds)
+    return Results(arms, seeds, scores, seconds, losses)
+
+
+def last_loss(run: Path) -> float:
+    """Return the mean training loss over the last tenth of a run's steps, as its log has them."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    steps = {line["step"]: line["loss"] for line in lines if "loss" in line}
+    return float(np.mean([value for step, value in steps.items() if step > (1 - LAST) * max(steps)]))

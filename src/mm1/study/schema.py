@@ -59,6 +59,10 @@ def _keys_as_words(value: Any) -> Any:
 Choice = Annotated[dict[str, str], BeforeValidator(_as_words)]
 """A choice of arms: a value for some axes; arms that differ in the others are averaged over."""
 
+Metric = Literal["score", "loss"]
+
+_LOSS_STANDS_ALONE = "the training loss has no tasks and no shots: leave them out, or `metric: loss`"
+
 Values = Annotated[dict[str, Changes], BeforeValidator(_keys_as_words)]
 
 
@@ -75,16 +79,18 @@ class Claim(Section):
     The quantity is the mean score over `tasks` and `shots`, in percentage points of each metric's unit. With
     `better` and `worse` the claim is that their difference exceeds `minimum`; with `than` as well, that it
     exceeds that other difference by `minimum`; with `worse_shots`, that `better` at `shots` exceeds `worse` at
-    those; with `alike`, that no two of the choices differ by more than `within`.
+    those; with `alike`, that no two of the choices differ by more than `within`. With `metric: loss` the quantity
+    is the training loss at the end, in nats a token, and the better arm is the one that has less of it.
     """
 
     claim: str = Field(description="The sentence.")
+    metric: Metric = Field("score", description="`loss`: the training loss, where arms train on the same data.")
     better: Choice | None = None
     worse: Choice | None = None
     than: Effect | None = Field(None, description="Another effect that this one is to exceed.")
     alike: list[Choice] | None = Field(None, description="Choices that are said not to differ.")
     within: float | None = Field(None, gt=0, description="With `alike`: how much counts as no difference.")
-    minimum: float = Field(0.0, ge=0, description="The least difference worth claiming, in percentage points.")
+    minimum: float = Field(0.0, ge=0, description="The least difference worth claiming, in percentage points or nats.")
     tasks: list[str] | None = Field(None, description="Default: all that the runs are scored on.")
     shots: list[int] | None = Field(None, description="Default: all that the runs are scored at.")
     worse_shots: list[int] | None = Field(None, description="Of `worse`, where it is compared at other shots.")
@@ -102,6 +108,8 @@ class Claim(Section):
             raise ValueError("`worse_shots` goes with `better`, `worse` and `shots`")
         if self.better is not None and self.better == self.worse and self.worse_shots is None:
             raise ValueError("`better` and `worse` are the same arms: give `worse_shots`, or other arms")
+        if self.metric == "loss" and (self.tasks is not None or self.shots is not None):
+            raise ValueError(_LOSS_STANDS_ALONE)
         return self
 
     def choices(self) -> list[Choice]:
@@ -114,10 +122,19 @@ class FigureRecipe(Section):
     """What the figure shows: the mean score of `tasks` at `shots` over an axis, a line for each value of another."""
 
     x: str = Field(description="The axis along x; `shots` for the number of shots.")
+    metric: Metric = Field("score", description="`loss`: the training loss at the end in place of scores.")
     lines: str | None = Field(None, description="A line for each value of this axis; `shots` for each number of shots.")
     tasks: list[str] | None = None
     shots: list[int] | None = None
     caption: str = ""
+
+    @model_validator(mode="after")
+    def _loss_stands_alone(self) -> FigureRecipe:
+        if self.metric == "loss" and (
+            "shots" in (self.x, self.lines) or self.tasks is not None or self.shots is not None
+        ):
+            raise ValueError(_LOSS_STANDS_ALONE)
+        return self
 
 
 class PaperRow(Section):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,11 +14,8 @@ from mm1.model.sizes import non_embedding_parameters
 from mm1.recipe import Recipe, VisionRecipe
 from mm1.scaling.subject import shape_of
 from mm1.study.plan import StudyRun
-from mm1.study.results import read_study
+from mm1.study.results import last_loss, read_study
 from mm1.train.run import write_text
-
-LAST = 0.1
-"""The loss of a run is the mean over this last share of its steps."""
 
 
 def write_points(
@@ -68,13 +64,6 @@ def decoder_size(recipe: Recipe) -> int:
     """
     model = recipe.model.model_copy(update={"vision": VisionRecipe()})
     return non_embedding_parameters(shape_of(recipe.model_copy(update={"model": model})))
-
-
-def last_loss(run: Path) -> float:
-    """Return the mean training loss over the last tenth of a run's steps, as its log has them."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    steps = {line["step"]: line["loss"] for line in lines if "loss" in line}
-    return float(np.mean([value for step, value in steps.items() if step > (1 - LAST) * max(steps)]))
 
 
 def _scores(
