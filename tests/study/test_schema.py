@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mm1.errors import UserError
-from mm1.study.plan import DONE, identity, plan_runs
+from mm1.study.plan import DONE, TRAINED, identity, plan_runs
 from mm1.study.schema import load_study, packaged_studies
 from mm1.study.table import lessons_table, minutes_left
 from mm1.train.run import write_text
@@ -116,6 +116,11 @@ def test_time_left_is_told_by_runs_that_are_done_else_by_the_file(tmp_path: Path
     runs[0].scores.mkdir(parents=True)
     write_text(runs[0].scores / DONE, json.dumps({"seconds": 240}))
     assert minutes_left(study, plan_runs(study, tmp_path), 2) == 4 * (len(runs) - 1) / 2
+    write_text(runs[0].directory / TRAINED, json.dumps({"seconds": 600}))
+    model = runs[1].directory / "model"
+    model.mkdir(parents=True)
+    (model / "config.json").touch()  # trained, so there is only scoring to come
+    assert minutes_left(study, plan_runs(study, tmp_path), 1) == 4 * (len(runs) - 1) + 10 * (len(runs) - 2)
 
 
 def test_runs_are_the_same_if_recipe_and_code_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

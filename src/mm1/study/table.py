@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from mm1.study.plan import StudyRun
+from mm1.study.plan import StudyRun, training_seconds
 from mm1.study.schema import Study, arm_name, load_study, packaged_studies
 from mm1.study.submit import Submitted
 from mm1.train.run import SCHEDULER_LOGS
@@ -50,14 +50,18 @@ def submitted_table(submitted: Submitted) -> Table:
 def minutes_left(study: Study, runs: Sequence[StudyRun], jobs: int) -> float | None:
     """Return how long the runs that are not done will take; None if nothing is known.
 
-    By the mean time of those that are done, taken to have run as many at a time as the rest will; else by what the
-    study's file states of a run alone, which several at a time share the cores of.
+    By the mean times of those that are done, taken to have run as many at a time as the rest will; else by what the
+    study's file states of a run alone, which several at a time share the cores of. What is trained already has only
+    its scoring left, and what several runs share is trained once.
     """
-    missing = sum(run.seconds is None for run in runs)
-    done = [run.seconds for run in runs if run.seconds is not None]
-    if done:
-        return sum(done) / len(done) / 60 * missing / jobs
-    return None if study.minutes is None else study.minutes * missing
+    missing = [run for run in runs if run.seconds is None]
+    done = [run for run in runs if run.seconds is not None]
+    if not done:
+        return None if study.minutes is None else study.minutes * len(missing)
+    training = sum(training_seconds(run.directory) for run in done) / len(done)
+    scoring = sum(run.scoring_seconds or 0.0 for run in done) / len(done)
+    to_train = {run.directory for run in missing if not (run.directory / "model" / "config.json").is_file()}
+    return (training * len(to_train) + scoring * len(missing)) / 60 / jobs
 
 
 def lessons_table(planned: Sequence[tuple[Study, Sequence[StudyRun]]], jobs: int) -> Table:
