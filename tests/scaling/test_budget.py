@@ -7,7 +7,7 @@ import torch
 
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
-from mm1.model.presets import recipe_config
+from mm1.model.shape import recipe_config
 from mm1.model.sizes import flops_per_step, unit_flops
 from mm1.recipe import load_recipe
 from mm1.scaling.budget import LINK_EFFICIENCY, RESERVE, make_budget

@@ -15,6 +15,7 @@ from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
 from mm1.processing.processor import MM1Processor
 from mm1.recipe import load_recipe
+from mm1.scaling.subject import shape_of
 from mm1.train.prepare import open_sequences
 from mm1.train.pretrain import pretrain
 from tests.conftest import tiny_documents
@@ -57,6 +58,9 @@ def test_weights_tokenizer_and_processor_are_the_earlier_runs(first: Path, recip
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved
     assert all("connector" in name for name in moved)
+    assert {name: p.shape for name, p in shape_of(recipe).named_parameters() if name in after} == {
+        name: tensor.shape for name, tensor in after.items()
+    }
     document = tiny_documents("interleaved", 3)[2]
     mine, theirs = (MM1Processor.from_pretrained(folder / "model").encode(document) for folder in (run, first))
     assert mine.input_ids.tolist() == theirs.input_ids.tolist()

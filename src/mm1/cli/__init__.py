@@ -281,14 +281,17 @@ def model_show(
     from mm1.model.presets import describe
     from mm1.model.show import description_table
     from mm1.recipe import load_recipe
+    from mm1.train.prepare import decoder_folder, vocabulary_size
 
     for name in names:
         recipe = load_recipe(name, set_ or [])
-        model, sizes = recipe.model, (recipe.tokenizer.vocab_size, recipe.data.sequence_length)
-        output().print(description_table(describe(name, model, *sizes)))
+        model, sizes = recipe.model, (vocabulary_size(recipe), recipe.data.sequence_length)
+        decoder = decoder_folder(recipe)
+        output().print(description_table(describe(name, model, *sizes, language_model=decoder)))
         if image is not None:
             width, height = parse_size(image)
-            output().print(costs_table(name, width, height, picture_costs(width, height, model, *sizes)))
+            costs = picture_costs(width, height, model, *sizes, language_model=decoder)
+            output().print(costs_table(name, width, height, costs))
 
 
 def output() -> Console:

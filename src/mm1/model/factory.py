@@ -85,13 +85,7 @@ def build_model(
 
 def _load_whole(source: str, image_size: int | None, vocab_size: int) -> MM1ForConditionalGeneration:
     """Load a whole model in float32, in training mode."""
-    folder = model_folder(source)
-    config = pretrained_config(folder, "model.from")
-    if not isinstance(config, MM1Config):
-        raise UserError(
-            f"model.from: '{source}' is a {config.model_type} and not a whole MM1: to put one together, give "
-            "model.language_model.from and model.vision.from"
-        )
+    folder, config = model_folder(source), whole_config(source)
     try:
         model: MM1ForConditionalGeneration = MM1ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError) as error:
@@ -104,6 +98,24 @@ def _load_whole(source: str, image_size: int | None, vocab_size: int) -> MM1ForC
     if image_size is not None and image_size != config.vision_config.image_size:
         resize_images(model, image_size)
     return model.train()
+
+
+def whole_config(source: str) -> MM1Config:
+    """Return the configuration of a whole model.
+
+    Args:
+        source: A run's directory, a folder or a Hub id.
+
+    Raises:
+        UserError: If there is no model, or one of another kind.
+    """
+    config = pretrained_config(model_folder(source), "model.from")
+    if not isinstance(config, MM1Config):
+        raise UserError(
+            f"model.from: '{source}' is a {config.model_type} and not a whole MM1: to put one together, give "
+            "model.language_model.from and model.vision.from"
+        )
+    return config
 
 
 def compose(

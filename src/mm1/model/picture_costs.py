@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from rich.table import Table
 
 from mm1.errors import UserError
+from mm1.model.configuration import MM1Config
 from mm1.model.modeling import MM1ForConditionalGeneration
 from mm1.model.positions import resize_images
-from mm1.model.presets import CONTEXT, VOCABULARY, preset, recipe_config
+from mm1.model.presets import CONTEXT, VOCABULARY, preset
+from mm1.model.shape import recipe_config
 from mm1.model.show import short
 from mm1.model.sizes import forward_flops
 from mm1.processing.tiles import tile
@@ -55,22 +59,25 @@ def picture_costs(
     vocab_size: int = VOCABULARY,
     context: int = CONTEXT,
     interpolated: Sequence[int] | None = None,
+    language_model: Path | str | None = None,
 ) -> list[PictureCost]:
     """Return the costs of a picture: one image (interpolated too), cut 2x2, cut by MM1.5's rule, as the recipe has it.
 
     Args:
         width: Of the picture in pixels.
         height: Likewise.
-        recipe: A model from scratch, or a preset's name. Built without memory.
+        recipe: A model, or a preset's name. Built without memory.
         vocab_size: Of the decoder.
         context: Tokens per sequence, which attention is counted for.
         interpolated: Sides to show; default: `INTERPOLATED`. Those not above the model's own are left out.
+        language_model: See `recipe_config`.
 
     Raises:
-        UserError: See `mm1.model.presets.recipe_config`.
+        UserError: See `mm1.model.shape.recipe_config`.
     """
     recipe = preset(recipe) if isinstance(recipe, str) else recipe
-    base, patch = recipe.vision.image_size, recipe.vision.patch_size
+    config = recipe_config(recipe, vocab_size, language_model)
+    base, patch = config.vision_config.image_size, config.vision_config.patch_size
     larger = [size for size in interpolated or INTERPOLATED if size > base and size % patch == 0]
     largest = larger[-1] if larger else base
     one, paper = ResolutionRecipe(), ResolutionRecipe(grid="2x2")
@@ -79,7 +86,7 @@ def picture_costs(
     modes += [(f"dynamic of {largest}", largest, ResolutionRecipe(grid="dynamic", fit="pad", overview="last"))]
     if recipe.resolution != one:
         modes += [("the recipe's", base, recipe.resolution)]
-    return [_cost(mode, width, height, size, rule, recipe, vocab_size, context) for mode, size, rule in modes]
+    return [_cost(mode, width, height, size, rule, config, context) for mode, size, rule in modes]
 
 
 def _cost(
@@ -88,13 +95,11 @@ def _cost(
     height: int,
     size: int,
     rule: ResolutionRecipe,
-    recipe: ModelRecipe,
-    vocab_size: int,
+    config: MM1Config,
     context: int,
 ) -> PictureCost:
-    config = recipe_config(recipe, vocab_size)
     with torch.device("meta"):
-        model = MM1ForConditionalGeneration(config)
+        model = MM1ForConditionalGeneration(copy.deepcopy(config))
         resize_images(model, size)
     flops = forward_flops(model, context)
     images = len(tile(width, height, size, rule))

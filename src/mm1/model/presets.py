@@ -9,15 +9,15 @@ of the dense decoder its replaced FFNs are.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from mm1.errors import UserError
 from mm1.model.configuration import MM1Config
-from mm1.model.factory import compose, scratch_decoder
 from mm1.model.modeling import MM1ForConditionalGeneration
+from mm1.model.shape import recipe_config
 from mm1.model.sizes import active_parameters, forward_flops, parameters_by_part
-from mm1.model.towers import scratch_tower
 from mm1.recipe import ModelRecipe, load_recipe, packaged_recipes
 
 VOCABULARY = 32_000
@@ -78,23 +78,12 @@ def preset_config(name: str, vocab_size: int = VOCABULARY) -> MM1Config:
     return recipe_config(preset(name), vocab_size)
 
 
-def recipe_config(recipe: ModelRecipe, vocab_size: int) -> MM1Config:
-    """Return the configuration of a recipe's model from scratch, its image token the vocabulary's last.
-
-    Raises:
-        UserError: If sizes do not fit each other, or the recipe starts from pre-trained weights.
-    """
-    for part in (recipe, recipe.vision, recipe.language_model):
-        if part.from_ is not None:
-            raise UserError(
-                f"a model with pre-trained weights ('{part.from_}') can't be described without loading them"
-            )
-    vision, text = scratch_tower(recipe.vision), scratch_decoder(recipe.language_model, vocab_size)
-    return compose(recipe, vision, text, image_token_id=vocab_size - 1)
-
-
 def describe(
-    name: str, recipe: ModelRecipe | None = None, vocab_size: int = VOCABULARY, context: int = CONTEXT
+    name: str,
+    recipe: ModelRecipe | None = None,
+    vocab_size: int = VOCABULARY,
+    context: int = CONTEXT,
+    language_model: Path | str | None = None,
 ) -> Description:
     """Describe a model. Builds it without memory (on the meta device), in seconds whatever its size.
 
@@ -103,11 +92,12 @@ def describe(
         recipe: What to describe; default the preset.
         vocab_size: Of the decoder.
         context: Tokens per sequence.
+        language_model: See `recipe_config`.
 
     Raises:
         UserError: If there is no preset of that name; see `recipe_config` too.
     """
-    config = recipe_config(preset(name) if recipe is None else recipe, vocab_size)
+    config = recipe_config(preset(name) if recipe is None else recipe, vocab_size, language_model)
     with torch.device("meta"):
         model = MM1ForConditionalGeneration(config)
     parameters = parameters_by_part(model)

@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import cached_file
 
 from mm1.errors import UserError
+from mm1.source import is_folder
 
 
 def resolve_language_model(source: str, cache: Path) -> str:
@@ -51,6 +52,8 @@ def pretrained_config(source: str, key: str) -> PreTrainedConfig:
     Raises:
         UserError: If there is no model.
     """
+    if is_folder(source) and not Path(source).exists():
+        raise UserError(f"{key}: '{source}' is no model: no such folder: make it first, or name another one")
     try:
         return AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:
@@ -71,7 +74,7 @@ def find_file(source: str, name: str) -> Path | None:
         source: A folder or Hub id.
         name: The file's name.
     """
-    if Path(source).is_dir():
+    if is_folder(source):
         file = Path(source) / name
         return file if file.is_file() else None
     try:

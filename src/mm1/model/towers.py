@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import torch
-from transformers import AutoModel, CLIPVisionConfig, PreTrainedModel
+from transformers import AutoModel, CLIPVisionConfig, PreTrainedConfig, PreTrainedModel
 from transformers.image_utils import (
     IMAGENET_DEFAULT_MEAN,
     IMAGENET_DEFAULT_STD,
@@ -16,10 +16,12 @@ from transformers.image_utils import (
 )
 
 from mm1.errors import UserError
-from mm1.model.open_clip import find_open_clip, load_open_clip_tower
+from mm1.model.open_clip import find_open_clip, load_open_clip_tower, open_clip_vision_config
 from mm1.model.positions import resize_tower
 from mm1.model.pretrained import find_file, first_line, model_folder, pretrained_config
 from mm1.recipe import VisionRecipe
+
+KEY = "model.vision.from"
 
 TOWERS = frozenset(
     {
@@ -68,16 +70,37 @@ def load_tower(source: str, image_size: int | None = None) -> PreTrainedModel:
     Raises:
         UserError: If there is no tower, or one that can't be used here.
     """
-    key, source = "model.vision.from", model_folder(source)
+    source = model_folder(source)
     open_clip = find_open_clip(source)
-    model = _load_transformers(source, key) if open_clip is None else load_open_clip_tower(open_clip)
-    config = model.config
-    if config.model_type not in TOWERS:
-        raise UserError(f"{key}: '{source}' is a {config.model_type}: take one of {', '.join(sorted(TOWERS))}")
-    tower = _without_heads(model)
+    model = _load_transformers(source) if open_clip is None else load_open_clip_tower(open_clip)
+    tower = _without_heads(model, source)
     if image_size is not None:
         resize_tower(tower, image_size, antialias=True if open_clip else None)
     return tower
+
+
+def tower_config(source: str, image_size: int | None = None) -> PreTrainedConfig:
+    """Return the configuration of the tower that `load_tower` would load; no weights are read.
+
+    Args:
+        source: As of `load_tower`.
+        image_size: Likewise.
+
+    Raises:
+        UserError: If there is no tower, or one that can't be used here.
+    """
+    source = model_folder(source)
+    open_clip = find_open_clip(source)
+    if open_clip is None:
+        whole = pretrained_config(source, KEY)
+        config = _bare_config(getattr(whole, "vision_config", whole), source)
+    else:
+        config = open_clip_vision_config(open_clip)
+    if image_size is not None:
+        if image_size % config.patch_size:
+            raise UserError(f"image size {image_size} is not a multiple of the patch size {config.patch_size}")
+        config.image_size = image_size
+    return config
 
 
 def pixel_statistics(source: str | None) -> tuple[list[float], list[float]]:
@@ -106,7 +129,7 @@ def pixel_statistics(source: str | None) -> tuple[list[float], list[float]]:
             raise UserError(f"{file}: is not valid JSON of a checkpoint ({first_line(error)})") from None
         if mean and std:
             return mean, std
-    family = "clip" if open_clip else pretrained_config(source, "model.vision.from").model_type
+    family = "clip" if open_clip else pretrained_config(source, KEY).model_type
     if family.startswith("siglip"):
         return IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD
     if family.startswith("dinov2"):
@@ -114,23 +137,32 @@ def pixel_statistics(source: str | None) -> tuple[list[float], list[float]]:
     return OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 
-def _load_transformers(source: str, key: str) -> PreTrainedModel:
-    config = pretrained_config(source, key)
+def _load_transformers(source: str) -> PreTrainedModel:
+    config = pretrained_config(source, KEY)
     try:
         model, report = AutoModel.from_pretrained(source, config=config, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError) as error:
-        raise UserError(f"{key}: '{source}' can't be loaded ({first_line(error)})") from None
+        raise UserError(f"{KEY}: '{source}' can't be loaded ({first_line(error)})") from None
     tower: PreTrainedModel | None = getattr(model, "vision_model", None) if hasattr(config, "vision_config") else model
     if tower is None:
-        raise UserError(f"{key}: '{source}' is a {config.model_type}, whose vision tower can't be taken out")
+        raise UserError(f"{KEY}: '{source}' is a {config.model_type}, whose vision tower can't be taken out")
     if missing := sorted(report["missing_keys"]):
-        raise UserError(f"{key}: '{source}' lacks {len(missing)} of its tensors, the first is {missing[0]}")
+        raise UserError(f"{KEY}: '{source}' lacks {len(missing)} of its tensors, the first is {missing[0]}")
     return tower
 
 
-def _without_heads(tower: PreTrainedModel) -> PreTrainedModel:
+def _without_heads(tower: PreTrainedModel, source: str) -> PreTrainedModel:
     """Rebuild a tower without pooling heads and mask tokens, which would never get a gradient."""
-    config = type(tower.config).from_dict(tower.config.to_dict())
+    bare: PreTrainedModel = AutoModel.from_config(_bare_config(tower.config, source))
+    wanted = bare.state_dict()
+    bare.load_state_dict({n: t for n, t in tower.state_dict().items() if n in wanted})
+    return bare
+
+
+def _bare_config(whole: PreTrainedConfig, source: str) -> PreTrainedConfig:
+    if whole.model_type not in TOWERS:
+        raise UserError(f"{KEY}: '{source}' is a {whole.model_type}: take one of {', '.join(sorted(TOWERS))}")
+    config = type(whole).from_dict(whole.to_dict())
     # Some families write sizes as pairs.
     for name in ("image_size", "patch_size"):
         value = getattr(config, name)
@@ -141,7 +173,4 @@ def _without_heads(tower: PreTrainedModel) -> PreTrainedModel:
     for switch in ("vision_use_head", "use_head", "use_mask_token"):
         if hasattr(config, switch):
             setattr(config, switch, False)
-    bare: PreTrainedModel = AutoModel.from_config(config)
-    wanted = bare.state_dict()
-    bare.load_state_dict({n: t for n, t in tower.state_dict().items() if n in wanted})
-    return bare
+    return config

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from mm1.errors import UserError
+from mm1.source import is_folder
 
 IMAGE_TOKEN = "<image>"  # noqa: S105
 
@@ -73,13 +74,12 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
     Raises:
         UserError: If there is no tokenizer, or it has no end-of-text token.
     """
+    if is_folder(folder) and not Path(folder).exists():
+        raise UserError(f"{folder}: no tokenizer could be loaded (there is no such folder): make it first")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        path = Path(folder)
-        missing = not path.exists() and (path.is_absolute() or len(path.parts) > 2)  # what can't be a Hub id
-        why = "there is no such folder" if missing else " ".join(str(error).split())[:200]
-        raise UserError(f"{folder}: no tokenizer could be loaded ({why})") from None
+        raise UserError(f"{folder}: no tokenizer could be loaded ({' '.join(str(error).split())[:200]})") from None
     if tokenizer.eos_token_id is None:
         raise UserError(f"{folder}: the tokenizer has no end-of-text token, which closes every document")
     if tokenizer.bos_token_id is None:

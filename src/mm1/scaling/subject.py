@@ -5,18 +5,19 @@ from __future__ import annotations
 import torch
 
 from mm1.model import MM1ForConditionalGeneration
-from mm1.model.presets import recipe_config
+from mm1.model.shape import recipe_config
 from mm1.model.sizes import non_embedding_parameters
 from mm1.recipe import Recipe, load_recipe
+from mm1.train.prepare import decoder_folder, vocabulary_size
 
 
 def shape_of(recipe: Recipe) -> MM1ForConditionalGeneration:
     """Return a recipe's model without weights, on the meta device.
 
     Raises:
-        UserError: If sizes do not fit each other, or the recipe starts from pre-trained weights.
+        UserError: If sizes do not fit each other, or a model that the recipe starts from can't be found or used.
     """
-    config = recipe_config(recipe.model, recipe.tokenizer.vocab_size)
+    config = recipe_config(recipe.model, vocabulary_size(recipe), decoder_folder(recipe))
     with torch.device("meta"):
         return MM1ForConditionalGeneration(config).train()
 

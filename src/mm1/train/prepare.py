@@ -154,6 +154,12 @@ def decoder_folder(recipe: Recipe) -> Path | str | None:
     return None if source is None else resolve_language_model(source, data_directory() / "weights")
 
 
+def vocabulary_size(recipe: Recipe) -> int:
+    """Return how many tokens a recipe's tokenizer has, `<image>` included, before it is trained or after."""
+    folder = decoder_folder(recipe)
+    return recipe.tokenizer.vocab_size if folder is None else len(load_tokenizer(folder))
+
+
 def prepare_tokenizer(
     recipe: Recipe | EncoderRecipe,
     directory: Path,
