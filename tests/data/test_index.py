@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers import PreTrainedTokenizerFast
 
 from mm1.data import index as index_module
 from mm1.data.corpus import ShardWriter, content_hash, open_split, write_corpus
@@ -53,6 +56,23 @@ def split(tmp_path: Path):
 
 def same(one, other) -> bool:
     return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("parts", "offsets", "learned"))
+
+
+def build_at_once(barrier, directory: Path, file: Path) -> int:
+    split, tokenizer = open_split(str(directory)), PreTrainedTokenizerFast.from_pretrained(file)
+    barrier.wait()
+    return int(build_index(split, tokenizer).parts.sum())
+
+
+def test_processes_that_start_at_once_take_turns(split, tokenizer, tmp_path: Path) -> None:
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(4, mp_context=context) as pool:
+        barrier = manager.Barrier(4)
+        jobs = [pool.submit(build_at_once, barrier, split.directory, tmp_path / "tokenizer") for _ in range(4)]
+        sums = {job.result() for job in jobs}
+    assert sums == {int(build_index(split, tokenizer).parts.sum())}
+    assert len(list((split.directory.parent / "index").iterdir())) == 1  # no lock and nothing half done
 
 
 def test_the_index_says_what_encoding_gives(split, tokenizer) -> None:

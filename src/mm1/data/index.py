@@ -31,6 +31,7 @@ from mm1.data.corpus import Split
 from mm1.data.shards import open_job, run_units, unit_file, write_json
 from mm1.document import Document
 from mm1.errors import UserError
+from mm1.locks import hold
 from mm1.processing.chat import ChatLayout
 
 if TYPE_CHECKING:
@@ -164,7 +165,13 @@ def build_index(
     if not folder.is_dir():
         if workers is None and engine == "processes" and len(split) < _ONE_PROCESS_BELOW:
             workers = 1
-        _write(folder, split, _serialized(tokenizer), workers, engine, chat)
+        try:
+            folder.parent.mkdir(exist_ok=True)
+            with hold(folder.with_name(f"{folder.name}.lock"), wait=True):
+                if not folder.is_dir():  # another process may have written it meanwhile
+                    _write(folder, split, _serialized(tokenizer), workers, engine, chat)
+        except OSError as error:
+            raise UserError(f"{folder}: the index could not be written ({error}): free some space") from error
     parts, offsets, learned, long_parts, long_ids = (map_array(folder / f"{name}.npy") for name in _FILES)
     long_offsets = np.concatenate([[0], np.cumsum(parts[long_parts], dtype=np.int64)])
     index = Index(parts, offsets, learned, LongTexts(long_parts, long_offsets, long_ids))
@@ -205,12 +212,6 @@ def _write(
                 is_chat.write(split.kinds() == "chat")
         partial.rename(folder)
         shutil.rmtree(job)
-    except (OSError, UserError) as error:
-        if folder.is_dir():  # another process was faster, and has cleared away what this one was counting
-            return
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{folder}: the index could not be written ({error}): free some space") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

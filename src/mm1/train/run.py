@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ import yaml
 
 import mm1
 from mm1.errors import UserError
-from mm1.progress import console
+from mm1.locks import LockedError, hold
 from mm1.recipe import RunRecipe
 
 CHANGEABLE_KEYS = ("name", "evaluate", "train.trackers")
@@ -77,49 +76,20 @@ def open_run(directory: Path, recipe: RunRecipe) -> None:
 def alone_in(directory: Path) -> Iterator[None]:
     """Keep a run's directory for this process until the block ends: of two, each would spoil the other's curves.
 
-    The lock goes with the process, however that ends, and forked workers don't inherit it (POSIX record locks). On
-    Windows there is none.
-
     Args:
         directory: The run's; it exists.
 
     Raises:
         UserError: If another process is training there.
     """
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    path = directory / LOCK
-    while True:
-        with path.open("w") as file:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError):
-                raise UserError(
-                    f"{directory}: another process is training there: wait until it has ended, or choose another "
-                    "directory with --to"
-                ) from None
-            except OSError as error:
-                console.print(
-                    f"{directory} can't be locked ({error.strerror}): see to it that nothing else trains there"
-                )
-            # The process that held the lock a moment ago may have removed the file that was opened here.
-            if not _is_still(path, file.fileno()):
-                continue
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
-
-
-def _is_still(path: Path, descriptor: int) -> bool:
     try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
+        with hold(directory / LOCK, wait=False):
+            yield
+    except LockedError:
+        raise UserError(
+            f"{directory}: another process is training there: wait until it has ended, or choose another directory "
+            "with --to"
+        ) from None
 
 
 def flatten(content: Any, prefix: str = "") -> dict[str, Any]:
