@@ -170,6 +170,7 @@ class PlanDataset(Dataset[PackedSequence]):
             return torch.empty(shape, dtype=torch.uint8)
         # Memory that this worker shares with the training process, as torch's own `default_collate` takes it.
         storage = torch.UntypedStorage._new_shared(math.prod(shape))
+        # torch takes a size without strides, and declares no overload for it.
         return torch.empty(0, dtype=torch.uint8).set_(storage, 0, shape)  # type: ignore[call-overload]
 
     def _sequence(self, number: int, room: np.ndarray) -> PackedSequence:

@@ -122,12 +122,13 @@ def _drop_gradient(parameter: torch.Tensor) -> None:
 
 def _replace_weights(model: nn.Module, dtype: torch.dtype) -> None:
     """Replace parameters and buffers by fake ones, in place; what was one tensor stays one."""
-    new: dict[int, torch.Tensor] = {}
+    parameters: dict[int, nn.Parameter] = {}
+    buffers: dict[int, torch.Tensor] = {}
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
-                fake = new.setdefault(id(parameter), nn.Parameter(torch.empty(parameter.shape, dtype=dtype)))
-                module._parameters[name] = fake  # type: ignore[assignment]
+                fake = nn.Parameter(torch.empty(parameter.shape, dtype=dtype))
+                module._parameters[name] = parameters.setdefault(id(parameter), fake)
         for name, buffer in module._buffers.items():
             if buffer is not None:
-                module._buffers[name] = new.setdefault(id(buffer), torch.empty(buffer.shape, dtype=buffer.dtype))
+                module._buffers[name] = buffers.setdefault(id(buffer), torch.empty(buffer.shape, dtype=buffer.dtype))
