@@ -123,13 +123,13 @@ def test_time_left_is_told_by_runs_that_are_done_else_by_the_file(tmp_path: Path
     assert minutes_left(study, plan_runs(study, tmp_path), 1) == 4 * (len(runs) - 1) + 10 * (len(runs) - 2)
 
 
-def test_runs_are_the_same_if_recipe_and_code_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_are_the_same_if_recipe_and_version_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = plan_runs(study_of(), tmp_path), plan_runs(study_of(name="another", question="Other?"), tmp_path)
     assert [run.directory for run in one] == [run.directory for run in other]
     assert len({run.directory for run in one}) == 6
     scored = plan_runs(study_of(set={"evaluate.limit": 7}), tmp_path)
     assert [run.directory for run in scored] == [run.directory for run in one]  # only to be scored anew
-    monkeypatch.setattr("mm1.study.plan.code_digest", lambda: "changed")
+    monkeypatch.setattr("mm1.study.version.RESULTS_VERSION", 2)
     assert identity(one[0].recipe) != one[0].directory.name
 
 

@@ -1,7 +1,8 @@
 """From a study to the runs that it needs: resolved recipes, and where each run's directory is.
 
-A run's directory is named by a hash over its resolved recipe and the code that decides results, so that a
-run which is there is never made again, also if another study made it, and is made anew where either changed.
+A run's directory is named by a hash over its resolved recipe, the version of results (`mm1.study.version`) and the
+weights that it starts from. So a run which is there is never made again, also if another study made it, and is made
+anew where one of them changed. The commit is recorded in the run's environment.json.
 How it is scored is not part of that: runs that differ in nothing else share the directory, and so the training,
 and have their scores in folders of their own.
 """
@@ -11,20 +12,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 from mm1.errors import UserError
 from mm1.recipe import Recipe, load_recipe
 from mm1.study.schema import Arm, Study, arm_name
-
-CODE = ("document.py", "model", "processing", "data", "train", "evaluate")
-"""What decides a run's results: another version of these makes another run."""
+from mm1.study.version import results_token
 
 DONE = "study-run.json"
 """Written beside a run's scores when it has been trained and scored: how it was scored, and how long that took."""
@@ -132,11 +129,11 @@ def scores_folder(directory: Path, recipe: Recipe) -> Path:
 
 
 def identity(recipe: Recipe) -> str:
-    """Return a hash over what decides a run's weights: recipe (name and scoring aside), code, weights at the start."""
+    """Return a hash over what decides a run's weights: recipe (without name and scoring), version, first weights."""
     content = recipe.model_dump(by_alias=True, mode="json", exclude={"name", "evaluate"})
     model = recipe.model
     starts = [weights_digest(part.from_) for part in (model, model.vision, model.language_model) if part.from_]
-    return _hash([content, code_digest(), starts])
+    return _hash([content, results_token(), starts])
 
 
 def _hash(content: Any) -> str:
@@ -157,25 +154,6 @@ def weights_digest(source: str) -> str:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "blake2b").digest())
     return digest.hexdigest()
-
-
-@cache
-def code_digest() -> str:
-    """Return a hash over the package's files that decide results."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in CODE:
-        for path, file in _files(resources.files("mm1") / name, name):
-            digest.update(path.encode() + b"\0" + file.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-def _files(entry: Traversable, path: str) -> Iterator[tuple[str, Traversable]]:
-    if entry.is_file():
-        yield path, entry
-        return
-    for child in sorted(entry.iterdir(), key=lambda child: child.name):
-        if child.name != "__pycache__":
-            yield from _files(child, f"{path}/{child.name}")
 
 
 def threads_per_job(jobs: int) -> int:
