@@ -26,7 +26,7 @@ import torch
 from PIL import Image as PILImage
 
 from mm1.document import Document, Image, Part, Text
-from mm1.evaluate.generation import MM1Generator
+from mm1.evaluate.models.mm1 import MM1Generator
 from mm1.model import MM1ForConditionalGeneration, build_model
 from mm1.processing.processor import MM1Processor, build_processor
 from mm1.processing.tokenizer import train_tokenizer

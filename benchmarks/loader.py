@@ -45,11 +45,12 @@ from PIL import Image as PILImage
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from mm1.data.corpus import open_split, write_corpus
-from mm1.data.index import build_index
-from mm1.data.loader import PlanDataset, build_loader
-from mm1.data.plan import Source, write_plan
+from mm1.data.store import open_split, write_corpus
 from mm1.document import Document, Image, Text
+from mm1.plan.index import build_index
+from mm1.plan.loader import PlanDataset, build_loader
+from mm1.plan.plan import write_plan
+from mm1.plan.sources import Source
 from mm1.processing.encode import tokenize_texts
 from mm1.processing.images import decode_image, resize_to_square
 from mm1.processing.processor import build_processor

@@ -25,11 +25,13 @@ from typing import Any
 
 import numpy as np
 
-from mm1.data.corpus import open_split, write_corpus
-from mm1.data.index import IMAGE, Index, build_index
-from mm1.data.packing import Pieces, cut_documents, pack
-from mm1.data.plan import Source, write_plan
+from mm1.data.store import open_split, write_corpus
 from mm1.document import Document, Text
+from mm1.plan.index import IMAGE, build_index
+from mm1.plan.lengths import Index
+from mm1.plan.packing import Pieces, cut_documents, pack
+from mm1.plan.plan import write_plan
+from mm1.plan.sources import Source
 from mm1.processing.tokenizer import train_tokenizer
 from mm1.recipe import DataRecipe
 

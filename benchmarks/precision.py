@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mm1.document import Document
-from mm1.evaluate.generation import MM1Generator
-from mm1.evaluate.items import open_items
-from mm1.evaluate.loading import load_generator
+from mm1.evaluate.models.loading import load_generator
+from mm1.evaluate.models.mm1 import MM1Generator
 from mm1.evaluate.prompts import build_prompt
 from mm1.evaluate.shots import ShotPool
-from mm1.evaluate.task import Task, load_task
+from mm1.evaluate.tasks.items import open_items
+from mm1.evaluate.tasks.task import Task, load_task
 
 
 def prompts(task: Task, shots: int, limit: int) -> list[Document]:

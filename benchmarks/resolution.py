@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from mm1.model import MM1ForConditionalGeneration
-from mm1.model.picture_costs import PictureCost, picture_costs
 from mm1.model.positions import resize_images
-from mm1.model.presets import recipe_config
-from mm1.model.show import short
 from mm1.recipe import ModelRecipe
+from mm1.scaling.picture_costs import PictureCost, picture_costs
+from mm1.scaling.presets import recipe_config
+from mm1.scaling.show import short
 
 VOCABULARY = 8192
 WORDS = 32

@@ -40,16 +40,19 @@ import transformers
 import yaml
 from PIL import Image as PILImage
 
-from mm1.data.corpus import write_corpus
+from mm1.data.store import write_corpus
 from mm1.document import Document, Image, Part, Text
 from mm1.model.llava import to_llava
+from mm1.model.pretrained import decoder_folder
+from mm1.model.processor import recipe_processor
+from mm1.plan.sources import open_splits
 from mm1.progress import console
 from mm1.recipe import load_recipe
 from mm1.train import loop, pretrain
 from mm1.train.capabilities import autocast_dtype
 from mm1.train.loop import Trainer
 from mm1.train.parallel import World
-from mm1.train.prepare import decoder_folder, open_splits, prepare_plan, prepare_tokenizer, recipe_processor
+from mm1.train.prepare import prepare_plan, prepare_tokenizer
 from model import IMAGE, Sample, samples
 
 WORDS = ("the", "a", "of", "and", "to", "in", "is", "it", "on", "with", "as", "for", "was", "that", "at", "by", "from")

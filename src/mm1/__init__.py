@@ -3,10 +3,14 @@
 After `import mm1` the Auto classes of `transformers` know MM1's models:
 
     import mm1
+    from transformers import AutoModelForImageTextToText, AutoProcessor
     model = AutoModelForImageTextToText.from_pretrained("runs/demo/model")
     processor = AutoProcessor.from_pretrained("runs/demo/model")
 """
 
-__version__ = "0.1.0"
+from mm1.registration import register_with_transformers
+from mm1.version import __version__
 
-import mm1.model  # noqa: F401  (registers MM1 with the Auto classes)
+register_with_transformers()
+
+__all__ = ["__version__"]

@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from mm1.data.corpora import DEMO_CORPORA, build_corpus
+from mm1.corpora import DEMO_CORPORA, build_corpus
 from mm1.encoder.evaluate import Result, score_encoder
 from mm1.encoder.pretrain import pretrain_encoder
 from mm1.evaluate.during import scorer_during_training
-from mm1.evaluate.run import evaluate_run
-from mm1.evaluate.table import score_table
+from mm1.evaluate.evaluate_run import evaluate_run
+from mm1.evaluate.score_table import score_table
 from mm1.progress import console
 from mm1.recipe import EncoderRecipe, load_recipe
 from mm1.report import write_report

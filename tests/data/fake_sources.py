@@ -16,8 +16,8 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image, ImageDraw
 
-from mm1.data.corpora.easy_vqa import COLORS, SHAPES
-from mm1.data.corpora.scene import CODES, NOUNS
+from mm1.corpora.easy_vqa import COLORS, SHAPES
+from mm1.corpora.scene import CODES, NOUNS
 
 RGB = {
     "black": (0, 0, 0),

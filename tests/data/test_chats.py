@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import yaml
 
-from mm1.data.chats import fit_conversations
-from mm1.data.corpus import open_split, write_corpus
-from mm1.data.index import build_index
-from mm1.data.packing import cut_documents
+from mm1.data.store import open_split, write_corpus
 from mm1.document import Document, Image, Part, Text
 from mm1.errors import UserError
+from mm1.plan.conversations import fit_conversations
+from mm1.plan.index import build_index
+from mm1.plan.packing import cut_documents
 from mm1.processing.chat import default_chat_template
 from mm1.processing.processor import MM1Processor, build_processor
 from mm1.processing.tokenizer import train_tokenizer
@@ -77,7 +77,7 @@ def test_counts_of_two_processes_are_the_same(chats: Path, processor: MM1Process
     alone = build_index(split, processor.tokenizer, chat=processor.chat_layout)
     (folder,) = (chats / "chats" / "index").iterdir()
     folder.rename(folder.with_name("aside"))
-    monkeypatch.setattr("mm1.data.index._ROWS_PER_UNIT", 9)
+    monkeypatch.setattr("mm1.plan.index._ROWS_PER_UNIT", 9)
     both = build_index(split, processor.tokenizer, workers=2, chat=processor.chat_layout)
     assert all(
         np.array_equal(getattr(alone, name), getattr(both, name)) for name in ("parts", "offsets", "learned", "chat")

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from mm1.data.corpora import build_corpus
-from mm1.data.corpora.openmoji import variant_key
-from mm1.data.corpora.sprites import plain_code, read_svgs
-from mm1.data.corpus import open_split
+from mm1.corpora import build_corpus
+from mm1.corpora.openmoji import variant_key
+from mm1.corpora.sprites import plain_code, read_svgs
+from mm1.data.store import open_split
 from mm1.errors import UserError
 
 from .fake_sources import put_emoji_groups, put_openmoji

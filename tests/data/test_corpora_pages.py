@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from PIL import Image as Pillow
 
-from mm1.data.corpora import build_corpus
-from mm1.data.corpora.conventions import CONVENTIONS
-from mm1.data.corpora.easy_vqa import COLORS, SHAPES
-from mm1.data.corpora.pages import OPENINGS
-from mm1.data.corpus import open_split
+from mm1.corpora import build_corpus
+from mm1.corpora.conventions import CONVENTIONS
+from mm1.corpora.easy_vqa import COLORS, SHAPES
+from mm1.corpora.pages import OPENINGS
+from mm1.data.store import open_split
 from mm1.document import Document, Image, Text
 
 from .fake_sources import put_easy_vqa, put_openmoji

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mm1.data.debian import fetch_deb, package_name, read_deb, read_licence
 from mm1.errors import UserError
+from mm1.fetch.debian import fetch_deb, package_name, read_deb, read_licence
 
 from .fake_sources import copyright_file, needs_dpkg, write_deb
 

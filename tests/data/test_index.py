@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from mm1.data import index as index_module
-from mm1.data.corpus import ShardWriter, content_hash, open_split, write_corpus
-from mm1.data.index import IMAGE, build_index, tokenizer_fingerprint
-from mm1.data.packing import cut_documents
+from mm1.data.store import ShardWriter, content_hash, open_split, write_corpus
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
+from mm1.plan import index as index_module
+from mm1.plan.index import IMAGE, build_index, tokenizer_fingerprint
+from mm1.plan.packing import cut_documents
 from mm1.processing.encode import encode_document, tokenize_texts
 from mm1.processing.tokenizer import train_tokenizer
 

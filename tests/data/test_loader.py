@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from mm1.data import loader
-from mm1.data.corpus import open_split, write_corpus
-from mm1.data.index import build_index
-from mm1.data.loader import PlanDataset, build_loader
-from mm1.data.plan import Source, write_plan
+from mm1.data.store import open_split, write_corpus
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
+from mm1.plan import loader
+from mm1.plan.index import build_index
+from mm1.plan.loader import PlanDataset, build_loader
+from mm1.plan.plan import write_plan
+from mm1.plan.sources import Source
 from mm1.processing.processor import MM1Processor, build_processor
 from mm1.processing.tokenizer import train_tokenizer
 from mm1.recipe import load_recipe

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mm1.data.index import IMAGE, Index
-from mm1.data.packing import cut_documents, pack
 from mm1.errors import UserError
+from mm1.plan.index import IMAGE
+from mm1.plan.lengths import Index
+from mm1.plan.packing import cut_documents, pack
 
 TOKENS_PER_IMAGE = 7
 

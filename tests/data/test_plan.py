@@ -12,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from mm1.data.index import IMAGE, Index
-from mm1.data.mixture import Alternation, Mixture
-from mm1.data.packing import cut_documents
-from mm1.data.plan import Plan, Source, write_plan
-from mm1.data.plan_table import plan_table
 from mm1.errors import UserError
+from mm1.look.plan import plan_table
+from mm1.plan.index import IMAGE
+from mm1.plan.lengths import Index
+from mm1.plan.mixture import Alternation, Mixture
+from mm1.plan.packing import cut_documents
+from mm1.plan.plan import Plan, write_plan
+from mm1.plan.sources import Source
 from mm1.recipe import DataRecipe
 
 
@@ -133,7 +135,7 @@ def test_weights_without_a_common_period_hold_to_a_millionth() -> None:
 
 def test_the_chunks_in_which_it_is_written_make_no_difference(tmp_path, monkeypatch) -> None:
     whole = plan(tmp_path / "1")
-    monkeypatch.setattr("mm1.data.plan._SEQUENCES_AT_ONCE", 7)
+    monkeypatch.setattr("mm1.plan.plan._SEQUENCES_AT_ONCE", 7)
     chunked = plan(tmp_path / "2")
     for name in ("source", "first_piece", "document", "first", "length", "images"):
         assert np.array_equal(getattr(whole, name), getattr(chunked, name))
@@ -141,7 +143,7 @@ def test_the_chunks_in_which_it_is_written_make_no_difference(tmp_path, monkeypa
 
 
 def test_blocks_hold_every_document_once_an_epoch(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("mm1.data.plan.BLOCK", 7)
+    monkeypatch.setattr("mm1.plan.plan.BLOCK", 7)
     one = recipe(mixture={"caption": {"weight": 1, "sources": [{"corpus": "a/train"}]}})
     made = plan(tmp_path / "plan", sources=SOURCES[:1], data=one)
     whole = int(made.info["sources"]["a/train"]["epochs"])
@@ -236,7 +238,7 @@ def test_no_token_is_lost_or_repeated_within_an_epoch(documents, steps, seed, bl
     cut = cut_documents(given_source.index, 5, 40, 3)
     expected = sorted(zip(cut.document, cut.first, cut.length, strict=True))
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mm1.data.plan.BLOCK", block)
+        patch.setattr("mm1.plan.plan.BLOCK", block)
         made = plan(Path(folder) / "plan", sources=[given_source], data=one, steps=steps, seed=seed)
         placed = list(zip(made.document, made.first, made.length, strict=True))
         for start in range(0, len(placed) - len(expected) + 1, len(expected)):

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from mm1.data.corpus import write_corpus
-from mm1.data.loader import PlanDataset
-from mm1.data.sequences import pieces_of, show_sequences, write_sequences
+from mm1.data.store import write_corpus
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
+from mm1.look.sequences import pieces_of, show_sequences, write_sequences
+from mm1.plan.loader import PlanDataset
 from mm1.recipe import load_recipe
 from mm1.train.prepare import make_plan, open_sequences
 from tests.conftest import tiny_documents

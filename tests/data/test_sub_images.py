@@ -10,13 +10,14 @@ import pytest
 import torch
 from PIL import Image as PILImage
 
-from mm1.data.corpus import open_split, write_corpus
-from mm1.data.loader import PlanDataset, build_loader
-from mm1.data.picture_sizes import picture_sizes
+from mm1.data.store import open_split, write_corpus
 from mm1.document import Document, Image, Part, Text
 from mm1.errors import UserError
+from mm1.model.processor import recipe_processor
+from mm1.plan.loader import PlanDataset, build_loader
+from mm1.plan.picture_sizes import picture_sizes
 from mm1.recipe import load_recipe
-from mm1.train.prepare import make_plan, open_sequences, prepare_plan, recipe_processor
+from mm1.train.prepare import make_plan, open_sequences, prepare_plan
 from tests.conftest import png
 
 SIZES = [(16, 16), (40, 20), (20, 40), (100, 12), (48, 48), (3, 3)]
@@ -116,7 +117,7 @@ def test_the_rule_is_part_of_the_plans_hash(sizes: Path, recipe_file: Path) -> N
 
 
 def test_without_cutting_sizes_are_not_read(data: Path, recipe_file: Path, monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("mm1.data.picture_sizes.picture_sizes", lambda split: pytest.fail("read"))
+    monkeypatch.setattr("mm1.plan.picture_sizes.picture_sizes", lambda split: pytest.fail("read"))
     assert make_plan(load_recipe(str(recipe_file)), tmp_path / "run")["images"] > 0
 
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from mm1.cli import app
-from mm1.data.tiles_page import print_tiles, view_tiles, write_tiles
 from mm1.errors import UserError
+from mm1.look.tiles import print_tiles, view_tiles, write_tiles
 from mm1.processing.processor import build_processor
 from mm1.processing.tokenizer import train_tokenizer
 from mm1.recipe import ResolutionRecipe

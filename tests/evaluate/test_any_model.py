@@ -20,8 +20,9 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from mm1.document import Document, Image
 from mm1.errors import UserError
-from mm1.evaluate.any_model import TransformersGenerator
-from mm1.evaluate.loading import load_generator, model_hash
+from mm1.evaluate.models.loading import load_generator
+from mm1.evaluate.models.transformers import TransformersGenerator
+from mm1.model.pretrained import model_hash
 from mm1.processing.tokenizer import train_tokenizer
 
 from .conftest import question

@@ -7,10 +7,10 @@ import pytest
 
 from mm1.errors import UserError
 from mm1.evaluate.compare import compare_runs
-from mm1.evaluate.items import open_items
 from mm1.evaluate.metrics import METRICS
 from mm1.evaluate.prompts import as_text, build_prompt
-from mm1.evaluate.task import load_task, packaged_tasks
+from mm1.evaluate.tasks.items import open_items
+from mm1.evaluate.tasks.task import load_task, packaged_tasks
 
 from .test_runner import run
 from .test_tables import pictures, write_parquet

@@ -8,12 +8,12 @@ import pytest
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 from mm1.evaluate.caption import caption_image
-from mm1.evaluate.generation import MM1Generator
-from mm1.evaluate.items import Item
+from mm1.evaluate.evaluate_run import evaluate_run
+from mm1.evaluate.models.mm1 import MM1Generator
 from mm1.evaluate.prompts import PromptStyle, build_prompt
-from mm1.evaluate.run import evaluate_run
 from mm1.evaluate.scoring import Scorer
-from mm1.evaluate.task import load_task, packaged_tasks
+from mm1.evaluate.tasks.item import Item
+from mm1.evaluate.tasks.task import load_task, packaged_tasks
 from mm1.processing.chat import default_chat_template
 from mm1.processing.processor import build_processor
 from mm1.processing.tokenizer import train_tokenizer

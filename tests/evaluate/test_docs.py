@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from mm1.evaluate.metrics import METRICS
-from mm1.evaluate.task import ShotSource, Task, load_task
+from mm1.evaluate.tasks.task import ShotSource, Task, load_task
 
 from .conftest import square
 from .test_runner import BASE, Oracle, run

@@ -3,8 +3,8 @@ import torch
 
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
-from mm1.evaluate.generation import MM1Generator
-from mm1.evaluate.generator import ContextTooShort
+from mm1.evaluate.models.generator import ContextTooShort
+from mm1.evaluate.models.mm1 import MM1Generator
 
 from .conftest import COLORS, question, square
 

@@ -6,14 +6,14 @@ import torch
 
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
-from mm1.evaluate.any_model import TransformersGenerator
-from mm1.evaluate.derive import derived
-from mm1.evaluate.generation import MM1Generator
-from mm1.evaluate.generator import ContextTooShort, Likelihood
-from mm1.evaluate.items import open_items
 from mm1.evaluate.likelihood import choose_options
+from mm1.evaluate.models.generator import ContextTooShort, Likelihood
+from mm1.evaluate.models.mm1 import MM1Generator
+from mm1.evaluate.models.transformers import TransformersGenerator
 from mm1.evaluate.prompts import as_text, build_prompt
-from mm1.evaluate.task import load_task
+from mm1.evaluate.tasks.derive import derived
+from mm1.evaluate.tasks.items import open_items
+from mm1.evaluate.tasks.task import load_task
 
 from .test_any_model import idefics3
 from .test_benchmark_tasks import localized

@@ -9,7 +9,7 @@ import pytest
 
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
-from mm1.evaluate.generation import MM1Generator
+from mm1.evaluate.models.mm1 import MM1Generator
 
 from .conftest import COLORS, QUESTIONS, square
 from .test_run import saved  # noqa: F401 - a fixture
@@ -29,8 +29,8 @@ def adapter(monkeypatch):
         for name in ("lmms_eval", "lmms_eval.api", "lmms_eval.api.model"):
             monkeypatch.setitem(sys.modules, name, ModuleType(name))
         sys.modules["lmms_eval.api.model"].lmms = Base
-    monkeypatch.delitem(sys.modules, "mm1.evaluate.lmms_adapter", raising=False)
-    return importlib.import_module("mm1.evaluate.lmms_adapter")
+    monkeypatch.delitem(sys.modules, "mm1.evaluate.models.lmms_adapter", raising=False)
+    return importlib.import_module("mm1.evaluate.models.lmms_adapter")
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_lmms_eval_itself_scores_a_run(tmp_path, saved, model, processor):  # no
     from lmms_eval.evaluator import simple_evaluate
     from lmms_eval.tasks import TaskManager
 
-    from mm1.evaluate.lmms_adapter import MM1Model
+    from mm1.evaluate.models.lmms_adapter import MM1Model
 
     own = MM1Generator(model, processor)
     ask = [

@@ -1,7 +1,7 @@
 import base64
 import re
 
-from mm1.evaluate.generation import MM1Generator
+from mm1.evaluate.models.mm1 import MM1Generator
 
 from .conftest import question
 from .test_runner import Oracle, run, task

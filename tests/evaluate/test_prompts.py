@@ -2,9 +2,9 @@ import pytest
 
 from mm1.document import Image, Text
 from mm1.errors import UserError
-from mm1.evaluate.items import Item
 from mm1.evaluate.prompts import as_text, build_prompt, frequent_answer
-from mm1.evaluate.task import load_task, packaged_tasks
+from mm1.evaluate.tasks.item import Item
+from mm1.evaluate.tasks.task import load_task, packaged_tasks
 
 PICTURES = [Image(bytes([n])) for n in range(4)]
 

@@ -4,8 +4,8 @@ import pytest
 
 from mm1.cli import main
 from mm1.errors import UserError
-from mm1.evaluate.run import evaluate_run, scores_directory
-from mm1.evaluate.task import load_task
+from mm1.evaluate.evaluate_run import evaluate_run, scores_directory
+from mm1.evaluate.tasks.task import load_task
 
 from .test_runner import BASE
 

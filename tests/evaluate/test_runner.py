@@ -10,13 +10,13 @@ from PIL import Image as PILImage
 from rich.console import Console
 from torch.multiprocessing import spawn
 
-from mm1.data.corpus import write_corpus
+from mm1.data.store import write_corpus
 from mm1.document import Image
 from mm1.errors import UserError
-from mm1.evaluate.generation import MM1Generator
+from mm1.evaluate.models.mm1 import MM1Generator
 from mm1.evaluate.runner import evaluate
-from mm1.evaluate.table import score_table, task_table
-from mm1.evaluate.task import Task
+from mm1.evaluate.score_table import score_table, task_table
+from mm1.evaluate.tasks.task import Task
 
 from .conftest import question
 

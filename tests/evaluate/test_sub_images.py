@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mm1.document import Document, Image
-from mm1.evaluate.generation import MM1Generator
+from mm1.evaluate.models.mm1 import MM1Generator
 from mm1.processing.processor import build_processor
 from mm1.recipe import ResolutionRecipe
 

@@ -6,9 +6,9 @@ import datasets
 import pytest
 
 from mm1.errors import UserError
-from mm1.evaluate.items import chosen_items, open_items
 from mm1.evaluate.prompts import as_text, build_prompt
-from mm1.evaluate.task import ItemSource, Task
+from mm1.evaluate.tasks.items import chosen_items, open_items
+from mm1.evaluate.tasks.task import ItemSource, Task
 
 from .conftest import COLORS, square
 

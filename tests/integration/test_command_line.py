@@ -27,7 +27,7 @@ SMALL = [
 ]
 # Sizes of the corpora that the small stand-ins of the packages allow; the command is the demo's own.
 SMALL_DEMO = """
-from mm1.data.corpora import DEMO_CORPORA
+from mm1.corpora import DEMO_CORPORA
 DEMO_CORPORA["scenes"] = {"count": 60, "questions": 9, "heldout": 20}
 DEMO_CORPORA["pages"] = {"count": 30, "heldout": 36, "shots": 2}
 from mm1.demo import DEMO_ENCODER

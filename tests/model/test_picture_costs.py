@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 from mm1.cli import app
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
-from mm1.model.picture_costs import parse_size, picture_costs
 from mm1.model.positions import resize_images
-from mm1.model.presets import preset_config
+from mm1.scaling.picture_costs import parse_size, picture_costs
+from mm1.scaling.presets import preset_config
 
 from .builders import tiny_recipe
 
@@ -39,7 +39,7 @@ def test_flops_are_those_of_the_interpolated_tower(monkeypatch):
     model.set_attn_implementation({"vision_config": "eager"})  # the CPU's fused attention is not counted
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.get_image_features(torch.zeros(1, 3, 112, 112))
-    monkeypatch.setattr("mm1.model.picture_costs.INTERPOLATED", (112,))
+    monkeypatch.setattr("mm1.scaling.picture_costs.INTERPOLATED", (112,))
     costs = {cost.mode: cost for cost in picture_costs(50, 50, "mm1-tiny")}
     assert costs["one of 112"].vision_flops == counter.get_total_flops()
 

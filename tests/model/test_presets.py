@@ -12,11 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
-from mm1.model.presets import PRESETS, describe, preset_config
-from mm1.model.show import description_table, short
 from mm1.model.sizes import active_parameters, forward_flops, non_embedding_parameters, parameters_by_part
 from mm1.model.sparse import SparseBlock
 from mm1.recipe import load_recipe
+from mm1.scaling.presets import PRESETS, describe, preset_config
+from mm1.scaling.show import description_table, short
 
 from .builders import tiny_config
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mm1.report.figures import curve_figure, score_figure, smooth
-from mm1.report.run import Floor, Score
+from mm1.report.read_run import Floor, Score
 
 
 def result(shots: int, score: float, *floors: Floor) -> Score:

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mm1.report import words
-from mm1.report.run import Prediction
+from mm1.report.read_run import Prediction
 
 
 def item(prediction: str, *answers: str, score: float | None = None) -> Prediction:

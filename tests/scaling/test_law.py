@@ -9,10 +9,10 @@ import random
 import pytest
 
 from mm1.errors import UserError
-from mm1.model.presets import PRESETS
 from mm1.scaling.fit import fit_file
 from mm1.scaling.law import PAPER_LAW
 from mm1.scaling.plot import write_plot
+from mm1.scaling.presets import PRESETS
 from mm1.scaling.student import t_cdf, t_quantile
 from mm1.scaling.subject import law_size
 

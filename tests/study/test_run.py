@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from mm1.cli import main
-from mm1.data.corpus import write_corpus
+from mm1.data.store import write_corpus
 from mm1.document import Document
 from mm1.errors import UserError
 from mm1.recipe import load_recipe
@@ -27,7 +27,7 @@ from mm1.study.lessons import lesson, write_lessons
 from mm1.study.plan import minutes_of, plan_runs, weights_digest
 from mm1.study.report import write_study_report
 from mm1.study.results import read_study
-from mm1.study.run import by_directory, make_command, make_runs, prepared_runs
+from mm1.study.runner import by_directory, make_command, make_runs, prepared_runs
 from mm1.study.schema import Study, load_study
 from mm1.study.sweep import decoder_size, last_loss, write_points
 from tests.conftest import tiny_documents

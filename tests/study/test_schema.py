@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mm1.errors import UserError
+from mm1.files import write_text
 from mm1.study.plan import DONE, TRAINED, identity, plan_runs
+from mm1.study.run_table import lessons_table, minutes_left
 from mm1.study.schema import load_study, packaged_studies
-from mm1.study.table import lessons_table, minutes_left
-from mm1.train.run import write_text
 from tests.study.builders import study_of
 
 CONTENT: dict[str, Any] = {

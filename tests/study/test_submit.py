@@ -12,8 +12,8 @@ from rich.console import Console
 from mm1.errors import UserError
 from mm1.recipe import load_recipe
 from mm1.study.plan import StudyRun
+from mm1.study.run_table import submitted_table
 from mm1.study.submit import resources_from, submit_runs
-from mm1.study.table import submitted_table
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from mm1.errors import UserError
+from mm1.launch import Resources, run_here, sbatch_script, submit
 from mm1.recipe import load_recipe
 from mm1.train.checkpoint import checkpoints
-from mm1.train.launch import Resources, run_here, sbatch_script, submit
 from mm1.train.pretrain import pretrain
 
 PATIENCE_SECONDS = 240

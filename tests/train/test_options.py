@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from mm1.data.loader import build_loader
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
+from mm1.plan.loader import build_loader
 from mm1.processing.processor import MM1Processor
 from mm1.recipe import TrainRecipe, load_recipe
 from mm1.scaling.law import PAPER_LAW

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch.distributed.checkpoint import HuggingFaceStorageWriter
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from mm1.data.corpus import write_corpus
+from mm1.data.store import write_corpus
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
 from mm1.processing.processor import MM1Processor

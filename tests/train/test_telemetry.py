@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from mm1.data.plan import Plan
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.sizes import flops_per_step, unit_flops
+from mm1.plan.plan import Plan
 from mm1.progress import console
 from mm1.recipe import load_recipe
 from mm1.train import telemetry

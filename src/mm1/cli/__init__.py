@@ -105,8 +105,8 @@ def launch(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the script for sbatch and stop.")] = False,
 ) -> None:
     """Run a command as a SLURM job; logs go to RUN/slurm."""
-    from mm1.train.launch import Resources, run_here, sbatch_script, submit
-    from mm1.train.run import SCHEDULER_LOGS
+    from mm1.launch import Resources, run_here, sbatch_script, submit
+    from mm1.train.run_directory import SCHEDULER_LOGS
 
     run = _run_of(context, command)
     resources = Resources(
@@ -208,8 +208,8 @@ def evaluate(
     dtype: Annotated[str, typer.Option(help="auto (float32 on CPU, bfloat16 on GPU), float32, bfloat16.")] = "auto",
 ) -> None:
     """Score a model on tasks, with pictures in the shots; stopped, the same command goes on."""
-    from mm1.evaluate.run import evaluate_run
-    from mm1.evaluate.table import score_table
+    from mm1.evaluate.evaluate_run import evaluate_run
+    from mm1.evaluate.score_table import score_table
 
     results = evaluate_run(
         run,
@@ -251,7 +251,7 @@ def caption(
 @app.command()
 def tasks() -> None:
     """List the packaged tasks with what each needs."""
-    from mm1.evaluate.table import task_table
+    from mm1.evaluate.score_table import task_table
 
     output().print(task_table())
 
@@ -277,11 +277,11 @@ def model_show(
     ] = None,
 ) -> None:
     """Show parameters by part, memory and FLOPs; takes no memory, whatever the size."""
-    from mm1.model.picture_costs import costs_table, parse_size, picture_costs
-    from mm1.model.presets import describe
-    from mm1.model.show import description_table
+    from mm1.model.pretrained import decoder_folder, vocabulary_size
     from mm1.recipe import load_recipe
-    from mm1.train.prepare import decoder_folder, vocabulary_size
+    from mm1.scaling.picture_costs import costs_table, parse_size, picture_costs
+    from mm1.scaling.presets import describe
+    from mm1.scaling.show import description_table
 
     for name in names:
         recipe = load_recipe(name, set_ or [])

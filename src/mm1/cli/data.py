@@ -32,9 +32,9 @@ def build(
     engine: Engine = "processes",
 ) -> None:
     """Build corpora: named ones from what package indexes ship, or one from your files."""
+    from mm1.corpora import build_corpus
     from mm1.data.build import build_from
-    from mm1.data.corpora import build_corpus
-    from mm1.data.summary import corpus_table
+    from mm1.look.corpus import corpus_table
 
     options = parse_options(set_)
     if from_ is not None:
@@ -90,8 +90,8 @@ def recaption(
     force: Annotated[bool, typer.Option(help="Build it even if it is there.")] = False,
 ) -> None:
     """Build a corpus of synthetic captions: a model's words for the pictures of a split."""
-    from mm1.data.summary import corpus_table
     from mm1.evaluate.recaption import recaption as build_captions
+    from mm1.look.corpus import corpus_table
 
     console.print(corpus_table(build_captions(split, model, to, limit=limit, workers=workers, force=force)))
 
@@ -108,7 +108,7 @@ def clean(
 ) -> None:
     """Clean a corpus into another; what every step dropped is counted."""
     from mm1.data.clean import DEFAULT_STEPS, clean, read_steps
-    from mm1.data.clean.table import cleaning_table
+    from mm1.look.cleaning import cleaning_table
 
     info = clean(
         corpus,
@@ -130,9 +130,9 @@ def show(
     html: Annotated[Path | None, typer.Option(help="Write a page with the pictures instead.")] = None,
 ) -> None:
     """Show the first documents of a split, or the sequences of a plan."""
-    from mm1.data.corpus import open_split
-    from mm1.data.preview import show_text, write_html
-    from mm1.data.sequences import show_sequences, write_sequences
+    from mm1.data.store import open_split
+    from mm1.look.documents import show_text, write_html
+    from mm1.look.sequences import show_sequences, write_sequences
     from mm1.train.prepare import open_sequences
 
     if (Path(what) / "plan").is_dir():
@@ -157,9 +157,9 @@ def stats(
     what: Annotated[str, typer.Argument(help="corpus/split, the path of a split, or a run's directory.")],
 ) -> None:
     """Show histograms: lengths, images per document; for a plan, how sequences are filled."""
-    from mm1.data.corpus import open_split
-    from mm1.data.plan import Plan
-    from mm1.data.stats import show_plan_stats, show_stats
+    from mm1.data.store import open_split
+    from mm1.look.stats import show_plan_stats, show_stats
+    from mm1.plan.plan import Plan
 
     if (Path(what) / "plan").is_dir():
         show_plan_stats(Plan(Path(what) / "plan"))
@@ -176,7 +176,7 @@ def plan(
     engine: Engine = "processes",
 ) -> None:
     """Plan a training without starting it: what it would be fed, how full, how often."""
-    from mm1.data.plan_table import plan_table
+    from mm1.look.plan import plan_table
     from mm1.recipe import load_recipe
     from mm1.train.prepare import make_plan
 

@@ -29,8 +29,8 @@ def predict(
     """Predict learning rate and weight decay from a decoder's size."""
     from mm1.cli import output
     from mm1.scaling.fit import fit_file
+    from mm1.scaling.law_table import prediction_table
     from mm1.scaling.subject import law_size
-    from mm1.scaling.table import prediction_table
 
     if any(size <= 0 for size in params or []):
         raise UserError("--params: a size must be above 0")
@@ -79,7 +79,7 @@ def fit(points: Points, leave_out: LeaveOut = False) -> None:
     """Fit the law to a sweep: optimum per size, line, each size against the law of the others."""
     from mm1.cli import output
     from mm1.scaling.fit import fit_file
-    from mm1.scaling.table import fit_table
+    from mm1.scaling.law_table import fit_table
 
     output().print(fit_table(fit_file(points, leave_out)))
 

@@ -29,13 +29,13 @@ def run(
     ] = None,
 ) -> None:
     """Make a study's runs, those that are not there; then write its pages."""
+    from mm1.launch import require_slurm
     from mm1.study.plan import plan_runs
     from mm1.study.report import write_study_report
-    from mm1.study.run import make_runs, prepared_runs
+    from mm1.study.run_table import run_table, submitted_table
+    from mm1.study.runner import make_runs, prepared_runs
     from mm1.study.schema import load_study
     from mm1.study.submit import resources_from, submit_runs
-    from mm1.study.table import run_table, submitted_table
-    from mm1.train.launch import require_slurm
 
     loaded = load_study(study)
     if dry:
@@ -63,7 +63,7 @@ def make(
     to: Annotated[Path, typer.Option(help="The runs' directory.")],
 ) -> None:
     """Make the runs of one training, as `study run` and its jobs call it."""
-    from mm1.study.run import make_run
+    from mm1.study.runner import make_run
 
     make_run(recipes, to)
 
@@ -82,7 +82,7 @@ def report(study: Name, to: Directory = STUDIES) -> None:
 @app.command("list")
 def list_() -> None:
     """List the packaged studies with their questions."""
-    from mm1.study.table import study_table
+    from mm1.study.run_table import study_table
 
     console.print(study_table())
 
@@ -98,8 +98,8 @@ def lessons(
     from mm1.study.lessons import lesson, lesson_studies, write_lessons
     from mm1.study.plan import plan_runs
     from mm1.study.report import write_study_report
-    from mm1.study.run import make_runs, prepared_runs
-    from mm1.study.table import lessons_table, run_table
+    from mm1.study.run_table import lessons_table, run_table
+    from mm1.study.runner import make_runs, prepared_runs
 
     prepare = plan_runs if dry or page else prepared_runs
     planned = [(study, prepare(study, to / "runs")) for study in lesson_studies()]

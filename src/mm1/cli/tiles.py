@@ -26,7 +26,7 @@ def show_tiles(
     """Show the images that a picture becomes, and their tokens; the paper's 2x2 of 672 pixels unless told otherwise."""
     from pydantic import ValidationError
 
-    from mm1.data.tiles_page import print_tiles, view_tiles, write_tiles
+    from mm1.look.tiles import print_tiles, view_tiles, write_tiles
     from mm1.recipe import ResolutionRecipe
 
     if recipe is not None and model is not None:
@@ -53,12 +53,12 @@ def _settings(recipe: str | None, model: Path | None) -> tuple[int, int, dict[st
 
         loaded = load_recipe(recipe).model
         if loaded.from_ is not None:
-            from mm1.train.prepare import brought_processor
+            from mm1.model.processor import brought_processor
 
             return _of_processor(brought_processor(loaded.from_, loaded))
         return loaded.vision.image_size, loaded.connector.num_tokens, loaded.resolution.model_dump()
     if model is not None:
-        from mm1.evaluate.loading import model_directory
+        from mm1.model.pretrained import model_directory
         from mm1.processing.processor import MM1Processor
 
         return _of_processor(MM1Processor.from_pretrained(model_directory(model)))

@@ -18,22 +18,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import mm1
-from mm1.data.corpus import ShardWriter
 from mm1.data.readers import make_reader
 from mm1.data.readers.layout import storable
 from mm1.data.readers.reader import Notes, Reader, Shard
-from mm1.data.shards import (
-    Unit,
-    Work,
-    gather_split,
-    link,
-    merge_reasons,
-    open_job,
-    replace_directory,
-    run_units,
-    write_json,
-)
+from mm1.data.shards import Unit, Work, gather_split, merge_reasons, open_job, run_units
+from mm1.data.store import ShardWriter
+from mm1.files import link, whole_folder, write_json
+from mm1.version import __version__
 
 # Raised when a reader's output changes for the same sources: corpora built by an earlier one are built anew.
 READER_VERSION = 2
@@ -185,11 +176,8 @@ def publish(
     Returns:
         The content of `corpus.json`.
     """
-    new = directory.with_name(directory.name + ".partial")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
     splits = dict(keep)
-    try:
+    with whole_folder(directory) as new:
         for split in keep:
             shutil.copytree(directory / split, new / split, copy_function=link)
         for split, (folder, infos, entries) in made.items():
@@ -201,16 +189,13 @@ def publish(
             "sources": list(dict.fromkeys(sources)),
             "derived": None,
             "options": {},
-            "mm1_version": mm1.__version__,
+            "mm1_version": __version__,
             "splits": splits,
             "skipped": merge_reasons(split.get("skipped", {}) for split in splits.values()),
             "changed": merge_reasons(split.get("changed", {}) for split in splits.values()),
             **more,
         }
         write_json(new / "corpus.json", info)
-        replace_directory(new, directory)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
     for folder, _, _ in made.values():
         shutil.rmtree(folder, ignore_errors=True)
     return info

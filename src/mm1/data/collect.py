@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mm1.data.build import build_from
-from mm1.data.corpus import data_directory
 from mm1.errors import UserError
+from mm1.places import data_directory
 from mm1.progress import console
 from mm1.recipe import BuildRecipe, Recipe
 

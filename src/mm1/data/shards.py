@@ -17,10 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mm1.data.corpus import EXAMPLES_PER_SKIP_REASON, content_hash
 from mm1.data.engines import ENGINES, WorkerDied
 from mm1.data.registry import did_you_mean
+from mm1.data.store import EXAMPLES_PER_SKIP_REASON, content_hash
 from mm1.errors import UserError
+from mm1.files import link, write_json
 from mm1.progress import console, progress_bar
 
 Unit = TypeVar("Unit")
@@ -154,28 +155,3 @@ def merge_reasons(several: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             whole["count"] += entry["count"]
             whole["examples"] = (whole["examples"] + entry["examples"])[:EXAMPLES_PER_SKIP_REASON]
     return dict(sorted(merged.items()))
-
-
-def replace_directory(new: Path, old: Path) -> None:
-    """Put `new` in the place of `old`, which may exist."""
-    aside = old.with_name(old.name + ".old")
-    shutil.rmtree(aside, ignore_errors=True)
-    if old.exists():
-        old.rename(aside)
-    new.rename(old)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def link(source: Path | str, target: Path | str) -> None:
-    """Link a file, or copy it where the file system has no links."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-def write_json(file: Path, value: object) -> None:
-    """Write a JSON file, whole or not at all; what UTF-8 can't hold (of odd file names, say) becomes `?`."""
-    partial = file.with_name(file.name + ".partial")
-    partial.write_bytes((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
-    partial.replace(file)

@@ -5,7 +5,6 @@ score_encoder(Path("runs/clip-demo"))    # as its recipe's section `evaluate` sa
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 from rich.markup import escape
 from rich.table import Table
 
-from mm1.data.corpus import Skips, open_split
+from mm1.data.store import Skips, open_split
 from mm1.document import Document
 from mm1.encoder.features import Encoder
 from mm1.encoder.pictures import caption_of
@@ -25,9 +24,9 @@ from mm1.encoder.zero_shot import class_features, class_names
 from mm1.errors import UserError
 from mm1.evaluate.bootstrap import RESAMPLES, bootstrap_interval
 from mm1.evaluate.metrics import EXACT_MATCH
+from mm1.files import write_json
 from mm1.processing.images import ImageError, decode_image
 from mm1.recipe import EncoderEvaluateRecipe, EncoderRecipe, ProbeRecipe, ZeroShotRecipe, load_recipe
-from mm1.train.run import write_text
 
 Result = dict[str, Any]
 """A line of the table: task, corpus, measure, score, interval, chance, items; left_out and protocol."""
@@ -62,7 +61,7 @@ def score_encoder(path: Path, overrides: list[str] | None = None, device: str = 
         *(_probe(encoder, probe, recipe, seed) for probe in recipe.probe),
     ]
     (path / "scores").mkdir(exist_ok=True)
-    write_text(path / "scores" / "encoder.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    write_json(path / "scores" / "encoder.json", results, indent=1)
     return results
 
 

@@ -17,14 +17,15 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from mm1.data.corpus import Split
-from mm1.data.index import IMAGE, Index
-from mm1.data.loader import TrainingBatch
-from mm1.data.packing import document_sums
-from mm1.data.plan import Plan
+from mm1.data.store import Split
 from mm1.document import KINDS, Document
 from mm1.encoder.augment import augment
 from mm1.errors import UserError
+from mm1.plan.index import IMAGE
+from mm1.plan.lengths import Index
+from mm1.plan.loader import TrainingBatch
+from mm1.plan.packing import document_sums
+from mm1.plan.plan import Plan
 from mm1.processing.images import ImageError, decode_image
 from mm1.recipe import EncoderDataRecipe
 

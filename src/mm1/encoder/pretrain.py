@@ -17,11 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import CLIPImageProcessorPil, PreTrainedTokenizerBase
 
-import mm1
-from mm1.data.corpus import Split
-from mm1.data.index import build_index, tokenizer_fingerprint
-from mm1.data.loader import build_loader
-from mm1.data.plan import Plan, write_plan
+from mm1.data.store import Split
 from mm1.document import KINDS
 from mm1.encoder.autoregressive import AutoregressiveEncoder
 from mm1.encoder.contrastive import ContrastiveEncoder
@@ -37,6 +33,10 @@ from mm1.encoder.towers import build_clip, build_tower, clip_processor, image_pr
 from mm1.errors import UserError
 from mm1.model.parts import blocks_of
 from mm1.model.pretrained import model_folder, pretrained_config
+from mm1.plan.index import build_index, tokenizer_fingerprint
+from mm1.plan.loader import build_loader
+from mm1.plan.plan import Plan, write_plan
+from mm1.plan.sources import open_splits, plan_sources
 from mm1.processing.tokenizer import train_caption_tokenizer, train_tokenizer
 from mm1.progress import console
 from mm1.recipe import EncoderRecipe
@@ -46,8 +46,9 @@ from mm1.train.loop import Trainer
 from mm1.train.objective import Losses
 from mm1.train.optimizer import build_optimizer
 from mm1.train.parallel import World, joined, shard_model
-from mm1.train.prepare import begun_by, open_splits, plan_sources, prepare_tokenizer
-from mm1.train.run import alone_in, environment, open_run, write_environment
+from mm1.train.prepare import begun_by, prepare_tokenizer
+from mm1.train.run_directory import alone_in, environment, open_run, write_environment
+from mm1.version import __version__
 
 
 def pretrain_encoder(recipe: EncoderRecipe, directory: Path) -> Path:
@@ -71,7 +72,7 @@ def pretrain_encoder(recipe: EncoderRecipe, directory: Path) -> Path:
         with world.together():
             splits = open_splits(recipe)
         content = " ".join(split.content_hash for split in splits.values())
-        world.agree(recipe=recipe.to_yaml(), corpora=content, code=mm1.__version__)
+        world.agree(recipe=recipe.to_yaml(), corpora=content, code=__version__)
         with world.together():
             if world.first:
                 open_run(directory, recipe)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from mm1.document import Document, Image, Part, Text
 from mm1.errors import UserError
-from mm1.evaluate.generation import MM1Generator
-from mm1.evaluate.generator import Generator
-from mm1.evaluate.loading import load_generator
+from mm1.evaluate.models.generator import Generator
+from mm1.evaluate.models.loading import load_generator
+from mm1.evaluate.models.mm1 import MM1Generator
 
 _CAPTION = "Provide a one-sentence caption for the provided image."
 MAX_NEW_TOKENS = 60

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from mm1.evaluate.generation import MM1Generator
-from mm1.evaluate.items import open_items
+from mm1.evaluate.models.mm1 import MM1Generator
 from mm1.evaluate.runner import evaluate
-from mm1.evaluate.task import load_task
+from mm1.evaluate.tasks.items import open_items
+from mm1.evaluate.tasks.task import load_task
 from mm1.model import MM1ForConditionalGeneration
 from mm1.processing.processor import MM1Processor
 from mm1.recipe import EvaluateRecipe

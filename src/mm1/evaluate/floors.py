@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from mm1.document import Image
-from mm1.evaluate.items import Item, Items, chosen_items, field
 from mm1.evaluate.prompts import frequent_answer
-from mm1.evaluate.task import Task
+from mm1.evaluate.tasks.item import Item, Items, field
+from mm1.evaluate.tasks.items import chosen_items
+from mm1.evaluate.tasks.task import Task
 
 
 def majority_answers(task: Task, items: Sequence[Item], pool: Items) -> list[str]:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 from mm1.document import Document
 from mm1.errors import UserError
-from mm1.evaluate.generator import Advance, Answer, ContextTooShort, Generator, Likelihood
-from mm1.evaluate.items import Item
+from mm1.evaluate.models.generator import Advance, Answer, ContextTooShort, Generator, Likelihood
 from mm1.evaluate.prompts import PromptStyle, build_prompt, continuation, with_option
-from mm1.evaluate.task import Task
+from mm1.evaluate.tasks.item import Item
+from mm1.evaluate.tasks.task import Task
 
 TooLong = Callable[[ContextTooShort, Item, tuple[Item, ...]], UserError]
 

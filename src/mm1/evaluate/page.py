@@ -15,8 +15,9 @@ import jinja2
 from mm1.document import Image
 from mm1.errors import UserError
 from mm1.evaluate.example import png_base64
-from mm1.evaluate.items import Items
 from mm1.evaluate.metrics import METRICS
+from mm1.evaluate.tasks.item import Items
+from mm1.files import write_text
 
 PREDICTIONS = 300
 """At most so many predictions are shown (the first, which are a random sample)."""
@@ -51,9 +52,7 @@ def write_page(result: Mapping[str, Any], source: Items, pool: Items, file: Path
     text = environment.from_string(template).render(
         result=result, title=metric.title, binary=_is_binary(shown), cards=cards, pictures=pictures
     )
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.rename(file)
+    write_text(file, text)
 
 
 def _pictures(pool: Items, wanted: set[str], pictures: dict[str, str]) -> dict[str, list[str]]:

@@ -17,8 +17,8 @@ from typing import Any
 
 from mm1.document import Document, Image, Part, Text
 from mm1.errors import UserError
-from mm1.evaluate.items import Item, field
-from mm1.evaluate.task import Task
+from mm1.evaluate.tasks.item import Item, field
+from mm1.evaluate.tasks.task import Task
 
 _MARKS = re.compile(r"\{(\w+)\}")
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from mm1.data.build import build_split
-from mm1.data.corpus import ShardWriter, Skips, Split, open_split
+from mm1.data.store import ShardWriter, Skips, Split, open_split
 from mm1.document import Image, Text
 from mm1.errors import UserError
-from mm1.evaluate.any_model import TransformersGenerator
 from mm1.evaluate.caption import MAX_NEW_TOKENS, STOP, caption_prompt
-from mm1.evaluate.generation import MM1Generator
-from mm1.evaluate.loading import load_generator, model_directory, model_hash
+from mm1.evaluate.models.loading import load_generator
+from mm1.evaluate.models.mm1 import MM1Generator
+from mm1.evaluate.models.transformers import TransformersGenerator
+from mm1.model.pretrained import model_directory, model_hash
 
 PICTURES_AT_ONCE = 512
 """Work is saved after so many."""
@@ -38,7 +39,7 @@ def recaption(
 
     Args:
         reference: The split whose pictures are captioned, such as `scenes/train`.
-        model: See `mm1.evaluate.loading.load_generator`.
+        model: See `mm1.evaluate.models.loading.load_generator`.
         directory: The corpus that is made; its other splits stay.
         limit: Only the first so many documents.
         workers: Processes, each with the model; 1: this one.

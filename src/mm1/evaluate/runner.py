@@ -8,7 +8,6 @@ is gone on with, part by part.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from functools import partial
@@ -16,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from mm1.errors import UserError
-from mm1.evaluate.generator import Advance, Generator
 from mm1.evaluate.metrics import METRICS
+from mm1.evaluate.models.generator import Advance, Generator
 from mm1.evaluate.page import write_page
 from mm1.evaluate.ranks import rank_and_world, wait_for_all
-from mm1.evaluate.scoring import PARTS_AT_ONCE, Part, Result, Scorer
-from mm1.evaluate.task import Task
+from mm1.evaluate.scoring import PARTS_AT_ONCE, Result, Scorer
+from mm1.evaluate.tasks.task import Task
+from mm1.files import write_json
 from mm1.progress import progress_bar
 
 __all__ = ["Result", "evaluate", "summary"]
@@ -116,11 +116,11 @@ def _scored(scorer: Scorer, count: int, out_dir: Path, advance: Advance) -> tupl
     for start in range(0, len(missing), PARTS_AT_ONCE):
         together = missing[start : start + PARTS_AT_ONCE]
         for index, part in zip(together, scorer.answer(count, together, advance), strict=True):
-            _write(files[index], part)
+            write_json(files[index], part, indent=1, shared=True)
     wait_for_all()
     if rank == 0:
         result = scorer.result(count, [json.loads(part.read_text()) for part in files])
-        _write(file, result)
+        write_json(file, result, indent=1, shared=True)
         write_page(result, scorer.source, scorer.pool, file.with_suffix(".html"))
         shutil.rmtree(folder)
         if not any(folder.parent.iterdir()):
@@ -136,9 +136,3 @@ def _read(file: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
-
-
-def _write(file: Path, content: Result | Part) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
-    temporary.rename(file)

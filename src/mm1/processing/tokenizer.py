@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from mm1.errors import UserError
-from mm1.source import is_folder
+from mm1.places import is_folder
 
 IMAGE_TOKEN = "<image>"  # noqa: S105
 

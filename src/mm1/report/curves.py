@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mm1.report.figures import Figure, curve_figure
-from mm1.report.run import Metrics, Run
+from mm1.report.read_run import Metrics, Run
 
 _SPEED = {
     "tokens_per_second": ("tokens/s", 1),

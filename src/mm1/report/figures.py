@@ -20,7 +20,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from mm1.report.run import Score
+from mm1.report.read_run import Score
 
 # matplotlib knows no CSS variables: these stand for them until the SVG is written.
 _VARIABLES = {

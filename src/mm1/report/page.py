@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +13,10 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from mm1.files import write_text
 from mm1.report import curves, words
 from mm1.report.figures import FLOOR_DASHES, Figure, score_figure
-from mm1.report.run import Prediction, Run, Score, mapping, number, read_run
+from mm1.report.read_run import Prediction, Run, Score, mapping, number, read_run
 
 PICTURES = 12  # held-out pictures shown for each task
 
@@ -46,12 +46,7 @@ def write_report(run_directory: Path) -> Path:
     """
     run = read_run(Path(run_directory))
     path = run.directory / "report.html"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(render(run), encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(path, render(run), shared=True)
     return path
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mm1.report.run import Floor, Prediction, Run, Score
+from mm1.report.read_run import Floor, Prediction, Run, Score
 
 
 def compact(value: float) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from mm1.model.show import short
 from mm1.scaling.budget import LINK_EFFICIENCY, RESERVE, Budget
+from mm1.scaling.show import short
 
 
 def budget_table(budget: Budget, price: float | None = None) -> Table:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mm1.errors import UserError
+from mm1.files import write_text
 from mm1.scaling.fit import Fit
 from mm1.scaling.law import PAPER_LAW
 
@@ -32,10 +33,8 @@ def write_plot(fit: Fit, path: Path) -> None:
         _draw_law(axes[-1], fit)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    partial = path.with_suffix(".partial")
     try:
-        partial.write_text(buffer.getvalue())
-        partial.rename(path)
+        write_text(path, buffer.getvalue())
     except OSError as error:
         raise UserError(f"{path}: the figure could not be written ({error})") from None
 

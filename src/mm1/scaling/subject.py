@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from mm1.model import MM1ForConditionalGeneration
+from mm1.model.pretrained import decoder_folder, vocabulary_size
 from mm1.model.shape import recipe_config
 from mm1.model.sizes import non_embedding_parameters
 from mm1.recipe import Recipe, load_recipe
-from mm1.train.prepare import decoder_folder, vocabulary_size
 
 
 def shape_of(recipe: Recipe) -> MM1ForConditionalGeneration:

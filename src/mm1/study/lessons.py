@@ -9,12 +9,12 @@ from pathlib import Path
 import jinja2
 
 from mm1.errors import UserError
+from mm1.files import write_text
 from mm1.study.claims import Finding
 from mm1.study.plan import StudyRun, distinct, minutes_of
 from mm1.study.report import findings
 from mm1.study.results import read_study
 from mm1.study.schema import Claim, Study, load_study, packaged_studies
-from mm1.train.run import write_text
 
 LAPTOP = "laptop/"
 """Studies of this scale make up the scoreboard."""

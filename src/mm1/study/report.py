@@ -11,13 +11,14 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from mm1.files import write_text
 from mm1.study.claims import Finding, judge
 from mm1.study.figure import mean_of, study_figure
 from mm1.study.plan import StudyRun, minutes_of
 from mm1.study.results import Results, Scores, read_study
-from mm1.study.run import Failure
+from mm1.study.runner import Failure
 from mm1.study.schema import Study, arm_name, chosen
-from mm1.train.run import read_environment, write_text
+from mm1.train.run_directory import read_environment
 
 
 def write_study_report(

@@ -15,7 +15,7 @@ from mm1.errors import UserError
 from mm1.evaluate.bootstrap import resampled_scores
 from mm1.evaluate.compare import differing_protocol, read_results, result_statistics
 from mm1.evaluate.metrics import METRICS
-from mm1.evaluate.task import Floor, load_task
+from mm1.evaluate.tasks.task import Floor, load_task
 from mm1.study.plan import StudyRun
 from mm1.study.schema import Arm, Metric
 

@@ -14,10 +14,11 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from mm1.errors import UserError
+from mm1.files import write_text
+from mm1.launch import Resources, submit
 from mm1.study.plan import StudyRun
-from mm1.study.run import by_directory, make_command
-from mm1.train.launch import Resources, submit
-from mm1.train.run import SCHEDULER_LOGS, write_text
+from mm1.study.runner import by_directory, make_command
+from mm1.train.run_directory import SCHEDULER_LOGS
 
 JOB = "job"
 """File below a run's `slurm` with the number of the job that makes it."""

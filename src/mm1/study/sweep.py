@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from mm1.errors import UserError
+from mm1.files import write_text
 from mm1.model.sizes import non_embedding_parameters
 from mm1.recipe import Recipe, VisionRecipe
 from mm1.scaling.subject import shape_of
 from mm1.study.plan import StudyRun
 from mm1.study.results import last_loss, read_study
-from mm1.train.run import write_text
 
 
 def write_points(

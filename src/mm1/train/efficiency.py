@@ -8,8 +8,8 @@ from functools import cache
 
 import torch
 
-from mm1.data.loader import Batch
 from mm1.model.sizes import UnitFlops, flops_per_step
+from mm1.plan.loader import Batch
 from mm1.recipe import TrainRecipe
 from mm1.scaling.gpus import device_peak
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from mm1.errors import UserError
+from mm1.files import whole_folder
 from mm1.train.parallel import World, whole
 
 
@@ -35,13 +35,9 @@ def write_model(model: PreTrainedModel, processor: Any, folder: Path, world: Wor
 
 
 def _write(model: PreTrainedModel, processor: Any, folder: Path, tensors: dict[str, torch.Tensor]) -> None:
-    partial = folder.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        model.save_pretrained(partial, state_dict=tensors)
-        processor.save_pretrained(partial)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        with whole_folder(folder) as partial:
+            model.save_pretrained(partial, state_dict=tensors)
+            processor.save_pretrained(partial)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise UserError(f"{folder}: the model could not be written ({error}): free some space") from error

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from mm1.data.loader import TrainingBatch
 from mm1.errors import Stopped, UserError
+from mm1.plan.loader import TrainingBatch
 from mm1.progress import console, progress_bar
 from mm1.recipe import TrainRecipe
 from mm1.train.checkpoint import Checkpointer

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from mm1.data.loader import Batch
 from mm1.document import KINDS
 from mm1.model import MM1ForConditionalGeneration
+from mm1.plan.loader import Batch
 from mm1.processing.processor import MM1Processor
 
 

@@ -13,13 +13,15 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-import mm1
-from mm1.data.corpus import Split
-from mm1.data.loader import Batch, PlanDataset, build_loader
-from mm1.data.plan import Plan
+from mm1.data.store import Split
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.factory import build_model
+from mm1.model.pretrained import decoder_folder
+from mm1.model.processor import recipe_processor
 from mm1.model.sizes import non_embedding_parameters, parameters_by_part, unit_flops
+from mm1.plan.loader import Batch, PlanDataset, build_loader
+from mm1.plan.plan import Plan
+from mm1.plan.sources import open_splits
 from mm1.processing.processor import MM1Processor
 from mm1.progress import console
 from mm1.recipe import Recipe
@@ -31,10 +33,11 @@ from mm1.train.loop import Compute, Scoring, Trainer
 from mm1.train.objective import Losses, language_model_loss
 from mm1.train.optimizer import build_optimizer
 from mm1.train.parallel import World, joined, prepare_model
-from mm1.train.prepare import decoder_folder, open_splits, prepare_plan, prepare_tokenizer, recipe_processor
-from mm1.train.run import alone_in, environment, open_run, write_environment
+from mm1.train.prepare import prepare_plan, prepare_tokenizer
+from mm1.train.run_directory import alone_in, environment, open_run, write_environment
 from mm1.train.scores import Score, scoring
 from mm1.train.tracking import check_trackers
+from mm1.version import __version__
 
 
 def pretrain(recipe: Recipe, directory: Path, score: Score | None = None) -> Path:
@@ -60,7 +63,7 @@ def pretrain(recipe: Recipe, directory: Path, score: Score | None = None) -> Pat
         with world.together():
             splits = open_splits(recipe)
         content = " ".join(split.content_hash for split in splits.values())
-        world.agree(recipe=recipe.to_yaml(), corpora=content, code=mm1.__version__)
+        world.agree(recipe=recipe.to_yaml(), corpora=content, code=__version__)
         with world.together():
             if world.first:
                 open_run(directory, recipe)

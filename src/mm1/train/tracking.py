@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from mm1.errors import UserError
-from mm1.train.run import write_text
+from mm1.files import write_json, write_text
 
 Line = dict[str, Any]
 Write = Callable[[Line], None]
@@ -115,7 +115,7 @@ def _wandb(directory: Path) -> Iterator[Write]:
     folder.mkdir(exist_ok=True)
     file = folder / "mm1.json"
     known: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"id": uuid.uuid4().hex[:8], "step": 0}
-    write_text(file, json.dumps(known))
+    write_json(file, known)
     try:
         run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "mm1"),
@@ -137,7 +137,7 @@ def _wandb(directory: Path) -> Iterator[Write]:
             if line["step"] > known["step"]:
                 run.log(_figures(line), step=line["step"])
                 known["step"] = line["step"]
-                write_text(file, json.dumps(known))
+                write_json(file, known)
 
         yield write
 

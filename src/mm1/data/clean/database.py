@@ -7,16 +7,16 @@ from pathlib import Path
 import duckdb
 
 from mm1.errors import UserError
+from mm1.files import whole_file
 
 
 def decide_in_database(select: str, target: Path, database: duckdb.DuckDBPyConnection) -> None:
     """Write what a query selects, sorted by row and place, to a Parquet file, whole or not at all."""
-    partial = target.with_name(target.name + ".partial")
-    database.execute(
-        f"COPY (SELECT row, place FROM ({select}) ORDER BY row, place) TO '{_quoted(partial)}' "  # noqa: S608
-        "(FORMAT parquet, ROW_GROUP_SIZE 100000)"
-    )
-    partial.replace(target)
+    with whole_file(target) as partial:
+        database.execute(
+            f"COPY (SELECT row, place FROM ({select}) ORDER BY row, place) TO '{_quoted(partial)}' "  # noqa: S608
+            "(FORMAT parquet, ROW_GROUP_SIZE 100000)"
+        )
 
 
 def open_database(folder: Path, facts: Path, memory: str, workers: int | None) -> duckdb.DuckDBPyConnection:

@@ -1,9 +1,7 @@
 """Vision-language connectors: from a tower's patches to the decoder's tokens. One file each.
 
 Every connector is built from an `MM1Config` and maps `(N, patches, vision width)` to
-`(N, tokens per image, decoder width)`. A new one is a new file and a line in `CONNECTORS`.
-
-The functions below read no module of this package at import, since `MM1Config` checks names with them.
+`(N, tokens per image, decoder width)`. A new one is a new file and a line in `mm1.model.configuration.CONNECTORS`.
 """
 
 from __future__ import annotations
@@ -14,17 +12,10 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from mm1.errors import UserError
+from mm1.model.configuration import CONNECTORS
 
 if TYPE_CHECKING:
     from mm1.model.configuration import MM1Config
-
-CONNECTORS: dict[str, str] = {
-    "average_pool": "AveragePool",
-    "attention_pool": "AttentionPool",
-    "c_abstractor": "CAbstractor",
-    "mlp": "MLP",
-}
-"""Name of each connector, which is its file's name, and its class."""
 
 
 def connector_class(name: str) -> type[nn.Module]:

@@ -1,0 +1,119 @@
+"""Real corpora, one file each, built from what package indexes ship; the last four from packages of Debian.
+
+    build_corpus("scenes", count=8000, size=64)
+
+A new corpus is one new file with a `build` function and one line in `BUILDERS`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mm1.corpora import (
+    chats,
+    easy_vqa,
+    find,
+    gimp_help,
+    openclipart,
+    openmoji,
+    pages,
+    scenes,
+    text,
+    tuxpaint,
+    wordnet,
+)
+from mm1.corpora.material import Material
+from mm1.data.store import write_corpus
+from mm1.errors import UserError
+from mm1.places import data_directory
+
+BUILDERS: dict[str, Callable[..., Material]] = {
+    "openmoji": openmoji.build,
+    "scenes": scenes.build,
+    "easy-vqa": easy_vqa.build,
+    "pages": pages.build,
+    "text": text.build,
+    "chats": chats.build,
+    "find": find.build,
+    "tuxpaint": tuxpaint.build,
+    "openclipart": openclipart.build,
+    "gimp-help": gimp_help.build,
+    "wordnet": wordnet.build,
+}
+
+# Raised when a builder's output changes for the same options: corpora built by an earlier one are built anew.
+BUILDER_VERSION = 3
+
+DEMO_CORPORA: dict[str, dict[str, Any]] = {"scenes": {}, "easy-vqa": {}, "openmoji": {}, "pages": {}, "text": {}}
+
+
+def corpus_options(name: str) -> dict[str, Any]:
+    """Return the options of a corpus with their defaults.
+
+    Raises:
+        UserError: If there is no such corpus.
+    """
+    if name not in BUILDERS:
+        near = difflib.get_close_matches(name, BUILDERS, n=2, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(BUILDERS)}"
+        raise UserError(f"no corpus is called '{name}': {hint}")
+    parameters = inspect.signature(BUILDERS[name]).parameters
+    return {option: parameter.default for option, parameter in parameters.items()}
+
+
+def build_corpus(name: str, directory: Path | None = None, *, force: bool = False, **options: Any) -> dict[str, Any]:
+    """Build a corpus, unless it is there already with the same options.
+
+    Args:
+        name: One of `BUILDERS`.
+        directory: Where it is to be; default `data_directory()/name`.
+        force: Build it even if it is there.
+        options: The builder's options (see `corpus_options`); those not given have their defaults.
+
+    Returns:
+        The content of `corpus.json`.
+
+    Raises:
+        UserError: If the corpus or an option is unknown, an option's value is impossible, or the sources can't be
+            fetched or the corpus written. Nothing half-written is left behind.
+    """
+    known = corpus_options(name)
+    for option, value in options.items():
+        if option not in known:
+            raise UserError(f"corpus '{name}' has no option '{option}': its options are {', '.join(known)}")
+        if type(value) is not type(known[option]) and not (isinstance(known[option], float) and type(value) is int):
+            raise UserError(
+                f"option '{option}' of corpus '{name}' must be of type {type(known[option]).__name__} "
+                f"(given: {value!r})"
+            )
+    options = known | options
+    recorded = {**options, "builder_version": BUILDER_VERSION}
+    directory = directory or data_directory() / name
+    present = _read_info(directory)
+    if present is not None and present.get("options") == recorded and not force:
+        return present
+    material = BUILDERS[name](**options)
+    return write_corpus(
+        directory,
+        material.splits,
+        licence=material.licence,
+        sources=material.sources,
+        derived=material.derived,
+        options=recorded,
+        skips=material.skips,
+        changed=material.changed,
+    )
+
+
+def _read_info(directory: Path) -> dict[str, Any] | None:
+    """Return the content of a directory's `corpus.json`; None if it has none that can be read."""
+    try:
+        info = json.loads((directory / "corpus.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return info if isinstance(info, dict) else None

@@ -1,0 +1,87 @@
+"""wordnet: what words mean, one entry for each meaning.
+
+From Debian's package `wordnet-base`, the WordNet licence. The files are described in the manual page wndb(5WN).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mm1.corpora.heldout import check_share, is_held_out
+from mm1.corpora.material import Material
+from mm1.document import Document, Text
+from mm1.errors import UserError
+from mm1.fetch.debian import fetch_deb, package_name, read_deb, read_licence
+from mm1.progress import track
+
+PACKAGE = "wordnet-base"
+
+_FOLDER = "usr/share/wordnet/"
+_PARTS_OF_SPEECH = {"noun": "noun", "verb": "verb", "adj": "adjective", "adv": "adverb"}
+# offset, number of the lexicographer's file, type, number of words in hexadecimal, words and pointers, gloss
+_LINE = re.compile(r"(\d{8}) \d\d [nvasr] ([0-9a-f]{2}) (.+?) \| (.+)")
+_POSITION = re.compile(r"\((?:a|p|ip)\)$")  # where an adjective may stand
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """One meaning, with the words that have it.
+
+    Attributes:
+        id: Part of speech and offset in its file, as in `noun/00001740`.
+        part_of_speech: `noun`, `verb`, `adjective` or `adverb`.
+        words: The words, the most usual first.
+        gloss: The definition, with examples in quotation marks.
+    """
+
+    id: str
+    part_of_speech: str
+    words: tuple[str, ...]
+    gloss: str
+
+
+def build(*, heldout: float = 0.02, seed: int = 0) -> Material:
+    """Return the material of wordnet; splits `train` and `heldout`, meanings of one first word in the same one.
+
+    Args:
+        heldout: Share of the first words that is held out.
+        seed: Of the choice of words that are held out.
+    """
+    check_share(heldout)
+    archive = fetch_deb(PACKAGE)
+    files = {f"{_FOLDER}data.{file}": name for file, name in _PARTS_OF_SPEECH.items()}
+    found = dict(read_deb(archive, files.__contains__))
+    missing = [file for file in files if file not in found]
+    if missing:
+        raise UserError(f"{archive}: it has no {missing[0]}: delete it, it will be downloaded again")
+    splits: dict[str, list[Meaning]] = {"train": [], "heldout": []}
+    for file, name in files.items():
+        for meaning in _meanings(found[file].decode("utf-8"), name):
+            splits["heldout" if is_held_out(heldout, seed, meaning.words[0].casefold()) else "train"].append(meaning)
+    return Material(
+        splits={split: _documents(meanings, split) for split, meanings in splits.items()},
+        licence=read_licence(archive),
+        sources=[f"Debian package {package_name(archive)}: {_FOLDER}data.{{{','.join(_PARTS_OF_SPEECH)}}}"],
+        derived="An entry is written `words (part of speech): gloss`. Meanings with the same first word share a split.",
+    )
+
+
+def _meanings(text: str, part_of_speech: str) -> Iterator[Meaning]:
+    """Yield the meanings of a data file; the licence at its head is indented, so it isn't taken for one."""
+    for line in text.splitlines():
+        match = _LINE.fullmatch(line.rstrip())
+        if match is not None:
+            offset, count, fields, gloss = match.groups()
+            # Each word is followed by a number that tells its senses apart.
+            words = fields.split()[0 : 2 * int(count, 16) : 2]
+            plain = tuple(_POSITION.sub("", word).replace("_", " ") for word in words)
+            yield Meaning(f"{part_of_speech}/{offset}", part_of_speech, plain, gloss.strip())
+
+
+def _documents(meanings: list[Meaning], split: str) -> Iterator[Document]:
+    for meaning in track(meanings, f"wordnet: {split}"):
+        entry = f"{', '.join(meaning.words)} ({meaning.part_of_speech}): {meaning.gloss}"
+        meta = {"words": list(meaning.words), "part_of_speech": meaning.part_of_speech}
+        yield Document(meaning.id, "text", (Text(entry),), meta)

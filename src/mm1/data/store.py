@@ -1,0 +1,339 @@
+"""A corpus: a directory of documents stored as Arrow, with a `corpus.json` that says where they came from.
+
+    data/scenes/
+      corpus.json            name, licence, sources, how it was derived, counts, skips, content hashes
+      train/00000.arrow      documents of the split `train`, memory-mapped, random access by row
+      heldout/00000.arrow
+
+A corpus is written into a temporary directory beside its final place and renamed when it is complete, so a
+directory with a `corpus.json` is always a whole corpus.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset, Features, List, Value, concatenate_datasets
+from datasets.arrow_writer import ArrowWriter
+
+from mm1.document import KINDS, Document, Image, Part, Text
+from mm1.errors import UserError
+from mm1.files import whole_folder, write_json
+from mm1.places import data_directory
+from mm1.version import __version__
+
+FEATURES = Features(
+    {
+        "id": Value("string"),
+        "kind": Value("string"),
+        "parts": List(
+            {
+                "text": Value("string"),
+                "image": Value("large_binary"),
+                "path": Value("string"),
+                "learned": Value("bool"),
+            }
+        ),
+        "meta": Value("string"),
+    }
+)
+_ROWS_PER_BATCH = 200
+_BYTES_PER_BATCH = 64 * 2**20  # a batch of large pictures is written before it fills the memory
+EXAMPLES_PER_SKIP_REASON = 5
+
+
+@dataclass
+class Skips:
+    """What a reader left out: counted by reason, with the first few examples of each."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, reason: str, example: str) -> None:
+        """Count one skipped item, naming it."""
+        self.counts[reason] += 1
+        examples = self.examples.setdefault(reason, [])
+        if len(examples) < EXAMPLES_PER_SKIP_REASON:
+            examples.append(example)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return `{reason: {"count": ..., "examples": [...]}}`."""
+        return {r: {"count": n, "examples": self.examples[r]} for r, n in sorted(self.counts.items())}
+
+
+def to_row(document: Document) -> dict[str, Any]:
+    """Return the Arrow row of a document (see `FEATURES`)."""
+    parts: list[dict[str, Any]] = []
+    for part in document.parts:
+        if isinstance(part, Text):
+            parts.append({"text": part.text, "image": None, "path": None, "learned": part.learned})
+        else:
+            parts.append({"text": None, "image": part.data, "path": part.path, "learned": False})
+    return {"id": document.id, "kind": document.kind, "parts": parts, "meta": _meta_json(document)}
+
+
+def _meta_json(document: Document) -> str:
+    return json.dumps(dict(document.meta), ensure_ascii=False, sort_keys=True)
+
+
+def from_row(row: Mapping[str, Any]) -> Document:
+    """Return the document of an Arrow row; the inverse of `to_row`."""
+    parts: list[Part] = []
+    for part in row["parts"]:
+        if part["text"] is not None:
+            parts.append(Text(part["text"], part["learned"]))
+        else:
+            parts.append(Image(part["image"], part["path"]))
+    return Document(row["id"], row["kind"], tuple(parts), json.loads(row["meta"]))
+
+
+class Split:
+    """One split of a corpus, opened for reading: a sequence of documents.
+
+    Args:
+        directory: The split's directory, such as `data/scenes/train`.
+
+    Raises:
+        UserError: If there is no such corpus or split.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        info_file = directory.parent / "corpus.json"
+        if not info_file.is_file():
+            raise UserError(
+                f"{directory.parent}: no corpus there (no corpus.json): build it with "
+                f"`mm1 data build {directory.parent.name}`, or with `mm1 data collect RECIPE` if the recipe says how"
+            )
+        corpus = json.loads(info_file.read_text())
+        if directory.name not in corpus["splits"]:
+            raise UserError(
+                f"{directory}: the corpus has no split '{directory.name}': it has {', '.join(corpus['splits'])}"
+            )
+        self.directory = directory
+        self.corpus: dict[str, Any] = corpus
+        self.info: dict[str, Any] = corpus["splits"][directory.name]
+        self.content_hash: str = self.info["content_hash"]
+        shards = [Dataset.from_file(str(file)) for file in sorted(directory.glob("*.arrow"))]
+        self._rows = concatenate_datasets(shards) if len(shards) > 1 else shards[0]
+        self._batches: list[pa.RecordBatch] = self._rows.data.table.to_batches()
+        self._starts = list(accumulate((batch.num_rows for batch in self._batches), initial=0))
+
+    def __reduce__(self) -> tuple[type[Split], tuple[Path]]:
+        """Travel to other processes as a path, not as a copy of the documents."""
+        return Split, (self.directory,)
+
+    @property
+    def name(self) -> str:
+        """`corpus/split`, as recipes write it."""
+        return f"{self.directory.parent.name}/{self.directory.name}"
+
+    @property
+    def parts(self) -> pa.ChunkedArray:
+        """The parts of all documents as Arrow holds them: for passes over texts that leave pictures unread."""
+        return self._rows.data.column("parts")
+
+    def kinds(self) -> np.ndarray:
+        """Return the kind of every document: (documents,) strings."""
+        return self._rows.data.column("kind").to_numpy()
+
+    def without_pictures(self, start: int, stop: int) -> Iterator[Document]:
+        """Yield the documents of a row range; the bytes of their pictures are neither read nor there."""
+        table = self._rows.data.slice(start, stop - start)
+        for batch in table.select(["id", "kind", "parts", "meta"]).to_batches():
+            parts = batch.column("parts").flatten()
+            columns = [parts.field(name).to_pylist() for name in ("text", "learned")]
+            made = [Image() if text is None else Text(text, learned) for text, learned in zip(*columns, strict=True)]
+            ends = np.cumsum([0, *(len(row) for row in batch.column("parts"))]).tolist()
+            rows = zip(*(batch.column(name).to_pylist() for name in ("id", "kind", "meta")), strict=True)
+            for (id, kind, meta), (first, last) in zip(rows, pairwise(ends), strict=True):
+                yield Document(id, kind, tuple(made[first:last]), json.loads(meta))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Document:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        # Straight from Arrow: `datasets` takes three times as long to find out how the row is to be formatted.
+        batch = bisect_right(self._starts, index) - 1
+        return from_row(self._batches[batch].slice(index - self._starts[batch], 1).to_pylist()[0])
+
+    def __iter__(self) -> Iterator[Document]:
+        return (from_row(row) for row in self._rows)
+
+
+def open_split(reference: str) -> Split:
+    """Open `corpus/split` from the data directory, or the split at a path.
+
+    Args:
+        reference: `scenes/train` (a corpus of the data directory), or a path such as `/my/corpora/news/train`.
+
+    Raises:
+        UserError: If there is no such corpus or split, or only a corpus is named.
+    """
+    path = Path(reference)
+    named = data_directory() / reference
+    for corpus in (named, path):
+        if (corpus / "corpus.json").is_file():
+            splits = ", ".join(
+                f"{reference.rstrip('/')}/{split}"
+                for split in json.loads((corpus / "corpus.json").read_text())["splits"]
+            )
+            raise UserError(f"{reference}: this is a whole corpus: name one of its splits ({splits})")
+    return Split(path if (path.parent / "corpus.json").is_file() and not named.is_dir() else named)
+
+
+def write_corpus(
+    directory: Path,
+    splits: Mapping[str, Iterable[Document]],
+    *,
+    licence: str,
+    sources: list[str],
+    derived: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    skips: Skips | None = None,
+    changed: Skips | None = None,
+) -> dict[str, Any]:
+    """Write documents to `directory`, complete or not at all.
+
+    Args:
+        directory: Where the corpus is to be; replaced if it exists.
+        splits: The documents of each split. Generators are consumed one after another.
+        licence: The licence of the material, for people to read.
+        sources: Packages, files or addresses that the material came from.
+        derived: If documents were made from the sources by a rule, the rule in a sentence or two.
+        options: What the builder was asked for (sizes, counts, seed): the same options give the same corpus.
+        skips: What was left out; read after all splits are consumed.
+        changed: What was put right; read likewise.
+
+    Returns:
+        The content of `corpus.json`.
+
+    Raises:
+        UserError: If two documents of a split share an id, or the disk is full.
+    """
+    try:
+        with whole_folder(directory) as partial:
+            info: dict[str, Any] = {
+                "name": directory.name,
+                "licence": licence,
+                "sources": sources,
+                "derived": derived,
+                "options": dict(options or {}),
+                "mm1_version": __version__,
+                "splits": {name: _write_split(partial / name, documents) for name, documents in splits.items()},
+            }
+            info["skipped"] = skips.as_dict() if skips else {}
+            info["changed"] = changed.as_dict() if changed else {}
+            write_json(partial / "corpus.json", info)
+    except OSError as error:
+        raise UserError(
+            f"{directory}: the corpus could not be written ({error.strerror or error}): free some space or choose "
+            "another place with MM1_DATA"
+        ) from error
+    return info
+
+
+def document_digest(document: Document) -> bytes:
+    """Return 16 bytes that stand for a document's content: id, kind, parts, meta.
+
+    A picture counts by its bytes; where it came from counts only if there are none.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+
+    def add(mark: bytes, content: bytes) -> None:
+        digest.update(mark + len(content).to_bytes(8, "little"))
+        digest.update(content)
+
+    add(b"i", document.id.encode())
+    add(b"k", document.kind.encode())
+    for part in document.parts:
+        if isinstance(part, Text):
+            add(b"t" if part.learned else b"q", part.text.encode())
+        elif part.data is not None:
+            add(b"d", part.data)
+        else:
+            add(b"p", (part.path or "").encode())
+    add(b"m", _meta_json(document).encode())
+    return digest.digest()
+
+
+class ShardWriter:
+    """Writes documents, in order, to one Arrow file; counts and digests them.
+
+    Args:
+        file: The Arrow file; its directory exists.
+
+    Attributes:
+        digests: 16 bytes for every document (see `document_digest`), one after another. The hash over the
+            digests of a split's shards in order is the split's content hash, however it is cut into shards.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.digests = bytearray()
+        self._writer = ArrowWriter(features=FEATURES, path=str(file), writer_batch_size=_ROWS_PER_BATCH)
+        self._kinds: Counter[str] = Counter()
+        self._images = self._characters = self._pending_bytes = 0
+        self._seen: set[str] = set()
+
+    def __contains__(self, document_id: object) -> bool:
+        """Whether a document with this id has been written."""
+        return document_id in self._seen
+
+    def write(self, document: Document) -> None:
+        """Append one document.
+
+        Raises:
+            UserError: If its id was written before, or its kind is unknown.
+        """
+        if document.id in self._seen:
+            raise UserError(f"{self.file}: two documents have the id '{document.id}': ids must differ")
+        if document.kind not in KINDS:
+            raise UserError(f"document '{document.id}': kind '{document.kind}' is none of {', '.join(KINDS)}")
+        self._seen.add(document.id)
+        self._writer.write(to_row(document))
+        self.digests += document_digest(document)
+        self._kinds[document.kind] += 1
+        self._images += len(document.images)
+        self._characters += len(document.text)
+        self._pending_bytes += sum(len(image.data or b"") for image in document.images) + len(document.text)
+        if self._pending_bytes >= _BYTES_PER_BATCH:
+            self._writer.write_examples_on_file()
+            self._pending_bytes = 0
+
+    def finish(self) -> dict[str, Any]:
+        """Close the file; return the counts of documents, images, characters and kinds."""
+        self._writer.finalize()
+        return {
+            "documents": len(self._seen),
+            "images": self._images,
+            "characters": self._characters,
+            "kinds": dict(self._kinds),
+        }
+
+
+def content_hash(digests: Iterable[bytes | bytearray]) -> str:
+    """Return the content hash of a split from the `ShardWriter.digests` of its shards, in order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for some in digests:
+        digest.update(some)
+    return digest.hexdigest()
+
+
+def _write_split(directory: Path, documents: Iterable[Document]) -> dict[str, Any]:
+    directory.mkdir(parents=True)
+    writer = ShardWriter(directory / "00000.arrow")
+    for document in documents:
+        writer.write(document)
+    return {**writer.finish(), "content_hash": content_hash([writer.digests])}

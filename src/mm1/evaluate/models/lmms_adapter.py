@@ -1,0 +1,127 @@
+"""An adapter with which lmms-eval (github.com/EvolvingLMMs-Lab/lmms-eval, 0.7) runs every model that we load.
+
+    lmms-eval --model mm1 --model_args pretrained=runs/demo --tasks pope
+
+lmms-eval finds it by the entry point in `pyproject.toml`. It asks zero-shot, with its own prompts and metrics; decoding
+is greedy, and one process does it all.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lmms_eval.api.model import lmms
+
+from mm1.document import Document, Image, Part, Text
+from mm1.errors import UserError
+from mm1.evaluate.models.loading import load_generator
+
+_MARK = "<image>"
+_NEW_TOKENS = 64
+"""For tasks that set no `max_new_tokens`: enough for a caption, the longest answer that lmms-eval leaves open."""
+
+
+def manifest() -> Any:
+    """Return what lmms-eval registers."""
+    from lmms_eval.models.registry_v2 import ModelManifest
+
+    return ModelManifest("mm1", simple_class_path=f"{__name__}.MM1Model")
+
+
+class MM1Model(lmms):
+    """A model for lmms-eval.
+
+    Args:
+        pretrained: A run's directory, the folder of a model, or `hub:owner/name`.
+        batch_size: Prompts per forward pass.
+        device: `auto`, or a torch device.
+        dtype: `auto`, or a torch dtype's name.
+        max_batch_size: Given by lmms-eval; not needed.
+    """
+
+    def __init__(
+        self,
+        pretrained: str,
+        batch_size: int | str = 64,
+        device: str = "auto",
+        dtype: str = "auto",
+        max_batch_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._generator = load_generator(pretrained, batch_size=int(batch_size), device=device, dtype=dtype)
+
+    def generate_until(self, requests: Sequence[Any]) -> list[str]:
+        """Return the answers to requests `(context, settings, doc_to_visual, doc_id, task, split)`.
+
+        Raises:
+            UserError: If a request asks for sampling, or shows what is no picture.
+        """
+        together: defaultdict[tuple[tuple[str, ...], int], list[int]] = defaultdict(list)
+        prompts = []
+        for index, request in enumerate(requests):
+            context, settings, *picture = request.args
+            prompts.append(self._prompt(context, *picture))
+            together[_stop(settings), int(settings.get("max_new_tokens") or _NEW_TOKENS)].append(index)
+        answers = [""] * len(prompts)
+        for (stop, new_tokens), indices in together.items():
+            asked = [prompts[index] for index in indices]
+            found = self._generator.generate(asked, max_new_tokens=new_tokens, stop=stop)
+            for index, answer in zip(indices, found, strict=True):
+                if isinstance(answer, UserError):
+                    raise answer
+                answers[index] = answer
+        return answers
+
+    def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
+        """Return how likely continuations are: `(context, continuation, doc_to_visual, doc_id, task, split)`."""
+        prompts, texts = [], []
+        for request in requests:
+            context, continuation, doc_to_visual, doc_id, task, split = request.args
+            if callable(continuation):
+                continuation = continuation(self.task_dict[task][split][doc_id])
+            prompts.append(self._prompt(context, doc_to_visual, doc_id, task, split))
+            texts.append(str(continuation))
+        return [(found.total, found.greedy) for found in self._generator.log_likelihoods(prompts, texts)]
+
+    def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
+        """Conversations over several rounds are not supported."""
+        raise NotImplementedError("mm1 answers tasks of one round")
+
+    def _prompt(self, context: str, doc_to_visual: Any, doc_id: int, task: str, split: str) -> Document:
+        """Return a prompt: pictures where the text marks them, else before it."""
+        visuals = doc_to_visual(self.task_dict[task][split][doc_id]) or []
+        pictures = [_picture(visual, f"{task} {doc_id}") for visual in visuals]
+        pieces = context.split(_MARK) if context.count(_MARK) == len(pictures) else [""] * len(pictures) + [context]
+        parts: list[Part] = []
+        for index, piece in enumerate(pieces):
+            if index:
+                parts.append(pictures[index - 1])
+                if piece and not piece[0].isspace():  # as text after a picture begins in pre-training
+                    piece = f" {piece}"
+            if piece:
+                parts.append(Text(piece, learned=False))
+        return Document(f"{task}/{doc_id}", "caption", tuple(parts))
+
+
+def _stop(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a request's stop strings; it must be greedy."""
+    if (
+        settings.get("do_sample")
+        or float(settings.get("temperature") or 0) > 0
+        or int(settings.get("num_beams", 1)) > 1
+    ):
+        raise UserError("mm1 decodes greedily: set do_sample: false, temperature: 0 and num_beams: 1 in the task")
+    until = settings.get("until") or ()
+    return (until,) if isinstance(until, str) else tuple(until)
+
+
+def _picture(visual: Any, where: str) -> Image:
+    """Return a picture that lmms-eval gives decoded."""
+    if not hasattr(visual, "save"):
+        raise UserError(f"{where}: shows a {type(visual).__name__}: mm1 takes pictures, no video or sound")
+    buffer = io.BytesIO()
+    visual.convert("RGB").save(buffer, "PNG", compress_level=1)
+    return Image(buffer.getvalue())

@@ -1,0 +1,169 @@
+"""Any image-text-to-text model of `transformers` that takes several pictures, for scoring beside our own.
+
+The prompt is one user turn of the processor's chat template where there is one, else plain text with the
+processor's image token. Batches are made of prompts of equal token length, so nothing is padded.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, StoppingCriteriaList
+
+from mm1.document import Document, Image
+from mm1.errors import UserError
+from mm1.evaluate.models.generator import Advance, Answer, ContextTooShort, Likelihood, has_stop, until_stop
+from mm1.processing.images import ImageError, decode_image
+
+
+class TransformersGenerator:
+    """Greedy generation with a model and its processor.
+
+    Args:
+        model: An `AutoModelForImageTextToText`; put into evaluation mode on `device`.
+        processor: Its processor.
+        batch_size: Prompts per call, at most.
+        device: Where to compute.
+        chat: Whether prompts are written as a user turn; default: if the processor has a chat template.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        *,
+        batch_size: int = 8,
+        device: str | torch.device = "cpu",
+        chat: bool | None = None,
+    ) -> None:
+        self.model = model.eval().to(device)
+        self.processor = processor
+        self.batch_size = batch_size
+        self.device = torch.device(device)
+        self.chat = bool(processor.chat_template) if chat is None else chat
+        own = model.generation_config
+        pad = processor.tokenizer.pad_token_id
+        # A fresh configuration: a published one may sample, or punish repetition.
+        self._settings = {
+            "do_sample": False,
+            "eos_token_id": own.eos_token_id if own.eos_token_id is not None else processor.tokenizer.eos_token_id,
+            "pad_token_id": own.pad_token_id if own.pad_token_id is not None else (0 if pad is None else pad),
+        }
+
+    @property
+    def protocol(self) -> dict[str, str]:
+        """What of it a score depends on."""
+        return {"adapter": "chat template" if self.chat else "plain prompt", "dtype": str(self.model.dtype)}
+
+    @property
+    def max_context(self) -> int:
+        """Tokens that the decoder has positions for."""
+        return int(self.model.config.get_text_config().max_position_embeddings)
+
+    def count_tokens(self, prompt: Document) -> int:
+        """Return the number of tokens of a prompt, image tokens included."""
+        return int(self._inputs([prompt])["input_ids"].shape[1])
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        prompts: Sequence[Document],
+        *,
+        max_new_tokens: int,
+        stop: Sequence[str],
+        advance: Advance | None = None,
+    ) -> list[Answer]:
+        """Return each prompt's greedy continuation; see `mm1.evaluate.models.mm1.Generator`."""
+        answers: list[Answer] = [""] * len(prompts)
+        by_length: defaultdict[int, list[int]] = defaultdict(list)
+        for index, prompt in enumerate(prompts):
+            try:
+                length = self.count_tokens(prompt)
+            except (ImageError, UserError) as error:
+                answers[index] = UserError(str(error))
+                if advance:
+                    advance(1)
+                continue
+            if length + max_new_tokens > self.max_context:
+                raise ContextTooShort(index, length + max_new_tokens, self.max_context)
+            by_length[length].append(index)
+        for _, indices in sorted(by_length.items()):
+            for start in range(0, len(indices), self.batch_size):
+                batch = indices[start : start + self.batch_size]
+                texts = self._continue([prompts[index] for index in batch], max_new_tokens, stop)
+                for index, text in zip(batch, texts, strict=True):
+                    answers[index] = text
+                if advance:
+                    advance(len(batch))
+        return answers
+
+    @torch.inference_mode()
+    def log_likelihoods(
+        self, prompts: Sequence[Document], continuations: Sequence[str], *, advance: Advance | None = None
+    ) -> list[Likelihood]:
+        """Return how likely each continuation is after its prompt, which is plain text without pictures.
+
+        Raises:
+            ContextTooShort: If one doesn't fit.
+            UserError: If a prompt has a picture.
+        """
+        tokenizer = self.processor.tokenizer
+        found = []
+        for index, (prompt, text) in enumerate(zip(prompts, continuations, strict=True)):
+            if prompt.images:
+                raise UserError(f"prompt '{prompt.id}': likelihoods of this model are for text without pictures")
+            before = tokenizer(prompt.text)["input_ids"]
+            after = tokenizer(text, add_special_tokens=False)["input_ids"]
+            if len(before) + len(after) > self.max_context:
+                raise ContextTooShort(index, len(before) + len(after), self.max_context)
+            ids = torch.tensor([[*before, *after]], device=self.device)
+            logits = self.model(input_ids=ids).logits[0, len(before) - 1 : -1].float()
+            targets = ids[0, len(before) :]
+            each = logits.log_softmax(dim=-1).gather(-1, targets[:, None])
+            greedy = bool((logits.argmax(dim=-1) == targets).all())
+            found.append(Likelihood(float(each.double().sum()), greedy))
+            if advance:
+                advance(1)
+        return found
+
+    def _continue(self, prompts: Sequence[Document], max_new_tokens: int, stop: Sequence[str]) -> list[str]:
+        inputs = self._inputs(prompts).to(self.device)
+        inputs = {k: v.to(self.model.dtype) if v.is_floating_point() else v for k, v in inputs.items()}
+        start = inputs["input_ids"].shape[1]
+        tokenizer = self.processor.tokenizer
+
+        def ended(ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
+            """Say of each row whether its new text has a stop string."""
+            written = tokenizer.batch_decode(ids[:, start:])
+            return torch.tensor([has_stop(text, stop) for text in written], device=ids.device)
+
+        output = self.model.generate(
+            **inputs,
+            generation_config=GenerationConfig(**self._settings, max_new_tokens=max_new_tokens),
+            stopping_criteria=StoppingCriteriaList([ended]),
+        )
+        written = tokenizer.batch_decode(output[:, start:], skip_special_tokens=True)
+        return [until_stop(text, stop) for text in written]
+
+    def _inputs(self, prompts: Sequence[Document]) -> Any:
+        images = [[decode_image(image.read()) for image in prompt.images] for prompt in prompts]
+        return self.processor(
+            text=[self._text(prompt) for prompt in prompts],
+            images=images if any(images) else None,
+            return_tensors="pt",
+        )
+
+    def _text(self, prompt: Document) -> str:
+        if not self.chat:
+            token = self.processor.image_token
+            return "".join(token if isinstance(part, Image) else part.text for part in prompt.parts)
+        content = [
+            {"type": "image"} if isinstance(part, Image) else {"type": "text", "text": part.text}
+            for part in prompt.parts
+        ]
+        return self.processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )

@@ -1,0 +1,95 @@
+"""Items: what a task asks, read from a split of a corpus or from the rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from mm1.data.store import open_split
+from mm1.document import Document, Text
+from mm1.errors import UserError
+from mm1.evaluate.tasks.item import Item, Items, read_answers
+from mm1.evaluate.tasks.task import IdTable, ItemSource
+
+
+def open_items(source: ItemSource) -> Items:
+    """Open a source.
+
+    Raises:
+        UserError: If there is no such corpus, split, file or data set, or it lacks a column.
+    """
+    if source.corpus is not None:
+        return CorpusItems(source)
+    from mm1.evaluate.tasks.tables import TableItems
+
+    return TableItems(source)
+
+
+def chosen_items(items: Items, only: str | IdTable | None) -> Iterator[Item]:
+    """Yield the items that count, without their pictures: all, or those that a file or a table names.
+
+    Raises:
+        UserError: If the file is missing or names an id that isn't there.
+    """
+    if only is None:
+        yield from items.without_pictures()
+        return
+    wanted, title = read_ids(only)
+    missing = set(wanted)
+    for item in items.without_pictures():
+        if item.id in wanted:
+            missing.discard(item.id)
+            yield item
+    if missing:
+        raise UserError(f"{title}: {len(missing)} ids are not in {items.name}, for example '{min(missing)}'")
+
+
+def read_ids(only: str | IdTable) -> tuple[set[str], str]:
+    """Return the ids of a file or a table, and its name.
+
+    Raises:
+        UserError: If it isn't there.
+    """
+    if not isinstance(only, str):
+        from mm1.evaluate.tasks.tables import column_of_ids
+
+        return column_of_ids(only), only.title
+    file = Path(only)
+    if not file.is_file():
+        raise UserError(f"{file}: no such file of ids: check `only` in the task")
+    return set(file.read_text().split()), str(file)
+
+
+class CorpusItems:
+    """The items of a corpus split: one document each."""
+
+    def __init__(self, source: ItemSource) -> None:
+        self._split = open_split(str(source.corpus))
+        self._source = source
+        self.name = source.title
+        self.data_hash = self._split.content_hash
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def __getitem__(self, row: int) -> Item:
+        return self._item(self._split[row], row)
+
+    def without_pictures(self) -> Iterator[Item]:
+        """Yield all items without their pictures; the split is read once."""
+        return iter(self._light)
+
+    @cached_property
+    def _light(self) -> list[Item]:
+        items = (self._item(document, row) for row, document in enumerate(self._split))
+        return [replace(item, images=()) for item in items]
+
+    def _item(self, document: Document, row: int) -> Item:
+        if self._source.answers is None:
+            parts = (part.text for part in document.parts if isinstance(part, Text) and part.learned)
+            return Item(document.id, document.images, document.meta, ("".join(parts).strip(),), row)
+        where = f"'{document.id}' of {self.name}"
+        fields, answers, options = read_answers(document.meta, self._source, where)
+        return Item(document.id, document.images, fields, answers, row, options)

@@ -1,0 +1,210 @@
+"""Look at a plan's sequences: where documents, pictures, learned text and padding fall.
+
+show_sequences(open_sequences(Path("runs/demo")), range(3))
+write_sequences(open_sequences(Path("runs/demo")), range(20), Path("sequences.html"), title="runs/demo")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.rule import Rule
+from rich.text import Text as Styled
+
+from mm1.document import KINDS, Document, Image
+from mm1.errors import UserError
+from mm1.look.page import embedded, printable, read_header, write_page
+from mm1.plan.loader import PlanDataset
+
+_BAR_WIDTH = 100
+_STYLES = {"image": ("▒", "green"), "learned": ("█", "cyan"), "given": ("░", "cyan"), "padding": ("·", "dim")}
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of tokens of one sort.
+
+    Attributes:
+        sort: `image`, `learned`, `given` (text that is not learned) or `padding`.
+        tokens: How many.
+        content: The text, or the picture.
+    """
+
+    sort: str
+    tokens: int
+    content: str | Image
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A document, or the stretch of one that is in a sequence.
+
+    Attributes:
+        document: The whole of it.
+        first: The piece's first token, counted in the encoded document.
+        document_tokens: Tokens of the whole document.
+        spans: What the piece is made of, in order.
+    """
+
+    document: Document
+    first: int
+    document_tokens: int
+    spans: tuple[Span, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Length of the piece."""
+        return sum(span.tokens for span in self.spans)
+
+    def __str__(self) -> str:
+        whole = self.tokens == self.document_tokens
+        part = (
+            "" if whole else f", tokens {self.first:,} to {self.first + self.tokens - 1:,} of {self.document_tokens:,}"
+        )
+        return f"{self.document.id} ({self.tokens:,} tokens{part})"
+
+
+def pieces_of(dataset: PlanDataset, number: int) -> Iterator[Piece]:
+    """Yield the pieces of a sequence, as the loader puts them together.
+
+    Args:
+        dataset: The plan's sequences.
+        number: Which sequence.
+
+    Raises:
+        UserError: If the plan has no such sequence.
+    """
+    plan, processor = dataset.plan, dataset.processor
+    if not 0 <= number < len(plan):
+        raise UserError(f"sequence {number}: the plan has the sequences 0 to {len(plan) - 1}")
+    split = dataset.splits[int(plan.source[number])]
+    for row in plan.pieces(number):
+        first, length = int(plan.first[row]), int(plan.length[row])
+        document = split[int(plan.document[row])]
+        encoded = dataset.encode(
+            int(plan.source[number]), int(plan.document[row]), document, range(first, first + length)
+        )
+        learned = encoded.learned.copy()
+        learned[first] = False  # as the loader has it
+        owner = np.full(len(learned), -1)
+        for image, start in enumerate(encoded.image_starts):
+            owner[start : start + encoded.image_lengths[image]] = image
+        sorts = list(zip(owner.tolist(), learned.tolist(), strict=True))
+        spans = []
+        for (image, is_learned), places in groupby(range(first, first + length), sorts.__getitem__):
+            tokens = list(places)
+            if image >= 0:
+                spans.append(Span("image", len(tokens), encoded.images[image]))
+            else:
+                text = processor.tokenizer.decode(encoded.input_ids[tokens])
+                spans.append(Span("learned" if is_learned else "given", len(tokens), text))
+        yield Piece(document, first, len(learned), tuple(spans))
+
+
+def show_sequences(dataset: PlanDataset, numbers: Iterable[int], console: Console | None = None) -> None:
+    """Print sequences: a bar in proportion, then each piece, text that isn't learned dimmed.
+
+    Args:
+        dataset: The plan's sequences.
+        numbers: Which of them.
+        console: Where to; standard output by default.
+
+    Raises:
+        UserError: If the plan has no such sequence.
+    """
+    console = console or Console(highlight=False)
+    console.print(_legend())
+    for number in numbers:
+        pieces = list(pieces_of(dataset, number))
+        console.print(Rule(Styled(_heading(dataset, number, pieces), style="bold"), align="left"))
+        console.print(_bar(dataset, pieces), soft_wrap=True)
+        for piece in pieces:
+            console.print(Styled(printable(str(piece)), style="bold cyan"), soft_wrap=True)
+            body = Styled()
+            for span in piece.spans:
+                if isinstance(span.content, Image):
+                    body.append(f"[{read_header(span.content.read())}, {span.tokens} tokens]", style="green")
+                else:
+                    body.append(printable(span.content), style="" if span.sort == "learned" else "dim")
+            console.print(body, soft_wrap=True)
+
+
+def write_sequences(dataset: PlanDataset, numbers: Iterable[int], path: Path, title: str) -> None:
+    """Write one self-contained HTML page that shows sequences, pictures included.
+
+    Args:
+        dataset: The plan's sequences.
+        numbers: Which of them.
+        path: The file to write; replaced if it exists.
+        title: Heading of the page.
+
+    Raises:
+        UserError: If the plan has no such sequence, or the file can't be written.
+    """
+    shown = []
+    for number in numbers:
+        pieces = list(pieces_of(dataset, number))
+        shown.append(
+            {
+                "heading": _heading(dataset, number, pieces),
+                "pieces": [_piece_on_page(piece) for piece in pieces],
+                "padding": _padding(dataset, pieces),
+            }
+        )
+    write_page(path, "sequences.html", title=title, sequences=shown)
+
+
+def _piece_on_page(piece: Piece) -> dict[str, Any]:
+    spans = [
+        {"sort": s.sort, "tokens": s.tokens, "image": embedded(s.content)}
+        if isinstance(s.content, Image)
+        else {"sort": s.sort, "tokens": s.tokens, "text": s.content}
+        for s in piece.spans
+    ]
+    return {"name": str(piece), "tokens": piece.tokens, "spans": spans}
+
+
+def _heading(dataset: PlanDataset, number: int, pieces: list[Piece]) -> str:
+    plan = dataset.plan
+    source = int(plan.source[number])
+    kind, size = KINDS[dataset.kinds[source]], plan.info["sequence_length"]
+    images = plan.count_images(number, number + 1)
+    learned = sum(span.tokens for piece in pieces for span in piece.spans if span.sort == "learned")
+    step = number // plan.info["batch_size"] + 1
+    count = "1 piece" if len(pieces) == 1 else f"{len(pieces)} pieces"
+    return (
+        f"sequence {number:,} of step {step:,}: {kind} from {dataset.splits[source].name}, {count}, "
+        f"{size - _padding(dataset, pieces):,} of {size:,} tokens, {learned:,} learned, {images} images"
+    )
+
+
+def _padding(dataset: PlanDataset, pieces: list[Piece]) -> int:
+    return dataset.plan.info["sequence_length"] - sum(piece.tokens for piece in pieces)
+
+
+def _bar(dataset: PlanDataset, pieces: list[Piece]) -> Styled:
+    """Return the sequence as a line of characters, each for an equal share of the tokens; documents are set off."""
+    marks: list[tuple[str, str]] = []
+    for place, piece in enumerate(pieces):
+        for span in piece.spans:
+            mark, colour = _STYLES[span.sort]
+            marks += [(mark, colour if place % 2 == 0 else f"bright_{colour}")] * span.tokens
+    marks += [_STYLES["padding"]] * _padding(dataset, pieces)
+    bar = Styled()
+    for column in range(min(_BAR_WIDTH, len(marks))):
+        bar.append(*marks[column * len(marks) // _BAR_WIDTH if len(marks) > _BAR_WIDTH else column])
+    return bar
+
+
+def _legend() -> Styled:
+    legend = Styled()
+    for name, (mark, colour) in _STYLES.items():
+        legend.append(f"{mark} ", style=colour)
+        legend.append(f"{'text that is only given' if name == 'given' else name}   ", style="dim")
+    return legend

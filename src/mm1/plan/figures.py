@@ -1,0 +1,95 @@
+"""What a plan comes to, per kind and source: the figures of plan.json and the table that a person decides by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mm1.recipe import DataRecipe
+
+if TYPE_CHECKING:
+    from mm1.plan.sources import Source, Totals
+
+MAX_EPOCHS = 4
+"""A source repeated more often is warned about. Up to four epochs repeated tokens are worth nearly as much as
+new ones; then their worth falls, to nothing in the end ("Scaling Data-Constrained Language Models", arXiv
+2305.16264, abstract)."""
+
+_SUMS = ("sequences", "documents", "tokens", "learned_tokens", "images", "wasted_sequences")
+
+
+def plan_figures(sources: Sequence[Source], totals: Sequence[Totals], recipe: DataRecipe) -> dict[str, Any]:
+    """Return the figures that go into plan.json.
+
+    Args:
+        sources: In the plan's order.
+        totals: What is taken from each.
+        recipe: Limits and weights.
+
+    Returns:
+        `tokens`, `learned_tokens`, `images`, `wasted_sequences`, `fill` of the whole; the same and more per kind
+        (`kinds`) and source (`sources`); `warnings`. The fill is the mean share of the tokens and of the
+        images that a sequence could hold; `binding` is that of the limit which is reached first, source by source. What
+        it lacks to one, in sequences, is what packing wastes.
+    """
+    length = recipe.sequence_length
+    by_source: dict[str, dict[str, Any]] = {}
+    for source, total in zip(sources, totals, strict=True):
+        fill = _fill(total.tokens, total.images, total.sequences, length, recipe.max_images(source.kind))
+        by_source[source.name] = {
+            "kind": source.kind,
+            **vars(total),
+            "epochs": round(total.documents / len(source), 3),
+            "documents_per_epoch": len(source),
+            "fill": fill,
+            "wasted_sequences": round(total.sequences * (1 - fill["binding"]), 1),
+        }
+    sequences = sum(total.sequences for total in totals)
+    weights = {kind: mix.weight for kind, mix in recipe.mixture.items() if mix.weight > 0}
+    by_kind = {}
+    for kind, weight in weights.items():
+        mine = [entry for entry in by_source.values() if entry["kind"] == kind]
+        sums = {key: round(sum(entry[key] for entry in mine), 1) for key in _SUMS}
+        limit = recipe.max_images(kind)
+        by_kind[kind] = {
+            "wanted": weight / sum(weights.values()),
+            "obtained": sums["sequences"] / sequences,
+            **sums,
+            "images_per_sequence": limit,
+            "fill": sums["tokens"] / max(1, sums["sequences"] * length),
+            "fill_images": sums["images"] / max(1, sums["sequences"] * limit),
+            "fill_binding": 1 - sums["wasted_sequences"] / max(1, sums["sequences"]),
+        }
+    entries = by_source.values()
+    room = sum(kind["sequences"] * kind["images_per_sequence"] for kind in by_kind.values())
+    wasted = round(sum(entry["wasted_sequences"] for entry in entries), 1)
+    tokens, images = (sum(entry[key] for entry in entries) for key in ("tokens", "images"))
+    return {
+        "tokens": tokens,
+        "learned_tokens": sum(entry["learned_tokens"] for entry in entries),
+        "images": images,
+        "wasted_sequences": wasted,
+        "fill": {
+            "tokens": tokens / (sequences * length),
+            "images": images / room,
+            "binding": 1 - wasted / sequences,
+        },
+        "kinds": by_kind,
+        "sources": by_source,
+        "warnings": [
+            *(warning for source in sources for warning in source.warnings),
+            *(_repeated(name, entry) for name, entry in by_source.items() if entry["epochs"] > MAX_EPOCHS),
+        ],
+    }
+
+
+def _fill(tokens: int, images: int, sequences: int, max_tokens: int, max_images: int) -> dict[str, float]:
+    by_tokens, by_images = tokens / max(1, sequences * max_tokens), images / max(1, sequences * max_images)
+    return {"tokens": by_tokens, "images": by_images, "binding": max(by_tokens, by_images)}
+
+
+def _repeated(name: str, entry: Mapping[str, Any]) -> str:
+    return (
+        f"{name} is gone through {entry['epochs']:.1f} times: beyond {MAX_EPOCHS} epochs repeated tokens teach less "
+        "and less (arXiv 2305.16264); take more data, fewer steps or a smaller weight"
+    )

@@ -1,0 +1,251 @@
+"""The index of a corpus split: how many tokens every part of every document has, for one tokenizer.
+
+    train/*.arrow --texts only--> row ranges --tokenize, over processes--> index/train-CONTENT-TOKENIZER-2/*.npy
+
+Kept beside the split, named by the split's content and the tokenizer's fingerprint, so it is made once and
+never stale. Pictures are not read, and their tokens are not counted (they depend on the connector): a
+picture's place is marked with `IMAGE`. Of long texts the tokens themselves are kept (see `LongTexts`). Conversations
+are counted as the chat template lays them out (`mm1.plan.conversations`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from mm1.data.shards import open_job, run_units, unit_file
+from mm1.data.store import Split
+from mm1.document import Document
+from mm1.errors import UserError
+from mm1.files import hold, whole_folder, write_json
+from mm1.plan.arrays import ArrayWriter, map_array
+from mm1.plan.conversations import count_conversations
+from mm1.plan.lengths import IMAGE, LONG, Index, LongTexts
+from mm1.processing.chat import ChatLayout
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+VERSION = 2
+"""Of the index's files; part of their folder's name."""
+
+_CHAT = "chat.json"
+_ROWS_PER_UNIT = 65_536
+_ROWS_AT_ONCE = 1024
+_CHARACTERS_PER_CALL = 1_000_000  # the tokenizer's results take about 100 bytes a token
+_ONE_PROCESS_BELOW = 500_000  # documents; processes take seconds to start, and one tokenizes on all cores already
+
+_FILES = {
+    "parts": np.int32,
+    "offsets": np.int64,
+    "learned": np.bool_,
+    "long_parts": np.int64,
+    "long_ids": np.uint32,
+}
+_UNIT_FILES = {"counts": np.int64} | {name: dtype for name, dtype in _FILES.items() if name != "offsets"}
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a hash of all that decides how text becomes tokens."""
+    return hashlib.blake2b(_serialized(tokenizer).encode(), digest_size=8).hexdigest()
+
+
+def build_index(
+    split: Split,
+    tokenizer: PreTrainedTokenizerBase,
+    workers: int | None = None,
+    engine: str = "processes",
+    chat: ChatLayout | None = None,
+) -> Index:
+    """Count the tokens of every part; taken from the files beside the split if they are there.
+
+    Args:
+        split: The documents.
+        tokenizer: A fast one (of the `tokenizers` library).
+        workers: Processes; default: as many as there are cores, one for less than 500,000 documents. The
+            result does not depend on it.
+        engine: Where it is done: `processes` of this machine, or `ray` for a cluster.
+        chat: The chat template; needed if there are conversations.
+
+    Raises:
+        UserError: If the index can't be written, a process died, or a conversation can't be laid out.
+    """
+    names = [split.directory.name, split.content_hash, tokenizer_fingerprint(tokenizer), str(VERSION)]
+    if not has_conversations(split):
+        chat = None
+    elif chat is None:
+        raise UserError(f"{split.name} has conversations, and the model has no chat template: give it the kind `chat`")
+    else:
+        names.append(chat.fingerprint)
+    folder = split.directory.parent / "index" / "-".join(names)
+    if not folder.is_dir():
+        if workers is None and engine == "processes" and len(split) < _ONE_PROCESS_BELOW:
+            workers = 1
+        try:
+            folder.parent.mkdir(exist_ok=True)
+            with hold(folder.with_name(f"{folder.name}.lock"), wait=True):
+                if not folder.is_dir():  # another process may have written it meanwhile
+                    _write(folder, split, _serialized(tokenizer), workers, engine, chat)
+        except OSError as error:
+            raise UserError(f"{folder}: the index could not be written ({error}): free some space") from error
+    parts, offsets, learned, long_parts, long_ids = (map_array(folder / f"{name}.npy") for name in _FILES)
+    long_offsets = np.concatenate([[0], np.cumsum(parts[long_parts], dtype=np.int64)])
+    index = Index(parts, offsets, learned, LongTexts(long_parts, long_offsets, long_ids))
+    return index if chat is None else replace(index, chat=map_array(folder / "chat.npy"))
+
+
+def has_conversations(split: Split) -> bool:
+    """Return whether documents of a split are laid out by the chat template."""
+    return "chat" in split.info.get("kinds", {})
+
+
+def _serialized(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the tokenizer as JSON, without what its last call left in it."""
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    return json.dumps({**content, "truncation": None, "padding": None}, ensure_ascii=False)
+
+
+def _write(
+    folder: Path, split: Split, tokenizer: str, workers: int | None, engine: str, chat: ChatLayout | None
+) -> None:
+    """Count in a folder beside the index, from which an interrupted job goes on; put the counts together, rename."""
+    job = folder.with_name(f"{folder.name}.counting").absolute()
+    units = [range(start, min(start + _ROWS_PER_UNIT, len(split))) for start in range(0, len(split), _ROWS_PER_UNIT)]
+    alone = engine == "processes" and (workers == 1 or len(units) < 2)
+    open_job(job, {"rows_per_unit": _ROWS_PER_UNIT})
+    write_json(job / "tokenizer.json", json.loads(tokenizer))
+    if chat is not None:
+        write_json(job / _CHAT, asdict(chat))
+    count = partial(_count_unit, split.directory.absolute(), job / "tokenizer.json", alone)
+    description = f"count tokens of {split.name}"
+    run_units(count, units, job, workers=workers, description=description, engine=engine)
+    with whole_folder(folder, shared=True) as new:
+        _gather(job, len(units), new)
+        if chat is not None:
+            with ArrayWriter(new / "chat.npy", np.bool_) as is_chat:
+                is_chat.write(split.kinds() == "chat")
+    shutil.rmtree(job)
+
+
+def _gather(job: Path, units: int, target: Path) -> None:
+    """Put the counts of all units together, in order."""
+    with ExitStack() as stack:
+        writers = {name: stack.enter_context(ArrayWriter(target / f"{name}.npy", _FILES[name])) for name in _FILES}
+        writers["offsets"].write([0])
+        for number in range(units):
+            counted = {name: map_array(unit_file(job, number, f".{name}.npy")) for name in _UNIT_FILES}
+            # What a unit counts from its own beginning is told from the beginning of the split.
+            before = writers["parts"].length
+            writers["offsets"].write(before + np.cumsum(counted["counts"], dtype=np.int64))
+            writers["long_parts"].write(before + counted["long_parts"])
+            for name in ("parts", "learned", "long_ids"):
+                writers[name].write(counted[name])
+
+
+def _count_unit(directory: Path, tokenizer: Path, alone: bool, rows: range, file: Path) -> dict[str, Any]:
+    """Count the tokens of some rows; write what was counted to arrays beside `file`.
+
+    Args:
+        directory: The split's.
+        tokenizer: As JSON; beside it `chat.json`, the chat template, if there are conversations.
+        alone: Whether no other process counts: the tokenizer then takes all cores itself.
+        rows: Which rows.
+        file: Its stem names the arrays.
+    """
+    if not alone:
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # this process has one core
+    counter = _counter(directory, tokenizer)
+    with ExitStack() as stack:
+        writers = {
+            name: stack.enter_context(ArrayWriter(file.with_suffix(f".{name}.npy"), dtype))
+            for name, dtype in _UNIT_FILES.items()
+        }
+        for start in range(rows.start, rows.stop, _ROWS_AT_ONCE):
+            counted = counter(start, min(start + _ROWS_AT_ONCE, rows.stop))
+            counted["long_parts"] += writers["parts"].length
+            for name, values in counted.items():
+                writers[name].write(values)
+    return {}
+
+
+@lru_cache(maxsize=4)
+def _counter(directory: Path, tokenizer: Path) -> _Counter:
+    """Return the counter of a split; a process makes it once for all its units."""
+    file = tokenizer.with_name(_CHAT)
+    chat = ChatLayout(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+    return _Counter(Split(directory), tokenizer.read_text(encoding="utf-8"), chat)
+
+
+class _Counter:
+    """Counts the tokens of a split's rows.
+
+    Args:
+        split: The documents.
+        tokenizer: As JSON.
+        chat: The chat template, if there are conversations.
+    """
+
+    def __init__(self, split: Split, tokenizer: str, chat: ChatLayout | None = None) -> None:
+        self.split, self.parts, self.chat = split, split.parts, chat
+        self.tokenizer = Tokenizer.from_str(tokenizer)
+        # As in encode_document: the characters "<image>" in a text are text.
+        self.tokenizer.encode_special_tokens = True
+
+    def __call__(self, start: int, stop: int) -> dict[str, np.ndarray]:
+        """Return the arrays of `_UNIT_FILES` for a row range."""
+        if self.chat is not None:
+            return self._conversations(self.split.without_pictures(start, stop), self.chat)
+        counted: dict[str, list[Any]] = {name: [] for name in _UNIT_FILES}
+        before = 0
+        for chunk in self.parts.slice(start, stop - start).chunks:
+            parts = chunk.flatten()
+            texts = parts.field("text")
+            is_text = texts.is_valid().to_numpy(zero_copy_only=False)
+            tokens = np.full(len(parts), IMAGE, dtype=np.int32)
+            lengths, long_ones, long_ids = self._tokenize(texts.drop_null().to_pylist())
+            tokens[is_text] = lengths
+            counted["counts"].append(np.diff(chunk.offsets.to_numpy()))
+            counted["parts"].append(tokens)
+            counted["learned"].append(parts.field("learned").to_numpy(zero_copy_only=False).astype(bool) & is_text)
+            counted["long_parts"].append(before + np.flatnonzero(is_text)[long_ones])
+            counted["long_ids"] += [np.zeros(0, np.uint32), *long_ids]
+            before += len(parts)
+        return {name: np.concatenate(arrays) for name, arrays in counted.items()}
+
+    def _conversations(self, documents: Iterator[Document], chat: ChatLayout) -> dict[str, np.ndarray]:
+        """Return the arrays of `_UNIT_FILES` for documents with conversations; no text is kept as a long one."""
+        counts, parts, learned = count_conversations(documents, chat, lambda texts: self._tokenize(texts)[0])
+        none = {name: np.zeros(0, _UNIT_FILES[name]) for name in ("long_parts", "long_ids")}
+        return {"counts": counts, "parts": parts, "learned": learned, **none}
+
+    def _tokenize(self, texts: list[str]) -> tuple[list[int], np.ndarray, list[np.ndarray]]:
+        """Return the length of every text, which of them are long, and the tokens of those."""
+        lengths: list[int] = []
+        long_ids: list[np.ndarray] = []
+        batch: list[str] = []
+        characters = 0
+        for number, text in enumerate(texts, 1):
+            batch.append(text)
+            characters += len(text)
+            if characters >= _CHARACTERS_PER_CALL or number == len(texts):
+                encodings = self.tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+                lengths += map(len, encodings)
+                long_ids += [
+                    np.array(encoding.ids, np.uint32)
+                    for text, encoding in zip(batch, encodings, strict=True)
+                    if len(text) >= LONG
+                ]
+                batch, characters = [], 0
+        return lengths, np.flatnonzero([len(text) >= LONG for text in texts]), long_ids

@@ -1,0 +1,322 @@
+"""The loader: sequences of a plan as tensors, through torch's own `DataLoader`.
+
+    plan[i] --read--> documents --encode--> pieces --join--> PackedSequence --join--> Batch
+
+Sequence `i` depends on the plan alone, so batches are the same whatever the ranks, workers or restarts. The
+positions of image tokens and of learned tokens are worked out here and travel as index tensors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypedDict
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from mm1.data.store import Split
+from mm1.document import KINDS, Document, Text
+from mm1.errors import UserError
+from mm1.plan.index import IMAGE, has_conversations
+from mm1.plan.lengths import LONG, Index
+from mm1.plan.picture_sizes import processor_index
+from mm1.plan.plan import Plan
+from mm1.processing.encode import EncodedDocument, tokenize_texts
+from mm1.processing.images import ImageError
+from mm1.processing.processor import MM1Processor
+
+
+@dataclass
+class PackedSequence:
+    """One sequence of L tokens with N images (sub-images counted each) of T tokens and M learned tokens.
+
+    Attributes:
+        input_ids: (L,) int64, padded with the pad token.
+        position_ids: (L,) int64; they begin at 0 with every document, or once with `document_mask: false`.
+            Padding has position 0 throughout: every padding token is alone.
+        pixel_values: (N, 3, H, W) uint8.
+        image_positions: (N * T,) int64, places of image tokens.
+        learned_positions: (M,) int64, places whose output predicts a learned token.
+        target_ids: (M,) int64, those tokens.
+        kind: Index into `mm1.document.KINDS`.
+        tokens: Number of tokens that are not padding.
+        bad_images: What was masked because a picture can't be read, a sentence each.
+    """
+
+    input_ids: np.ndarray
+    position_ids: np.ndarray
+    pixel_values: np.ndarray
+    image_positions: np.ndarray
+    learned_positions: np.ndarray
+    target_ids: np.ndarray
+    kind: int
+    tokens: int
+    bad_images: list[str] = field(default_factory=list)
+
+
+class TrainingBatch(TypedDict):
+    """What the training loop reads of a micro-batch, whatever is trained.
+
+    Attributes:
+        pixel_values: (N, 3, H, W) uint8.
+        count: How many terms the loss is a sum of (learned tokens, pictures): what a step's loss is divided by.
+        tokens: Tokens that are not padding.
+        bad_images: What was left out because a picture can't be read, a sentence each.
+    """
+
+    pixel_values: torch.Tensor
+    count: int
+    tokens: int
+    bad_images: list[str]
+
+
+class Batch(TrainingBatch):
+    """A micro-batch of B sequences: `PackedSequence`'s arrays as tensors, positions counted in (B * L)."""
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    image_positions: torch.Tensor
+    learned_positions: torch.Tensor
+    target_ids: torch.Tensor
+    target_kinds: torch.Tensor
+
+
+class PlanDataset(Dataset[PackedSequence]):
+    """The sequences of a plan.
+
+    Args:
+        plan: What each sequence is made of.
+        splits: The opened splits, in the order of the plan's sources.
+        processor: Turns documents into tokens and pictures into pixels.
+        document_mask: Whether positions begin anew with every document, which keeps attention inside it.
+    """
+
+    def __init__(
+        self, plan: Plan, splits: Sequence[Split], processor: MM1Processor, document_mask: bool = True
+    ) -> None:
+        self.plan = plan
+        self.splits = list(splits)
+        self.processor = processor
+        self.document_mask = document_mask
+        self.kinds = [KINDS.index(source["kind"]) for source in plan.info["sources"].values()]
+        self._indexes: dict[int, Index] = {}
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, number: int) -> PackedSequence:
+        return self._sequence(number, self._room([number]).numpy())
+
+    def __getitems__(self, numbers: Sequence[int]) -> Batch:
+        """Return the micro-batch of some sequences; torch's `DataLoader` calls this.
+
+        Pictures are decoded into the one tensor that travels, so that nothing is copied on the way.
+        """
+        room = self._room(numbers)
+        sequences, used = [], 0
+        for number in numbers:
+            sequences.append(self._sequence(number, room[used:].numpy()))
+            used += len(sequences[-1].pixel_values)
+        return _join(sequences, room[:used])
+
+    def encode(self, source: int, row: int, document: Document, stretch: range) -> EncodedDocument:
+        """Return a document as tokens, to look at a stretch of them.
+
+        Of a document with much text only what the stretch needs is tokenized; other texts are zeros. Long texts come
+        from the index, where they have been tokenized already.
+
+        Args:
+            source: The number of its source.
+            row: Its row in the source's split.
+            document: The document.
+            stretch: Which tokens are wanted.
+        """
+        if len(document.text) < LONG or has_conversations(self.splits[source]):
+            return self.processor.encode(document)
+        index = self._index(source)
+        first_part = int(index.offsets[row])
+        counts = index.parts[first_part : index.offsets[row + 1]]
+        images = index.images[first_part : index.offsets[row + 1]] * self.processor.tokens_per_image
+        ends = 1 + np.cumsum(np.where(counts == IMAGE, images, counts), dtype=np.int64)
+        starts = np.concatenate([[1], ends[:-1]])
+        text_ids: list[Sequence[int] | np.ndarray] = []
+        for place, part in enumerate(document.parts):
+            if isinstance(part, Text):
+                if starts[place] >= stretch.stop or ends[place] <= stretch.start:
+                    text_ids.append(np.zeros(counts[place], np.int64))
+                elif len(part.text) >= LONG and index.long_texts is not None:
+                    text_ids.append(index.long_texts[first_part + place])
+                else:
+                    text_ids += tokenize_texts([part.text], self.processor.tokenizer)
+        return self.processor.encode(document, text_ids=text_ids)
+
+    def _index(self, source: int) -> Index:
+        """Return a source's index, opened when it is first needed in this process."""
+        if source not in self._indexes:
+            self._indexes[source] = processor_index(self.splits[source], self.processor)
+        return self._indexes[source]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel to other processes without the indexes, which would be copied."""
+        return {**self.__dict__, "_indexes": {}}
+
+    def _room(self, numbers: Sequence[int]) -> torch.Tensor:
+        """Return an empty tensor (N, 3, H, W) uint8 for the pictures of some sequences."""
+        side = self.processor.image_size
+        shape = (sum(self.plan.count_images(number, number + 1) for number in numbers), 3, side, side)
+        if get_worker_info() is None:
+            return torch.empty(shape, dtype=torch.uint8)
+        # Memory that this worker shares with the training process, as torch's own `default_collate` takes it.
+        storage = torch.UntypedStorage._new_shared(math.prod(shape))
+        # torch takes a size without strides, and declares no overload for it.
+        return torch.empty(0, dtype=torch.uint8).set_(storage, 0, shape)  # type: ignore[call-overload]
+
+    def _sequence(self, number: int, room: np.ndarray) -> PackedSequence:
+        """Return a sequence with its pictures at the beginning of `room`."""
+        plan, size = self.plan, self.plan.info["sequence_length"]
+        source = int(plan.source[number])
+        input_ids = np.full(size, self.processor.tokenizer.pad_token_id, dtype=np.int64)
+        position_ids = np.zeros(size, dtype=np.int64)
+        learned = np.zeros(size, dtype=bool)
+        image_starts: list[np.ndarray] = []
+        image_lengths: list[np.ndarray] = []
+        bad_images = []
+        end = pictures = 0
+        for row in plan.pieces(number):
+            first, length = int(plan.first[row]), int(plan.length[row])
+            start, end = end, end + length
+            document = self.splits[source][int(plan.document[row])]
+            encoded = self.encode(source, int(plan.document[row]), document, range(first, first + length))
+            inside = (encoded.image_starts >= first) & (encoded.image_starts < first + length)
+            planned = int(plan.images[row]) * self.processor.tokens_per_image
+            if first + length > len(encoded.input_ids) or encoded.image_lengths[inside].sum() != planned:
+                raise UserError(
+                    f"{self.splits[source].name}, document '{document.id}': it has {len(encoded.input_ids)} tokens and "
+                    f"not what the plan says ({plan.images[row]} images in tokens {first} to {first + length}): the "
+                    f"corpus or the tokenizer was changed in place; remove {plan.directory} and the corpus's index"
+                )
+            images = [encoded.images[i] for i in np.flatnonzero(inside)]
+            position_ids[start:end] = np.arange(length)
+            try:
+                pixels = self.processor.pixel_values(images)
+            except ImageError as error:
+                # The piece becomes padding of the same length: order and shapes hold.
+                bad_images.append(f"{self.splits[source].name}, document '{document.id}': {error}")
+                continue
+            room[pictures : pictures + len(pixels)] = pixels
+            pictures += len(pixels)
+            input_ids[start:end] = encoded.input_ids[first : first + length]
+            learned[start:end] = encoded.learned[first : first + length]
+            learned[start] = False  # nothing comes before it that could predict it
+            image_starts.append(encoded.image_starts[inside] - first + start)
+            image_lengths.append(encoded.image_lengths[inside])
+        if not self.document_mask:
+            position_ids[:end] = np.arange(end)
+        targets = np.flatnonzero(learned)
+        return PackedSequence(
+            input_ids,
+            position_ids,
+            room[:pictures],
+            _stretches(image_starts, image_lengths),
+            targets - 1,
+            input_ids[targets],
+            self.kinds[source],
+            end,
+            bad_images,
+        )
+
+
+def _stretches(starts: list[np.ndarray], lengths: list[np.ndarray]) -> np.ndarray:
+    """Return the places of all tokens of stretches that begin at `starts`, one after another."""
+    first, count = (np.concatenate([np.zeros(0, np.int64), *arrays]) for arrays in (starts, lengths))
+    before = np.cumsum(count) - count
+    return np.repeat(first - before, count) + np.arange(count.sum())
+
+
+def _join(sequences: Sequence[PackedSequence], pixel_values: torch.Tensor) -> Batch:
+    """Put sequences and the pictures of all of them together into a micro-batch."""
+    size = len(sequences[0].input_ids)
+
+    def joined(name: str) -> torch.Tensor:
+        return torch.from_numpy(np.concatenate([getattr(s, name) + i * size for i, s in enumerate(sequences)]))
+
+    return Batch(
+        input_ids=torch.from_numpy(np.stack([s.input_ids for s in sequences])),
+        position_ids=torch.from_numpy(np.stack([s.position_ids for s in sequences])),
+        pixel_values=pixel_values,
+        image_positions=joined("image_positions"),
+        learned_positions=joined("learned_positions"),
+        target_ids=torch.from_numpy(np.concatenate([s.target_ids for s in sequences])),
+        target_kinds=torch.from_numpy(np.repeat([s.kind for s in sequences], [len(s.target_ids) for s in sequences])),
+        count=sum(len(s.target_ids) for s in sequences),
+        tokens=sum(s.tokens for s in sequences),
+        bad_images=[sentence for s in sequences for sentence in s.bad_images],
+    )
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+class _MicroBatches:
+    """The sequence numbers of every micro-batch from a step on, for one rank."""
+
+    def __init__(self, plan: Plan, first_step: int, micro_batch_size: int, rank: int, ranks: int) -> None:
+        self.batch_size = plan.info["batch_size"]
+        self.steps = range(first_step, plan.info["steps"])
+        self.micro_batch_size = micro_batch_size
+        self.rank, self.ranks = rank, ranks
+
+    def __len__(self) -> int:
+        return len(self.steps) * (self.batch_size // (self.micro_batch_size * self.ranks))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self.steps:
+            mine = range(step * self.batch_size + self.rank, (step + 1) * self.batch_size, self.ranks)
+            for start in range(0, len(mine), self.micro_batch_size):
+                yield list(mine[start : start + self.micro_batch_size])
+
+
+class Planned(Protocol):
+    """A map-style dataset over a plan: item `i` is made of the plan's sequence `i` alone."""
+
+    plan: Plan
+
+    def __getitem__(self, number: int, /) -> Any:
+        """Return the item made of the plan's sequence of that number."""
+        ...
+
+
+def build_loader(
+    dataset: Planned,
+    first_step: int,
+    micro_batch_size: int,
+    *,
+    collate: Callable[[Any], TrainingBatch] = _as_it_is,
+    workers: int = 0,
+    rank: int = 0,
+    ranks: int = 1,
+) -> DataLoader[Any]:
+    """Return the micro-batches of one rank from a step on.
+
+    Iterating over it yields what `collate` makes: `Batch`es, unless said otherwise.
+
+    Args:
+        dataset: The plan's sequences.
+        first_step: Where to begin: the whole state of the data stream.
+        micro_batch_size: Sequences per forward pass on one rank.
+        collate: Puts the dataset's items together into a micro-batch; default: they are one (`__getitems__`).
+        workers: Processes that prepare batches.
+        rank: Which sequences of a step are this process's: rank, rank + ranks, ...
+        ranks: How many processes share a step.
+    """
+    return DataLoader(
+        dataset,  # type: ignore[arg-type]  # map-style: DataLoader asks for no more than `__getitem__`
+        batch_sampler=_MicroBatches(dataset.plan, first_step, micro_batch_size, rank, ranks),
+        collate_fn=collate,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+    )

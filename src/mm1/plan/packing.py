@@ -1,0 +1,257 @@
+"""Packing: documents cut to pieces that fit, pieces put together into sequences.
+
+Two limits hold together: tokens and images per sequence, where every sub-image of a picture counts as an image, since
+that is what the vision tower has to do. A sequence is begun with the largest piece left,
+goes on with random ones, and is closed with the two that fill it best; a table of the pieces by length finds
+them. "Fewer Truncations Improve Language Modeling" (arXiv 2404.10830) says why documents should stay whole; its
+best fit decreasing fills as well where one limit binds and worse where both do (benchmarks/README.md). A document
+is cut only when it can't fit into one sequence, and then between parts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from mm1.errors import UserError
+from mm1.plan.index import IMAGE
+from mm1.plan.lengths import Index
+
+BLOCK = 65_536
+"""Pieces packed together; larger blocks fill better and take more memory."""
+
+_TRIES = 16
+_MAX_WASTE = 48
+_NONE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Stretches of documents, each placed whole into one sequence.
+
+    Attributes:
+        document: (P,) int64 row in the split.
+        first: (P,) int32 first token, counted in the encoded document.
+        length: (P,) int32 tokens.
+        images: (P,) int32 images among them, sub-images counted each.
+        learned: (P,) int32 learned tokens among them. A piece's first token never is: nothing before it
+            could predict it.
+    """
+
+    document: np.ndarray
+    first: np.ndarray
+    length: np.ndarray
+    images: np.ndarray
+    learned: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.document)
+
+
+def cut_documents(index: Index, tokens_per_image: int, max_tokens: int, max_images: int) -> Pieces:
+    """Cut documents into pieces that each fit a sequence; most documents stay whole.
+
+    A document has BOS before and EOS behind its parts. One that exceeds a limit is cut between parts; a text
+    longer than a sequence is cut inside. Every token is in exactly one piece.
+
+    Args:
+        index: Part lengths.
+        tokens_per_image: Tokens an image takes.
+        max_tokens: Tokens per sequence.
+        max_images: Images per sequence.
+
+    Returns:
+        The pieces, in the order of documents.
+
+    Raises:
+        UserError: If not even one picture fits a sequence.
+    """
+    is_image, in_part = index.parts == IMAGE, index.images
+    most = int(in_part.max(initial=0))
+    if tokens_per_image * most > max_tokens:
+        raise UserError(
+            f"data.sequence_length {max_tokens} is shorter than one picture ({tokens_per_image * most} tokens): "
+            "make sequences longer or use fewer tokens per image"
+        )
+    if most > max_images:
+        raise UserError(
+            f"data.images_per_sequence {max_images} is less than the {most} sub-images of one picture: allow more "
+            "images per sequence, or cut pictures into fewer"
+        )
+    tokens = np.where(is_image, tokens_per_image * in_part, index.parts).astype(np.int64)
+    closing_learned = _closing_learned(index, is_image)
+    length = document_sums(tokens, index.offsets) + 2
+    images = document_sums(in_part, index.offsets)
+    learned = document_sums(np.where(index.learned, tokens, 0), index.offsets) + closing_learned
+    whole = (length <= max_tokens) & (images <= max_images)
+    rows = [(np.flatnonzero(whole), np.zeros(whole.sum(), np.int64), length[whole], images[whole], learned[whole])]
+    for document in np.flatnonzero(~whole):
+        parts = slice(*index.offsets[document : document + 2])
+        # BOS and EOS are parts of one token here.
+        sizes = np.concatenate([[1], tokens[parts], [1]])
+        is_learned = np.concatenate([[False], index.learned[parts], [closing_learned[document]]])
+        cuts = _cut(sizes.tolist(), [0, *in_part[parts].tolist(), 0], max_tokens, max_images)
+        first, size, pictures = np.array(cuts, dtype=np.int64).T
+        rows.append((np.full(len(cuts), document), first, size, pictures, _learned_in(sizes, is_learned, first, size)))
+    columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
+    order = np.lexsort((columns[1], columns[0]))
+    dtypes = (np.int64, np.int32, np.int32, np.int32, np.int32)
+    return Pieces(*(column[order].astype(dtype) for column, dtype in zip(columns, dtypes, strict=True)))
+
+
+def document_sums(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Return the sums of values over each document's parts."""
+    return np.diff(np.concatenate([[0], np.cumsum(values, dtype=np.int64)])[offsets])
+
+
+def _closing_learned(index: Index, is_image: np.ndarray) -> np.ndarray:
+    """Return whether each document's EOS is learned: as its last text is, or if it has none (`encode_document`)."""
+    if not len(index.parts):
+        return np.ones(len(index), dtype=bool)
+    last_text = np.maximum.accumulate(np.concatenate([[-1], np.where(is_image, -1, np.arange(len(is_image)))]))
+    last = last_text[index.offsets[1:]]
+    return (last < index.offsets[:-1]) | index.learned[last]
+
+
+def _learned_in(sizes: np.ndarray, is_learned: np.ndarray, first: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Return the learned tokens of the pieces of a document of parts of `sizes` tokens."""
+    ends = np.concatenate([[0], np.cumsum(sizes)])
+    learned_before = np.concatenate([[0], np.cumsum(np.where(is_learned, sizes, 0))])
+    return np.rint(np.interp(first + length, ends, learned_before) - np.interp(first + 1, ends, learned_before))
+
+
+def _cut(lengths: list[int], pictures: list[int], max_tokens: int, max_images: int) -> list[tuple[int, int, int]]:
+    """Return (first, length, images) of the pieces of one document that is too large for a sequence."""
+    cuts: list[tuple[int, int, int]] = []
+    first = size = images = 0
+    for length, picture in zip(lengths, pictures, strict=True):
+        fits_alone = length <= max_tokens
+        if size and fits_alone and (size + length > max_tokens or images + picture > max_images):
+            cuts.append((first, size, images))
+            first, size, images = first + size, 0, 0
+        size, images = size + length, images + picture
+        while size > max_tokens:
+            cuts.append((first, max_tokens, images))
+            first, size, images = first + max_tokens, size - max_tokens, 0
+    if size:
+        cuts.append((first, size, images))
+    return cuts
+
+
+def pack(pieces: Pieces, order: np.ndarray, max_tokens: int, max_images: int) -> list[np.ndarray]:
+    """Put pieces together into sequences.
+
+    Args:
+        pieces: What to place; each fits a sequence.
+        order: (P,) indices into `pieces`: all of them, in the epoch's random order.
+        max_tokens: Tokens per sequence.
+        max_images: Images per sequence.
+
+    Returns:
+        For every sequence, the indices of its pieces.
+    """
+    sequences: list[np.ndarray] = []
+    for start in range(0, len(order), BLOCK):
+        sequences += _pack_block(pieces, order[start : start + BLOCK], max_tokens, max_images)
+    return sequences
+
+
+def _pack_block(pieces: Pieces, block: np.ndarray, max_tokens: int, max_images: int) -> list[np.ndarray]:
+    """Fill sequences one after another: the largest piece left, then random ones, then two that fit exactly."""
+    length, images = pieces.length[block].tolist(), pieces.images[block].tolist()
+    share = np.maximum(pieces.length[block] / max_tokens, pieces.images[block] / max_images)
+    largest_first = iter(np.argsort(-share, kind="stable").tolist())
+    waiting = deque(range(len(block)))
+    pool = _Pool(length, images, max_tokens)
+    almost_full = 2 * sum(length) / len(length)
+    sequences: list[np.ndarray] = []
+    while len(pool):
+        first = next(place for place in largest_first if place not in pool.taken)
+        pool.take(first)
+        members, tokens, pictures = [first], max_tokens - length[first], max_images - images[first]
+        passed: list[int] = []
+        while tokens > almost_full and pictures > 2 and waiting and len(passed) < _TRIES:
+            place = waiting.popleft()
+            if place in pool.taken:
+                continue
+            if length[place] > tokens or images[place] > pictures:
+                passed.append(place)
+                continue
+            pool.take(place)
+            members.append(place)
+            tokens, pictures = tokens - length[place], pictures - images[place]
+        waiting.extendleft(reversed(passed))
+        while found := pool.best(tokens, pictures):
+            for place in found:
+                pool.take(place)
+                members.append(place)
+                tokens, pictures = tokens - length[place], pictures - images[place]
+        sequences.append(block[np.array(sorted(members))])
+    return sequences
+
+
+class _Pool:
+    """The pieces not yet placed, found by length.
+
+    Args:
+        length: Tokens of each piece.
+        images: Images of each piece.
+        max_tokens: The longest there may be.
+    """
+
+    def __init__(self, length: list[int], images: list[int], max_tokens: int) -> None:
+        self.length, self.images = length, images
+        self.taken: set[int] = set()
+        # by_length[t][i] lists the pieces of t tokens and i images; fewest[t] is the smallest such i.
+        self.by_length: list[dict[int, list[int]]] = [{} for _ in range(max_tokens + 1)]
+        self.fewest = np.full(max_tokens + 1, _NONE, dtype=np.int32)
+        for place in reversed(range(len(length))):
+            self.by_length[length[place]].setdefault(images[place], []).append(place)
+        for tokens, found in enumerate(self.by_length):
+            if found:
+                self.fewest[tokens] = min(found)
+
+    def __len__(self) -> int:
+        return len(self.length) - len(self.taken)
+
+    def take(self, place: int) -> None:
+        """Remove a piece."""
+        self.taken.add(place)
+        found = self.by_length[self.length[place]]
+        same = found[self.images[place]]
+        if same[-1] == place:  # at once, however many there are
+            same.pop()
+        else:
+            same.remove(place)
+        if not same:
+            del found[self.images[place]]
+            self.fewest[self.length[place]] = min(found, default=_NONE)
+
+    def best(self, tokens: int, images: int) -> list[int]:
+        """Return one or two pieces that leave the least of the room free, or nothing if none fits."""
+        fitting = np.flatnonzero(self.fewest[: tokens + 1] <= images)
+        if not len(fitting):
+            return []
+        longest = int(fitting[-1])
+        # Two pieces beat the longest single one if together they are longer.
+        shortest_pair = max(longest + 1, tokens - _MAX_WASTE)
+        for total in range(tokens, shortest_pair - 1, -1):
+            shorter, longer = self.fewest[: total // 2 + 1], self.fewest[total - total // 2 : total + 1][::-1]
+            for one in np.flatnonzero(shorter + longer <= images)[::-1].tolist():
+                same = 2 * one == total
+                pair = self._two_of(one, images) if same else [self._one_of(one), self._one_of(total - one)]
+                if pair:
+                    return pair
+        return [self._one_of(longest)]
+
+    def _one_of(self, tokens: int) -> int:
+        return self.by_length[tokens][int(self.fewest[tokens])][-1]
+
+    def _two_of(self, tokens: int, images: int) -> list[int]:
+        """Return two pieces of the same length, if there are two with so few images together."""
+        found = self.by_length[tokens]
+        cheapest = [place for i in sorted(found) for place in found[i][-2:]][:2]
+        enough = len(cheapest) == 2 and sum(self.images[place] for place in cheapest) <= images
+        return cheapest if enough else []

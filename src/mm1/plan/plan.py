@@ -1,0 +1,295 @@
+"""The plan: the whole order of training, written down before it begins.
+
+    sources (indexes) --blocks of documents: cut, pack--> sequences per source --drawn by weight--> plan
+
+The plan is the paper's fixed snapshot: every model of a study sees the same examples in the same order.
+Sequence `i` is a pure function of the plan, so the state of the data stream is one integer. Everything goes
+through memory in blocks; what a plan takes besides is 4 bytes per document of the largest source.
+
+    plan/plan.json       hash, limits, and the figures that a person decides by
+    plan/sequences.npy   per sequence: source, first piece; in the order of training
+    plan/pieces.npy      per piece: document, first token, length, images; grouped by sequence
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mm1.document import Kind
+from mm1.errors import UserError
+from mm1.files import whole_folder, write_json
+from mm1.plan.arrays import ArrayWriter, map_array
+from mm1.plan.figures import plan_figures
+from mm1.plan.mixture import Mixture
+from mm1.plan.packing import BLOCK, cut_documents, pack
+from mm1.plan.sources import Source, Totals
+from mm1.recipe import DataRecipe
+
+RULE = 2
+"""Version of the rule by which a plan is made; part of its hash."""
+
+SEQUENCE = np.dtype([("source", "<i4"), ("first_piece", "<i8")])
+PIECE = np.dtype([("document", "<i8"), ("first", "<i4"), ("length", "<i4"), ("images", "<i4")])
+
+_SEQUENCES_AT_ONCE = 65_536
+
+
+class Plan:
+    """A plan on disk, memory-mapped.
+
+    Args:
+        directory: Where `write_plan` put it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.info: dict[str, Any] = json.loads((directory / "plan.json").read_text())
+        sequences, pieces = map_array(directory / "sequences.npy"), map_array(directory / "pieces.npy")
+        self.source, self.first_piece = sequences["source"], sequences["first_piece"]
+        self.document, self.first = pieces["document"], pieces["first"]
+        self.length, self.images = pieces["length"], pieces["images"]
+
+    def __reduce__(self) -> tuple[type[Plan], tuple[Path]]:
+        """Travel to other processes as a path, not as a copy of the arrays."""
+        return Plan, (self.directory,)
+
+    @property
+    def hash(self) -> str:
+        """Identifies content, tokenizer, weights, limits, seed and rule."""
+        return self.info["hash"]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def pieces(self, sequence: int) -> range:
+        """Return the rows of a sequence's pieces."""
+        return range(self._begin(sequence), self._begin(sequence + 1))
+
+    def count_images(self, start: int, stop: int) -> int:
+        """Return how many images the sequences from `start` to before `stop` have together."""
+        return int(self.images[self._begin(start) : self._begin(stop)].sum())
+
+    def _begin(self, sequence: int) -> int:
+        return int(self.first_piece[sequence]) if sequence < len(self) else len(self.document)
+
+
+def write_plan(
+    directory: Path,
+    sources: Sequence[Source],
+    recipe: DataRecipe,
+    *,
+    tokenizer_fingerprint: str,
+    tokens_per_image: int,
+    batch_size: int,
+    steps: int,
+    seed: int,
+    fixed: str | None = None,
+    resolution: Mapping[str, Any] | None = None,
+    chat_template: str | None = None,
+) -> Plan:
+    """Write the plan, complete or not at all; a plan with the same hash is kept.
+
+    Args:
+        directory: Where it is to be.
+        sources: The splits, in the recipe's order.
+        recipe: Limits and the mixture's weights.
+        tokenizer_fingerprint: See `mm1.plan.index.tokenizer_fingerprint`.
+        tokens_per_image: Tokens an image takes.
+        batch_size: Sequences per step.
+        steps: Training steps.
+        seed: Of all permutations.
+        fixed: The hash of the plan by which training has begun: another one is refused.
+        resolution: The rule by which the indexes' pictures are cut; None: they are not.
+        chat_template: Fingerprint of the template by which the indexes' conversations are laid out; None: there are
+            none.
+
+    Raises:
+        UserError: If a source is empty, the disk is full, or the plan would not be the `fixed` one.
+    """
+    for source in sources:
+        if not len(source):
+            raise UserError(f"{source.name}: the split has no documents that fit: leave it out of the mixture")
+    kinds = {kind: mix.weight for kind, mix in recipe.mixture.items() if mix.weight > 0}
+    used = [source for source in sources if source.kind in kinds]
+    identity = {
+        "rule": RULE,
+        "tokenizer": tokenizer_fingerprint,
+        "content": {source.name: source.content_hash for source in used},
+        "kinds": list(kinds.items()),
+        "weights": [(source.name, source.kind, source.weight) for source in used],
+        "limits": [recipe.sequence_length, [recipe.max_images(kind) for kind in kinds]],
+        "tokens_per_image": tokens_per_image,
+        "sequences": batch_size * steps,
+        "seed": seed,
+    }
+    if resolution is not None:  # left out where nothing is cut: plans made before there was such a rule stay
+        identity["resolution"] = dict(resolution)
+    if chat_template is not None:
+        identity["chat_template"] = chat_template
+    name = hashlib.blake2b(json.dumps(identity).encode(), digest_size=16).hexdigest()
+    file = directory / "plan.json"
+    before = json.loads(file.read_text()) if file.is_file() else {}
+    if fixed not in (None, name):
+        raise UserError(_changed(directory, before.get("made_from") if before.get("hash") == fixed else None, identity))
+    if before.get("hash") == name:
+        return Plan(directory)
+    try:
+        with whole_folder(directory) as partial:
+            totals = _write_arrays(partial, used, kinds, recipe, tokens_per_image, batch_size * steps, seed)
+            info = {
+                "hash": name,
+                "sequences": batch_size * steps,
+                "sequence_length": recipe.sequence_length,
+                "images_per_sequence": recipe.images_per_sequence,
+                "tokens_per_image": tokens_per_image,
+                "batch_size": batch_size,
+                "steps": steps,
+                "seed": seed,
+                **plan_figures(used, totals, recipe),
+                "made_from": identity,
+            }
+            write_json(partial / "plan.json", info)
+    except OSError as error:
+        raise UserError(f"{directory}: the plan could not be written ({error}): free some space") from error
+    return Plan(directory)
+
+
+def _changed(directory: Path, before: dict[str, Any] | None, now: dict[str, Any]) -> str:
+    """Return the sentence that refuses another plan for a run that has begun.
+
+    Args:
+        directory: The plan's.
+        before: What the plan of the run was made from; None if that is lost.
+        now: What it would be made from.
+    """
+    what = ["a corpus, the tokenizer or the recipe"]
+    if before is not None:
+        what = [f"the corpus {name}" for name, value in now["content"].items() if before["content"].get(name) != value]
+        what += ["the tokenizer"] if before["tokenizer"] != now["tokenizer"] else []
+        what += ["the rule by which plans are made"] if before["rule"] != now["rule"] else []
+    return (
+        f"{directory}: training has begun by another plan than the one that would be made now, since "
+        f"{' and '.join(what or ['the recipe'])} changed: put back what was there, or begin another run with --to"
+    )
+
+
+def _write_arrays(
+    directory: Path,
+    sources: Sequence[Source],
+    kinds: dict[Kind, float],
+    recipe: DataRecipe,
+    tokens_per_image: int,
+    count: int,
+    seed: int,
+) -> list[Totals]:
+    """Write sequences.npy and pieces.npy; return what is taken from each source."""
+    mixture = Mixture(kinds, [(source.kind, source.weight) for source in sources], count)
+    wanted = np.zeros(len(sources), dtype=np.int64)
+    for start, stop in _chunks(count):
+        wanted += np.bincount(mixture(start, stop), minlength=len(sources))
+    streams = []
+    for number, source in enumerate(sources):
+        stream = _Stream(source, recipe, tokens_per_image, (seed, number))
+        stream.write(directory / f"source-{number}", int(wanted[number]))
+        streams.append(stream)
+    with (
+        ArrayWriter(directory / "sequences.npy", SEQUENCE) as sequences,
+        ArrayWriter(directory / "pieces.npy", PIECE) as pieces,
+    ):
+        for start, stop in _chunks(count):
+            order = mixture(start, stop)
+            taken = [stream.next(int((order == number).sum())) for number, stream in enumerate(streams)]
+            counts = np.empty(len(order), dtype=np.int64)
+            for number, (lengths, _) in enumerate(taken):
+                counts[order == number] = lengths
+            block = np.empty(len(order), dtype=SEQUENCE)
+            block["source"], block["first_piece"] = order, pieces.length + np.cumsum(counts) - counts
+            sequences.write(block)
+            rows, owner = np.empty(int(counts.sum()), dtype=PIECE), np.repeat(order, counts)
+            for number, (_, mine) in enumerate(taken):
+                rows[owner == number] = mine
+            pieces.write(rows)
+    for stream in streams:
+        stream.remove()
+    return [stream.totals for stream in streams]
+
+
+def _chunks(count: int) -> Iterator[tuple[int, int]]:
+    return ((start, min(start + _SEQUENCES_AT_ONCE, count)) for start in range(0, count, _SEQUENCES_AT_ONCE))
+
+
+@dataclass
+class _Stream:
+    """The sequences of one source, epoch after epoch, kept in two files until they are drawn."""
+
+    source: Source
+    recipe: DataRecipe
+    tokens_per_image: int
+    seed: tuple[int, int]
+    totals: Totals = field(default_factory=Totals)
+
+    def write(self, directory: Path, wanted: int) -> None:
+        """Pack as many sequences as are wanted."""
+        self._directory = directory
+        self._sequence = self._piece = 0
+        directory.mkdir()
+        with (
+            ArrayWriter(directory / "counts.npy", np.int32) as counts,
+            ArrayWriter(directory / "pieces.npy", PIECE) as pieces,
+        ):
+            blocks = self._blocks()
+            while counts.length < wanted:
+                lengths, rows, learned = next(blocks)
+                lengths = lengths[: wanted - counts.length]
+                rows, learned = rows[: lengths.sum()], learned[: lengths.sum()]
+                counts.write(lengths)
+                pieces.write(rows)
+                self.totals.documents += int((rows["first"] == 0).sum())
+                self.totals.tokens += int(rows["length"].sum(dtype=np.int64))
+                self.totals.images += int(rows["images"].sum(dtype=np.int64))
+                self.totals.learned_tokens += int(learned.sum(dtype=np.int64))
+        self.totals.sequences = wanted
+        self._counts, self._pieces = map_array(directory / "counts.npy"), map_array(directory / "pieces.npy")
+
+    def next(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the next sequences: (count,) numbers of pieces, and the pieces."""
+        counts = self._counts[self._sequence : self._sequence + count]
+        pieces = self._pieces[self._piece : self._piece + int(counts.sum())]
+        self._sequence, self._piece = self._sequence + count, self._piece + len(pieces)
+        return counts, pieces
+
+    def remove(self) -> None:
+        """Remove the files."""
+        shutil.rmtree(self._directory)
+
+    def _blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield blocks of packed sequences: pieces per sequence, the pieces, learned tokens per piece."""
+        rows = self.source.documents
+        count, epoch = len(self.source), 0
+        while True:
+            random = np.random.default_rng([*self.seed, epoch])
+            order = np.arange(count, dtype=np.uint32 if count < 2**32 else np.uint64)
+            random.shuffle(order)  # in place: this is what takes memory
+            for documents in np.array_split(order, -(-count // BLOCK)):
+                yield self._pack(documents.astype(np.int64) if rows is None else rows[documents], random)
+            epoch += 1
+
+    def _pack(self, documents: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        limits = self.recipe.sequence_length, self.recipe.max_images(self.source.kind)
+        cut = cut_documents(self.source.index.take(documents), self.tokens_per_image, *limits)
+        packed = pack(cut, random.permutation(len(cut)), *limits)
+        packed = [packed[i] for i in random.permutation(len(packed))]
+        which = np.concatenate(packed)
+        rows = np.empty(len(which), dtype=PIECE)
+        rows["document"] = documents[cut.document[which]]
+        for name in ("first", "length", "images"):
+            rows[name] = getattr(cut, name)[which]
+        return np.array([len(sequence) for sequence in packed]), rows, cut.learned[which]

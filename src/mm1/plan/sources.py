@@ -1,0 +1,101 @@
+"""The sources of a plan: splits of corpora as the recipe weighs them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mm1.data.store import Split, open_split
+from mm1.document import Kind
+from mm1.errors import UserError
+from mm1.plan.conversations import fit_conversations
+from mm1.plan.lengths import Index
+from mm1.processing.processor import MM1Processor
+from mm1.recipe import DataRecipe, EncoderRecipe, Recipe
+
+
+@dataclass(frozen=True)
+class Source:
+    """A split as the plan sees it.
+
+    Attributes:
+        name: `corpus/split` as the recipe names it.
+        kind: The kind it is drawn as.
+        weight: Share among the sources of that kind.
+        content_hash: Of the documents.
+        index: Part lengths.
+        documents: (n,) rows that are drawn from; None: all.
+        warnings: What a person should know of it, a sentence each.
+    """
+
+    name: str
+    kind: Kind
+    weight: float
+    content_hash: str
+    index: Index
+    documents: np.ndarray | None = None
+    warnings: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.index) if self.documents is None else len(self.documents)
+
+
+@dataclass
+class Totals:
+    """What a plan takes from one source."""
+
+    sequences: int = 0
+    documents: int = 0
+    tokens: int = 0
+    learned_tokens: int = 0
+    images: int = 0
+
+
+def plan_sources(recipe: Recipe | EncoderRecipe, splits: dict[str, Split], indexes: dict[str, Index]) -> list[Source]:
+    """Return the sources of all kinds with a weight, in the recipe's order.
+
+    Args:
+        recipe: Its mixture.
+        splits: As `open_splits` gives them.
+        indexes: Of the splits, by name.
+    """
+    return [
+        Source(s.corpus, kind, s.weight, splits[s.corpus].content_hash, indexes[s.corpus])
+        for kind, mix in recipe.data.mixture.items()
+        if mix.weight > 0
+        for s in mix.sources
+    ]
+
+
+def open_splits(recipe: Recipe | EncoderRecipe) -> dict[str, Split]:
+    """Open the splits of all kinds with a weight, in the recipe's order.
+
+    Raises:
+        UserError: If one is missing, or listed twice.
+    """
+    names = [s.corpus for mix in recipe.data.mixture.values() if mix.weight > 0 for s in mix.sources]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(f"data.mixture: '{twice[0]}' is listed twice: give it one place and one weight")
+    return {name: open_split(name) for name in names}
+
+
+def fit_source(source: Source, split: Split, processor: MM1Processor, data: DataRecipe) -> Source:
+    """Return a source whose conversations fit a sequence each; its warnings say what was shortened or left out."""
+    if source.index.chat is None:
+        return source
+    fitted = fit_conversations(
+        source.index, processor.tokens_per_image, data.sequence_length, data.max_images(source.kind)
+    )
+    room = f"a sequence ({data.sequence_length:,} tokens, {data.max_images(source.kind)} images)"
+    warnings = [
+        f"{source.name}: {len(rows):,} of {len(split):,} conversations {what}, for example "
+        + ", ".join(f"'{split[int(row)].id}'" for row in rows[:3])
+        for rows, what in (
+            (fitted.shortened, f"are longer than {room} and end behind the last answer that fits"),
+            (fitted.left_out, f"are left out, since their first answer does not fit {room}"),
+        )
+        if len(rows)
+    ]
+    return replace(source, index=fitted.index, documents=fitted.documents, warnings=tuple(warnings))

@@ -1,0 +1,151 @@
+"""What a picture costs a model in each way of showing it: tokens, FLOPs, cache."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.table import Table
+
+from mm1.errors import UserError
+from mm1.model.configuration import MM1Config
+from mm1.model.modeling import MM1ForConditionalGeneration
+from mm1.model.positions import resize_images
+from mm1.model.shape import recipe_config
+from mm1.model.sizes import forward_flops
+from mm1.processing.tiles import tile
+from mm1.recipe import ModelRecipe, ResolutionRecipe
+from mm1.scaling.presets import CONTEXT, VOCABULARY, preset
+from mm1.scaling.show import short
+
+INTERPOLATED = (448, 560, 672)
+"""Sides that the paper interpolates its tower to (sec. 4), in pixels."""
+
+_CACHE_BYTES = 2  # of a value in bfloat16
+
+
+@dataclass(frozen=True)
+class PictureCost:
+    """What one picture costs in one mode.
+
+    Attributes:
+        mode: In words: `one of 448`, `2x2 of 672`.
+        size: Side of the tower's images in pixels.
+        images: How many images the picture becomes.
+        patches: Of all of them together.
+        tokens: That the decoder reads.
+        vision_flops: Forward FLOPs of tower and connector.
+        decoder_flops: Forward FLOPs of the decoder for those tokens.
+        cache_bytes: Keys and values of those tokens in bfloat16, as long as the picture is in the context.
+    """
+
+    mode: str
+    size: int
+    images: int
+    patches: int
+    tokens: int
+    vision_flops: int
+    decoder_flops: int
+    cache_bytes: int
+
+
+def picture_costs(
+    width: int,
+    height: int,
+    recipe: ModelRecipe | str,
+    vocab_size: int = VOCABULARY,
+    context: int = CONTEXT,
+    interpolated: Sequence[int] | None = None,
+    language_model: Path | str | None = None,
+) -> list[PictureCost]:
+    """Return the costs of a picture: one image (interpolated too), cut 2x2, cut by MM1.5's rule, as the recipe has it.
+
+    Args:
+        width: Of the picture in pixels.
+        height: Likewise.
+        recipe: A model, or a preset's name. Built without memory.
+        vocab_size: Of the decoder.
+        context: Tokens per sequence, which attention is counted for.
+        interpolated: Sides to show; default: `INTERPOLATED`. Those not above the model's own are left out.
+        language_model: See `recipe_config`.
+
+    Raises:
+        UserError: See `mm1.model.shape.recipe_config`.
+    """
+    recipe = preset(recipe) if isinstance(recipe, str) else recipe
+    config = recipe_config(recipe, vocab_size, language_model)
+    base, patch = config.vision_config.image_size, config.vision_config.patch_size
+    larger = [size for size in interpolated or INTERPOLATED if size > base and size % patch == 0]
+    largest = larger[-1] if larger else base
+    one, paper = ResolutionRecipe(), ResolutionRecipe(grid="2x2")
+    modes = [(f"one of {size}", size, one) for size in (base, *larger)]
+    modes += [(f"2x2 of {size}", size, paper) for size in dict.fromkeys((base, largest))]
+    modes += [(f"dynamic of {largest}", largest, ResolutionRecipe(grid="dynamic", fit="pad", overview="last"))]
+    if recipe.resolution != one:
+        modes += [("the recipe's", base, recipe.resolution)]
+    return [_cost(mode, width, height, size, rule, config, context) for mode, size, rule in modes]
+
+
+def _cost(
+    mode: str,
+    width: int,
+    height: int,
+    size: int,
+    rule: ResolutionRecipe,
+    config: MM1Config,
+    context: int,
+) -> PictureCost:
+    with torch.device("meta"):
+        model = MM1ForConditionalGeneration(copy.deepcopy(config))
+        resize_images(model, size)
+    flops = forward_flops(model, context)
+    images = len(tile(width, height, size, rule))
+    tokens = images * model.config.image_seq_length
+    text = model.config.text_config
+    head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * head_size * _CACHE_BYTES
+    return PictureCost(
+        mode,
+        size,
+        images,
+        images * model.config.patch_grid**2,
+        tokens,
+        images * flops["image"],
+        tokens * flops["token"],
+        tokens * per_token,
+    )
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return width and height of `1344x1344`.
+
+    Raises:
+        UserError: If the text is no size.
+    """
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise UserError(f"--image {text}: give width and height in pixels, such as 1344x1344")
+    return int(width), int(height)
+
+
+def costs_table(name: str, width: int, height: int, costs: list[PictureCost]) -> Table:
+    """Return a `rich` table of what a picture costs."""
+    caption = "Forward only; training takes three times the FLOPs. Cache: keys and values in bfloat16."
+    table = Table(title=f"{name}: a picture of {width}x{height}", caption=caption)
+    table.add_column("", no_wrap=True)
+    for column in ("images", "patches", "tokens", "FLOPs, tower", "FLOPs, decoder", "cache"):
+        table.add_column(column, justify="right")
+    for cost in costs:
+        table.add_row(
+            cost.mode,
+            str(cost.images),
+            f"{cost.patches:,}",
+            f"{cost.tokens:,}",
+            short(cost.vision_flops),
+            short(cost.decoder_flops),
+            f"{short(cost.cache_bytes)}B",
+        )
+    return table

@@ -1,0 +1,96 @@
+"""Tables for the terminal: a study's runs with the time they take, and the packaged studies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from mm1.study.plan import StudyRun, training_seconds
+from mm1.study.schema import Study, arm_name, load_study, packaged_studies
+from mm1.study.submit import Submitted
+from mm1.train.run_directory import SCHEDULER_LOGS
+
+
+def run_table(study: Study, runs: Sequence[StudyRun], jobs: int) -> Table:
+    """Return a table of the arms, which of their seeds are done, and how long the rest will take.
+
+    The estimate is `minutes_left`'s.
+    """
+    missing = sum(run.seconds is None for run in runs)
+    minutes = minutes_left(study, runs, jobs)
+    left = "unknown: no run has been timed" if minutes is None else f"about {minutes:.0f} minutes"
+    table = Table(
+        title=f"{study.name}: {study.question}",
+        title_justify="left",
+        caption=f"{missing} of {len(runs)} runs to make; time left {left if missing else 'none'}",
+    )
+    table.add_column("arm")
+    for seed in study.seeds:
+        table.add_column(f"seed {seed}")
+    for arm in study.arms():
+        mine = [run for run in runs if run.arm == arm]
+        table.add_row(arm_name(arm), *("to make" if run.seconds is None else "[green]done[/]" for run in mine))
+    return table
+
+
+def submitted_table(submitted: Submitted) -> Table:
+    """Return a table of the jobs that make a study's runs."""
+    table = Table(title="Jobs", title_justify="left", caption="the same command goes on when they have ended")
+    for column in ("job", "run", "", "log"):
+        table.add_column(column)
+    for jobs, state in ((submitted.queued, "in the queue"), (submitted.jobs, "submitted")):
+        for job, group in jobs.items():
+            for run in group:
+                table.add_row(job, run.name, state, str(run.directory / SCHEDULER_LOGS))
+    return table
+
+
+def minutes_left(study: Study, runs: Sequence[StudyRun], jobs: int) -> float | None:
+    """Return how long the runs that are not done will take; None if nothing is known.
+
+    By the mean times of those that are done, taken to have run as many at a time as the rest will; else by what the
+    study's file states of a run alone, which several at a time share the cores of. What is trained already has only
+    its scoring left, and what several runs share is trained once.
+    """
+    missing = [run for run in runs if run.seconds is None]
+    done = [run for run in runs if run.seconds is not None]
+    if not done:
+        return None if study.minutes is None else study.minutes * len(missing)
+    training = sum(training_seconds(run.directory) for run in done) / len(done)
+    scoring = sum(run.scoring_seconds or 0.0 for run in done) / len(done)
+    to_train = {run.directory for run in missing if not (run.directory / "model" / "config.json").is_file()}
+    return (training * len(to_train) + scoring * len(missing)) / 60 / jobs
+
+
+def lessons_table(planned: Sequence[tuple[Study, Sequence[StudyRun]]], jobs: int) -> Table:
+    """Return a table of some studies: runs that are done and to make, and how long the rest will take.
+
+    What a study shares with one above it is to make for that one alone.
+    """
+    table = Table(title="Studies of the scoreboard", title_justify="left", show_footer=True)
+    rows, total, above = [], 0.0, set[Path]()
+    for study, runs in planned:
+        own = [run for run in runs if run.seconds is not None or run.scores not in above]
+        above.update(run.scores for run in runs)
+        missing = sum(run.seconds is None for run in own)
+        left = minutes_left(study, own, jobs) or 0.0
+        total += left
+        rows.append((study.name, str(len(own) - missing), str(missing), f"{left:.0f}"))
+    for name, footer in (("study", "all"), ("done", ""), ("to make", ""), ("minutes left, about", f"{total:.0f}")):
+        table.add_column(name, footer, justify="left" if name == "study" else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def study_table() -> Table:
+    """Return a table of the packaged studies."""
+    table = Table(title="Studies", title_justify="left")
+    for column in ("study", "question", "runs"):
+        table.add_column(column)
+    for name in packaged_studies():
+        study = load_study(name)
+        table.add_row(name, study.question, str(len(study.arms()) * len(study.seeds)))
+    return table
