@@ -43,7 +43,6 @@ from PIL import Image as PILImage
 from mm1.data.store import write_corpus
 from mm1.document import Document, Image, Part, Text
 from mm1.model.llava import to_llava
-from mm1.model.pretrained import decoder_folder
 from mm1.model.processor import recipe_processor
 from mm1.plan.sources import open_splits
 from mm1.progress import console
@@ -103,14 +102,13 @@ class Bench:
         self.folder, self.turn = folder, 0
         self.recipe = load_recipe(str(write_recipe(folder, arguments)), changes)
         splits = open_splits(self.recipe)
-        decoder = decoder_folder(self.recipe)
-        tokenizer = prepare_tokenizer(self.recipe, folder, decoder, splits)
+        tokenizer = prepare_tokenizer(self.recipe, folder, splits)
         self.processor = recipe_processor(self.recipe, tokenizer)
         self.plan = prepare_plan(self.recipe, folder, splits, self.processor)
         self.splits = splits
         device = torch.device("cpu")
         self.autocast = autocast_dtype(self.recipe.train, device)
-        self.model = pretrain.recipe_model(self.recipe, self.processor, decoder, device, self.autocast)
+        self.model = pretrain.recipe_model(self.recipe, self.processor, device, self.autocast)
 
     def trainer(self) -> Trainer:
         """Return a trainer in a new run directory, which will train from the first step."""

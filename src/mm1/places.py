@@ -1,26 +1,103 @@
-"""What a recipe's `from` names: a folder on this machine, or a model on the Hub."""
+"""Where things are, and what the name of a model stands for."""
 
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from mm1.errors import UserError
 
 RUNS = "runs"
 """Directory that commands write runs to unless they are told otherwise."""
 
+HUB = "hub:"
+"""Prefix of a Hub id; needed only where a folder has the same name."""
 
-def is_folder(source: Path | str) -> bool:
-    """Whether a source is a folder's name, be the folder there or not, and nothing to ask the Hub for.
+PACKAGED = ("smollm2",)
+"""Models that Python packages ship, by name."""
 
-    A Hub id is `owner/name`; so is `runs/demo`, which is a folder's name all the same, and so is any path that begins
-    with a directory which is there.
-    """
-    path = Path(source)
-    if path.is_dir() or path.is_absolute() or len(path.parts) > 2:
-        return True
-    return len(path.parts) == 2 and (path.parts[0] == RUNS or Path(path.parts[0]).is_dir())
+MODEL_HELP = (
+    "A run's directory (runs/demo), a step of a run (runs/demo@750), a model's folder, a Hub id (owner/name, "
+    "owner/name@revision), or smollm2."
+)
+"""What may be given wherever a model is wanted."""
 
 
 def data_directory() -> Path:
     """Where corpora are built and looked for: `$MM1_DATA`, else `./data`."""
     return Path(os.environ.get("MM1_DATA", "data"))
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """What the name of a model stands for.
+
+    Attributes:
+        text: The name as it was given.
+        kind: `folder` (of a model or a run), `step` (of a run), `hub` or `packaged`.
+        place: The folder, the Hub id, or the package's name for the model.
+        version: The step's number, or the revision on the Hub (None: the newest).
+    """
+
+    text: str
+    kind: Literal["folder", "step", "hub", "packaged"]
+    place: str
+    version: str | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder on this machine, be it there or not; None for what is elsewhere."""
+        return Path(self.place) if self.kind in ("folder", "step") else None
+
+    def scores(self) -> Path:
+        """Return where the model's scores go unless they are told otherwise."""
+        if self.folder is None:
+            return Path("scores") / "@".join([self.place.replace("/", "--"), *([self.version] if self.version else [])])
+        if self.kind == "step":
+            return self.folder / "scores" / f"step-{int(str(self.version)):06d}"
+        return self.folder / "scores"
+
+
+def parse_model_name(text: Path | str) -> ModelName:
+    """Return what a name stands for. No file is read and nobody is asked.
+
+    A folder that is there comes first. `owner/name` is a Hub id, unless `owner` is a folder that is there or `runs`.
+
+    Args:
+        text: See `MODEL_HELP`.
+
+    Raises:
+        UserError: If what stands behind a run's `@` is no step.
+    """
+    text = str(text)
+    if text.startswith(HUB):
+        return _hub(text, text.removeprefix(HUB))
+    if Path(text).is_dir():
+        return ModelName(text, "folder", text)
+    if text in PACKAGED:
+        return ModelName(text, "packaged", text)
+    place, at, version = text.rpartition("@")
+    if at and _is_folder(place):
+        step = re.fullmatch(r"(?:step-)?0*(\d+)", version)
+        if step is None:
+            raise UserError(f"{text}: '{version}' is no step: write the number of a checkpoint, as in {place}@750")
+        return ModelName(text, "step", place, step[1])
+    if _is_folder(text):
+        return ModelName(text, "folder", text)
+    return _hub(text, text)
+
+
+def _hub(text: str, name: str) -> ModelName:
+    place, _, revision = name.partition("@")
+    return ModelName(text, "hub", place, revision or None)
+
+
+def _is_folder(text: str) -> bool:
+    """Whether a name is a folder's, be the folder there or not, and no Hub id."""
+    path = Path(text)
+    if path.is_dir() or path.is_absolute() or len(path.parts) > 2 or text.startswith((".", "~")):
+        return True
+    return len(path.parts) == 2 and (path.parts[0] == RUNS or Path(path.parts[0]).is_dir())

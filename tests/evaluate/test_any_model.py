@@ -22,7 +22,7 @@ from mm1.document import Document, Image
 from mm1.errors import UserError
 from mm1.evaluate.models.loading import load_generator
 from mm1.evaluate.models.transformers import TransformersGenerator
-from mm1.model.pretrained import model_hash
+from mm1.model.resolve import model_hash
 from mm1.processing.tokenizer import train_tokenizer
 
 from .conftest import question

@@ -4,8 +4,9 @@ import pytest
 
 from mm1.cli import main
 from mm1.errors import UserError
-from mm1.evaluate.evaluate_run import evaluate_run, scores_directory
+from mm1.evaluate.evaluate_run import evaluate_run
 from mm1.evaluate.tasks.task import load_task
+from mm1.places import parse_model_name
 
 from .test_runner import BASE
 
@@ -52,15 +53,17 @@ def test_another_model_in_its_place_is_scored_anew(squares, saved, task_file, mo
 def test_unknown_tasks_and_models_are_refused_before_anything_is_written(squares, saved, tmp_path):
     with pytest.raises(UserError, match="did you mean easy-vqa"):
         evaluate_run(saved, ["easyvqa"])
-    with pytest.raises(UserError, match="no model there"):
+    with pytest.raises(UserError, match="is no model: no such folder"):
         evaluate_run(tmp_path / "nothing", ["easy-vqa"])
     assert not (saved / "scores").exists()
     assert not (tmp_path / "nothing").exists()
 
 
 def test_where_results_go():
-    assert str(scores_directory("runs/demo")) == "runs/demo/scores"
-    assert str(scores_directory("hub:owner/name")) == "scores/owner--name"
+    assert str(parse_model_name("runs/demo").scores()) == "runs/demo/scores"
+    assert str(parse_model_name("runs/demo@750").scores()) == "runs/demo/scores/step-000750"
+    assert str(parse_model_name("hub:owner/name").scores()) == "scores/owner--name"
+    assert str(parse_model_name("owner/name@v1").scores()) == "scores/owner--name@v1"
 
 
 def test_everything_can_be_said_on_the_command_line(squares, saved, task_file, tmp_path, monkeypatch, capsys):

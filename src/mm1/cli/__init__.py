@@ -22,6 +22,7 @@ from mm1.cli import data, scale, study
 from mm1.cli.options import Set, parse_options, parse_shots, split_commas
 from mm1.cli.tiles import show_tiles
 from mm1.errors import Stopped, UserError
+from mm1.places import MODEL_HELP
 from mm1.progress import console
 
 
@@ -188,7 +189,7 @@ def sft(
 
 @app.command()
 def evaluate(
-    run: Annotated[str, typer.Argument(help="A run's directory, the folder of a model, or hub:owner/name.")],
+    run: Annotated[str, typer.Argument(help=MODEL_HELP)],
     tasks: Annotated[str | None, typer.Option(help="Names or files, with commas; default: the run's recipe's.")] = None,
     shots: Annotated[str | None, typer.Option(help="Numbers with commas; default: the run's recipe's.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Items per task, at most.")] = None,
@@ -238,7 +239,7 @@ def report(run: RunArgument) -> None:
 
 @app.command()
 def caption(
-    run: Annotated[Path, typer.Argument(help="A run's directory, or the folder of a model.")],
+    run: Annotated[str, typer.Argument(help=MODEL_HELP)],
     image: Annotated[Path, typer.Argument(help="A picture.")],
     question: Annotated[str | None, typer.Option(help="Answer this question instead of captioning.")] = None,
 ) -> None:
@@ -277,20 +278,20 @@ def model_show(
     ] = None,
 ) -> None:
     """Show parameters by part, memory and FLOPs; takes no memory, whatever the size."""
-    from mm1.model.pretrained import decoder_folder, vocabulary_size
+    from mm1.model.resolve import resolve_models
+    from mm1.model.shape import vocabulary_size
     from mm1.recipe import load_recipe
     from mm1.scaling.picture_costs import costs_table, parse_size, picture_costs
     from mm1.scaling.presets import describe
     from mm1.scaling.show import description_table
 
     for name in names:
-        recipe = load_recipe(name, set_ or [])
+        recipe = resolve_models(load_recipe(name, set_ or []), weights=False)
         model, sizes = recipe.model, (vocabulary_size(recipe), recipe.data.sequence_length)
-        decoder = decoder_folder(recipe)
-        output().print(description_table(describe(name, model, *sizes, language_model=decoder)))
+        output().print(description_table(describe(name, model, *sizes)))
         if image is not None:
             width, height = parse_size(image)
-            costs = picture_costs(width, height, model, *sizes, language_model=decoder)
+            costs = picture_costs(width, height, model, *sizes)
             output().print(costs_table(name, width, height, costs))
 
 

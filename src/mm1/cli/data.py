@@ -9,6 +9,7 @@ import typer
 
 from mm1.cli.options import Engine, Set, Workers, parse_options, split_commas
 from mm1.errors import UserError
+from mm1.places import MODEL_HELP
 from mm1.progress import console
 
 app = typer.Typer(help="Corpora and plans: build, clean, look.", no_args_is_help=True)
@@ -83,7 +84,7 @@ def collect(
 @app.command()
 def recaption(
     split: Annotated[str, typer.Argument(help="The split whose pictures are captioned, such as scenes/train.")],
-    model: Annotated[str, typer.Option(help="A run's directory, a model's folder, or hub:owner/name.")],
+    model: Annotated[str, typer.Option(help=f"The model that captions. {MODEL_HELP}")],
     to: Annotated[Path, typer.Option(help="The corpus that is made, such as data/scenes-synthetic.")],
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many documents.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes, each with the model.")] = 1,

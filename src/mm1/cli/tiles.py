@@ -8,13 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from mm1.errors import UserError
+from mm1.places import MODEL_HELP
 from mm1.progress import console
 
 
 def show_tiles(
     image: Annotated[Path, typer.Argument(help="A picture.")],
     recipe: Annotated[str | None, typer.Option(help="A recipe's name or file, whose settings are taken.")] = None,
-    model: Annotated[Path | None, typer.Option(help="A run's directory, or a model's folder, likewise.")] = None,
+    model: Annotated[str | None, typer.Option(help=f"The model whose settings are taken. {MODEL_HELP}")] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Side of an image in pixels; default 672.")] = None,
     tokens: Annotated[int | None, typer.Option(min=1, help="Tokens per image; default 144.")] = None,
     grid: Annotated[str | None, typer.Option(help="none, ROWSxCOLUMNS or dynamic; default 2x2.")] = None,
@@ -46,7 +47,7 @@ def show_tiles(
         console.print(f"the page: {html.resolve().as_uri()}")
 
 
-def _settings(recipe: str | None, model: Path | None) -> tuple[int, int, dict[str, Any]]:
+def _settings(recipe: str | None, model: str | None) -> tuple[int, int, dict[str, Any]]:
     """Return side, tokens per image and rule of a recipe or a model; without either the paper's."""
     if recipe is not None:
         from mm1.recipe import load_recipe
@@ -54,14 +55,16 @@ def _settings(recipe: str | None, model: Path | None) -> tuple[int, int, dict[st
         loaded = load_recipe(recipe).model
         if loaded.from_ is not None:
             from mm1.model.processor import brought_processor
+            from mm1.model.resolve import resolve_model
 
-            return _of_processor(brought_processor(loaded.from_, loaded))
+            folder = resolve_model(loaded.from_, "model.from", weights=False)
+            return _of_processor(brought_processor(str(folder), loaded))
         return loaded.vision.image_size, loaded.connector.num_tokens, loaded.resolution.model_dump()
     if model is not None:
-        from mm1.model.pretrained import model_directory
+        from mm1.model.resolve import resolve_model
         from mm1.processing.processor import MM1Processor
 
-        return _of_processor(MM1Processor.from_pretrained(model_directory(model)))
+        return _of_processor(MM1Processor.from_pretrained(resolve_model(model, "--model")))
     return 672, 144, {"grid": "2x2"}
 
 

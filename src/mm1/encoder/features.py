@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel, CLIPVisionModel
 
 from mm1.errors import UserError
-from mm1.model.pretrained import first_line, model_folder, pretrained_config
+from mm1.model.pretrained import first_line, pretrained_config
+from mm1.model.resolve import resolve_model
 from mm1.processing.images import decode_image, resize_to_square
 
 
@@ -20,7 +21,7 @@ class Encoder:
     """A tower, or two, with what prepares their inputs.
 
     Args:
-        source: A run's directory, or the folder or Hub id of a CLIP model or of a CLIP-type vision tower.
+        source: Name of a CLIP model or of a CLIP-type vision tower (see `mm1.places.MODEL_HELP`).
         device: Where to compute.
         batch_size: Pictures or texts at a time.
 
@@ -29,7 +30,7 @@ class Encoder:
     """
 
     def __init__(self, source: Path | str, device: torch.device, batch_size: int = 256) -> None:
-        folder = model_folder(str(source))
+        folder = resolve_model(source)
         kind = pretrained_config(folder, "encoder").model_type
         if kind not in ("clip", "clip_vision_model"):
             raise UserError(f"{source}: a {kind} is no encoder that can be scored: take a CLIP model or vision tower")

@@ -32,7 +32,7 @@ from mm1.encoder.pictures import (
 from mm1.encoder.towers import build_clip, build_tower, clip_processor, image_processor
 from mm1.errors import UserError
 from mm1.model.parts import blocks_of
-from mm1.model.pretrained import model_folder, pretrained_config
+from mm1.model.resolve import resolve_models
 from mm1.plan.index import build_index, tokenizer_fingerprint
 from mm1.plan.loader import build_loader
 from mm1.plan.plan import Plan, write_plan
@@ -83,12 +83,13 @@ def pretrain_encoder(recipe: EncoderRecipe, directory: Path) -> Path:
             return result
         autocast = autocast_dtype(recipe.train, world.device)
         with world.in_turn():
-            tokenizer = _tokenizer(recipe, directory, splits)
-            model = _model(recipe, tokenizer, autocast, world)
+            resolved = resolve_models(recipe)
+            tokenizer = _tokenizer(resolved, directory, splits)
+            model = _model(resolved, tokenizer, autocast, world)
             pictures = _pictures(recipe, splits, tokenizer)
             plan = _plan(recipe, directory, splits, pictures, tokenizer, _patches(model))
         world.agree(plan=plan.hash)
-        images = image_processor(recipe.model)
+        images = image_processor(resolved.model)
         if world.first:
             parts = {name: sum(p.numel() for p in part.parameters()) for name, part in _parts(model).items()}
             facts = {"parameters": parts, "peak_learning_rate": recipe.train.learning_rate, "plan_hash": plan.hash}
@@ -120,11 +121,8 @@ def _tokenizer(recipe: EncoderRecipe, directory: Path, splits: dict[str, Split])
     """Return the captions' tokenizer; for AIM, which reads no captions, one of bytes."""
     if not recipe.objective.contrastive:
         return train_tokenizer((), 300)
-    source = None if recipe.model.from_ is None else model_folder(recipe.model.from_)
-    if source is not None:
-        pretrained_config(source, "model.from")  # the message of what there must be first
     train = partial(train_caption_tokenizer, max_tokens=recipe.data.sequence_length)
-    return prepare_tokenizer(recipe, directory, source, splits, train)
+    return prepare_tokenizer(recipe, directory, splits, train)
 
 
 def _pictures(

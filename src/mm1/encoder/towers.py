@@ -17,7 +17,7 @@ from transformers import (
 
 from mm1.errors import UserError
 from mm1.model.positions import resize_tower
-from mm1.model.pretrained import first_line, model_folder, pretrained_config
+from mm1.model.pretrained import first_line, pretrained_config
 from mm1.model.towers import load_tower, pixel_statistics, scratch_tower
 from mm1.recipe import EncoderModelRecipe, VisionRecipe
 
@@ -106,7 +106,7 @@ _TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 def _load_clip(recipe: EncoderModelRecipe) -> CLIPModel:
     """Load both towers, the vision tower made to take the recipe's image size."""
-    key, source = "model.from", model_folder(str(recipe.from_))
+    key, source = "model.from", str(recipe.from_)
     config = pretrained_config(source, key)
     if config.model_type != "clip":
         raise UserError(

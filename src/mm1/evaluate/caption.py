@@ -16,11 +16,11 @@ STOP = ("\n",)
 """Where a caption ends."""
 
 
-def caption_image(model: Path, image: Path, question: str | None = None) -> str:
+def caption_image(model: Path | str, image: Path, question: str | None = None) -> str:
     """Return the model's words for a picture.
 
     Args:
-        model: A run's directory, or the folder of a model.
+        model: Name of a model (see `mm1.places.MODEL_HELP`).
         image: A file with a picture.
         question: If given, it is answered instead, in the paper's form (sec. 5 and appendix): "Question: ... Short
             answer:". A model fine-tuned on conversations is asked in one, and takes the question as it is.

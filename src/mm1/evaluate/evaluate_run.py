@@ -10,7 +10,8 @@ from mm1.evaluate.models.loading import load_generator
 from mm1.evaluate.ranks import start_ranks
 from mm1.evaluate.runner import Result, evaluate
 from mm1.evaluate.tasks.task import load_task
-from mm1.model.pretrained import HUB, model_directory, model_hash
+from mm1.model.resolve import model_hash, resolve_model
+from mm1.places import parse_model_name
 from mm1.recipe import EvaluateRecipe, load_recipe
 
 
@@ -57,14 +58,15 @@ def evaluate_run(
         UserError: If there is no such model, task or data, or they don't fit each other.
     """
     start_ranks()
-    file = Path(path) / "recipe.yaml"
+    name = parse_model_name(path)
     if recipe is None:
-        recipe = load_recipe(str(file)).evaluate if file.is_file() else EvaluateRecipe()
+        file = name.folder / "recipe.yaml" if name.folder else None
+        recipe = load_recipe(str(file)).evaluate if file and file.is_file() else EvaluateRecipe()
     names = tasks or recipe.tasks
     if not names:
         raise UserError(f"{path}: no tasks to score on: name them with --tasks")
     loaded = [load_task(name) for name in names]
-    directory = model_directory(path)
+    directory = resolve_model(path)
     return evaluate(
         load_generator(directory, batch_size=batch_size or recipe.batch_size, device=device, dtype=dtype),
         loaded,
@@ -74,14 +76,7 @@ def evaluate_run(
         draws=draws,
         detailed_shots=recipe.detailed_shots if detailed_shots is None else detailed_shots,
         plain=recipe.plain if plain is None else plain,
-        out_dir=to or scores_directory(path),
+        out_dir=to or name.scores(),
         model_name=str(path),
         model_hash=model_hash(directory),
     )
-
-
-def scores_directory(path: Path | str) -> Path:
-    """Return where a model's results go: `scores` in its directory, or `scores/owner--name` for one of the Hub."""
-    if str(path).startswith(HUB):
-        return Path("scores") / str(path).removeprefix(HUB).replace("/", "--")
-    return Path(path) / "scores"

@@ -18,7 +18,7 @@ from mm1.evaluate.caption import MAX_NEW_TOKENS, STOP, caption_prompt
 from mm1.evaluate.models.loading import load_generator
 from mm1.evaluate.models.mm1 import MM1Generator
 from mm1.evaluate.models.transformers import TransformersGenerator
-from mm1.model.pretrained import model_directory, model_hash
+from mm1.model.resolve import model_hash, resolve_model
 
 PICTURES_AT_ONCE = 512
 """Work is saved after so many."""
@@ -55,7 +55,7 @@ def recaption(
     split = open_split(reference)
     if directory.resolve() == split.directory.parent.resolve():
         raise UserError(f"{directory}: this is the corpus whose pictures are captioned: choose another one with --to")
-    weights = model_directory(model)
+    weights = resolve_model(model, "--model")
     count = min(limit or len(split), len(split))
     job = {
         "format": "captions by a model",

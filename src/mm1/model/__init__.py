@@ -10,7 +10,7 @@ import mm1.model.attention  # noqa: F401  (registers sdpa_packed)
 from mm1.model.configuration import MM1Config
 from mm1.model.factory import build_model
 from mm1.model.modeling import MM1ForConditionalGeneration, MM1Model
-from mm1.model.pretrained import resolve_language_model
+from mm1.model.resolve import resolve_model
 from mm1.model.sizes import non_embedding_parameters, parameters_by_part
 from mm1.processing.processor import MM1Processor
 
@@ -23,5 +23,5 @@ __all__ = [
     "build_model",
     "non_embedding_parameters",
     "parameters_by_part",
-    "resolve_language_model",
+    "resolve_model",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from mm1.errors import UserError
 from mm1.model.configuration import MM1Config
 from mm1.model.modeling import MM1ForConditionalGeneration
 from mm1.model.positions import resize_images
-from mm1.model.pretrained import PACKAGED, first_line, model_folder, pretrained_config
+from mm1.model.pretrained import first_line, pretrained_config
 from mm1.model.sparse import upcycle
 from mm1.model.towers import load_tower, scratch_tower
 from mm1.recipe import LanguageModelRecipe, ModelRecipe
@@ -28,7 +27,6 @@ def build_model(
     eos_token_id: int | None = None,
     pad_token_id: int | None = None,
     seed: int = 0,
-    language_model: Path | str | None = None,
 ) -> MM1ForConditionalGeneration:
     """Build the model a recipe describes: what is not pre-trained gets fresh weights.
 
@@ -36,7 +34,7 @@ def build_model(
     recipe has one.
 
     Args:
-        recipe: The recipe's `model` section.
+        recipe: The recipe's `model` section; every `from` is a folder (see `mm1.model.resolve.resolve_models`).
         vocab_size: Length of the tokenizer. A pre-trained decoder's vocabulary is grown to it where it is
             smaller, and left as it is where it is not.
         image_token_id: Id of the tokenizer's `<image>`.
@@ -44,8 +42,6 @@ def build_model(
         eos_token_id: As the tokenizer has it.
         pad_token_id: As the tokenizer has it.
         seed: Of the fresh weights; the same seed gives the same weights whatever was drawn before.
-        language_model: Folder of the decoder where `recipe.language_model.from` is a name that
-            `mm1.model.pretrained.resolve_language_model` has turned into one.
 
     Returns:
         The model in float32, in training mode.
@@ -55,15 +51,13 @@ def build_model(
     """
     if recipe.from_ is not None:
         return _load_whole(recipe.from_, recipe.image_size, vocab_size)
-    source = language_model or recipe.language_model.from_
-    if source in PACKAGED:
-        raise ValueError(f"'{source}' is to be resolved to a folder first: resolve_language_model")
+    source = recipe.language_model.from_
     tokens: dict[str, Any] = {
         "bos_token_id": bos_token_id,
         "eos_token_id": eos_token_id,
         "pad_token_id": pad_token_id,
     }
-    decoder = None if source is None else _load_decoder(str(source), vocab_size)
+    decoder = None if source is None else _load_decoder(source, vocab_size)
     text_config = scratch_decoder(recipe.language_model, vocab_size) if decoder is None else decoder.config
     for name, value in tokens.items():
         setattr(text_config, name, value)
@@ -85,9 +79,9 @@ def build_model(
 
 def _load_whole(source: str, image_size: int | None, vocab_size: int) -> MM1ForConditionalGeneration:
     """Load a whole model in float32, in training mode."""
-    folder, config = model_folder(source), whole_config(source)
+    config = whole_config(source)
     try:
-        model: MM1ForConditionalGeneration = MM1ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+        model: MM1ForConditionalGeneration = MM1ForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"model.from: '{source}' can't be loaded ({first_line(error)})") from None
     if vocab_size > config.text_config.vocab_size:
@@ -104,12 +98,12 @@ def whole_config(source: str) -> MM1Config:
     """Return the configuration of a whole model.
 
     Args:
-        source: A run's directory, a folder or a Hub id.
+        source: A model's folder.
 
     Raises:
         UserError: If there is no model, or one of another kind.
     """
-    config = pretrained_config(model_folder(source), "model.from")
+    config = pretrained_config(source, "model.from")
     if not isinstance(config, MM1Config):
         raise UserError(
             f"model.from: '{source}' is a {config.model_type} and not a whole MM1: to put one together, give "

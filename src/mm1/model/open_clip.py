@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from mm1.errors import UserError
-from mm1.model.pretrained import find_file, renamed
+from mm1.model.pretrained import renamed
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 
@@ -40,12 +40,13 @@ def find_open_clip(source: str) -> Path | None:
     """Return the configuration file of an open_clip checkpoint.
 
     Args:
-        source: A folder or Hub id.
+        source: A folder.
 
     Returns:
         None if there is none there, or if `transformers` can read the checkpoint itself.
     """
-    return find_file(source, CONFIG) if find_file(source, "config.json") is None else None
+    file = Path(source) / CONFIG
+    return file if file.is_file() and not (Path(source) / "config.json").is_file() else None
 
 
 def open_clip_vision_config(file: Path) -> CLIPVisionConfig:

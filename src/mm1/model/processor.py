@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from mm1.errors import UserError
-from mm1.model.pretrained import model_folder, pretrained_config
+from mm1.model.pretrained import pretrained_config
 from mm1.model.towers import pixel_statistics
 from mm1.processing.chat import default_chat_template, read_chat_template
 from mm1.processing.processor import MM1Processor, build_processor
@@ -16,7 +16,12 @@ from mm1.recipe import ModelRecipe, Recipe
 
 
 def recipe_processor(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> MM1Processor:
-    """Return the processor of a recipe's model: its image size and tokens per image, its tower's pixel statistics."""
+    """Return the processor of a recipe's model: its image size and tokens per image, its tower's pixel statistics.
+
+    Args:
+        recipe: Every `from` is a folder (see `mm1.model.resolve.resolve_models`).
+        tokenizer: Of the decoder.
+    """
     model = recipe.model
     if model.from_ is not None:
         processor = brought_processor(model.from_, model)
@@ -38,16 +43,15 @@ def brought_processor(source: str, model: ModelRecipe) -> MM1Processor:
     """Return the processor of the model that training starts from, with what the recipe changes.
 
     Args:
-        source: The recipe's `model.from`.
+        source: Its folder.
         model: The recipe's section.
 
     Raises:
         UserError: If there is no such model, or it has no processor.
     """
-    folder = model_folder(source)
-    config: Any = pretrained_config(folder, "model.from")
+    config: Any = pretrained_config(source, "model.from")
     try:
-        processor: MM1Processor = MM1Processor.from_pretrained(folder)
+        processor: MM1Processor = MM1Processor.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise UserError(f"model.from: '{source}' has no processor that can be loaded ({error})") from None
     size = model.image_size or processor.image_size

@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from transformers import PreTrainedConfig
 
 from mm1.errors import UserError
 from mm1.model.configuration import MM1Config
 from mm1.model.factory import compose, scratch_decoder, whole_config
-from mm1.model.pretrained import PACKAGED, pretrained_config
+from mm1.model.pretrained import pretrained_config
 from mm1.model.towers import scratch_tower, tower_config
-from mm1.recipe import ModelRecipe
+from mm1.processing.tokenizer import load_tokenizer
+from mm1.recipe import ModelRecipe, Recipe
 
 
-def recipe_config(recipe: ModelRecipe, vocab_size: int, language_model: Path | str | None = None) -> MM1Config:
+def recipe_config(recipe: ModelRecipe, vocab_size: int) -> MM1Config:
     """Return the configuration of the model that `build_model` would build; the image token is the vocabulary's last.
 
-    Of pre-trained parts only the configurations are read: folders and the Hub are asked for no weights.
+    Of pre-trained parts only the configurations are read.
 
     Args:
-        recipe: The recipe's `model` section.
+        recipe: The recipe's `model` section; every `from` is a folder (see `mm1.model.resolve.resolve_models`).
         vocab_size: Length of the tokenizer; a pre-trained decoder's vocabulary is not shrunk to it.
-        language_model: Folder of the decoder where `recipe.language_model.from` is the name of a packaged one.
 
     Raises:
         UserError: If sizes do not fit each other, or a pre-trained part can't be found or used.
     """
     if recipe.from_ is not None:
         return _whole(recipe.from_, recipe.image_size)
-    source = language_model or recipe.language_model.from_
-    if source in PACKAGED:
-        raise ValueError(f"'{source}' is to be resolved to a folder first: resolve_language_model")
+    source = recipe.language_model.from_
     vision = recipe.vision
     return compose(
         recipe,
         scratch_tower(vision) if vision.from_ is None else tower_config(vision.from_, vision.image_size),
-        scratch_decoder(recipe.language_model, vocab_size) if source is None else _decoder(str(source), vocab_size),
+        scratch_decoder(recipe.language_model, vocab_size) if source is None else _decoder(source, vocab_size),
         image_token_id=vocab_size - 1,
     )
 
@@ -59,3 +55,13 @@ def _decoder(source: str, vocab_size: int) -> PreTrainedConfig:
     config = pretrained_config(source, "model.language_model.from").get_text_config()
     config.vocab_size = max(config.vocab_size, vocab_size)
     return config
+
+
+def vocabulary_size(recipe: Recipe) -> int:
+    """Return how many tokens a recipe's tokenizer has, `<image>` included, before it is trained or after.
+
+    Args:
+        recipe: Every `from` is a folder (see `mm1.model.resolve.resolve_models`).
+    """
+    source = recipe.model.tokenizer_from
+    return recipe.tokenizer.vocab_size if source is None else len(load_tokenizer(source))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import torch
 from transformers import AutoModel, CLIPVisionConfig, PreTrainedConfig, PreTrainedModel
@@ -18,7 +19,7 @@ from transformers.image_utils import (
 from mm1.errors import UserError
 from mm1.model.open_clip import find_open_clip, load_open_clip_tower, open_clip_vision_config
 from mm1.model.positions import resize_tower
-from mm1.model.pretrained import find_file, first_line, model_folder, pretrained_config
+from mm1.model.pretrained import first_line, pretrained_config
 from mm1.recipe import VisionRecipe
 
 KEY = "model.vision.from"
@@ -61,16 +62,14 @@ def load_tower(source: str, image_size: int | None = None) -> PreTrainedModel:
     """Load a pre-trained tower in float32, without the heads that patches do not pass.
 
     Args:
-        source: A folder or Hub id: of a vision model, of a two-tower model (CLIP, SigLIP, AIMv2), whose
-            vision half is taken, or of an open_clip checkpoint, which is converted; or the directory of a run
-            that trained an encoder.
+        source: A folder: of a vision model, of a two-tower model (CLIP, SigLIP, AIMv2), whose vision half is
+            taken, or of an open_clip checkpoint, which is converted.
         image_size: Side of the images it will get, to which its position embedding is interpolated as its own
             library does it (open_clip antialiases); None: its own.
 
     Raises:
         UserError: If there is no tower, or one that can't be used here.
     """
-    source = model_folder(source)
     open_clip = find_open_clip(source)
     model = _load_transformers(source) if open_clip is None else load_open_clip_tower(open_clip)
     tower = _without_heads(model, source)
@@ -89,7 +88,6 @@ def tower_config(source: str, image_size: int | None = None) -> PreTrainedConfig
     Raises:
         UserError: If there is no tower, or one that can't be used here.
     """
-    source = model_folder(source)
     open_clip = find_open_clip(source)
     if open_clip is None:
         whole = pretrained_config(source, KEY)
@@ -117,9 +115,9 @@ def pixel_statistics(source: str | None) -> tuple[list[float], list[float]]:
     """
     if source is None:
         return OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
-    source = model_folder(source)
     open_clip = find_open_clip(source)
-    file = open_clip or find_file(source, "preprocessor_config.json") or find_file(source, "processor_config.json")
+    files = [Path(source) / name for name in ("preprocessor_config.json", "processor_config.json")]
+    file = open_clip or next((file for file in files if file.is_file()), None)
     if file is not None:
         try:
             content = json.loads(file.read_text())

@@ -9,7 +9,6 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from mm1.errors import UserError
-from mm1.places import is_folder
 
 IMAGE_TOKEN = "<image>"  # noqa: S105
 
@@ -74,7 +73,7 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
     Raises:
         UserError: If there is no tokenizer, or it has no end-of-text token.
     """
-    if is_folder(folder) and not Path(folder).exists():
+    if not Path(folder).is_dir():
         raise UserError(f"{folder}: no tokenizer could be loaded (there is no such folder): make it first")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)

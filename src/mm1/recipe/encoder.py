@@ -42,6 +42,11 @@ class EncoderModelRecipe(Section):
         512, gt=0, description="Width of the space that both towers meet in (2103.00020 table 20: 512 for ViT-B)."
     )
 
+    @property
+    def tokenizer_from(self) -> str | None:
+        """The two-tower model that brings its tokenizer; None: the tokenizer is trained on the captions."""
+        return self.from_
+
 
 class ObjectiveRecipe(Section):
     """What the encoder learns from."""

@@ -212,6 +212,11 @@ class ModelRecipe(Section):
         return self
 
     @property
+    def tokenizer_from(self) -> str | None:
+        """The whole model or decoder that brings its tokenizer; None: the tokenizer is trained on the corpora."""
+        return self.from_ or self.language_model.from_
+
+    @property
     def image_size(self) -> int | None:
         """Side of the tower's images in pixels; None: as the model that it starts `from` has it."""
         given = self.from_ is None or "image_size" in self.vision.model_fields_set

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from rich.table import Table
@@ -59,7 +58,6 @@ def picture_costs(
     vocab_size: int = VOCABULARY,
     context: int = CONTEXT,
     interpolated: Sequence[int] | None = None,
-    language_model: Path | str | None = None,
 ) -> list[PictureCost]:
     """Return the costs of a picture: one image (interpolated too), cut 2x2, cut by MM1.5's rule, as the recipe has it.
 
@@ -70,13 +68,12 @@ def picture_costs(
         vocab_size: Of the decoder.
         context: Tokens per sequence, which attention is counted for.
         interpolated: Sides to show; default: `INTERPOLATED`. Those not above the model's own are left out.
-        language_model: See `recipe_config`.
 
     Raises:
         UserError: See `mm1.model.shape.recipe_config`.
     """
     recipe = preset(recipe) if isinstance(recipe, str) else recipe
-    config = recipe_config(recipe, vocab_size, language_model)
+    config = recipe_config(recipe, vocab_size)
     base, patch = config.vision_config.image_size, config.vision_config.patch_size
     larger = [size for size in interpolated or INTERPOLATED if size > base and size % patch == 0]
     largest = larger[-1] if larger else base

@@ -9,7 +9,6 @@ of the dense decoder its replaced FFNs are.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -83,7 +82,6 @@ def describe(
     recipe: ModelRecipe | None = None,
     vocab_size: int = VOCABULARY,
     context: int = CONTEXT,
-    language_model: Path | str | None = None,
 ) -> Description:
     """Describe a model. Builds it without memory (on the meta device), in seconds whatever its size.
 
@@ -92,12 +90,11 @@ def describe(
         recipe: What to describe; default the preset.
         vocab_size: Of the decoder.
         context: Tokens per sequence.
-        language_model: See `recipe_config`.
 
     Raises:
         UserError: If there is no preset of that name; see `recipe_config` too.
     """
-    config = recipe_config(preset(name) if recipe is None else recipe, vocab_size, language_model)
+    config = recipe_config(preset(name) if recipe is None else recipe, vocab_size)
     with torch.device("meta"):
         model = MM1ForConditionalGeneration(config)
     parameters = parameters_by_part(model)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from mm1.model import MM1ForConditionalGeneration
-from mm1.model.pretrained import decoder_folder, vocabulary_size
-from mm1.model.shape import recipe_config
+from mm1.model.resolve import resolve_models
+from mm1.model.shape import recipe_config, vocabulary_size
 from mm1.model.sizes import non_embedding_parameters
 from mm1.recipe import Recipe, load_recipe
 
@@ -17,7 +17,8 @@ def shape_of(recipe: Recipe) -> MM1ForConditionalGeneration:
     Raises:
         UserError: If sizes do not fit each other, or a model that the recipe starts from can't be found or used.
     """
-    config = recipe_config(recipe.model, vocabulary_size(recipe), decoder_folder(recipe))
+    resolved = resolve_models(recipe, weights=False)
+    config = recipe_config(resolved.model, vocabulary_size(resolved))
     with torch.device("meta"):
         return MM1ForConditionalGeneration(config).train()
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mm1.errors import UserError
+from mm1.places import parse_model_name
 from mm1.recipe import Recipe, load_recipe
 from mm1.study.schema import Arm, Study, arm_name
 from mm1.study.version import results_token
@@ -142,13 +143,17 @@ def _hash(content: Any) -> str:
 
 @cache
 def weights_digest(source: str) -> str:
-    """Return a hash over a local model's weights; of a name on the Hub, the name itself.
+    """Return a hash over the name of a model and, if it is on this machine, its weights.
 
     Args:
-        source: A run's directory, a model's folder, or a name.
+        source: See `mm1.places.MODEL_HELP`.
     """
-    folder = Path(source)
-    folder = folder / "model" if (folder / "model").is_dir() else folder
+    name = parse_model_name(source)
+    folder = name.folder or Path(os.devnull)
+    if name.kind == "step":
+        folder = folder / "checkpoints" / f"step-{int(str(name.version)):06d}"
+    elif (folder / "model").is_dir():
+        folder = folder / "model"
     digest = hashlib.blake2b(source.encode(), digest_size=16)
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as file:

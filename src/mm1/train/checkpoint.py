@@ -30,13 +30,14 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from mm1.errors import UserError
+from mm1.model.checkpoint import MODEL_PREFIX, checkpoints
 from mm1.train.parallel import World
 
 # Without a process group torch remarks that it assumes what `no_dist` says, from a thread of its own.
 warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
 
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
-_MODEL, _OPTIMIZER = "model.", "optimizer."
+_OPTIMIZER = "optimizer."
 _STATE = _OPTIMIZER + "state."
 
 
@@ -163,7 +164,7 @@ class Checkpointer:
             if local.numel() and local.data_ptr() in seen:
                 continue
             seen.add(local.data_ptr())
-            tensors[_MODEL + name] = tensor
+            tensors[MODEL_PREFIX + name] = tensor
         flat: dict[str, Any] = get_optimizer_state_dict(self.model, self.optimizer, options=_FLAT)
         return tensors | {_OPTIMIZER + k: v for k, v in flat.items() if isinstance(v, torch.Tensor)}
 
@@ -206,8 +207,3 @@ def _reason(error: BaseException) -> str:
     """Return the last line that an error says: the calls that led to it stand before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
-
-
-def checkpoints(directory: Path) -> list[Path]:
-    """Return the complete checkpoints, the oldest first."""
-    return sorted(path for path in directory.glob("step-*") if (path / "state.json").is_file() and not path.suffix)

@@ -20,8 +20,8 @@ from mm1.data.store import Split
 from mm1.document import Text
 from mm1.errors import UserError
 from mm1.files import whole_folder
-from mm1.model.pretrained import decoder_folder
 from mm1.model.processor import recipe_processor
+from mm1.model.resolve import resolve_models
 from mm1.plan.index import tokenizer_fingerprint
 from mm1.plan.loader import PlanDataset
 from mm1.plan.picture_sizes import processor_index
@@ -62,8 +62,9 @@ def make_plan(
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mm1-plan-")))
         else:
             open_run(directory, recipe)
-        tokenizer = prepare_tokenizer(recipe, directory, decoder_folder(recipe), splits)
-        return prepare_plan(recipe, directory, splits, recipe_processor(recipe, tokenizer), workers, engine).info
+        resolved = resolve_models(recipe, weights=False)
+        tokenizer = prepare_tokenizer(resolved, directory, splits)
+        return prepare_plan(recipe, directory, splits, recipe_processor(resolved, tokenizer), workers, engine).info
 
 
 def open_sequences(directory: Path) -> PlanDataset:
@@ -82,21 +83,27 @@ def open_sequences(directory: Path) -> PlanDataset:
     for split, (name, content) in zip(splits.values(), plan.info["made_from"]["content"].items(), strict=True):
         if split.content_hash != content:
             raise UserError(f"{name}: the corpus has changed since {directory}/plan was made: plan again")
-    tokenizer = prepare_tokenizer(recipe, directory, decoder_folder(recipe), splits)
-    processor = recipe_processor(recipe, tokenizer)
+    resolved = resolve_models(recipe, weights=False)
+    processor = recipe_processor(resolved, prepare_tokenizer(resolved, directory, splits))
     return PlanDataset(plan, list(splits.values()), processor, recipe.data.document_mask)
 
 
 def prepare_tokenizer(
     recipe: Recipe | EncoderRecipe,
     directory: Path,
-    pretrained: Path | str | None,
     splits: dict[str, Split],
     train: Callable[[Iterable[str], int], PreTrainedTokenizerBase] = train_tokenizer,
 ) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a pre-trained model, or one trained on the corpora (kept in the run directory)."""
-    if pretrained is not None:
-        return load_tokenizer(pretrained)
+    """Return the tokenizer of the model that training starts from, or one trained on the corpora.
+
+    Args:
+        recipe: Its models resolved (see `mm1.model.resolve.resolve_models`).
+        directory: The run's, which keeps a tokenizer that is trained.
+        splits: What it is trained on.
+        train: How.
+    """
+    if recipe.model.tokenizer_from is not None:
+        return load_tokenizer(recipe.model.tokenizer_from)
     folder = directory / "tokenizer"
     if not folder.is_dir():
         console.print(f"train a tokenizer of {recipe.tokenizer.vocab_size:,} tokens")

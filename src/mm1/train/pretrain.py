@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 from mm1.data.store import Split
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.factory import build_model
-from mm1.model.pretrained import decoder_folder
 from mm1.model.processor import recipe_processor
+from mm1.model.resolve import resolve_models
 from mm1.model.sizes import non_embedding_parameters, parameters_by_part, unit_flops
 from mm1.plan.loader import Batch, PlanDataset, build_loader
 from mm1.plan.plan import Plan
@@ -73,13 +73,13 @@ def pretrain(recipe: Recipe, directory: Path, score: Score | None = None) -> Pat
             console.print(f"{result} is there already: nothing left to train")
             return result
         with world.in_turn():
-            decoder = decoder_folder(recipe)
-            tokenizer = prepare_tokenizer(recipe, directory, decoder, splits)
-            processor = recipe_processor(recipe, tokenizer)
+            resolved = resolve_models(recipe)
+            tokenizer = prepare_tokenizer(resolved, directory, splits)
+            processor = recipe_processor(resolved, tokenizer)
             plan = prepare_plan(recipe, directory, splits, processor)
         world.agree(plan=plan.hash)
         autocast = autocast_dtype(recipe.train, world.device)
-        model = recipe_model(recipe, processor, decoder, world.device, autocast)
+        model = recipe_model(resolved, processor, world.device, autocast)
         learning_rate = recipe.train.learning_rate or PAPER_LAW(non_embedding_parameters(model))
         compute = Compute(batch_flops(unit_flops(model), recipe.train), *peak_flops(world.device, autocast))
         if world.first:
@@ -96,16 +96,14 @@ def pretrain(recipe: Recipe, directory: Path, score: Score | None = None) -> Pat
 def recipe_model(
     recipe: Recipe,
     processor: MM1Processor,
-    decoder: Path | str | None,
     device: torch.device,
     autocast: torch.dtype | None,
 ) -> MM1ForConditionalGeneration:
     """Return a recipe's model on a device, with the attention that it can have there.
 
     Args:
-        recipe: What the model is.
+        recipe: What the model is; its models resolved (see `mm1.model.resolve.resolve_models`).
         processor: Its tokenizer's ids are the model's.
-        decoder: Where its pre-trained decoder is, if it has one.
         device: Where it is to compute.
         autocast: In which precision (see `autocast_dtype`).
     """
@@ -118,7 +116,6 @@ def recipe_model(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         seed=recipe.seed,
-        language_model=decoder,
     )
     torch.nn.Module.to(model, device)
     model.set_attn_implementation(

@@ -35,7 +35,7 @@ class MM1Model(lmms):
     """A model for lmms-eval.
 
     Args:
-        pretrained: A run's directory, the folder of a model, or `hub:owner/name`.
+        pretrained: Name of a model (see `mm1.places.MODEL_HELP`).
         batch_size: Prompts per forward pass.
         device: `auto`, or a torch device.
         dtype: `auto`, or a torch dtype's name.

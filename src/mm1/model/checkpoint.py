@@ -1,0 +1,82 @@
+"""The checkpoints of a run, and the model that one of them holds.
+
+RUN/checkpoints/step-000750 --recipe, tokenizer--> RUN/models/step-000750   (in Hugging Face format, made once)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch.distributed.checkpoint as dcp
+from safetensors import SafetensorError
+from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageReader
+
+from mm1.errors import UserError
+from mm1.files import whole_folder
+from mm1.model.factory import build_model
+from mm1.model.processor import recipe_processor
+from mm1.processing.tokenizer import load_tokenizer
+from mm1.progress import console
+from mm1.recipe import Recipe
+
+MODEL_PREFIX = "model."
+"""Begins the names of a model's tensors in a checkpoint; the optimizer's begin otherwise."""
+
+
+def checkpoints(directory: Path) -> list[Path]:
+    """Return the complete checkpoints of a run's `checkpoints`, the oldest first."""
+    return sorted(path for path in directory.glob("step-*") if (path / "state.json").is_file() and not path.suffix)
+
+
+def checkpoint_of(run: Path, step: int) -> Path:
+    """Return the checkpoint of a step.
+
+    Raises:
+        UserError: If the run has none; those that it has are named.
+    """
+    found = {int(path.name.removeprefix("step-")): path for path in checkpoints(run / "checkpoints")}
+    if step not in found:
+        there = ", ".join(map(str, found)) or "none (the training has not begun, or they were removed)"
+        raise UserError(f"{run}@{step}: the run has no checkpoint of step {step}: there are {there}")
+    return found[step]
+
+
+def step_model(run: Path, step: int, recipe: Recipe) -> Path:
+    """Return the folder of the model that a checkpoint holds; it is made on first use.
+
+    Args:
+        run: The run's directory.
+        step: How many steps had been made.
+        recipe: The run's, its models resolved (see `mm1.model.pretrained.resolve_models`).
+
+    Raises:
+        UserError: If there is no such checkpoint, or it can't be read.
+    """
+    folder = run / "models" / f"step-{step:06d}"
+    if (folder / "config.json").is_file():
+        return folder
+    checkpoint = checkpoint_of(run, step)
+    console.print(f"{run}: making a model of step {step:,}")
+    tokenizer = load_tokenizer(recipe.model.tokenizer_from or run / "tokenizer")
+    processor = recipe_processor(recipe, tokenizer)
+    model = build_model(
+        recipe.model,
+        vocab_size=len(tokenizer),
+        image_token_id=processor.image_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    reader = HuggingFaceStorageReader(str(checkpoint))
+    try:
+        saved = reader.read_metadata().state_dict_metadata
+        named = {MODEL_PREFIX + name: tensor for name, tensor in model.state_dict().items()}
+        dcp.load({name: tensor for name, tensor in named.items() if name in saved}, storage_reader=reader, no_dist=True)
+        with whole_folder(folder, shared=True) as partial:
+            model.save_pretrained(partial)
+            processor.save_pretrained(partial)
+    except (CheckpointException, RuntimeError, KeyError, SafetensorError) as error:
+        raise UserError(f"{checkpoint}: the checkpoint doesn't fit the run's recipe or is damaged ({error})") from None
+    except OSError as error:
+        raise UserError(f"{folder}: the model could not be written ({error}): free some space") from error
+    return folder

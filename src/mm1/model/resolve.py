@@ -1,0 +1,119 @@
+"""From the name of a model to its folder: the one place where a name becomes files.
+
+    resolve_model("runs/demo" | "runs/demo@750" | "folder" | "owner/name@revision" | "smollm2") --> a folder
+
+Commands call `resolve_model` on what they are given, and `resolve_models` on a recipe before anything is built from
+it. Everything behind that door works on folders.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from mm1.errors import UserError
+from mm1.files import hash_files
+from mm1.model.checkpoint import checkpoints, step_model
+from mm1.model.packaged import packaged_model
+from mm1.places import HUB, ModelName, parse_model_name
+from mm1.recipe import EncoderRecipe, Recipe, Section, load_recipe
+
+R = TypeVar("R", Recipe, EncoderRecipe)
+
+CONFIGS = ("config.json", "open_clip_config.json")
+"""A folder with one of these is a model's."""
+
+_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
+_WEIGHTS = ["*.safetensors"]
+
+
+def resolve_model(name: Path | str, key: str | None = None, *, weights: bool = True) -> Path:
+    """Return the folder of the model that a name stands for.
+
+    Args:
+        name: A run's directory, a step of a run, a folder, a Hub id or a packaged model (see `mm1.places.MODEL_HELP`).
+        key: The recipe's key or the option that holds the name, for messages.
+        weights: Whether the weights are needed; without them little is downloaded.
+
+    Raises:
+        UserError: If there is no such model, or it can't be had.
+    """
+    try:
+        found = parse_model_name(name)
+        if found.kind == "hub":
+            return _from_hub(found, weights)
+        if found.kind == "packaged":
+            return packaged_model(found.place)
+        if found.kind == "step":
+            return _step(found)
+        return _folder(found)
+    except UserError as error:
+        raise UserError(f"{key}: {error}" if key else str(error)) from None
+
+
+def resolve_models(recipe: R, *, weights: bool = True) -> R:
+    """Return a recipe in which every `from` is the folder of a model.
+
+    Args:
+        recipe: As it was written.
+        weights: As of `resolve_model`.
+
+    Raises:
+        UserError: If one of its models can't be found; the key is named.
+    """
+    model = recipe.model
+    changes: dict[str, object] = {}
+    if model.from_ is not None:
+        changes["from_"] = str(resolve_model(model.from_, "model.from", weights=weights))
+    for part in ("vision", "language_model"):
+        section: Section | None = getattr(model, part, None)
+        source = getattr(section, "from_", None)
+        if section is not None and source is not None:
+            folder = resolve_model(source, f"model.{part}.from", weights=weights)
+            changes[part] = section.model_copy(update={"from_": str(folder)})
+    return recipe.model_copy(update={"model": model.model_copy(update=changes)})
+
+
+def model_hash(folder: Path) -> str:
+    """Return a hash of the weights, the configuration and the processor in a model's folder."""
+    return hash_files(sorted(file for pattern in ("*.safetensors", "*.json") for file in folder.glob(pattern)))
+
+
+def _folder(name: ModelName) -> Path:
+    place = Path(name.place).expanduser()
+    for folder in (place / "model", place):
+        if any((folder / config).is_file() for config in CONFIGS):
+            return folder
+    if not place.exists():
+        raise UserError(
+            f"'{name.text}' is no model: no such folder: make it first, or name another one ({HUB}owner/name for one "
+            "of the Hub)"
+        )
+    if saved := checkpoints(place / "checkpoints"):
+        step = int(saved[-1].name.removeprefix("step-"))
+        raise UserError(
+            f"'{name.text}' is a run that has not ended: train it to its end, or name one of its steps, such as "
+            f"{name.text}@{step}"
+        )
+    raise UserError(f"'{name.text}' is no model (no config.json): name a run's directory or a model's folder")
+
+
+def _step(name: ModelName) -> Path:
+    run, step = Path(name.place), int(str(name.version))
+    if not (run / "recipe.yaml").is_file():
+        raise UserError(f"'{name.text}': {run} is no run (no recipe.yaml): only runs have steps")
+    recipe = load_recipe(str(run / "recipe.yaml"))
+    return step_model(run, step, resolve_models(recipe))
+
+
+def _from_hub(name: ModelName, weights: bool) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = _FILES + (_WEIGHTS if weights else [])
+    try:
+        return Path(snapshot_download(name.place, revision=name.version, allow_patterns=patterns))
+    except Exception as error:  # the library raises many kinds for a missing name, access or network
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"'{name.text}' is no model: no such folder, and not on the Hub or out of reach ({reason})"
+        ) from None
