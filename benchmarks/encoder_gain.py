@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mm1.encoder.pretrain import pretrain_encoder
-from mm1.evaluate.evaluate_run import evaluate_run
+from mm1.evaluate.run import evaluate_run
 from mm1.recipe import EncoderRecipe, load_recipe
 from mm1.train.pretrain import pretrain
 

@@ -45,7 +45,7 @@ from PIL import Image as PILImage
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from mm1.data.store import open_split, write_corpus
+from mm1.data.corpus import open_split, write_corpus
 from mm1.document import Document, Image, Text
 from mm1.plan.index import build_index
 from mm1.plan.loader import PlanDataset, build_loader

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from mm1.data.store import open_split, write_corpus
+from mm1.data.corpus import open_split, write_corpus
 from mm1.document import Document, Text
 from mm1.plan.index import IMAGE, build_index
 from mm1.plan.lengths import Index

@@ -40,7 +40,7 @@ import transformers
 import yaml
 from PIL import Image as PILImage
 
-from mm1.data.store import write_corpus
+from mm1.data.corpus import write_corpus
 from mm1.document import Document, Image, Part, Text
 from mm1.model.llava import to_llava
 from mm1.model.processor import recipe_processor

@@ -13,7 +13,7 @@ import torch
 import yaml
 from PIL import Image as PILImage
 
-from mm1.data.store import write_corpus
+from mm1.data.corpus import write_corpus
 from mm1.document import Document, Image, Part, Text
 from mm1.train.loop import Trainer
 

@@ -10,7 +10,7 @@ from mm1.corpora import DEMO_CORPORA, build_corpus
 from mm1.encoder.evaluate import Result, score_encoder
 from mm1.encoder.pretrain import pretrain_encoder
 from mm1.evaluate.during import scorer_during_training
-from mm1.evaluate.evaluate_run import evaluate_run
+from mm1.evaluate.run import evaluate_run
 from mm1.evaluate.score_table import score_table
 from mm1.progress import console
 from mm1.recipe import EncoderRecipe, load_recipe

@@ -13,9 +13,9 @@ import pytest
 
 from mm1.data import build, shards
 from mm1.data.build import build_from
+from mm1.data.corpus import Split, open_split, write_corpus
 from mm1.data.readers import READERS
 from mm1.data.readers.webdataset import WebDataset
-from mm1.data.store import Split, open_split, write_corpus
 from mm1.document import Document, Text
 from mm1.errors import UserError
 from tests.data.sample_sources import (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from mm1.data.store import open_split, write_corpus
+from mm1.data.corpus import open_split, write_corpus
 from mm1.document import Document, Image, Part, Text
 from mm1.errors import UserError
 from mm1.plan.conversations import fit_conversations
@@ -75,7 +75,7 @@ def test_counts_are_what_is_encoded(chats: Path, processor: MM1Processor) -> Non
 def test_counts_of_two_processes_are_the_same(chats: Path, processor: MM1Processor, monkeypatch) -> None:
     split = open_split("chats/train")
     alone = build_index(split, processor.tokenizer, chat=processor.chat_layout)
-    (folder,) = (chats / "chats" / "index").iterdir()
+    (folder,) = (path for path in (chats / "chats" / "index").iterdir() if path.is_dir())
     folder.rename(folder.with_name("aside"))
     monkeypatch.setattr("mm1.plan.index._ROWS_PER_UNIT", 9)
     both = build_index(split, processor.tokenizer, workers=2, chat=processor.chat_layout)
@@ -91,7 +91,7 @@ def test_another_template_is_another_index(chats: Path, processor: MM1Processor)
     other = processor.chat_template.replace("user", "user") + " "  # type: ignore[union-attr]
     changed = build_processor(processor.tokenizer, 16, 4, chat_template=other).chat_layout
     build_index(split, processor.tokenizer, chat=changed)
-    assert len(list((chats / "chats" / "index").iterdir())) == 2
+    assert sum(path.is_dir() for path in (chats / "chats" / "index").iterdir()) == 2
     with pytest.raises(UserError, match="chats/train has conversations, and the model has no chat template"):
         build_index(split, processor.tokenizer)
 

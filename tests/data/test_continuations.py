@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mm1.corpora.continuations import CONTEXT, ENDING, OPTIONS, continuations
-from mm1.data.store import write_corpus
+from mm1.data.corpus import write_corpus
 from mm1.document import Document, Text
 from mm1.evaluate.tasks.items import open_items
 from mm1.evaluate.tasks.task import load_task

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mm1.corpora import BUILDERS, DEMO_CORPORA, build_corpus, corpus_options
-from mm1.data.store import open_split
+from mm1.data.corpus import open_split
 from mm1.errors import UserError
 
 from .fake_sources import DEBIAN, needs_dpkg, put_emoji_groups, put_openmoji, put_sources

@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from mm1.corpora import build_corpus
 from mm1.corpora.find import PLACES
 from mm1.corpora.scene import NOUNS
-from mm1.data.store import Split, open_split
+from mm1.data.corpus import Split, open_split
 from mm1.document import Document, Text
 from mm1.errors import UserError
 

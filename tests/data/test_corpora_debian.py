@@ -9,7 +9,7 @@ from PIL import Image as Pillow
 
 from mm1.corpora import build_corpus, openclipart, tuxpaint
 from mm1.corpora.drawings import bounded
-from mm1.data.store import open_split
+from mm1.data.corpus import open_split
 from mm1.document import Document
 from mm1.errors import UserError
 from mm1.processing.images import decode_image

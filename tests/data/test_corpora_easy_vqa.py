@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mm1.corpora import build_corpus
 from mm1.corpora.easy_vqa import COLORS, SHAPES, derive, read_pictures
-from mm1.data.store import open_split
+from mm1.data.corpus import open_split
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 

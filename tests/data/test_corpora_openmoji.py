@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from mm1.corpora import build_corpus
 from mm1.corpora.openmoji import variant_key
 from mm1.corpora.sprites import plain_code, read_svgs
-from mm1.data.store import open_split
+from mm1.data.corpus import open_split
 from mm1.errors import UserError
 
 from .fake_sources import put_emoji_groups, put_openmoji

@@ -10,7 +10,7 @@ from mm1.corpora import build_corpus
 from mm1.corpora.conventions import CONVENTIONS
 from mm1.corpora.easy_vqa import COLORS, SHAPES
 from mm1.corpora.pages import OPENINGS
-from mm1.data.store import open_split
+from mm1.data.corpus import open_split
 from mm1.document import Document, Image, Text
 
 from .fake_sources import put_easy_vqa, put_openmoji

@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 
 from mm1.corpora import build_corpus
 from mm1.corpora.scene import NOUNS, PLURALS
-from mm1.data.store import open_split
+from mm1.data.corpus import open_split
 from mm1.document import Document
 
 from .fake_sources import NOUN_RGB, put_openmoji

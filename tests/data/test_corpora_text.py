@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mm1.corpora import build_corpus
 from mm1.corpora.text import LONGEST, SHORTEST, passages
-from mm1.data.store import open_split
+from mm1.data.corpus import open_split
 from mm1.document import Document
 from mm1.errors import UserError
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mm1.data.store import open_split, write_corpus
+from mm1.data.corpus import open_split, write_corpus
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 from mm1.plan import loader

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image as PILImage
 
 from mm1.data.build import build_from, read_shard
+from mm1.data.corpus import Split
 from mm1.data.readers import READERS, make_reader
 from mm1.data.readers.pictures import PictureError, PictureFolder, picture_size
 from mm1.data.readers.reader import Notes, Reader, Shard
-from mm1.data.store import Split
 from mm1.errors import UserError
 from mm1.files import write_json
 from mm1.processing.images import decode_image

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from mm1.data.store import write_corpus
+from mm1.data.corpus import write_corpus
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 from mm1.look.sequences import pieces_of, show_sequences, write_sequences

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from mm1.data.store import open_split, write_corpus
+from mm1.data.corpus import open_split, write_corpus
 from mm1.document import Document, Image, Text
 from mm1.look.stats import bins, show_plan_stats, show_stats, split_stats
 from mm1.plan.plan import Plan

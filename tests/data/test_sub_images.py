@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image as PILImage
 
-from mm1.data.store import open_split, write_corpus
+from mm1.data.corpus import open_split, write_corpus
 from mm1.document import Document, Image, Part, Text
 from mm1.errors import UserError
 from mm1.model.processor import recipe_processor

@@ -16,8 +16,8 @@ from mm1.cli import app
 from mm1.errors import UserError
 from mm1.look.tiles import print_tiles, view_tiles, write_tiles
 from mm1.processing.processor import build_processor
+from mm1.processing.tiles import TilingRule
 from mm1.processing.tokenizer import train_tokenizer
-from mm1.recipe import ResolutionRecipe
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_options_lie_over_a_recipes_and_a_models_own(picture: Path, recipe_file:
     assert "becomes 3 images (1x2 crops of 16 px), 12 tokens" in result.output
     result = CliRunner().invoke(app, ["show-tiles", str(picture), "--recipe", str(recipe_file), "--grid", "3x1"])
     assert "becomes 4 images (3x1 crops of 16 px), 16 tokens" in result.output
-    rule = ResolutionRecipe(grid="2x2", overview="none")
+    rule = TilingRule(grid="2x2", overview="none")
     model = tmp_path / "model"
     build_processor(train_tokenizer(["so"], 300), 32, 9, resolution=rule).save_pretrained(model)
     (model / "config.json").write_text("{}")
@@ -66,7 +66,7 @@ def test_impossible_options_are_one_sentence(picture: Path, arguments: list[str]
     ("overview", "last"), [("first", "row 2, column 1"), ("last", "whole"), ("none", "row 2, col")]
 )
 def test_the_page_shows_every_image(picture: Path, tmp_path: Path, overview: str, last: str) -> None:
-    rule = ResolutionRecipe(grid="2x1", overview=overview)  # type: ignore[arg-type]
+    rule = TilingRule(grid="2x1", overview=overview)  # type: ignore[arg-type]
     view = view_tiles(picture, 32, 4, rule)
     page = tmp_path / "tiles.html"
     write_tiles(view, page)
@@ -80,10 +80,10 @@ def test_the_page_shows_every_image(picture: Path, tmp_path: Path, overview: str
 def test_a_file_that_is_no_picture(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"x\.png: not a readable picture"):
-        view_tiles(tmp_path / "x.png", 32, 4, ResolutionRecipe())
+        view_tiles(tmp_path / "x.png", 32, 4, TilingRule())
 
 
 def test_one_image_says_by_how_much_it_shrinks(picture: Path) -> None:
     console = Console(file=io.StringIO(), width=120)
-    print_tiles(view_tiles(picture, 45, 4, ResolutionRecipe()), console)
+    print_tiles(view_tiles(picture, 45, 4, TilingRule()), console)
     assert "becomes 1 image (45 px), 4 tokens; its longer side is scaled by 0.50" in console.file.getvalue()  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mm1.data.store import write_corpus
+from mm1.data.corpus import write_corpus
 from mm1.document import Document, Image, Text
 from mm1.encoder.evaluate import result_table, score_encoder
 from mm1.encoder.pretrain import pretrain_encoder

@@ -22,7 +22,7 @@ from transformers import (
     pipeline,
 )
 
-from mm1.data.store import write_corpus
+from mm1.data.corpus import write_corpus
 from mm1.document import Document, Image, Text
 from mm1.encoder.pictures import PairCollate, PictureSample
 from mm1.encoder.pretrain import pretrain_encoder

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image as PILImage
 
-from mm1.data.store import write_corpus
+from mm1.data.corpus import write_corpus
 from mm1.document import Document, Image, Text
 from mm1.model import build_model
 from mm1.processing.processor import build_processor

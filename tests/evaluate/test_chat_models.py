@@ -8,16 +8,16 @@ import pytest
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 from mm1.evaluate.caption import caption_image
-from mm1.evaluate.evaluate_run import evaluate_run
 from mm1.evaluate.models.mm1 import MM1Generator
 from mm1.evaluate.prompts import PromptStyle, build_prompt
+from mm1.evaluate.run import evaluate_run
 from mm1.evaluate.scoring import Scorer
 from mm1.evaluate.tasks.item import Item
 from mm1.evaluate.tasks.task import load_task, packaged_tasks
 from mm1.processing.chat import default_chat_template
 from mm1.processing.processor import build_processor
+from mm1.processing.tiles import TilingRule
 from mm1.processing.tokenizer import train_tokenizer
-from mm1.recipe import ResolutionRecipe
 
 from .conftest import COLORS, square
 from .test_runner import BASE, Oracle, run, task
@@ -32,7 +32,7 @@ def chat(processor):
         processor.tokenizer,
         image_size=16,
         tokens_per_image=4,
-        resolution=ResolutionRecipe(grid="2x2"),
+        resolution=TilingRule(grid="2x2"),
         chat_template=default_chat_template(),
     )
 
@@ -64,7 +64,7 @@ def test_plain_prompts_are_as_they_were():
 
 def test_the_papers_mixed_resolution():
     """3 of 8 shots and the query at 1344 (720 tokens each), 5 shots as one image: 4 x 720 + 5 x 144 = 3,600."""
-    paper = build_processor(train_tokenizer(["red"], 300), 672, 144, resolution=ResolutionRecipe(grid="2x2"))
+    paper = build_processor(train_tokenizer(["red"], 300), 672, 144, resolution=TilingRule(grid="2x2"))
     prompt = build_prompt(task(), item(8), [item(n) for n in range(8)], PromptStyle(detailed_shots=3))
     lengths = paper.encode(prompt).image_lengths
     assert lengths.tolist() == [144] * 5 + [720] * 4

@@ -9,7 +9,7 @@ import pytest
 
 import mm1.evaluate.recaption as module
 from mm1.cli import main
-from mm1.data.store import open_split, write_corpus
+from mm1.data.corpus import open_split, write_corpus
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 from mm1.evaluate.caption import caption_image

@@ -4,7 +4,7 @@ import pytest
 
 from mm1.cli import main
 from mm1.errors import UserError
-from mm1.evaluate.evaluate_run import evaluate_run
+from mm1.evaluate.run import evaluate_run
 from mm1.evaluate.tasks.task import load_task
 from mm1.places import parse_model_name
 

@@ -10,7 +10,7 @@ from PIL import Image as PILImage
 from rich.console import Console
 from torch.multiprocessing import spawn
 
-from mm1.data.store import write_corpus
+from mm1.data.corpus import write_corpus
 from mm1.document import Image
 from mm1.errors import UserError
 from mm1.evaluate.models.mm1 import MM1Generator

@@ -7,14 +7,14 @@ import pytest
 from mm1.document import Document, Image
 from mm1.evaluate.models.mm1 import MM1Generator
 from mm1.processing.processor import build_processor
-from mm1.recipe import ResolutionRecipe
+from mm1.processing.tiles import TilingRule
 
 from .test_generation import STOP, plain_greedy, prompts
 
 
 @pytest.fixture(scope="module")
 def cutting(processor):
-    resolution = ResolutionRecipe(grid="2x2")
+    resolution = TilingRule(grid="2x2")
     return build_processor(processor.tokenizer, image_size=16, tokens_per_image=4, resolution=resolution)
 
 

@@ -79,6 +79,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_demo_leaves_a_whole_run_and_a_report(home: Path) -> None:
     run = home / "runs" / "demo"
     assert {p.name for p in run.iterdir()} == {
+        ".lock",
         "recipe.yaml",
         "environment.json",
         "tokenizer",

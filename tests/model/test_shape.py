@@ -10,8 +10,9 @@ from transformers import AutoModelForCausalLM, CLIPConfig, CLIPModel, SiglipConf
 
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration, build_model
+from mm1.model.resolve import resolve_models
 from mm1.model.shape import recipe_config
-from mm1.recipe import ModelRecipe
+from mm1.recipe import ModelRecipe, load_recipe
 
 from .builders import tiny_recipe
 from .test_sparse import family
@@ -68,4 +69,4 @@ def test_what_is_not_there_is_no_question_to_the_hub(tmp_path: Path, monkeypatch
     (tmp_path / "models").mkdir()
     for source in ("runs/clip", "models/clip", "/nowhere", "a/b/c"):
         with pytest.raises(UserError, match=f"'{source}' is no model: no such folder: make it first"):
-            recipe_config(tiny_recipe(vision={"from": source}), 64)
+            resolve_models(load_recipe("demo", [f"model.vision.from={source}"]))

@@ -13,9 +13,8 @@ from PIL import Image as PILImage
 from mm1.document import Document, Image, Text
 from mm1.processing.images import cut_image, decode_image, upright_size
 from mm1.processing.processor import MM1Processor, build_processor
-from mm1.processing.tiles import tile
+from mm1.processing.tiles import TilingRule, tile
 from mm1.processing.tokenizer import train_tokenizer
-from mm1.recipe import ResolutionRecipe
 
 SIZE, TOKENS = 16, 4
 
@@ -29,7 +28,7 @@ def picture(width: int = 40, height: int = 40, seed: int = 0, format: str = "PNG
 
 def processor(**resolution) -> MM1Processor:
     tokenizer = train_tokenizer(["a red square, two blue circles\n"] * 3, 320)
-    return build_processor(tokenizer, SIZE, TOKENS, resolution=ResolutionRecipe(**resolution))
+    return build_processor(tokenizer, SIZE, TOKENS, resolution=TilingRule(**resolution))
 
 
 def test_the_overview_comes_first_then_the_crops_in_reading_order() -> None:
@@ -49,9 +48,7 @@ def test_the_overview_comes_first_then_the_crops_in_reading_order() -> None:
 
 
 def test_padding_is_the_mean_colour() -> None:
-    pixels = cut_image(
-        PILImage.new("RGB", (64, 16), (9, 9, 9)), tile(64, 16, 16, ResolutionRecipe(fit="pad")), (1, 2, 3)
-    )
+    pixels = cut_image(PILImage.new("RGB", (64, 16), (9, 9, 9)), tile(64, 16, 16, TilingRule(fit="pad")), (1, 2, 3))
     assert (pixels[0, :, 6:10] == 9).all()  # 64x16 becomes 16x4, in the middle
     assert (pixels[0, :, :6] == np.array([1, 2, 3])[:, None, None]).all()
     padded = processor(fit="pad")

@@ -101,10 +101,24 @@ def test_what_does_not_fit_or_divide_is_one_sentence():
     small = GPU("small", 1e12, 1e6, 1e9, 1e9)
     with pytest.raises(UserError, match=r"mm1-tiny does not fit on 2 x small: the leanest layout takes"):
         make_budget(tiny(), small, 2)
-    with pytest.raises(UserError, match="Adafactor"):
-        make_budget(tiny("train.optimizer=adafactor"), gpu("h100"), 2)
     with pytest.raises(UserError, match="GPU 'v100' is unknown"):
         gpu("v100")
+
+
+def test_adafactor_keeps_sums_whole_and_gathers_one_parameter_at_a_time():
+    adam, one, two = (
+        make_budget(tiny(f"train.optimizer={name}"), gpu("h100"), gpus)
+        for name, gpus in (("adamw", 2), ("adafactor", 1), ("adafactor", 2))
+    )
+    model = MM1ForConditionalGeneration(recipe_config(tiny().model, tiny().tokenizer.vocab_size))
+    optimizer = torch.optim.Adafactor(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    state = sum(t.nbytes for s in optimizer.state.values() for n, t in s.items() if n != "step")
+    assert state <= two.memory.optimizer == one.memory.optimizer <= 1.1 * state
+    assert two.memory.optimizer < adam.memory.optimizer
+    assert two.communication_seconds > adam.communication_seconds
 
 
 def activations(rows=1, recompute=False, **changes):

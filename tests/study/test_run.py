@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from mm1.cli import main
-from mm1.data.store import write_corpus
+from mm1.data.corpus import write_corpus
 from mm1.document import Document
 from mm1.errors import UserError
 from mm1.recipe import load_recipe

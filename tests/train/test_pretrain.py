@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch.distributed.checkpoint import HuggingFaceStorageWriter
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from mm1.data.store import write_corpus
+from mm1.data.corpus import write_corpus
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
 from mm1.processing.processor import MM1Processor
@@ -114,7 +114,6 @@ def test_asked_to_stop_it_saves_and_says_so(
     _, output = process.communicate(timeout=60)
     assert process.returncode == code
     assert "the same command goes on" in output
-    assert not (run / ".lock").exists()
     (saved,) = (run / "checkpoints").iterdir()
     assert json.loads((saved / "state.json").read_text())["step"] == lines_of(run)[-1]["step"]
 

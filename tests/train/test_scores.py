@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from mm1.errors import UserError
 from mm1.evaluate.during import scorer_during_training
-from mm1.evaluate.evaluate_run import evaluate_run
+from mm1.evaluate.run import evaluate_run
 from mm1.recipe import load_recipe
 from mm1.train.pretrain import pretrain
 from mm1.train.scores import random_numbers_kept

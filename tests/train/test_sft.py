@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from mm1.cli import app
 from mm1.data.collect import collect
-from mm1.data.store import open_split, write_corpus
+from mm1.data.corpus import open_split, write_corpus
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 from mm1.processing.processor import MM1Processor

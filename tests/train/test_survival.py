@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mm1.data.store import write_corpus
+from mm1.data.corpus import write_corpus
 from mm1.train.checkpoint import checkpoints
 from tests.conftest import tiny_documents
 from tests.train.forked import batches, end, environments, start, start_ranks

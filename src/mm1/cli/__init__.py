@@ -209,7 +209,7 @@ def evaluate(
     dtype: Annotated[str, typer.Option(help="auto (float32 on CPU, bfloat16 on GPU), float32, bfloat16.")] = "auto",
 ) -> None:
     """Score a model on tasks, with pictures in the shots; stopped, the same command goes on."""
-    from mm1.evaluate.evaluate_run import evaluate_run
+    from mm1.evaluate.run import evaluate_run
     from mm1.evaluate.score_table import score_table
 
     results = evaluate_run(

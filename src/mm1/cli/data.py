@@ -131,7 +131,7 @@ def show(
     html: Annotated[Path | None, typer.Option(help="Write a page with the pictures instead.")] = None,
 ) -> None:
     """Show the first documents of a split, or the sequences of a plan."""
-    from mm1.data.store import open_split
+    from mm1.data.corpus import open_split
     from mm1.look.documents import show_text, write_html
     from mm1.look.sequences import show_sequences, write_sequences
     from mm1.train.prepare import open_sequences
@@ -158,7 +158,7 @@ def stats(
     what: Annotated[str, typer.Argument(help="corpus/split, the path of a split, or a run's directory.")],
 ) -> None:
     """Show histograms: lengths, images per document; for a plan, how sequences are filled."""
-    from mm1.data.store import open_split
+    from mm1.data.corpus import open_split
     from mm1.look.stats import show_plan_stats, show_stats
     from mm1.plan.plan import Plan
 

@@ -28,6 +28,7 @@ def show_tiles(
     from pydantic import ValidationError
 
     from mm1.look.tiles import print_tiles, view_tiles, write_tiles
+    from mm1.processing.tiles import TilingRule
     from mm1.recipe import ResolutionRecipe
 
     if recipe is not None and model is not None:
@@ -40,7 +41,7 @@ def show_tiles(
         first = error.errors()[0]
         option = str(first["loc"][0]).replace("_", "-") if first["loc"] else "grid"
         raise UserError(f"--{option}: {first['msg'].removeprefix('Value error, ')}") from None
-    view = view_tiles(image, size or own_size, tokens or own_tokens, rule)
+    view = view_tiles(image, size or own_size, tokens or own_tokens, TilingRule.of(rule))
     print_tiles(view)
     if html is not None:
         write_tiles(view, html)

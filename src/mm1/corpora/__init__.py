@@ -28,7 +28,7 @@ from mm1.corpora import (
     wordnet,
 )
 from mm1.corpora.material import Material
-from mm1.data.store import write_corpus
+from mm1.data.corpus import write_corpus
 from mm1.errors import UserError
 from mm1.places import data_directory
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from mm1.corpora.dialogue import Turn, dialogue, rounds
 from mm1.corpora.material import Material
 from mm1.corpora.seeded import seeded
-from mm1.data.store import Skips, Split, open_split
+from mm1.data.corpus import Skips, Split, open_split
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 from mm1.progress import track

@@ -18,11 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mm1.data.corpus import ShardWriter
 from mm1.data.readers import make_reader
 from mm1.data.readers.layout import storable
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.data.shards import Unit, Work, gather_split, merge_reasons, open_job, run_units
-from mm1.data.store import ShardWriter
 from mm1.files import link, whole_folder, write_json
 from mm1.version import __version__
 

@@ -17,9 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mm1.data.corpus import EXAMPLES_PER_SKIP_REASON, content_hash
 from mm1.data.engines import ENGINES, WorkerDied
 from mm1.data.registry import did_you_mean
-from mm1.data.store import EXAMPLES_PER_SKIP_REASON, content_hash
 from mm1.errors import UserError
 from mm1.files import link, write_json
 from mm1.progress import console, progress_bar

@@ -14,7 +14,7 @@ import torch
 from rich.markup import escape
 from rich.table import Table
 
-from mm1.data.store import Skips, open_split
+from mm1.data.corpus import Skips, open_split
 from mm1.document import Document
 from mm1.encoder.features import Encoder
 from mm1.encoder.pictures import caption_of

@@ -14,7 +14,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel, CLIPVisio
 from mm1.errors import UserError
 from mm1.model.pretrained import first_line, pretrained_config
 from mm1.model.resolve import resolve_model
-from mm1.processing.images import decode_image, resize_to_square
+from mm1.processing.images import decode_image, normalize_pixels, resize_to_square
 
 
 class Encoder:
@@ -52,8 +52,7 @@ class Encoder:
         """
         size: Any = self.tower.config.image_size
         values = np.stack([resize_to_square(decode_image(picture, size), size) for picture in pictures])
-        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (self.images.image_mean, self.images.image_std))
-        return (torch.from_numpy(values).float() * self.images.rescale_factor - mean) / std
+        return normalize_pixels(torch.from_numpy(values), self.images)
 
     @torch.inference_mode()
     def image_features(self, pictures: Sequence[bytes]) -> torch.Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from mm1.data.store import Split
+from mm1.data.corpus import Split
 from mm1.document import KINDS, Document
 from mm1.encoder.augment import augment
 from mm1.errors import UserError

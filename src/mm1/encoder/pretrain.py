@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import CLIPImageProcessorPil, PreTrainedTokenizerBase
 
-from mm1.data.store import Split
+from mm1.data.corpus import Split
 from mm1.document import KINDS
 from mm1.encoder.autoregressive import AutoregressiveEncoder
 from mm1.encoder.contrastive import ContrastiveEncoder
@@ -37,6 +37,7 @@ from mm1.plan.index import build_index, tokenizer_fingerprint
 from mm1.plan.loader import build_loader
 from mm1.plan.plan import Plan, write_plan
 from mm1.plan.sources import open_splits, plan_sources
+from mm1.processing.images import normalize_pixels
 from mm1.processing.tokenizer import train_caption_tokenizer, train_tokenizer
 from mm1.progress import console
 from mm1.recipe import EncoderRecipe
@@ -268,11 +269,8 @@ def _trainer(
             ranks=world.size,
         )
 
-    mean = torch.tensor(images.image_mean, device=world.device).view(1, 3, 1, 1)
-    std = torch.tensor(images.image_std, device=world.device).view(1, 3, 1, 1)
-
     def loss(batch: EncoderBatch, number: int) -> Losses:
-        pixels = (batch["pixel_values"].float() * images.rescale_factor - mean) / std
+        pixels = normalize_pixels(batch["pixel_values"], images)
         figures = {}
         if isinstance(model, ContrastiveEncoder):
             model.temperature.clamp()

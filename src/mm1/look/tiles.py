@@ -1,6 +1,6 @@
 """Look at what a model sees of a picture: every square image in its order, with its tokens.
 
-view = view_tiles(Path("page.png"), size=672, tokens_per_image=144, resolution=ResolutionRecipe(grid="2x2"))
+view = view_tiles(Path("page.png"), size=672, tokens_per_image=144, rule=TilingRule(grid="2x2"))
 print_tiles(view)
 write_tiles(view, Path("tiles.html"))
 """
@@ -21,8 +21,7 @@ from mm1.document import Image
 from mm1.errors import UserError
 from mm1.look.page import write_page
 from mm1.processing.images import ImageError, cut_image, decode_image
-from mm1.processing.tiles import Tiling, tile
-from mm1.recipe import ResolutionRecipe
+from mm1.processing.tiles import Tiling, TilingRule, tile
 
 _GREY = (128, 128, 128)
 
@@ -81,14 +80,14 @@ class TileView:
         return names
 
 
-def view_tiles(picture: Path, size: int, tokens_per_image: int, resolution: ResolutionRecipe) -> TileView:
+def view_tiles(picture: Path, size: int, tokens_per_image: int, rule: TilingRule) -> TileView:
     """Cut a picture as a model would.
 
     Args:
         picture: A file.
         size: Side of the tower's images in pixels.
         tokens_per_image: Of each image.
-        resolution: The rule.
+        rule: How pictures are cut.
 
     Raises:
         UserError: If the file is not a readable picture.
@@ -97,7 +96,7 @@ def view_tiles(picture: Path, size: int, tokens_per_image: int, resolution: Reso
         image = decode_image(Image(path=str(picture)).read())
     except ImageError as error:
         raise UserError(f"{picture}: {error}: give a PNG, JPEG, WebP or the like") from None
-    tiling = tile(*image.size, size, resolution)
+    tiling = tile(*image.size, size, rule)
     return TileView(picture.name, *image.size, tiling, cut_image(image, tiling, _GREY), tokens_per_image)
 
 

@@ -12,6 +12,7 @@ from mm1.model.pretrained import pretrained_config
 from mm1.model.towers import pixel_statistics
 from mm1.processing.chat import default_chat_template, read_chat_template
 from mm1.processing.processor import MM1Processor, build_processor
+from mm1.processing.tiles import TilingRule
 from mm1.recipe import ModelRecipe, Recipe
 
 
@@ -59,5 +60,5 @@ def brought_processor(source: str, model: ModelRecipe) -> MM1Processor:
     if getattr(config, "connector", None) == "mlp":  # a token for each patch
         processor.tokens_per_image = (size // config.vision_config.patch_size) ** 2
     if "resolution" in model.model_fields_set:
-        processor.set_resolution(model.resolution)
+        processor.set_rule(TilingRule.of(model.resolution))
     return processor

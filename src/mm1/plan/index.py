@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from mm1.data.corpus import Split
 from mm1.data.shards import open_job, run_units, unit_file
-from mm1.data.store import Split
 from mm1.document import Document
 from mm1.errors import UserError
 from mm1.files import hold, whole_folder, write_json

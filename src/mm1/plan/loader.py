@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from mm1.data.store import Split
+from mm1.data.corpus import Split
 from mm1.document import KINDS, Document, Text
 from mm1.errors import UserError
 from mm1.plan.index import IMAGE, has_conversations

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from mm1.data.store import Split
+from mm1.data.corpus import Split
 from mm1.document import Image
 from mm1.errors import UserError
 from mm1.files import whole_file
@@ -22,9 +22,8 @@ from mm1.plan.index import IMAGE, build_index
 from mm1.plan.lengths import Index
 from mm1.processing.images import upright_size
 from mm1.processing.processor import MM1Processor
-from mm1.processing.tiles import tile
+from mm1.processing.tiles import TilingRule, tile
 from mm1.progress import progress_bar
-from mm1.recipe import ResolutionRecipe
 
 
 def processor_index(
@@ -82,28 +81,28 @@ def _sizes(chunk: pa.ListArray) -> Iterator[tuple[int, int]]:
         yield upright_size(image.read()) or (0, 0)
 
 
-def with_sub_images(index: Index, sizes: np.ndarray, size: int, resolution: ResolutionRecipe) -> Index:
+def with_sub_images(index: Index, sizes: np.ndarray, size: int, rule: TilingRule) -> Index:
     """Return an index that knows how many images each picture becomes, as `MM1Processor.encode` will have it.
 
     Args:
         index: Of a split.
         sizes: (pictures, 2) of the same split.
         size: Side of the tower's images in pixels.
-        resolution: The rule.
+        rule: How pictures are cut.
     """
     is_image = index.parts == IMAGE
     different, which = np.unique(sizes, axis=0, return_inverse=True)
     counts = np.array(
         [
-            len(tile(max(1, width), max(1, height), size, resolution, whole=width == 0))
+            len(tile(max(1, width), max(1, height), size, rule, whole=width == 0))
             for width, height in different.tolist()
         ],
         dtype=np.int32,
     )
     of_part = np.zeros(len(is_image), dtype=np.int32)
     of_part[is_image] = counts[which.reshape(-1)]
-    if resolution.max_pictures is not None:
+    if rule.max_pictures is not None:
         pictures = np.diff(np.concatenate([[0], np.cumsum(is_image)])[index.offsets])
-        many = np.repeat(pictures > resolution.max_pictures, np.diff(index.offsets))
+        many = np.repeat(pictures > rule.max_pictures, np.diff(index.offsets))
         of_part[many & is_image] = 1
     return replace(index, sub_images=of_part)

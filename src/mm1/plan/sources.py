@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mm1.data.store import Split, open_split
+from mm1.data.corpus import Split, open_split
 from mm1.document import Kind
 from mm1.errors import UserError
 from mm1.plan.conversations import fit_conversations

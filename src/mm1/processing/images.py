@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import warnings
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 from PIL import ExifTags, ImageOps, UnidentifiedImageError
 from PIL import Image as PILImage
 
@@ -131,3 +133,25 @@ def _placed(image: PILImage.Image, size: tuple[int, int], inner: Box, padding: t
     canvas = PILImage.new("RGB", size, padding)
     canvas.paste(image, (left, top))
     return canvas
+
+
+class PixelStatistics(Protocol):
+    """What an image processor of `transformers` normalises with."""
+
+    rescale_factor: Any
+    image_mean: Any
+    image_std: Any
+
+
+def normalize_pixels(pixel_values: torch.Tensor, statistics: PixelStatistics) -> torch.Tensor:
+    """Turn uint8 pixels (N, 3, H, W) into the float32 values that a tower takes, on their device.
+
+    Args:
+        pixel_values: Of any dtype, 0 to 255.
+        statistics: The image processor.
+    """
+    mean, std = (
+        torch.tensor(values, device=pixel_values.device).view(1, 3, 1, 1)
+        for values in (statistics.image_mean, statistics.image_std)
+    )
+    return (pixel_values.float() * statistics.rescale_factor - mean) / std

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, make_fla
 from mm1.document import Document, Image
 from mm1.processing.chat import ChatLayout, chat_layout
 from mm1.processing.encode import EncodedDocument, encode_document
-from mm1.processing.images import cut_image, decode_image, to_rgb, upright_size
-from mm1.processing.tiles import Tiling, tile
+from mm1.processing.images import cut_image, decode_image, normalize_pixels, to_rgb, upright_size
+from mm1.processing.tiles import Tiling, TilingRule, tile
 from mm1.processing.tokenizer import IMAGE_TOKEN
 from mm1.recipe import ResolutionRecipe
 
@@ -45,15 +45,15 @@ class MM1Processor(ProcessorMixin):
     ) -> None:
         self.tokens_per_image = tokens_per_image
         self._layout: ChatLayout | None = None
-        self.set_resolution(ResolutionRecipe.model_validate(resolution or {}))
+        self.set_rule(TilingRule.from_saved(resolution or {}))
         self.image_token = IMAGE_TOKEN
         self.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
-    def set_resolution(self, rule: ResolutionRecipe) -> None:
+    def set_rule(self, rule: TilingRule) -> None:
         """Set how a picture becomes square images."""
         self.rule = rule
-        self.resolution = rule.model_dump()  # under the argument's name and as JSON: the library saves it
+        self.resolution = asdict(rule)  # under the argument's name and as JSON: the library saves it
 
     @property
     def image_size(self) -> int:
@@ -127,9 +127,7 @@ class MM1Processor(ProcessorMixin):
 
     def normalize(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Turn uint8 pixels (N, 3, H, W) into the float32 values the vision tower takes, on their device."""
-        mean = torch.tensor(self.image_processor.image_mean, device=pixel_values.device).view(1, 3, 1, 1)
-        std = torch.tensor(self.image_processor.image_std, device=pixel_values.device).view(1, 3, 1, 1)
-        return (pixel_values.float() * self.image_processor.rescale_factor - mean) / std
+        return normalize_pixels(pixel_values, self.image_processor)
 
     def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
         """Return the placeholders that stand for one image (the library's hook)."""
@@ -137,7 +135,7 @@ class MM1Processor(ProcessorMixin):
 
     def _process_images(self, images: Any, **kwargs: Any) -> Any:
         """Prepare pictures as `pixel_values` does, before the library rescales and normalises them."""
-        if self.resolution == ResolutionRecipe().model_dump():
+        if self.rule == TilingRule():
             return super()._process_images(_to_rgb(images), **kwargs)
         flat: Any = make_flat_list_of_images(images)
         pictures = [to_rgb(to_pil_image(image)) for image in flat]
@@ -161,7 +159,7 @@ def build_processor(
     tokens_per_image: int,
     mean: Sequence[float] = OPENAI_CLIP_MEAN,
     std: Sequence[float] = OPENAI_CLIP_STD,
-    resolution: ResolutionRecipe | None = None,
+    resolution: TilingRule | ResolutionRecipe | None = None,
     chat_template: str | None = None,
 ) -> MM1Processor:
     """Put a processor together.
@@ -182,5 +180,5 @@ def build_processor(
         image_mean=list(mean),
         image_std=list(std),
     )
-    settings = None if resolution is None else resolution.model_dump()
-    return MM1Processor(image_processor, tokenizer, tokens_per_image, chat_template, resolution=settings)
+    rule = TilingRule.of(resolution) if isinstance(resolution, ResolutionRecipe) else resolution or TilingRule()
+    return MM1Processor(image_processor, tokenizer, tokens_per_image, chat_template, resolution=asdict(rule))

@@ -9,15 +9,65 @@ square (paper sec. 4, after SPHINX). MM1.5 (arXiv 2409.20566) chooses the grid f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
+from mm1.errors import UserError
 from mm1.recipe import Fit, Overview, ResolutionRecipe
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels; right and bottom are outside."""
+
+
+@dataclass(frozen=True)
+class TilingRule:
+    """How a picture of any size becomes square images; what a processor is saved with.
+
+    The keys are those of a recipe's `model.resolution` (see `mm1.recipe.ResolutionRecipe`), but they are a format of
+    their own: models that were saved with them stay readable whatever becomes of the recipe's schema.
+    """
+
+    fit: Fit = "squash"
+    grid: str = "none"
+    overview: Overview = "first"
+    min_tiles: int = 4
+    max_tiles: int = 9
+    max_pictures: int | None = None
+    min_side: int = 0
+
+    @classmethod
+    def of(cls, recipe: ResolutionRecipe) -> TilingRule:
+        """Return a recipe's rule."""
+        return cls(**recipe.model_dump())
+
+    @classmethod
+    def from_saved(cls, saved: Mapping[str, Any]) -> TilingRule:
+        """Return the rule of a saved processor; keys that it lacks have their defaults.
+
+        Raises:
+            UserError: If it has a key that this version doesn't know.
+        """
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(saved.keys() - known):
+            raise UserError(
+                f"the processor's resolution has the unknown key '{unknown[0]}': it was saved by a newer mm1: "
+                "upgrade mm1"
+            )
+        return cls(**saved)
+
+    @property
+    def rows_and_columns(self) -> tuple[int, int]:
+        """The fixed grid."""
+        rows, columns = self.grid.split("x")
+        return int(rows), int(columns)
+
+    @property
+    def cuts(self) -> bool:
+        """Whether pictures may become several images."""
+        return self.grid not in ("none", "1x1")
 
 
 @dataclass(frozen=True)
@@ -69,29 +119,29 @@ class Tiling:
         return 1 if crops == 1 else crops + (self.overview != "none")
 
 
-def tile(width: int, height: int, size: int, resolution: ResolutionRecipe, whole: bool = False) -> Tiling:
+def tile(width: int, height: int, size: int, rule: TilingRule, whole: bool = False) -> Tiling:
     """Return the images that a picture becomes.
 
     Args:
         width: Of the picture in pixels, at least 1.
         height: Likewise.
         size: Side of the square images that the tower takes.
-        resolution: The rule.
+        rule: How pictures are cut.
         whole: Take the picture as one image whatever the rule says.
     """
     rows, columns = 1, 1
-    if not whole and resolution.grid != "none" and max(width, height) >= resolution.min_side:
-        if resolution.grid == "dynamic":
-            rows, columns = choose_grid(width, height, size, resolution.min_tiles, resolution.max_tiles)
+    if not whole and rule.grid != "none" and max(width, height) >= rule.min_side:
+        if rule.grid == "dynamic":
+            rows, columns = choose_grid(width, height, size, rule.min_tiles, rule.max_tiles)
         else:
-            rows, columns = resolution.rows_and_columns
+            rows, columns = rule.rows_and_columns
     return Tiling(
         size,
         rows,
         columns,
-        resolution.overview,
-        place(width, height, columns * size, rows * size, resolution.fit),
-        place(width, height, size, size, resolution.fit),
+        rule.overview,
+        place(width, height, columns * size, rows * size, rule.fit),
+        place(width, height, size, size, rule.fit),
     )
 
 

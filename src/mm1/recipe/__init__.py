@@ -17,7 +17,8 @@ from mm1.recipe.encoder import (
     TextTowerRecipe,
     ZeroShotRecipe,
 )
-from mm1.recipe.load import check_recipe, load_recipe, merge, packaged_recipes
+from mm1.recipe.load import check_recipe, load_recipe, packaged_recipes
+from mm1.recipe.packaged import Shelf, merge
 from mm1.recipe.schema import (
     VIT_SIZES,
     BuildRecipe,
@@ -62,6 +63,7 @@ __all__ = [
     "ResolutionRecipe",
     "RunRecipe",
     "Section",
+    "Shelf",
     "SourceRecipe",
     "TextTowerRecipe",
     "TokenizerRecipe",

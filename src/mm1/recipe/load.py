@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from importlib import resources
-from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import yaml
@@ -13,18 +11,18 @@ from pydantic import ValidationError
 
 from mm1.document import KINDS
 from mm1.errors import UserError
+from mm1.recipe.packaged import Shelf
 from mm1.recipe.schema import Recipe, Section
 
 S = TypeVar("S", bound=Section)
 
 
+RECIPES = Shelf("recipe", "mm1.recipes")
+
+
 def packaged_recipes() -> list[str]:
     """Return the names of the recipes that come with the package."""
-    return sorted(
-        entry.name.removesuffix(".yaml")
-        for entry in resources.files("mm1.recipes").iterdir()
-        if entry.name.endswith(".yaml")
-    )
+    return RECIPES.names()
 
 
 @overload
@@ -57,7 +55,7 @@ def load_recipe(
     Raises:
         UserError: If the recipe can't be found or read, or any key or value is wrong.
     """
-    content = _read(name_or_path)
+    content = RECIPES.read(name_or_path)
     for key, value in (changes or {}).items():
         set_key(content, key, value)
     return check_recipe(content, overrides, name_or_path, schema)
@@ -83,39 +81,6 @@ def check_recipe(content: dict[str, Any], overrides: Sequence[str], name: str, s
         if "objective" in content and "objective" not in schema.model_fields:
             raise UserError(f"{name}: this is an encoder's recipe: it is trained by `mm1 encoder`") from None
         raise UserError(f"{name}: {_explain(error, schema)}") from None
-
-
-def _read(name_or_path: str) -> dict[str, Any]:
-    path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
-        if not path.is_file():
-            raise UserError(
-                f"{path}: no such recipe file: check the path, or name one of {', '.join(packaged_recipes())}"
-            )
-        text = path.read_text()
-    elif name_or_path in packaged_recipes():
-        text = (resources.files("mm1.recipes") / f"{name_or_path}.yaml").read_text()
-    else:
-        raise UserError(
-            f"recipe '{name_or_path}' is unknown: name a YAML file or one of {', '.join(packaged_recipes())}"
-        )
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{name_or_path}: not valid YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{name_or_path}: a recipe is a mapping of keys to values, this is a {type(content).__name__}")
-    base = content.pop("base", None)
-    return content if base is None else merge(_read(base), content)
-
-
-def merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with `changes` laid over it, mappings merged and everything else replaced."""
-    result = dict(base)
-    for key, value in changes.items():
-        both = isinstance(value, Mapping) and isinstance(result.get(key), dict)
-        result[key] = merge(result[key], value) if both else value
-    return result
 
 
 def _apply(content: dict[str, Any], override: str) -> None:

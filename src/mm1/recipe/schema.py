@@ -158,17 +158,6 @@ class ResolutionRecipe(Section):
     )
     min_side: int = Field(0, ge=0, description="A picture whose longer side is shorter than this is not cut.")
 
-    @property
-    def rows_and_columns(self) -> tuple[int, int]:
-        """The fixed grid."""
-        rows, columns = self.grid.split("x")
-        return int(rows), int(columns)
-
-    @property
-    def cuts(self) -> bool:
-        """Whether pictures may become several images."""
-        return self.grid not in ("none", "1x1")
-
     @model_validator(mode="after")
     def _possible(self) -> ResolutionRecipe:
         if not _GRID.fullmatch(self.grid):

@@ -58,12 +58,11 @@ class Memory:
     Attributes:
         weights: In float32, this GPU's share.
         gradients: The same.
-        optimizer: AdamW's two moments; Adafactor's row and column sums are next to nothing.
+        optimizer: AdamW's two moments, this GPU's share; Adafactor's row and column sums, whole.
         gathered: Weights that FSDP has in full: the root's (embeddings, head, connector) and two blocks, with
             the buffer that a block's gradient is reduced in.
         activations: Of one micro-batch.
-        update: Temporaries of the optimizer's step, when there are no activations any more: torch's AdamW keeps one
-            more tensor of every weight's size.
+        update: Temporaries of the optimizer's step, when there are no activations any more.
     """
 
     weights: float
@@ -153,8 +152,6 @@ def make_budget(
             f"train.batch_size {batch} can't be shared out over {gpus} GPUs: take a number of GPUs that divides it, or "
             "--set train.batch_size"
         )
-    if gpus > 1 and recipe.train.optimizer == "adafactor":
-        raise UserError("train.optimizer: torch's Adafactor can't work on sharded parameters: use adamw on many GPUs")
     model = shape_of(recipe)
     workload = recipe_workload(recipe, model.config.image_seq_length, document_length)
     weights = _Weights.of(model, recipe)
@@ -211,7 +208,9 @@ class _Weights:
         root: Outside of blocks: gathered for the whole forward pass.
         largest: Of the largest two neighbouring blocks.
         block: Of the largest block.
-        moments: Optimizer state in bytes.
+        largest_parameter: Of the largest one that is not frozen.
+        sums: Rows and columns of all matrices, and lengths of all vectors, that are not frozen: Adafactor's state.
+        adafactor: Whether the optimizer is Adafactor, and not AdamW.
     """
 
     all: int
@@ -219,7 +218,9 @@ class _Weights:
     root: int
     largest: int
     block: int
-    moments: int
+    largest_parameter: int
+    sums: int
+    adafactor: bool
 
     @staticmethod
     def of(model: MM1ForConditionalGeneration, recipe: Recipe) -> _Weights:
@@ -230,14 +231,30 @@ class _Weights:
         sizes = [[sum(p.numel() for p in block.parameters()) for block in blocks_of(tower)] for tower in towers]
         pairs = [sum(pair) for tower in sizes for pair in zip(tower, [*tower[1:], 0], strict=True)]
         total = sum(parts.values())
+        frozen = {id(p) for part in recipe.train.freeze for p in parts_of(model)[part].parameters()}
+        trained = [p for p in model.parameters() if id(p) not in frozen]
         return _Weights(
             all=total,
             learned=learned,
             root=total - sum(map(sum, sizes)),
             largest=max(pairs),
             block=max(map(max, sizes)),
-            moments=8 * learned if recipe.train.optimizer == "adamw" else 0,
+            largest_parameter=max((p.numel() for p in trained), default=0),
+            sums=sum(p.numel() // p.shape[-1] + p.numel() // p.shape[-2] if p.ndim > 1 else p.numel() for p in trained),
+            adafactor=recipe.train.optimizer == "adafactor",
         )
+
+    def optimizer_bytes(self, shard: int) -> float:
+        """Return the optimizer's state on one GPU: AdamW's is sharded, Adafactor's is whole everywhere."""
+        return 4 * self.sums if self.adafactor else 8 * self.learned / shard
+
+    def update_bytes(self, shard: int) -> float:
+        """Return the temporaries of a step on one GPU.
+
+        torch's AdamW keeps one more tensor of every weight's size. Adafactor goes from parameter to parameter
+        (`mm1.train.optimizer.ShardedAdafactor`): it has one gathered, with its gradient and two tensors of its size.
+        """
+        return 16 * self.largest_parameter if self.adafactor else 4 * self.learned / shard
 
 
 def _memory(weights: _Weights, layout: Layout, activations: tuple[int, int]) -> Memory:
@@ -249,10 +266,10 @@ def _memory(weights: _Weights, layout: Layout, activations: tuple[int, int]) -> 
     return Memory(
         weights=4 * weights.all / layout.shard,
         gradients=4 * weights.learned / layout.shard,
-        optimizer=weights.moments / layout.shard,
+        optimizer=weights.optimizer_bytes(layout.shard),
         gathered=gathered,
         activations=one + (layout.micro_batch - 1) * further,
-        update=4 * weights.learned / layout.shard,
+        update=weights.update_bytes(layout.shard),
     )
 
 
@@ -315,4 +332,6 @@ def _communication(weights: _Weights, layout: Layout, gpu: GPU) -> float:
     inside = ring * (2 * 2 * weights.all + 4 * weights.learned) / bandwidth
     share = 4 * weights.learned / layout.shard
     across = 2 * (layout.replicas - 1) / layout.replicas * share / gpu.network
-    return layout.micro_batches * (inside + across) / LINK_EFFICIENCY
+    # A step of Adafactor gathers every weight and every gradient in float32, one after another.
+    update = ring * 8 * weights.learned / bandwidth if weights.adafactor else 0.0
+    return (layout.micro_batches * (inside + across) + update) / LINK_EFFICIENCY

@@ -15,8 +15,8 @@ from mm1.model.modeling import MM1ForConditionalGeneration
 from mm1.model.positions import resize_images
 from mm1.model.shape import recipe_config
 from mm1.model.sizes import forward_flops
-from mm1.processing.tiles import tile
-from mm1.recipe import ModelRecipe, ResolutionRecipe
+from mm1.processing.tiles import TilingRule, tile
+from mm1.recipe import ModelRecipe
 from mm1.scaling.presets import CONTEXT, VOCABULARY, preset
 from mm1.scaling.show import short
 
@@ -77,12 +77,13 @@ def picture_costs(
     base, patch = config.vision_config.image_size, config.vision_config.patch_size
     larger = [size for size in interpolated or INTERPOLATED if size > base and size % patch == 0]
     largest = larger[-1] if larger else base
-    one, paper = ResolutionRecipe(), ResolutionRecipe(grid="2x2")
+    one, paper = TilingRule(), TilingRule(grid="2x2")
     modes = [(f"one of {size}", size, one) for size in (base, *larger)]
     modes += [(f"2x2 of {size}", size, paper) for size in dict.fromkeys((base, largest))]
-    modes += [(f"dynamic of {largest}", largest, ResolutionRecipe(grid="dynamic", fit="pad", overview="last"))]
-    if recipe.resolution != one:
-        modes += [("the recipe's", base, recipe.resolution)]
+    modes += [(f"dynamic of {largest}", largest, TilingRule(grid="dynamic", fit="pad", overview="last"))]
+    own = TilingRule.of(recipe.resolution)
+    if own != one:
+        modes += [("the recipe's", base, own)]
     return [_cost(mode, width, height, size, rule, config, context) for mode, size, rule in modes]
 
 
@@ -91,7 +92,7 @@ def _cost(
     width: int,
     height: int,
     size: int,
-    rule: ResolutionRecipe,
+    rule: TilingRule,
     config: MM1Config,
     context: int,
 ) -> PictureCost:

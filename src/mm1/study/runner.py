@@ -111,11 +111,11 @@ def make_run(files: Sequence[Path], directory: Path) -> None:
         directory: Theirs.
 
     Raises:
-        UserError: See `mm1.train.pretrain.pretrain` and `mm1.evaluate.evaluate_run.evaluate_run`.
+        UserError: See `mm1.train.pretrain.pretrain` and `mm1.evaluate.run.evaluate_run`.
         Stopped: If it was interrupted; a checkpoint has been saved.
     """
     from mm1.evaluate.during import scorer_during_training
-    from mm1.evaluate.evaluate_run import evaluate_run
+    from mm1.evaluate.run import evaluate_run
     from mm1.recipe import load_recipe
     from mm1.train.pretrain import pretrain
 

@@ -24,15 +24,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
-from mm1.errors import UserError
-from mm1.recipe import Section, check_recipe
+from mm1.recipe import Section, Shelf, check_recipe
 
 Arm = tuple[tuple[str, str], ...]
 """What makes an arm: (axis, value) for every axis, in the study's order."""
@@ -227,16 +223,12 @@ def arm_name(arm: Arm) -> str:
     return ", ".join(value if axis == VARIANT else f"{axis}={value}" for axis, value in arm)
 
 
+STUDIES = Shelf("study", "mm1.study", "studies", inherits=False)
+
+
 def packaged_studies() -> list[str]:
     """Return the names of the studies that come with the package, such as `laptop/connector`."""
-    root = resources.files("mm1.study") / "studies"
-    return sorted(
-        f"{scale.name}/{entry.name.removesuffix('.yaml')}"
-        for scale in root.iterdir()
-        if scale.is_dir()
-        for entry in scale.iterdir()
-        if entry.name.endswith(".yaml")
-    )
+    return STUDIES.names()
 
 
 def load_study(name_or_path: str) -> Study:
@@ -248,18 +240,4 @@ def load_study(name_or_path: str) -> Study:
     Raises:
         UserError: If it can't be found or read, or any key or value is wrong.
     """
-    if name_or_path in packaged_studies():
-        text = (resources.files("mm1.study") / "studies" / f"{name_or_path}.yaml").read_text()
-    elif Path(name_or_path).is_file():
-        text = Path(name_or_path).read_text()
-    else:
-        raise UserError(
-            f"study '{name_or_path}' is unknown: name a YAML file or one of {', '.join(packaged_studies())}"
-        )
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{name_or_path}: not valid YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{name_or_path}: a study is a mapping of keys to values")
-    return check_recipe(content, (), name_or_path, Study)
+    return check_recipe(STUDIES.read(name_or_path), (), name_or_path, Study)

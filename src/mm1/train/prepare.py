@@ -16,7 +16,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from mm1.data.store import Split
+from mm1.data.corpus import Split
 from mm1.document import Text
 from mm1.errors import UserError
 from mm1.files import whole_folder

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from mm1.data.store import Split
+from mm1.data.corpus import Split
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.factory import build_model
 from mm1.model.processor import recipe_processor

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from mm1.data.store import write_corpus
+from mm1.data.corpus import write_corpus
 from mm1.study.version import RESULTS_VERSION
 from tests.conftest import tiny_documents
 

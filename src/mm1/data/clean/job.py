@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from mm1.data.build import publish, read_info
 from mm1.data.clean.database import decide_in_database, open_database
 from mm1.data.clean.step import Dropped, GlobalStep, Step, plain_options
+from mm1.data.corpus import ShardWriter, Split
 from mm1.data.shards import merge_reasons, open_job, run_units
-from mm1.data.store import ShardWriter, Split
 from mm1.document import Document
 from mm1.errors import UserError
 

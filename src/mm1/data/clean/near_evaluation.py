@@ -12,7 +12,7 @@ from mm1.data.clean.minhash import ngram_hashes, token_hashes
 from mm1.data.clean.perceptual import difference_hash, nearest
 from mm1.data.clean.pictures import picture_bytes, picture_key
 from mm1.data.clean.step import Apply, Dropped, Step
-from mm1.data.store import open_split
+from mm1.data.corpus import open_split
 from mm1.document import Document
 from mm1.errors import UserError
 from mm1.progress import track

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from mm1.data.store import Skips
+from mm1.data.corpus import Skips
 from mm1.document import Document
 from mm1.errors import UserError
 

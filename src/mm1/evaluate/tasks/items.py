@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from mm1.data.store import open_split
+from mm1.data.corpus import open_split
 from mm1.document import Document, Text
 from mm1.errors import UserError
 from mm1.evaluate.tasks.item import Item, Items, read_answers

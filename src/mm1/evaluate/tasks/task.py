@@ -10,19 +10,16 @@ metric: accuracy
 
 from __future__ import annotations
 
-import difflib
-from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mm1.errors import UserError
 from mm1.evaluate.metrics import METRICS
 from mm1.evaluate.metrics.metric import mean
 from mm1.evaluate.tasks.options import AnswerIs
-from mm1.recipe import merge
+from mm1.recipe import Shelf
 
 Floor = Literal["majority", "swapped pictures"]
 Rule = Literal["arc", "hellaswag", "lambada", "mathvista", "mmbench", "sciq", "webqs", "winogrande"]
@@ -211,13 +208,12 @@ class Task(_Strict):
         return self.data.model_copy(update={**other, **places, "only": self.shots.only})
 
 
+TASKS = Shelf("task", "mm1.evaluate.tasks")
+
+
 def packaged_tasks() -> list[str]:
     """Return the names of the tasks that come with the package."""
-    return sorted(
-        entry.name.removesuffix(".yaml")
-        for entry in resources.files("mm1.evaluate.tasks").iterdir()
-        if entry.name.endswith(".yaml")
-    )
+    return TASKS.names()
 
 
 def load_task(name_or_path: str) -> Task:
@@ -230,32 +226,9 @@ def load_task(name_or_path: str) -> Task:
         UserError: If there is no such task, or the file says something that a task can't be.
     """
     try:
-        return Task.model_validate({"name": Path(name_or_path).stem, **_read(name_or_path)})
+        return Task.model_validate({"name": Path(name_or_path).stem, **TASKS.read(name_or_path)})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(step) for step in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         raise UserError(f"{name_or_path}: key '{key}': {message}") from None
-
-
-def _read(name_or_path: str) -> dict[str, Any]:
-    """Return a task's keys and values; those of its `base` are filled in."""
-    path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise UserError(f"{path}: no such task file: check the path")
-        text = path.read_text()
-    elif name_or_path in packaged_tasks():
-        text = (resources.files("mm1.evaluate.tasks") / f"{name_or_path}.yaml").read_text()
-    else:
-        near = difflib.get_close_matches(name_or_path, packaged_tasks(), n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(packaged_tasks())}"
-        raise UserError(f"task '{name_or_path}' is unknown: {hint}")
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{name_or_path}: not valid YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{name_or_path}: a task is a mapping of keys to values")
-    base = content.pop("base", None)
-    return content if base is None else merge(_read(str(base)), content)
