@@ -6,7 +6,6 @@ recipe --> corpora, tokenizer, indexes --> pictures --> plan --> towers --> Trai
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,20 +35,20 @@ from mm1.model.resolve import resolve_models
 from mm1.plan.index import build_index, tokenizer_fingerprint
 from mm1.plan.loader import build_loader
 from mm1.plan.plan import Plan, write_plan
-from mm1.plan.sources import open_splits, plan_sources
+from mm1.plan.sources import plan_sources
 from mm1.processing.images import normalize_pixels
 from mm1.processing.tokenizer import train_caption_tokenizer, train_tokenizer
 from mm1.progress import console
 from mm1.recipe import EncoderRecipe
+from mm1.train.begin import begin
 from mm1.train.capabilities import autocast_dtype, compiles, usable_attention
 from mm1.train.export import write_model
 from mm1.train.loop import Trainer
 from mm1.train.objective import Losses
 from mm1.train.optimizer import build_optimizer
-from mm1.train.parallel import World, joined, shard_model
+from mm1.train.parallel import World, shard_model
 from mm1.train.prepare import begun_by, prepare_tokenizer
-from mm1.train.run_directory import alone_in, environment, open_run, write_environment
-from mm1.version import __version__
+from mm1.train.run_directory import environment, write_environment
 
 
 def pretrain_encoder(recipe: EncoderRecipe, directory: Path) -> Path:
@@ -69,29 +68,20 @@ def pretrain_encoder(recipe: EncoderRecipe, directory: Path) -> Path:
         UserError: If the recipe doesn't fit the corpora, the machine or the run directory.
         Stopped: If the user or the scheduler interrupted it; a checkpoint has been saved.
     """
-    with joined(recipe.train.device) as world, ExitStack() as held:
-        with world.together():
-            splits = open_splits(recipe)
-        content = " ".join(split.content_hash for split in splits.values())
-        world.agree(recipe=recipe.to_yaml(), corpora=content, code=__version__)
-        with world.together():
-            if world.first:
-                open_run(directory, recipe)
-                held.enter_context(alone_in(directory))
-        result = directory / "model"
-        if (result / "config.json").is_file():
-            console.print(f"{result} is there already: nothing left to train")
+    with begin(recipe, directory) as beginning:
+        world, splits, result = beginning.world, beginning.splits, beginning.result
+        if beginning.done:
             return result
         autocast = autocast_dtype(recipe.train, world.device)
-        with world.in_turn():
+        with world.first_rank_first():
             resolved = resolve_models(recipe)
             tokenizer = _tokenizer(resolved, directory, splits)
             model = _model(resolved, tokenizer, autocast, world)
             pictures = _pictures(recipe, splits, tokenizer)
             plan = _plan(recipe, directory, splits, pictures, tokenizer, _patches(model))
-        world.agree(plan=plan.hash)
+        world.check_equal(plan=plan.hash)
         images = image_processor(resolved.model)
-        if world.first:
+        if world.is_first:
             parts = {name: sum(p.numel() for p in part.parameters()) for name, part in _parts(model).items()}
             facts = {"parameters": parts, "peak_learning_rate": recipe.train.learning_rate, "plan_hash": plan.hash}
             left_out = {name: found.left_out for name, found in pictures.items() if found.left_out}

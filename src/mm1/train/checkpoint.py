@@ -78,8 +78,8 @@ class Checkpointer:
         """
         self.finish()
         partial = self.directory / f"step-{state['step']:06d}.partial"
-        with self.world.together():
-            if self.world.first:
+        with self.world.errors_shared():
+            if self.world.is_first:
                 self._make(partial)
         future = dcp.async_save(
             self._tensors(),
@@ -108,7 +108,7 @@ class Checkpointer:
         (future, partial, state), self._pending = self._pending, None
         try:
             future.result()  # on the first rank: complete on all ranks
-            if self.world.first:
+            if self.world.is_first:
                 (partial / "state.json").write_text(json.dumps(state))
                 final = partial.with_suffix("")
                 shutil.rmtree(final, ignore_errors=True)
@@ -126,11 +126,11 @@ class Checkpointer:
         Raises:
             UserError: If it is of another model.
         """
-        if self.world.first:
+        if self.world.is_first:
             for leftover in self.directory.glob("*.partial"):
                 shutil.rmtree(leftover, ignore_errors=True)
         saved = checkpoints(self.directory)
-        self.world.agree(checkpoint=saved[-1].name if saved else "none")
+        self.world.check_equal(checkpoint=saved[-1].name if saved else "none")
         if not saved:
             return None
         latest = saved[-1]

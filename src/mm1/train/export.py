@@ -29,8 +29,8 @@ def write_model(model: PreTrainedModel, processor: Any, folder: Path, world: Wor
     gathered: dict[int, torch.Tensor] = {}  # tied parameters are gathered once, so that they stay one
     parameters = model.state_dict(keep_vars=True).items()
     tensors = {name: gathered.setdefault(id(t), whole(t.detach())) for name, t in parameters}
-    with world.together():  # no rank goes on to read what the first has not written yet
-        if world.first:
+    with world.errors_shared():  # no rank goes on to read what the first has not written yet
+        if world.is_first:
             _write(model, processor, folder, tensors)
 
 

@@ -149,7 +149,7 @@ class Trainer:
             task = bar.add_task("train", total=last, completed=first, note="")
             window = Window()
             for step in range(first, last):
-                with out_of_memory_explained(self, loader):
+                with out_of_memory_explained(loader, self.world, self._try_steps):
                     stop = self._step(step, batches, window)
                 self.checkpointer.poll()
                 bar.advance(task)
@@ -219,6 +219,17 @@ class Trainer:
         total.backward()
         return losses
 
+    def _try_steps(self, batch: TrainingBatch) -> None:
+        """Make two steps of two micro-batches: the second finds gradients, and the optimizer's state, in memory."""
+        try:
+            for _ in range(2):
+                self.optimizer.zero_grad(set_to_none=True)
+                for number in range(2):
+                    self.backward(batch, number, batch["count"])
+                self.optimizer.step()
+        finally:
+            self.optimizer.zero_grad(set_to_none=True)
+
     def _apply(self, norm: float, step: int) -> None:
         """Make the optimizer step, unless the gradients are infinite or undefined."""
         if math.isfinite(norm):
@@ -268,7 +279,7 @@ class Trainer:
 
     def _log(self, step: int) -> AbstractContextManager[Callable[[dict[str, Any]], None]]:
         """Open the log; only the first rank writes."""
-        if not self.world.first:
+        if not self.world.is_first:
             return nullcontext(lambda line: None)
         return open_log(self.directory, self.recipe.trackers, step)
 

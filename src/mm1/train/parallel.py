@@ -60,7 +60,7 @@ class World:
     saving: dist.ProcessGroup | None = None
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         """Whether this is the process that prints, logs and prepares."""
         return self.rank == 0
 
@@ -87,7 +87,7 @@ class World:
         return micro, batch // (micro * self.size)
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def errors_shared(self) -> Iterator[None]:
         """Let a user's mistake that one rank meets in this block end all of them, with its sentence."""
         error = None
         try:
@@ -99,13 +99,13 @@ class World:
         self._share(error)
 
     @contextmanager
-    def in_turn(self) -> Iterator[None]:
+    def first_rank_first(self) -> Iterator[None]:
         """Let the first rank go through this block before the others do; a mistake ends all of them."""
-        if not self.first:
+        if not self.is_first:
             self._share(None)
-        with self.together():
+        with self.errors_shared():
             yield
-        if self.first:
+        if self.is_first:
             self._share(None)
 
     def _share(self, error: UserError | None) -> None:
@@ -120,7 +120,7 @@ class World:
             dist.all_gather_object(everybody, value)
         return everybody
 
-    def agree(self, **values: str) -> None:
+    def check_equal(self, **values: str) -> None:
         """Check that all ranks have the same.
 
         Raises:

@@ -6,7 +6,6 @@ recipe --> corpora, tokenizer, indexes --> plan --> model --> Trainer --> RUN/mo
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +20,22 @@ from mm1.model.resolve import resolve_models
 from mm1.model.sizes import non_embedding_parameters, parameters_by_part, unit_flops
 from mm1.plan.loader import Batch, PlanDataset, build_loader
 from mm1.plan.plan import Plan
-from mm1.plan.sources import open_splits
 from mm1.processing.processor import MM1Processor
 from mm1.progress import console
 from mm1.recipe import Recipe
 from mm1.scaling.law import PAPER_LAW
+from mm1.train.begin import begin
 from mm1.train.capabilities import autocast_dtype, usable_attention
 from mm1.train.efficiency import batch_flops, peak_flops
 from mm1.train.export import write_model
 from mm1.train.loop import Compute, Scoring, Trainer
 from mm1.train.objective import Losses, language_model_loss
 from mm1.train.optimizer import build_optimizer
-from mm1.train.parallel import World, joined, prepare_model
+from mm1.train.parallel import World, prepare_model
 from mm1.train.prepare import prepare_plan, prepare_tokenizer
-from mm1.train.run_directory import alone_in, environment, open_run, write_environment
+from mm1.train.run_directory import environment, write_environment
 from mm1.train.scores import Score, scoring
 from mm1.train.tracking import check_trackers
-from mm1.version import __version__
 
 
 def pretrain(recipe: Recipe, directory: Path, score: Score | None = None) -> Path:
@@ -59,30 +57,21 @@ def pretrain(recipe: Recipe, directory: Path, score: Score | None = None) -> Pat
         Stopped: If the user or the scheduler interrupted it; a checkpoint has been saved.
     """
     check_trackers(recipe.train.trackers)
-    with joined(recipe.train.device) as world, ExitStack() as held:
-        with world.together():
-            splits = open_splits(recipe)
-        content = " ".join(split.content_hash for split in splits.values())
-        world.agree(recipe=recipe.to_yaml(), corpora=content, code=__version__)
-        with world.together():
-            if world.first:
-                open_run(directory, recipe)
-                held.enter_context(alone_in(directory))
-        result = directory / "model"
-        if (result / "config.json").is_file():
-            console.print(f"{result} is there already: nothing left to train")
+    with begin(recipe, directory) as beginning:
+        world, splits, result = beginning.world, beginning.splits, beginning.result
+        if beginning.done:
             return result
-        with world.in_turn():
+        with world.first_rank_first():
             resolved = resolve_models(recipe)
             tokenizer = prepare_tokenizer(resolved, directory, splits)
             processor = recipe_processor(resolved, tokenizer)
             plan = prepare_plan(recipe, directory, splits, processor)
-        world.agree(plan=plan.hash)
+        world.check_equal(plan=plan.hash)
         autocast = autocast_dtype(recipe.train, world.device)
         model = recipe_model(resolved, processor, world.device, autocast)
         learning_rate = recipe.train.learning_rate or PAPER_LAW(non_embedding_parameters(model))
         compute = Compute(batch_flops(unit_flops(model), recipe.train), *peak_flops(world.device, autocast))
-        if world.first:
+        if world.is_first:
             _record(directory, model, plan, learning_rate, compute, autocast, world)
         prepare_model(model, world, recipe.train, autocast)
         score_on_the_way = scoring(score, recipe, directory, model, processor, plan.hash, world)

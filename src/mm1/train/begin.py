@@ -1,0 +1,60 @@
+"""How every training begins: ranks joined, corpora opened, the run's directory made and held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mm1.data.corpus import Split
+from mm1.plan.sources import open_splits
+from mm1.progress import console
+from mm1.recipe import EncoderRecipe, Recipe
+from mm1.train.parallel import World, joined
+from mm1.train.run_directory import alone_in, open_run
+from mm1.version import __version__
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """A training that may begin.
+
+    Attributes:
+        world: The ranks that train together.
+        splits: The recipe's corpora, by name.
+        result: The folder that the model is written to.
+        done: Whether the model is there already.
+    """
+
+    world: World
+    splits: dict[str, Split]
+    result: Path
+    done: bool
+
+
+@contextmanager
+def begin(recipe: Recipe | EncoderRecipe, directory: Path) -> Iterator[Beginning]:
+    """Join the ranks, open the corpora, and keep the run's directory for this training until the block ends.
+
+    Args:
+        recipe: As it was written.
+        directory: The run's.
+
+    Raises:
+        UserError: On all ranks, if a corpus is missing, ranks differ, or the directory is of another run.
+    """
+    with joined(recipe.train.device) as world, ExitStack() as held:
+        with world.errors_shared():
+            splits = open_splits(recipe)
+        content = " ".join(split.content_hash for split in splits.values())
+        world.check_equal(recipe=recipe.to_yaml(), corpora=content, code=__version__)
+        with world.errors_shared():
+            if world.is_first:
+                open_run(directory, recipe)
+                held.enter_context(alone_in(directory))
+        result = directory / "model"
+        done = (result / "config.json").is_file()
+        if done:
+            console.print(f"{result} is there already: nothing left to train")
+        yield Beginning(world, splits, result, done)
