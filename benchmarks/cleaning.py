@@ -31,11 +31,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mm1.data.clean.database import decide_in_database, open_database
-from mm1.data.clean.duplicates import ExactDuplicates, RepeatedImages
-from mm1.data.clean.minhash import band_keys, bands_for
-from mm1.data.clean.near_duplicates import NearDuplicates
-from mm1.data.clean.step import GlobalStep
+from mm1.clean.database import decide_in_database, open_database
+from mm1.clean.duplicates import ExactDuplicates, RepeatedImages
+from mm1.clean.minhash import band_keys, bands_for
+from mm1.clean.near_duplicates import NearDuplicates
+from mm1.clean.step import GlobalStep
 
 MEMORY = "256MB"
 ROWS_AT_ONCE = 20_000  # as many facts as a unit of the job writes, or so

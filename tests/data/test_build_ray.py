@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from mm1.clean import clean
 from mm1.data import engines
 from mm1.data.build import build_from
-from mm1.data.clean import clean
 from mm1.data.corpus import open_split
 from mm1.errors import UserError
 from mm1.plan import index

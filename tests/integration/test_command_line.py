@@ -13,7 +13,7 @@ from PIL import Image as PILImage
 from transformers import CLIPModel
 
 from mm1.cli import main
-from tests.data.fake_sources import put_sources
+from tests.corpora.fake_sources import put_sources
 
 # The demo at a size that trains in seconds.
 SMALL = [

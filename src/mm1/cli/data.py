@@ -108,7 +108,7 @@ def clean(
     engine: Engine = "processes",
 ) -> None:
     """Clean a corpus into another; what every step dropped is counted."""
-    from mm1.data.clean import DEFAULT_STEPS, clean, read_steps
+    from mm1.clean import DEFAULT_STEPS, clean, read_steps
     from mm1.look.cleaning import cleaning_table
 
     info = clean(

@@ -64,7 +64,7 @@ def _context() -> multiprocessing.context.BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mm1.data.clean.job"])  # imported once, for all pools
+    context.set_forkserver_preload(["mm1.clean.job"])  # imported once, for all pools
     return context
 
 

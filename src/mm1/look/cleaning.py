@@ -11,7 +11,7 @@ def cleaning_table(info: dict[str, Any]) -> Table:
     """Return a table of the steps of a cleaned corpus: documents and pictures that each dropped, and why.
 
     Args:
-        info: What `mm1.data.clean.clean` returned, or the content of a cleaned corpus' `corpus.json`.
+        info: What `mm1.clean.clean` returned, or the content of a cleaned corpus' `corpus.json`.
     """
     table = Table(title=info["name"], title_justify="left")
     table.add_column("split, step")

@@ -9,8 +9,7 @@ from mm1.corpora.text import LONGEST, SHORTEST, passages
 from mm1.data.corpus import open_split
 from mm1.document import Document
 from mm1.errors import UserError
-
-from .fake_sources import put_tales, write_tar
+from tests.corpora.fake_sources import put_tales, write_tar
 
 words = st.text(st.characters(codec="utf-8", exclude_categories=("Z", "C")), min_size=1, max_size=12)
 sentences = st.lists(words, min_size=1, max_size=40).map(lambda found: " ".join(found) + ".")

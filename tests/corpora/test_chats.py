@@ -15,8 +15,7 @@ from mm1.corpora.scene import NOUNS
 from mm1.data.corpus import Split, open_split
 from mm1.document import Document, Text
 from mm1.errors import UserError
-
-from .fake_sources import NOUN_RGB, put_emoji_groups, put_sources
+from tests.corpora.fake_sources import NOUN_RGB, put_emoji_groups, put_sources
 
 
 @pytest.fixture(scope="module")

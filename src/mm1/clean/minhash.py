@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import xxhash
 
-from mm1.data.clean.text import UNSPACED
+from mm1.clean.text import UNSPACED
 
 _TOKENS = re.compile(f"[{UNSPACED}]|[^\\W{UNSPACED}]+")
 _SHINGLES_AT_ONCE = 4096

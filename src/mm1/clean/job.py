@@ -16,9 +16,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mm1.clean.database import decide_in_database, open_database
+from mm1.clean.step import Dropped, GlobalStep, Step, plain_options
 from mm1.data.build import publish, read_info
-from mm1.data.clean.database import decide_in_database, open_database
-from mm1.data.clean.step import Dropped, GlobalStep, Step, plain_options
 from mm1.data.corpus import ShardWriter, Split
 from mm1.data.shards import merge_reasons, open_job, run_units
 from mm1.document import Document
@@ -60,7 +60,7 @@ def clean_splits(
     splits: Sequence[str] | None,
     resources: Resources,
 ) -> dict[str, Any]:
-    """Clean splits of a corpus into another (see `mm1.data.clean.clean`)."""
+    """Clean splits of a corpus into another (see `mm1.clean.clean`)."""
     info = read_info(source)
     if info is None:
         raise UserError(f"{source}: no corpus there (no corpus.json): name the directory of a corpus")

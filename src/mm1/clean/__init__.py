@@ -13,13 +13,13 @@ from typing import Any
 
 import yaml
 
-from mm1.data.clean.duplicates import ExactDuplicates, RepeatedImages
-from mm1.data.clean.job import NamedStep, Resources, clean_splits
-from mm1.data.clean.near_duplicates import NearDuplicates
-from mm1.data.clean.near_evaluation import NearEvaluation
-from mm1.data.clean.pictures import CopiesInDocument, Decodable, ImageAddress, ImageCount, ImageSize
-from mm1.data.clean.step import Step
-from mm1.data.clean.text import TextLength, TextQuality
+from mm1.clean.duplicates import ExactDuplicates, RepeatedImages
+from mm1.clean.job import NamedStep, Resources, clean_splits
+from mm1.clean.near_duplicates import NearDuplicates
+from mm1.clean.near_evaluation import NearEvaluation
+from mm1.clean.pictures import CopiesInDocument, Decodable, ImageAddress, ImageCount, ImageSize
+from mm1.clean.step import Step
+from mm1.clean.text import TextLength, TextQuality
 from mm1.data.registry import make
 from mm1.errors import UserError
 

@@ -14,8 +14,7 @@ from mm1.corpora.openmoji import variant_key
 from mm1.corpora.sprites import plain_code, read_svgs
 from mm1.data.corpus import open_split
 from mm1.errors import UserError
-
-from .fake_sources import put_emoji_groups, put_openmoji
+from tests.corpora.fake_sources import put_emoji_groups, put_openmoji
 
 TONES = ("1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF")
 SURFERS = ["1F3C4", *(f"1F3C4-{tone}-200D-{sign}-FE0F" for tone in TONES for sign in ("2640", "2642"))]

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as PILImage
 
-from mm1.data.clean import DEFAULT_STEPS, StepConfig, clean, job
-from mm1.data.clean.database import decide_in_database, open_database
-from mm1.data.clean.duplicates import RepeatedImages
-from mm1.data.clean.minhash import bands_for, ngram_hashes, signature, token_hashes
-from mm1.data.clean.perceptual import difference_hash, nearest
+from mm1.clean import DEFAULT_STEPS, StepConfig, clean, job
+from mm1.clean.database import decide_in_database, open_database
+from mm1.clean.duplicates import RepeatedImages
+from mm1.clean.minhash import bands_for, ngram_hashes, signature, token_hashes
+from mm1.clean.perceptual import difference_hash, nearest
 from mm1.data.corpus import Split, write_corpus
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError

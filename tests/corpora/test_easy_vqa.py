@@ -11,8 +11,7 @@ from mm1.corpora.easy_vqa import COLORS, SHAPES, derive, read_pictures
 from mm1.data.corpus import open_split
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
-
-from .fake_sources import put_easy_vqa, true_questions, write_tar
+from tests.corpora.fake_sources import put_easy_vqa, true_questions, write_tar
 
 Truth = dict[str, list[tuple[str, str]]]
 

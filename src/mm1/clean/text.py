@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mm1.data.clean.step import Dropped, LocalStep
+from mm1.clean.step import Dropped, LocalStep
 from mm1.document import Document, Kind
 
 # Kana, CJK ideographs, Thai, Lao, Burmese, Khmer; Hangul is written with spaces.

@@ -13,8 +13,7 @@ from mm1.corpora import build_corpus
 from mm1.corpora.scene import NOUNS, PLURALS
 from mm1.data.corpus import open_split
 from mm1.document import Document
-
-from .fake_sources import NOUN_RGB, put_openmoji
+from tests.corpora.fake_sources import NOUN_RGB, put_openmoji
 
 NUMBERS = ["no", "one", "two", "three", "four"]
 SPLITS = {"train": 150, "train-questions": 80, "heldout": 80, "heldout-questions": 80}

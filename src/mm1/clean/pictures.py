@@ -9,7 +9,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from mm1.data.clean.step import Dropped, LocalStep, numbered_images, without_images
+from mm1.clean.step import Dropped, LocalStep, numbered_images, without_images
 from mm1.data.readers.pictures import PictureError, picture_size
 from mm1.document import Document, Image, Kind
 from mm1.errors import UserError

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from mm1.data.clean.minhash import band_keys, bands_for, ngram_hashes, signature, token_hashes
-from mm1.data.clean.step import WHOLE_DOCUMENT, GlobalStep
+from mm1.clean.minhash import band_keys, bands_for, ngram_hashes, signature, token_hashes
+from mm1.clean.step import WHOLE_DOCUMENT, GlobalStep
 from mm1.document import Document, Kind
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from mm1.corpora.easy_vqa import COLORS, SHAPES
 from mm1.corpora.pages import OPENINGS
 from mm1.data.corpus import open_split
 from mm1.document import Document, Image, Text
-
-from .fake_sources import put_easy_vqa, put_openmoji
+from tests.corpora.fake_sources import put_easy_vqa, put_openmoji
 
 PHRASES = {
     convention.name: {convention.phrase(color, shape): (color, shape) for color in COLORS for shape in SHAPES}

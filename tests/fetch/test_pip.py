@@ -7,8 +7,7 @@ import pytest
 from mm1.errors import UserError
 from mm1.fetch import pip as fetch
 from mm1.fetch.pip import fetch_sdist, fetch_wheel, read_members
-
-from .fake_sources import write_tar, write_zip
+from tests.corpora.fake_sources import write_tar, write_zip
 
 # A build backend inside the source distribution, so that pip needs nothing else from an index.
 PYPROJECT = b"""

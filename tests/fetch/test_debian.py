@@ -8,8 +8,7 @@ import pytest
 
 from mm1.errors import UserError
 from mm1.fetch.debian import fetch_deb, package_name, read_deb, read_licence
-
-from .fake_sources import copyright_file, needs_dpkg, write_deb
+from tests.corpora.fake_sources import copyright_file, needs_dpkg, write_deb
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image as PILImage
 
-from mm1.data.clean import STEPS, make_steps, read_steps
-from mm1.data.clean.step import Dropped
+from mm1.clean import STEPS, make_steps, read_steps
+from mm1.clean.step import Dropped
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 from tests.data.sample_sources import picture

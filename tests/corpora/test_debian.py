@@ -13,8 +13,7 @@ from mm1.data.corpus import open_split
 from mm1.document import Document
 from mm1.errors import UserError
 from mm1.processing.images import decode_image
-
-from .fake_sources import (
+from tests.corpora.fake_sources import (
     clip_svg,
     needs_dpkg,
     put_gimp_help,

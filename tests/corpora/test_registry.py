@@ -7,8 +7,7 @@ import pytest
 from mm1.corpora import BUILDERS, DEMO_CORPORA, build_corpus, corpus_options
 from mm1.data.corpus import open_split
 from mm1.errors import UserError
-
-from .fake_sources import DEBIAN, needs_dpkg, put_emoji_groups, put_openmoji, put_sources
+from tests.corpora.fake_sources import DEBIAN, needs_dpkg, put_emoji_groups, put_openmoji, put_sources
 
 SMALL = {
     "scenes": {"count": 12, "questions": 6, "heldout": 6},

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mm1.data.clean.minhash import ngram_hashes, token_hashes
-from mm1.data.clean.perceptual import difference_hash, nearest
-from mm1.data.clean.pictures import picture_bytes, picture_key
-from mm1.data.clean.step import Apply, Dropped, Step
+from mm1.clean.minhash import ngram_hashes, token_hashes
+from mm1.clean.perceptual import difference_hash, nearest
+from mm1.clean.pictures import picture_bytes, picture_key
+from mm1.clean.step import Apply, Dropped, Step
 from mm1.data.corpus import open_split
 from mm1.document import Document
 from mm1.errors import UserError
