@@ -265,10 +265,10 @@ def test_nearest_shots_need_a_model_that_embeds(squares, tmp_path):
 
 def _rank(rank: int, data: str, out_dir: str, port: str) -> None:
     os.environ.update(MM1_DATA=data, RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
-    from mm1.evaluate import ranks, scoring
+    from mm1.evaluate import distributed, scoring
 
     scoring.PART = 6
-    ranks.start_ranks()
+    distributed.join_ranks()
     (result,) = run(Oracle("test", 20), Path(out_dir), task(), shots=(2,))
     assert result["items"] == 20
 

@@ -23,6 +23,7 @@ from mm1.cli.options import Set, parse_options, parse_shots, split_commas
 from mm1.cli.tiles import show_tiles
 from mm1.errors import Stopped, UserError
 from mm1.progress import console
+from mm1.ranks import is_first_rank
 
 
 class _Group(TyperGroup):
@@ -296,7 +297,7 @@ def model_show(
 
 def output() -> Console:
     """Return a console on standard output, for what a command was asked for; only the first rank speaks."""
-    return Console(highlight=False, quiet=os.environ.get("RANK", "0") != "0")
+    return Console(highlight=False, quiet=not is_first_rank())
 
 
 def main() -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.markup import escape
 from rich.table import Table
 
 from mm1.data.store import Skips, open_split
+from mm1.devices import choose_device
 from mm1.document import Document
 from mm1.encoder.features import Encoder
 from mm1.encoder.pictures import caption_of
@@ -53,7 +53,7 @@ def score_encoder(path: Path, overrides: list[str] | None = None, device: str = 
     recipe = load_recipe(str(file), overrides or [], schema=EncoderRecipe).evaluate
     if not (recipe.retrieval or recipe.zero_shot or recipe.probe):
         raise UserError(f"{path}: the recipe says nothing to score on: add --set 'evaluate.retrieval=[corpus/split]'")
-    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    where = choose_device(device, "device")
     encoder = Encoder(path, where, recipe.batch_size)
     results = [
         *(line for corpus in recipe.retrieval for line in _retrieval(encoder, corpus, recipe, seed)),

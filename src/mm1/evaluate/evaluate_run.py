@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mm1.errors import UserError
+from mm1.evaluate.distributed import join_ranks
 from mm1.evaluate.models.loading import load_generator
-from mm1.evaluate.ranks import start_ranks
 from mm1.evaluate.runner import Result, evaluate
 from mm1.evaluate.tasks.task import load_task
 from mm1.model.pretrained import HUB, model_directory, model_hash
@@ -56,7 +56,7 @@ def evaluate_run(
     Raises:
         UserError: If there is no such model, task or data, or they don't fit each other.
     """
-    start_ranks()
+    join_ranks()
     file = Path(path) / "recipe.yaml"
     if recipe is None:
         recipe = load_recipe(str(file)).evaluate if file.is_file() else EvaluateRecipe()

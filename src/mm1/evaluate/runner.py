@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from mm1.errors import UserError
+from mm1.evaluate.distributed import joined_rank, wait_for_all
 from mm1.evaluate.metrics import METRICS
 from mm1.evaluate.models.generator import Advance, Generator
 from mm1.evaluate.page import write_page
-from mm1.evaluate.ranks import rank_and_world, wait_for_all
 from mm1.evaluate.scoring import PARTS_AT_ONCE, Result, Scorer
 from mm1.evaluate.tasks.task import Task
 from mm1.files import write_json
@@ -69,7 +69,7 @@ def evaluate(
     model = {"model": model_name, "model_hash": model_hash, **getattr(generator, "protocol", {})}
     results = []
     bar = progress_bar()
-    bar.disable = rank_and_world()[0] > 0
+    bar.disable = joined_rank()[0] > 0
     with bar:
         for task in tasks:
             scorer = Scorer(
@@ -103,7 +103,7 @@ def _scored(scorer: Scorer, count: int, out_dir: Path, advance: Advance) -> tupl
     kept = _read(file)
     if kept is not None and kept.get("protocol") == scorer.protocol(count):
         return kept, True
-    rank, world = rank_and_world()
+    rank, world = joined_rank()
     folder = out_dir / ".parts" / f"{scorer.task.name}.{count}-shot.{scorer.protocol_hash(count)}"
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{index:05d}.json" for index in range(len(scorer.parts))]
