@@ -22,7 +22,7 @@ from mm1.encoder.probe import probe_right
 from mm1.encoder.retrieval import RANKS, chance_recall, distinct_pairs, ranks_of_best
 from mm1.encoder.zero_shot import class_features, class_names
 from mm1.errors import UserError
-from mm1.evaluate.bootstrap import RESAMPLES, bootstrap_interval
+from mm1.evaluate.bootstrap import ITEM_RESAMPLES, bootstrap_interval
 from mm1.evaluate.metrics import EXACT_MATCH
 from mm1.files import write_json
 from mm1.processing.images import ImageError, decode_image
@@ -152,7 +152,7 @@ def _line(
         "chance": chance,
         "items": len(right),
         "left_out": skips.as_dict(),
-        "protocol": {**protocol, "resamples": RESAMPLES, "content_hash": open_split(corpus).content_hash},
+        "protocol": {**protocol, "resamples": ITEM_RESAMPLES, "content_hash": open_split(corpus).content_hash},
     }
 
 
