@@ -17,7 +17,7 @@ from mm1.evaluate.compare import differing_protocol, read_results, result_statis
 from mm1.evaluate.metrics import METRICS
 from mm1.evaluate.tasks.task import Floor, load_task
 from mm1.study.plan import StudyRun
-from mm1.study.schema import Arm, Metric
+from mm1.study.schema import Arm, Quantity
 
 SWAPPED: Floor = "swapped pictures"
 
@@ -86,7 +86,7 @@ class Results:
         return int(np.isnan(self.seconds).sum())
 
     def select(
-        self, tasks: Sequence[str] | None, shots: Sequence[int] | None, metric: Metric = "score"
+        self, tasks: Sequence[str] | None, shots: Sequence[int] | None, metric: Quantity = "score"
     ) -> tuple[Scores, ...]:
         """Return the scores of some tasks at some numbers of shots (None: of all), or the training loss.
 
