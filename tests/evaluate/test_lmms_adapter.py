@@ -14,7 +14,7 @@ from mm1.errors import UserError
 from mm1.evaluate.models.mm1 import MM1Generator
 
 from .conftest import COLORS, QUESTIONS, square
-from .test_run import saved  # noqa: F401 - a fixture
+from .test_evaluate_run import saved  # noqa: F401 - a fixture
 from .test_tables import pictures, write_parquet
 
 

@@ -211,21 +211,22 @@ def evaluate(
     """Score a model on tasks, with pictures in the shots; stopped, the same command goes on."""
     from mm1.evaluate.evaluate_run import evaluate_run
     from mm1.evaluate.score_table import score_table
+    from mm1.evaluate.settings import EvaluationSettings
 
-    results = evaluate_run(
-        run,
-        split_commas(tasks) if tasks else None,
-        parse_shots(shots) if shots else None,
-        limit,
-        seed,
-        draws,
-        detailed_shots=detailed_shots,
-        plain=plain,
-        to=to,
-        batch_size=batch_size,
-        device=device,
-        dtype=dtype,
-    )
+    given = {
+        "tasks": split_commas(tasks) if tasks else None,
+        "shots": parse_shots(shots) if shots else None,
+        "limit": limit,
+        "seed": seed,
+        "draws": draws,
+        "detailed_shots": detailed_shots,
+        "plain": plain,
+        "batch_size": batch_size,
+        "device": device,
+        "dtype": dtype,
+    }
+    settings = EvaluationSettings.model_validate({key: value for key, value in given.items() if value is not None})
+    results = evaluate_run(run, settings, to=to)
     output().print(score_table(results))
 
 

@@ -19,8 +19,8 @@ from rich.table import Table
 from mm1.confidence import SIGNIFICANCE, TAILS
 from mm1.errors import UserError
 from mm1.evaluate.bootstrap import NUMBERS_AT_ONCE
+from mm1.evaluate.item_groups import lowest_of_groups
 from mm1.evaluate.metrics import METRICS, Metric
-from mm1.evaluate.together import all_of
 
 PAIRED_RESAMPLES = 2000
 """Resamples and permutations: p values go down to 1/2001, as Holm's correction needs for up to 100 rows."""
@@ -171,7 +171,7 @@ def result_statistics(result: dict[str, Any]) -> np.ndarray:
         rows = metric.statistics([answer["prediction"] or "" for answer in answers], references)
         rows[["error" in answer for answer in answers]] = 0.0
         if result["protocol"].get("together") is not None:
-            rows = all_of(rows, [prediction["together"] for prediction in predictions])
+            rows = lowest_of_groups(rows, [prediction["together"] for prediction in predictions])
         stacked.append(rows)
     return np.stack(stacked)
 

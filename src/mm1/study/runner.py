@@ -117,6 +117,7 @@ def make_run(files: Sequence[Path], directory: Path) -> None:
     """
     from mm1.evaluate.during import scorer_during_training
     from mm1.evaluate.evaluate_run import evaluate_run
+    from mm1.evaluate.settings import EvaluationSettings
     from mm1.recipe import load_recipe
     from mm1.train.pretrain import pretrain
 
@@ -131,7 +132,7 @@ def make_run(files: Sequence[Path], directory: Path) -> None:
     for file, recipe in recipes.items():
         began = time.monotonic()
         scores = scores_folder(directory, recipe)
-        evaluate_run(directory, recipe=recipe.evaluate, to=scores)
+        evaluate_run(directory, EvaluationSettings().over(recipe.evaluate), to=scores)
         if is_first_rank():
             evaluation = recipe.evaluate.model_dump(mode="json")
             write_json(scores / DONE, {"evaluate": evaluation, "seconds": time.monotonic() - began})
