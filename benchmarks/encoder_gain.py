@@ -19,6 +19,7 @@ from pathlib import Path
 
 from mm1.encoder.pretrain import pretrain_encoder
 from mm1.evaluate.run import evaluate_run
+from mm1.evaluate.settings import EvaluationSettings
 from mm1.recipe import EncoderRecipe, load_recipe
 from mm1.train.pretrain import pretrain
 
@@ -34,7 +35,8 @@ def seconds_of(run: Path) -> float:
 def scores_of(run: Path, settings: Sequence[str], limit: int) -> dict[str, float]:
     """Train the demo's model with some settings; return its 0-shot score on each task."""
     pretrain(load_recipe("demo", settings), run)
-    return {result["task"]: result["score"] for result in evaluate_run(run, TASKS, [0], limit)}
+    results = evaluate_run(run, settings=EvaluationSettings(tasks=TASKS, shots=[0], limit=limit))
+    return {result["task"]: result["score"] for result in results}
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mm1.evaluate.metrics.accuracy import accuracy, exact_match
-from mm1.evaluate.metrics.vqa_accuracy import normalize, vqa_accuracy
+from mm1.evaluate.metrics.vqa_accuracy import normalize_vqa, vqa_accuracy
 
 
 def test_accuracy_ignores_case_articles_and_punctuation():
@@ -33,7 +33,7 @@ def test_exact_match_ignores_only_outer_space():
     ],
 )
 def test_vqa_normalisation(answer, normal):
-    assert normalize(answer) == normal
+    assert normalize_vqa(answer) == normal
 
 
 @pytest.mark.parametrize(("people", "score"), [(0, 0.0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1.0), (10, 1.0)])
@@ -52,6 +52,6 @@ def test_vqa_is_openflamingos_copy_of_the_official_evaluation():
     """`golden/make_vqa.py` says how the values were made."""
     golden = json.loads((Path(__file__).parent / "golden" / "vqa.json").read_text(encoding="utf-8"))
     assert len(golden["normal"]) > 900
-    assert [text for text, normal in golden["normal"] if normalize(text) != normal] == []
+    assert [text for text, normal in golden["normal"] if normalize_vqa(text) != normal] == []
     scores = [vqa_accuracy(question["prediction"], question["people"]) for question in golden["questions"]]
     assert scores == pytest.approx([question["score"] for question in golden["questions"]], abs=1e-9)

@@ -12,7 +12,7 @@ from mm1.evaluate.prompts import as_text, build_prompt
 from mm1.evaluate.tasks.items import open_items
 from mm1.evaluate.tasks.task import load_task, packaged_tasks
 
-from .test_runner import run
+from .test_evaluate_model import run
 from .test_tables import pictures, write_parquet
 
 FILE_NAMES = [f"COCO_val2014_00000000000{n}.jpg" for n in range(3)]

@@ -12,6 +12,7 @@ from mm1.evaluate.models.mm1 import MM1Generator
 from mm1.evaluate.prompts import PromptStyle, build_prompt
 from mm1.evaluate.run import evaluate_run
 from mm1.evaluate.scoring import Scorer
+from mm1.evaluate.settings import EvaluationSettings
 from mm1.evaluate.tasks.item import Item
 from mm1.evaluate.tasks.task import load_task, packaged_tasks
 from mm1.processing.chat import default_chat_template
@@ -20,7 +21,7 @@ from mm1.processing.tiles import TilingRule
 from mm1.processing.tokenizer import train_tokenizer
 
 from .conftest import COLORS, square
-from .test_runner import BASE, Oracle, run, task
+from .test_evaluate_model import BASE, Oracle, run, task
 
 CHAT = PromptStyle(chat=True)
 
@@ -89,8 +90,6 @@ def test_scoring_a_chat_model(squares, tmp_path, model, chat):
     assert mixed["protocol"]["detailed_shots"] == 0
     assert generator.images_encoded > 0
     assert all("Short answer" not in prediction["prompt"] for prediction in plain["predictions"])
-    with pytest.raises(UserError, match="can't be negative"):
-        run(generator, tmp_path / "x", task(), detailed_shots=-1)
 
 
 def test_mixed_resolution_fits_where_full_does_not(squares, tmp_path, model, chat, monkeypatch):
@@ -110,7 +109,7 @@ def test_options_by_likelihood_stay_plain(squares, tmp_path, model, chat):
     asked = task(
         data=data, prompt="{question}", likelihood="sum", shots={}, floors=[], metric="multiple_choice", also=[]
     )
-    scorer = Scorer(MM1Generator(model, chat), asked, limit=None, seed=0, draws=1, model={})
+    scorer = Scorer(MM1Generator(model, chat), asked, EvaluationSettings(), model={})
     assert not scorer.style.chat
 
 
@@ -120,10 +119,14 @@ def test_from_a_folder_as_the_command_does(squares, tmp_path, model, chat):
     chat.save_pretrained(folder)
     file = tmp_path / "squares.yaml"
     file.write_text(json.dumps({key: value for key, value in BASE.items() if key != "name"}))
-    (result,) = evaluate_run(folder.parent, [str(file)], shots=[2], device="cpu", detailed_shots=1)
+    (result,) = evaluate_run(
+        folder.parent, settings=EvaluationSettings(tasks=[str(file)], shots=[2], device="cpu", detailed_shots=1)
+    )
     assert result["protocol"]["prompt_style"] == "chat"
     assert result["protocol"]["detailed_shots"] == 1
-    (result,) = evaluate_run(folder.parent, [str(file)], shots=[2], device="cpu", plain=True)
+    (result,) = evaluate_run(
+        folder.parent, settings=EvaluationSettings(tasks=[str(file)], shots=[2], device="cpu", plain=True)
+    )
     assert "prompt_style" not in result["protocol"]
 
 

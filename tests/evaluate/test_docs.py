@@ -10,7 +10,7 @@ from mm1.evaluate.metrics import METRICS
 from mm1.evaluate.tasks.task import ShotSource, Task, load_task
 
 from .conftest import square
-from .test_runner import BASE, Oracle, run
+from .test_evaluate_model import BASE, Oracle, run
 
 DOCS = Path(__file__).parents[2] / "docs"
 

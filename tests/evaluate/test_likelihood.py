@@ -17,8 +17,8 @@ from mm1.evaluate.tasks.task import load_task
 
 from .test_any_model import idefics3
 from .test_benchmark_tasks import localized
+from .test_evaluate_model import run
 from .test_generation import prompts
-from .test_runner import run
 from .test_tables import write_parquet
 
 CONTINUATIONS = [" red", " green yellow", " blue square of this color", " no"]

@@ -3,6 +3,8 @@
 import importlib
 import json
 import sys
+import tomllib
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -35,9 +37,24 @@ def adapter(monkeypatch):
 
 @pytest.fixture
 def lmms_model(adapter, saved):  # noqa: F811
-    found = adapter.MM1Model(str(saved), batch_size="2", device="cpu")
+    found = adapter.LmmsEvalAdapter(str(saved), batch_size="2", device="cpu")
     found.task_dict = {"squares": {"test": [{"image": [opened(n)]} for n in range(4)]}}
     return found
+
+
+def test_the_entry_point_names_the_adapter(adapter, monkeypatch):
+    try:
+        import lmms_eval.models.registry_v2  # noqa: F401
+    except ImportError:
+        for name in ("lmms_eval.models", "lmms_eval.models.registry_v2"):
+            monkeypatch.setitem(sys.modules, name, ModuleType(name))
+        registered = lambda model_id, simple_class_path: SimpleNamespace(simple_class_path=simple_class_path)  # noqa: E731
+        sys.modules["lmms_eval.models.registry_v2"].ModelManifest = registered
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    module, _, function = project["entry-points"]["lmms_eval.models"]["mm1"].partition(":")
+    manifest = getattr(importlib.import_module(module), function)()
+    module, _, name = manifest.simple_class_path.rpartition(".")
+    assert getattr(importlib.import_module(module), name) is adapter.LmmsEvalAdapter
 
 
 def opened(number):
@@ -107,7 +124,7 @@ def test_lmms_eval_itself_scores_a_run(tmp_path, saved, model, processor):  # no
     from lmms_eval.evaluator import simple_evaluate
     from lmms_eval.tasks import TaskManager
 
-    from mm1.evaluate.models.lmms_adapter import MM1Model
+    from mm1.evaluate.models.lmms_adapter import LmmsEvalAdapter
 
     own = MM1Generator(model, processor)
     ask = [
@@ -123,5 +140,7 @@ def test_lmms_eval_itself_scores_a_run(tmp_path, saved, model, processor):  # no
     (folder / "squares.yaml").write_text(TASK.replace("FILE", json.dumps(file)))
     (folder / "rules.py").write_text("def visual(doc):\n    return [doc['image'].convert('RGB')]\n")
     manager = TaskManager(include_path=str(folder), include_defaults=False)
-    result = simple_evaluate(MM1Model(str(saved), device="cpu"), tasks=["squares"], task_manager=manager, batch_size=2)
+    result = simple_evaluate(
+        LmmsEvalAdapter(str(saved), device="cpu"), tasks=["squares"], task_manager=manager, batch_size=2
+    )
     assert result["results"]["squares"]["exact_match,none"] == 0.75

@@ -5,10 +5,11 @@ import pytest
 from mm1.cli import main
 from mm1.errors import UserError
 from mm1.evaluate.run import evaluate_run
+from mm1.evaluate.settings import EvaluationSettings
 from mm1.evaluate.tasks.task import load_task
 from mm1.places import parse_model_name
 
-from .test_runner import BASE
+from .test_evaluate_model import BASE
 
 
 @pytest.fixture
@@ -27,10 +28,12 @@ def task_file(tmp_path):
 
 
 def test_a_run_directory_is_scored_and_kept(squares, saved, task_file):
-    first = evaluate_run(saved, [task_file], shots=[0, 2], device="cpu")
+    first = evaluate_run(saved, settings=EvaluationSettings(tasks=[task_file], shots=[0, 2], device="cpu"))
     file = saved / "scores" / "squares.2-shot.json"
     written = file.stat().st_mtime_ns
-    again = evaluate_run(saved, [task_file], shots=[0, 2], device="cpu", batch_size=3)
+    again = evaluate_run(
+        saved, settings=EvaluationSettings(tasks=[task_file], shots=[0, 2], device="cpu", batch_size=3)
+    )
     assert again == json.loads(json.dumps(first))
     assert file.stat().st_mtime_ns == written
     assert first[0]["protocol"]["adapter"] == "mm1"
@@ -38,12 +41,12 @@ def test_a_run_directory_is_scored_and_kept(squares, saved, task_file):
 
 
 def test_another_model_in_its_place_is_scored_anew(squares, saved, task_file, model):
-    (before,) = evaluate_run(saved, [task_file], shots=[2], device="cpu")
+    (before,) = evaluate_run(saved, settings=EvaluationSettings(tasks=[task_file], shots=[2], device="cpu"))
     head = model.lm_head.weight.data
     head.neg_()
     try:
         model.save_pretrained(saved / "model")
-        (after,) = evaluate_run(saved, [task_file], shots=[2], device="cpu")
+        (after,) = evaluate_run(saved, settings=EvaluationSettings(tasks=[task_file], shots=[2], device="cpu"))
     finally:
         head.neg_()
     assert before["protocol"]["model_hash"] != after["protocol"]["model_hash"]
@@ -52,9 +55,9 @@ def test_another_model_in_its_place_is_scored_anew(squares, saved, task_file, mo
 
 def test_unknown_tasks_and_models_are_refused_before_anything_is_written(squares, saved, tmp_path):
     with pytest.raises(UserError, match="did you mean easy-vqa"):
-        evaluate_run(saved, ["easyvqa"])
+        evaluate_run(saved, settings=EvaluationSettings(tasks=["easyvqa"]))
     with pytest.raises(UserError, match="is no model: no such folder"):
-        evaluate_run(tmp_path / "nothing", ["easy-vqa"])
+        evaluate_run(tmp_path / "nothing", settings=EvaluationSettings(tasks=["easy-vqa"]))
     assert not (saved / "scores").exists()
     assert not (tmp_path / "nothing").exists()
 
@@ -84,11 +87,12 @@ def test_everything_can_be_said_on_the_command_line(squares, saved, task_file, t
 
 
 @pytest.mark.parametrize(
-    ("option", "words"), [({"dtype": "int4"}, "dtype 'int4': give auto"), ({"device": "abacus"}, "device 'abacus'")]
+    ("option", "words"),
+    [({"dtype": "int4"}, "dtype 'int4': give auto"), ({"device": "abacus"}, "device: 'abacus' can't be used here")],
 )
 def test_wrong_devices_and_dtypes_are_named(squares, saved, task_file, option, words):
     with pytest.raises(UserError, match=words):
-        evaluate_run(saved, [task_file], **option)
+        evaluate_run(saved, settings=EvaluationSettings(tasks=[task_file], **option))
 
 
 def test_a_task_on_the_base_of_another(tmp_path):

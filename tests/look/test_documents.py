@@ -11,7 +11,7 @@ from rich.console import Console
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 from mm1.look.documents import show_text, write_html
-from mm1.look.page import read_header
+from mm1.look.pictures import read_header
 
 
 def png(width: int = 40, height: int = 30) -> bytes:

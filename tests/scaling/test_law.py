@@ -7,13 +7,13 @@ import math
 import random
 
 import pytest
+from scipy import stats
 
 from mm1.errors import UserError
 from mm1.scaling.fit import fit_file
 from mm1.scaling.law import PAPER_LAW
 from mm1.scaling.plot import write_plot
 from mm1.scaling.presets import PRESETS
-from mm1.scaling.student import t_cdf, t_quantile
 from mm1.scaling.subject import law_size
 
 PAPER = [(1.2e9, 8.6e-5), (2.9e9, 5.9e-5), (6.4e9, 4.2e-5), (30e9, 2.2e-5)]
@@ -113,13 +113,13 @@ def test_the_band_holds_the_true_line_as_often_as_it_says(tmp_path):
     assert 0.92 < held / 300 < 0.98
 
 
-@pytest.mark.parametrize(
-    ("probability", "degrees", "quantile"),
-    [(0.975, 1, 12.706), (0.975, 2, 4.303), (0.975, 3, 3.182), (0.975, 10, 2.228), (0.995, 5, 4.032)],
-)
-def test_quantiles_are_those_of_the_tables(probability, degrees, quantile):
-    assert t_quantile(probability, degrees) == pytest.approx(quantile, abs=5e-4)
-    assert t_cdf(-t_quantile(probability, degrees), degrees) == pytest.approx(1 - probability)
+@pytest.mark.parametrize(("count", "quantile"), [(3, 12.706), (4, 4.303), (5, 3.182)])
+def test_the_slope_is_as_sure_as_the_tables_of_students_t_say(tmp_path, count, quantile):
+    draw = random.Random(0)
+    sizes = [1e7 * 4**n for n in range(count)]
+    rows = [{"size": n, "learning_rate": PAPER_LAW(n) * math.exp(draw.gauss(0, 0.1))} for n in sizes]
+    line = stats.linregress([math.log(n) for n in sizes], [math.log(row["learning_rate"]) for row in rows])
+    assert fit_file(write(tmp_path, rows)).slope_error == pytest.approx(quantile * line.stderr, rel=5e-4)
 
 
 @pytest.mark.parametrize("low", [True, False])

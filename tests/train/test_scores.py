@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from mm1.errors import UserError
 from mm1.evaluate.during import scorer_during_training
 from mm1.evaluate.run import evaluate_run
+from mm1.evaluate.settings import EvaluationSettings
 from mm1.recipe import load_recipe
 from mm1.train.pretrain import pretrain
 from mm1.train.scores import random_numbers_kept
@@ -65,7 +66,7 @@ def test_the_training_is_the_same_with_scores_as_without(
         assert result["score"] == score
         assert result["items"] == 12
     # The last weights are those that `mm1 evaluate` loads from the disk: same predictions.
-    (after,) = evaluate_run(scored, [unlogged[0].split("'")[1]], [0], 12)
+    (after,) = evaluate_run(scored, settings=EvaluationSettings(tasks=[unlogged[0].split("'")[1]], shots=[0], limit=12))
     last = json.loads((scored / "scores" / "step-000012" / "words.0-shot.json").read_text())
     assert [p["prediction"] for p in after["predictions"]] == [p["prediction"] for p in last["predictions"]]
     assert any(p["prediction"] for p in last["predictions"])
@@ -89,7 +90,7 @@ def test_two_ranks_score_their_gathered_weights(
     result = train_on_two(recipe_file, run, data, *settings)
     assert result.returncode == 0, result.stderr
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    (after,) = evaluate_run(run, [settings[0].split("'")[1]], [0], 12)
+    (after,) = evaluate_run(run, settings=EvaluationSettings(tasks=[settings[0].split("'")[1]], shots=[0], limit=12))
     assert sorted(scores(lines)) == [4, 8, 12]
     assert scores(lines)[12] == after["score"]
 

@@ -24,6 +24,7 @@ from mm1.cli.tiles import show_tiles
 from mm1.errors import Stopped, UserError
 from mm1.places import MODEL_HELP
 from mm1.progress import console
+from mm1.ranks import is_first_rank
 
 
 class _Group(TyperGroup):
@@ -211,21 +212,22 @@ def evaluate(
     """Score a model on tasks, with pictures in the shots; stopped, the same command goes on."""
     from mm1.evaluate.run import evaluate_run
     from mm1.evaluate.score_table import score_table
+    from mm1.evaluate.settings import EvaluationSettings
 
-    results = evaluate_run(
-        run,
-        split_commas(tasks) if tasks else None,
-        parse_shots(shots) if shots else None,
-        limit,
-        seed,
-        draws,
-        detailed_shots=detailed_shots,
-        plain=plain,
-        to=to,
-        batch_size=batch_size,
-        device=device,
-        dtype=dtype,
-    )
+    given = {
+        "tasks": split_commas(tasks) if tasks else None,
+        "shots": parse_shots(shots) if shots else None,
+        "limit": limit,
+        "seed": seed,
+        "draws": draws,
+        "detailed_shots": detailed_shots,
+        "plain": plain,
+        "batch_size": batch_size,
+        "device": device,
+        "dtype": dtype,
+    }
+    settings = EvaluationSettings.model_validate({key: value for key, value in given.items() if value is not None})
+    results = evaluate_run(run, settings=settings, to=to)
     output().print(score_table(results))
 
 
@@ -297,7 +299,7 @@ def model_show(
 
 def output() -> Console:
     """Return a console on standard output, for what a command was asked for; only the first rank speaks."""
-    return Console(highlight=False, quiet=os.environ.get("RANK", "0") != "0")
+    return Console(highlight=False, quiet=not is_first_rank())
 
 
 def main() -> None:

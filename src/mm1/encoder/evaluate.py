@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.markup import escape
 from rich.table import Table
 
 from mm1.data.corpus import Skips, open_split
+from mm1.devices import choose_device
 from mm1.document import Document
 from mm1.encoder.features import Encoder
 from mm1.encoder.pictures import caption_of
@@ -22,7 +22,7 @@ from mm1.encoder.probe import probe_right
 from mm1.encoder.retrieval import RANKS, chance_recall, distinct_pairs, ranks_of_best
 from mm1.encoder.zero_shot import class_features, class_names
 from mm1.errors import UserError
-from mm1.evaluate.bootstrap import RESAMPLES, bootstrap_interval
+from mm1.evaluate.bootstrap import ITEM_RESAMPLES, bootstrap_interval
 from mm1.evaluate.metrics import EXACT_MATCH
 from mm1.files import write_json
 from mm1.processing.images import ImageError, decode_image
@@ -53,7 +53,7 @@ def score_encoder(path: Path, overrides: list[str] | None = None, device: str = 
     recipe = load_recipe(str(file), overrides or [], schema=EncoderRecipe).evaluate
     if not (recipe.retrieval or recipe.zero_shot or recipe.probe):
         raise UserError(f"{path}: the recipe says nothing to score on: add --set 'evaluate.retrieval=[corpus/split]'")
-    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    where = choose_device(device, "device")
     encoder = Encoder(path, where, recipe.batch_size)
     results = [
         *(line for corpus in recipe.retrieval for line in _retrieval(encoder, corpus, recipe, seed)),
@@ -152,7 +152,7 @@ def _line(
         "chance": chance,
         "items": len(right),
         "left_out": skips.as_dict(),
-        "protocol": {**protocol, "resamples": RESAMPLES, "content_hash": open_split(corpus).content_hash},
+        "protocol": {**protocol, "resamples": ITEM_RESAMPLES, "content_hash": open_split(corpus).content_hash},
     }
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from mm1.confidence import TAILS
 from mm1.evaluate.metrics import Metric
 
-RESAMPLES = 1000
-_NUMBERS_AT_ONCE = 4_000_000
+ITEM_RESAMPLES = 1000
+"""Resamples of the items: chance moves an interval's ends by about 4 % of its half-width, and a variance by 4.5 %."""
+NUMBERS_AT_ONCE = 4_000_000
+"""As many statistics are held in memory at a time, so that large results fit."""
 
 
 def resampled_scores(metric: Metric, statistics: np.ndarray, seed: int, resamples: int) -> np.ndarray:
@@ -24,7 +27,7 @@ def resampled_scores(metric: Metric, statistics: np.ndarray, seed: int, resample
     """
     generator = np.random.default_rng(seed)
     count = statistics.shape[-2]
-    chunk = max(1, _NUMBERS_AT_ONCE // max(1, statistics.size))
+    chunk = max(1, NUMBERS_AT_ONCE // max(1, statistics.size))
     scores = []
     for start in range(0, resamples, chunk):
         rows = generator.integers(0, count, size=(min(chunk, resamples - start), count))
@@ -34,9 +37,9 @@ def resampled_scores(metric: Metric, statistics: np.ndarray, seed: int, resample
 
 
 def bootstrap_interval(
-    metric: Metric, statistics: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES, level: float = 0.95
+    metric: Metric, statistics: np.ndarray, *, seed: int = 0, resamples: int = ITEM_RESAMPLES
 ) -> tuple[float, float]:
-    """Return the interval in which the score of resampled items lies with probability `level`.
+    """Return the 95 % interval (`CONFIDENCE`) of the score of resampled items.
 
     Percentile bootstrap (Efron and Tibshirani 1993, ch. 13). It covers the choice of items, not the choice
     of shots or the training run.
@@ -46,8 +49,7 @@ def bootstrap_interval(
         statistics: (n, s), one row an item, or (d, n, s); n must not be 0.
         seed: Of the draws.
         resamples: How many draws.
-        level: Share of the resamples inside the interval.
     """
     scores = resampled_scores(metric, statistics, seed, resamples)
-    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(scores, TAILS)
     return float(low), float(high)

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from mm1.confidence import SIGNIFICANCE, TAILS
 from mm1.errors import UserError
+from mm1.evaluate.bootstrap import NUMBERS_AT_ONCE
+from mm1.evaluate.item_groups import lowest_of_groups
 from mm1.evaluate.metrics import METRICS, Metric
-from mm1.evaluate.together import all_of
 
-RESAMPLES = 2000
-LEVEL = 0.05
-_NUMBERS_AT_ONCE = 4_000_000
+PAIRED_RESAMPLES = 2000
+"""Resamples and permutations: p values go down to 1/2001, as Holm's correction needs for up to 100 rows."""
 _OF_THE_MODEL = {"model", "model_hash", "adapter", "dtype"}
 
 
@@ -53,7 +54,7 @@ class Comparison:
     real: bool = False
 
 
-def compare_runs(first: Path, second: Path, *, seed: int = 0, resamples: int = RESAMPLES) -> list[Comparison]:
+def compare_runs(first: Path, second: Path, *, seed: int = 0, resamples: int = PAIRED_RESAMPLES) -> list[Comparison]:
     """Compare the results that two runs have in common.
 
     Args:
@@ -127,7 +128,7 @@ def _compare(ours: dict[str, Any], theirs: dict[str, Any], seed: int, resamples:
     count = first.shape[-2]
     differences: list[float] = []
     permuted: list[float] = []
-    chunk = max(1, _NUMBERS_AT_ONCE // first.size)
+    chunk = max(1, NUMBERS_AT_ONCE // first.size)
     for start in range(0, resamples, chunk):
         size = min(chunk, resamples - start)
         rows = generator.integers(0, count, size=(size, count))
@@ -136,7 +137,7 @@ def _compare(ours: dict[str, Any], theirs: dict[str, Any], seed: int, resamples:
         one, other = np.where(swap, second[:, None], first[:, None]), np.where(swap, first[:, None], second[:, None])
         permuted.extend(_many(metric, other, size) - _many(metric, one, size))
     extreme = int((np.abs(permuted) >= abs(observed) - 1e-12).sum())
-    low, high = np.quantile(differences, [LEVEL / 2, 1 - LEVEL / 2])
+    low, high = np.quantile(differences, TAILS)
     return Comparison(
         task=ours["task"],
         shots=ours["shots"],
@@ -170,7 +171,7 @@ def result_statistics(result: dict[str, Any]) -> np.ndarray:
         rows = metric.statistics([answer["prediction"] or "" for answer in answers], references)
         rows[["error" in answer for answer in answers]] = 0.0
         if result["protocol"].get("together") is not None:
-            rows = all_of(rows, [prediction["together"] for prediction in predictions])
+            rows = lowest_of_groups(rows, [prediction["together"] for prediction in predictions])
         stacked.append(rows)
     return np.stack(stacked)
 
@@ -188,7 +189,7 @@ def _holm(rows: list[Comparison]) -> list[Comparison]:
     """Mark the rows that hold after Holm's step-down correction (Holm 1979)."""
     order = sorted(range(len(rows)), key=lambda index: rows[index].p_value)
     for rank, index in enumerate(order):
-        if rows[index].p_value > LEVEL / (len(rows) - rank):
+        if rows[index].p_value > SIGNIFICANCE / (len(rows) - rank):
             break
         rows[index] = replace(rows[index], real=True)
     return rows

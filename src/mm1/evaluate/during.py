@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from mm1.evaluate.evaluate_model import evaluate_model
 from mm1.evaluate.models.mm1 import MM1Generator
-from mm1.evaluate.runner import evaluate
+from mm1.evaluate.settings import EvaluationSettings
 from mm1.evaluate.tasks.items import open_items
 from mm1.evaluate.tasks.task import load_task
 from mm1.model import MM1ForConditionalGeneration
@@ -35,15 +36,15 @@ def scorer_during_training(
     for task in tasks:
         open_items(task.data)
         open_items(task.pool)
+    settings = EvaluationSettings(shots=during.shots, limit=during.limit)
 
     def score(
         model: MM1ForConditionalGeneration, processor: MM1Processor, folder: Path, name: str, model_hash: str
     ) -> dict[str, float]:
-        results = evaluate(
+        results = evaluate_model(
             MM1Generator(model, processor, batch_size=recipe.batch_size, device=model.device),
             tasks,
-            shots=during.shots,
-            limit=during.limit,
+            settings,
             out_dir=folder,
             model_name=name,
             model_hash=model_hash,

@@ -57,11 +57,11 @@ def build_prompt(task: Task, item: Item, shots: Sequence[Item] = (), style: Prom
     style = style or PromptStyle()
     rounds: list[tuple[list[Part], str]] = []
     for number, shot in enumerate(shots):
-        asked = render(task, with_option(shot, shot.answers[-1]) if task.continuation else shot, chat=style.chat)
+        asked = prompt_parts(task, with_option(shot, shot.answers[-1]) if task.continuation else shot, chat=style.chat)
         if style.detailed_shots is not None and number < len(shots) - style.detailed_shots:
             asked = [replace(part, whole=True) if isinstance(part, Image) else part for part in asked]
         rounds.append((asked, shown_answer(task, shot)))
-    query = render(task, item, chat=style.chat)
+    query = prompt_parts(task, item, chat=style.chat)
     if style.chat:
         return _conversation(item.id, rounds, query)
     parts: list[Part] = []
@@ -83,7 +83,7 @@ def _conversation(id: str, rounds: Sequence[tuple[list[Part], str]], query: list
     return Document(id, "chat", tuple(parts), {"turns": roles})
 
 
-def render(task: Task, item: Item, *, chat: bool = False) -> list[Part]:
+def prompt_parts(task: Task, item: Item, *, chat: bool = False) -> list[Part]:
     """Return the task's prompt for one item, without answer.
 
     Args:

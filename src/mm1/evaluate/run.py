@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mm1.errors import UserError
+from mm1.evaluate.distributed import join_ranks
+from mm1.evaluate.evaluate_model import evaluate_model
 from mm1.evaluate.models.loading import load_generator
-from mm1.evaluate.ranks import start_ranks
-from mm1.evaluate.runner import Result, evaluate
+from mm1.evaluate.scoring import Result
+from mm1.evaluate.settings import EvaluationSettings
 from mm1.evaluate.tasks.task import load_task
 from mm1.model.resolve import model_hash, resolve_model
 from mm1.places import parse_model_name
@@ -19,63 +21,39 @@ def evaluate_run(
     path: Path | str,
     tasks: Sequence[str] | None = None,
     shots: Sequence[int] | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-    draws: int = 1,
     *,
-    detailed_shots: int | None = None,
-    plain: bool | None = None,
-    recipe: EvaluateRecipe | None = None,
+    settings: EvaluationSettings | None = None,
     to: Path | None = None,
-    batch_size: int | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
 ) -> list[Result]:
-    """Score a run or a model; whatever is None is as the recipe has it.
-
-    By default results go to `scores` in the directory, or to `scores/owner--name` for a model of the Hub.
+    """Score a run or a model.
 
     Args:
-        path: A run directory with a finished model, or a model directory or `hub:owner/name` (which have no recipe,
-            so tasks must be named).
-        tasks: Names of packaged tasks, or task files.
-        shots: Numbers of shots.
-        limit: Items per task, at most.
-        seed: Of the choice of items, shots, swapped pictures and resamples.
-        draws: How many times shots are drawn anew; the score is the mean.
-        detailed_shots: Only in the last so many shots, and in the query, pictures are cut into sub-images.
-        plain: Ask a chat model too as a pre-trained one is asked, not in a conversation.
-        recipe: How it is scored; default: as the run's recipe says.
-        to: Where results go; default: see above.
-        batch_size: Prompts per forward pass; changes the speed, not the scores.
-        device: `auto`, or a torch device.
-        dtype: `auto` (float32 on CPU, bfloat16 on GPU), or a torch dtype's name.
+        path: Name of a model (see `mm1.places.MODEL_HELP`). What is no run has no recipe, so tasks must be named.
+        tasks: Short for `settings.tasks`.
+        shots: Short for `settings.shots`.
+        settings: How it is scored; what is not set is as the run's recipe has it.
+        to: Where results go; default: `scores` in the directory, or `scores/owner--name` for a model of the Hub.
 
     Returns:
-        The content of the result files (see `mm1.evaluate.runner`).
+        The content of the result files (see `mm1.evaluate.evaluate_model`).
 
     Raises:
         UserError: If there is no such model, task or data, or they don't fit each other.
     """
-    start_ranks()
+    join_ranks()
     name = parse_model_name(path)
-    if recipe is None:
-        file = name.folder / "recipe.yaml" if name.folder else None
-        recipe = load_recipe(str(file)).evaluate if file and file.is_file() else EvaluateRecipe()
-    names = tasks or recipe.tasks
-    if not names:
+    file = name.folder / "recipe.yaml" if name.folder else None
+    recipe = load_recipe(str(file)).evaluate if file and file.is_file() else EvaluateRecipe()
+    short = {key: list(value) for key, value in (("tasks", tasks), ("shots", shots)) if value is not None}
+    settings = (settings or EvaluationSettings()).over(recipe).model_copy(update=short)
+    if not settings.tasks:
         raise UserError(f"{path}: no tasks to score on: name them with --tasks")
-    loaded = [load_task(name) for name in names]
+    loaded = [load_task(name) for name in settings.tasks]
     directory = resolve_model(path)
-    return evaluate(
-        load_generator(directory, batch_size=batch_size or recipe.batch_size, device=device, dtype=dtype),
+    return evaluate_model(
+        load_generator(directory, batch_size=settings.batch_size, device=settings.device, dtype=settings.dtype),
         loaded,
-        shots=recipe.shots if shots is None else shots,
-        limit=limit or recipe.limit,
-        seed=seed,
-        draws=draws,
-        detailed_shots=recipe.detailed_shots if detailed_shots is None else detailed_shots,
-        plain=recipe.plain if plain is None else plain,
+        settings,
         out_dir=to or name.scores(),
         model_name=str(path),
         model_hash=model_hash(directory),

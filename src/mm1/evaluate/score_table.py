@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from mm1.evaluate.metrics import METRICS
-from mm1.evaluate.runner import Result
+from mm1.evaluate.scoring import Result
 from mm1.evaluate.tasks.task import ItemSource, load_task, packaged_tasks
 
 
@@ -15,7 +15,7 @@ def score_table(results: Sequence[Result]) -> Table:
     """Return a table of scores in percent with half the width of their 95 % intervals; of draws and floors below.
 
     Args:
-        results: As `evaluate` returns them, in any order.
+        results: As `evaluate_model` returns them, in any order.
     """
     counts = sorted({result["shots"] for result in results})
     table = Table(title="Scores", title_justify="left")

@@ -8,33 +8,35 @@ after a restart.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import itertools
 import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
 
-from mm1.document import Document
+from mm1.document import Document, Image
 from mm1.errors import UserError
 from mm1.evaluate.bootstrap import bootstrap_interval
-from mm1.evaluate.example import example_parts, png_base64
 from mm1.evaluate.floors import majority_answers, swap_pictures
+from mm1.evaluate.item_groups import lowest_of_groups
 from mm1.evaluate.likelihood import choose_options, query_prompt
 from mm1.evaluate.metrics import METRICS, Metric
 from mm1.evaluate.models.generator import Advance, Answer, ContextTooShort, Generator
 from mm1.evaluate.prompts import PromptStyle, as_text, build_prompt
+from mm1.evaluate.settings import EvaluationSettings
 from mm1.evaluate.shots import ShotPool
 from mm1.evaluate.tasks.item import Item, field
 from mm1.evaluate.tasks.items import chosen_items, open_items, read_ids
 from mm1.evaluate.tasks.task import Task
-from mm1.evaluate.together import all_of
+from mm1.look.pictures import thumbnail
 
 FORMAT = 4
 PART = 64
@@ -43,6 +45,9 @@ PARTS_AT_ONCE = 16
 FLOOR_ITEMS = 1024
 """Swapped pictures are scored on so many items at least (whole parts, a random sample): as sure as it need be."""
 PICTURES_KEPT = 24
+"""So many predictions hold the query's picture, for reports."""
+PICTURE_SIDE = 256
+"""Pictures in a result are at most so many pixels wide and high."""
 
 Result = dict[str, Any]
 Part = dict[str, Any]
@@ -55,33 +60,19 @@ class Scorer:
     Args:
         generator: The model.
         task: What to score it on.
-        limit: Items, at most: the first of an order that the seed gives.
-        seed: Of the choice of items, shots, swapped pictures and resamples.
-        draws: How many times shots are drawn anew, with seeds from `seed` on.
+        settings: How.
         model: What the protocol says of the model.
-        detailed_shots: See `PromptStyle`.
-        plain: Ask a chat model too as a pre-trained one is asked.
 
     Raises:
         UserError: If the task's data is missing or not as the task says.
     """
 
     def __init__(
-        self,
-        generator: Generator,
-        task: Task,
-        *,
-        limit: int | None,
-        seed: int,
-        draws: int,
-        model: dict[str, str],
-        detailed_shots: int | None = None,
-        plain: bool = False,
+        self, generator: Generator, task: Task, settings: EvaluationSettings, model: Mapping[str, str]
     ) -> None:
-        self.generator, self.task, self.limit, self.seed, self.model = generator, task, limit, seed, model
-        self._draws = draws
-        chat = bool(getattr(generator, "takes_turns", False)) and task.likelihood is None and not plain
-        self.style = PromptStyle(chat, detailed_shots)
+        self.generator, self.task, self.settings, self.model = generator, task, settings, model
+        chat = bool(getattr(generator, "takes_turns", False)) and task.likelihood is None and not settings.plain
+        self.style = PromptStyle(chat, settings.detailed_shots)
         self.metric = METRICS[task.metric]
         self.source = open_items(task.data)
         self.pool = self.source if task.pool == task.data else open_items(task.pool)
@@ -92,7 +83,7 @@ class Scorer:
         if not chosen:
             raise UserError(f"task {task.name}: {self.source.name} has no items")
         # In the seed's order, limit or none: the first predictions are then a sample, not the first of a kind.
-        keys = sorted(chosen, key=lambda key: (_hash(str(seed), key[0]), key[1]))[:limit]
+        keys = sorted(chosen, key=lambda key: (_hash(str(settings.seed), key[0]), key[1]))[: settings.limit]
         self.rows = [row for key in keys for row in chosen[key]]
         shares = np.array_split(np.arange(len(keys)), math.ceil(len(self.rows) / PART))
         self.parts = [[row for place in share for row in chosen[keys[place]]] for share in shares if len(share)]
@@ -104,7 +95,7 @@ class Scorer:
     def seeds(self, count: int) -> list[int]:
         """Return the seeds of the draws of `count` shots: one where there is nothing to draw."""
         once = (count or self.task.shots.text_only_at_zero) == 0 or self.task.shots.selection == "nearest"
-        return [self.seed + draw for draw in range(1 if once else self._draws)]
+        return [self.settings.seed + draw for draw in range(1 if once else self.settings.draws)]
 
     def work(self, count: int) -> int:
         """Return the number of prompts to answer, those of the floors included."""
@@ -138,14 +129,14 @@ class Scorer:
             "metric_source": self.metric.source,
             "also": task.also,
             "items": task.data.model_dump(mode="json", exclude_none=True),
-            "limit": self.limit,
+            "limit": self.settings.limit,
             "shots": count,
             "shot_source": self.pool.name,
             "shot_selection": _selection(task),
             "shot_seeds": self.seeds(count),
             "text_only_shots": task.shots.text_only_at_zero if count == 0 else 0,
             "floors": list(task.floors),
-            "seed": self.seed,
+            "seed": self.settings.seed,
             "together": task.together,
             "data_hash": _hash(self.source.data_hash, self.pool.data_hash, self._ids_hash),
             **({"after": task.after} if task.after else {}),
@@ -176,17 +167,17 @@ class Scorer:
             ]
             for part, own in zip(parts, _split(entries, items), strict=True):
                 part["draws"].append(own)
-            if seed == self.seed:
+            if seed == self.settings.seed:
                 first_shots, first_prompt = _split(shots, items), prompts[0]
         swapping = [place for place, index in enumerate(indices) if self._swaps(index)]
         if swapping:
-            swapped = [swap_pictures(items[place], self.seed) for place in swapping]
+            swapped = [swap_pictures(items[place], self.settings.seed) for place in swapping]
             drawn_shots = [drawn for place in swapping for drawn in first_shots[place]]
             _, blind = self._generate([item for part in swapped for item in part], drawn_shots, advance)
             for place, given in zip(swapping, _split(blind, swapped), strict=True):
                 parts[place]["swapped"] = [_as_json(answer) for answer in given]
         if indices[0] == 0:
-            parts[0]["example_prompt"] = example_parts(first_prompt)
+            parts[0]["example_prompt"] = _parts_as_json(first_prompt)
         for part, index, own_items in zip(parts, indices, items, strict=True):
             _keep_pictures(part["draws"][0], own_items, PICTURES_KEPT - self._before(index))
         return parts
@@ -214,7 +205,7 @@ class Scorer:
             **self._score(draws, self.metric),
             "items": self._count,
             "errors": sum("error" in answer for answer in draws[0]),
-            "seed": self.seed,
+            "seed": self.settings.seed,
             "draws": [{"seed": seed, "score": score} for seed, score in zip(seeds, scores, strict=True)],
             "also": {name: self._score(draws, METRICS[name]) for name in self.task.also},
             "floors": self._floors(parts),
@@ -304,7 +295,7 @@ class Scorer:
         if self.task.together is None:
             return statistics
         keys = [self._key(item) for item in self._items[: statistics.shape[1]]]
-        return np.stack([all_of(rows, keys) for rows in statistics])
+        return np.stack([lowest_of_groups(rows, keys) for rows in statistics])
 
     def _key(self, item: Item) -> str:
         """Return what an item counts under: its id, or the field that it shares with others."""
@@ -314,7 +305,7 @@ class Scorer:
     def _score(self, draws: Sequence[Sequence[Part]], metric: Metric) -> dict[str, Any]:
         """Return the mean score over draws and its interval over items."""
         statistics = self._counted(draws, metric)
-        low, high = bootstrap_interval(metric, statistics, seed=self.seed)
+        low, high = bootstrap_interval(metric, statistics, seed=self.settings.seed)
         return {"score": float(np.mean(metric.score(statistics))), "interval": [low, high]}
 
 
@@ -328,7 +319,18 @@ def _keep_pictures(answers: Sequence[Part], items: Sequence[Item], count: int) -
     """Put the query's picture beside the first answers, for reports."""
     for answer, item in list(zip(answers, items, strict=True))[: max(0, count)]:
         if item.images:
-            answer["image"] = png_base64(item.images[0])
+            answer["image"] = _picture_as_json(item.images[0])
+
+
+def _parts_as_json(prompt: Document) -> list[dict[str, str]]:
+    """Return a prompt's parts, to show what the model saw: `{"text": ...}` and `{"image": PNG in base64}`."""
+    return [
+        {"image": _picture_as_json(part)} if isinstance(part, Image) else {"text": part.text} for part in prompt.parts
+    ]
+
+
+def _picture_as_json(image: Image) -> str:
+    return base64.b64encode(thumbnail(image, PICTURE_SIDE)).decode()
 
 
 def _as_json(answer: Answer) -> Part:

@@ -17,7 +17,8 @@ from rich.rule import Rule
 from rich.text import Text as Styled
 
 from mm1.document import Document, Image, Text
-from mm1.look.page import embedded, printable, read_header, write_page
+from mm1.look.page import printable, write_page
+from mm1.look.pictures import embedded, read_header
 
 
 def show_text(documents: Iterable[Document], limit: int = 3, console: Console | None = None) -> None:

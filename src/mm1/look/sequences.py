@@ -19,7 +19,8 @@ from rich.text import Text as Styled
 
 from mm1.document import KINDS, Document, Image
 from mm1.errors import UserError
-from mm1.look.page import embedded, printable, read_header, write_page
+from mm1.look.page import printable, write_page
+from mm1.look.pictures import embedded, read_header
 from mm1.plan.loader import PlanDataset
 
 _BAR_WIDTH = 100

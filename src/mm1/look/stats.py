@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mm1.data.corpus import Split
-from mm1.look.page import read_header
+from mm1.look.pictures import read_header
 from mm1.plan.plan import Plan
 from mm1.progress import track
 

@@ -7,8 +7,6 @@ write_tiles(view, Path("tiles.html"))
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from rich.table import Table
 from mm1.document import Image
 from mm1.errors import UserError
 from mm1.look.page import write_page
+from mm1.look.pictures import as_png, data_url
 from mm1.processing.images import ImageError, cut_image, decode_image
 from mm1.processing.tiles import Tiling, TilingRule, tile
 
@@ -120,7 +119,11 @@ def write_tiles(view: TileView, path: Path) -> None:
         UserError: If the file can't be written.
     """
     shown = [
-        {"name": name, "source": _data_url(square), "tokens": view.tokens_per_image}
+        {
+            "name": name,
+            "source": data_url(as_png(PILImage.fromarray(square.transpose(1, 2, 0)))),
+            "tokens": view.tokens_per_image,
+        }
         for name, square in zip(view.names, view.pixels, strict=True)
     ]
     write_page(
@@ -133,9 +136,3 @@ def write_tiles(view: TileView, path: Path) -> None:
         first=shown[0]["name"] == "whole",
         columns=view.tiling.columns,
     )
-
-
-def _data_url(square: np.ndarray) -> str:
-    stream = io.BytesIO()
-    PILImage.fromarray(square.transpose(1, 2, 0)).save(stream, "PNG")
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

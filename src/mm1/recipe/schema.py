@@ -337,12 +337,16 @@ class TrainRecipe(Section):
         return self
 
 
+Shots = Annotated[int, Field(ge=0)]
+"""A number of shots."""
+
+
 class DuringRecipe(Section):
     """What is scored while training goes on."""
 
     every: int = Field(gt=0, description="Steps from one scoring to the next.")
     tasks: list[str] = Field([], description="Default: those of the section around it.")
-    shots: list[int] = [0]
+    shots: list[Shots] = [0]
     limit: int | None = Field(200, gt=0, description="Items per task, at most.")
 
 
@@ -350,7 +354,7 @@ class EvaluateRecipe(Section):
     """What is scored after training, and during it."""
 
     tasks: list[str] = []
-    shots: list[int] = [0, 4, 8]
+    shots: list[Shots] = [0, 4, 8]
     limit: int | None = Field(None, gt=0, description="Items per task, at most (the first of a seeded shuffle).")
     detailed_shots: int | None = Field(
         None,

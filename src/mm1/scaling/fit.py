@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
+from mm1.confidence import SIGNIFICANCE, TAILS
 from mm1.errors import UserError
 from mm1.scaling.law import Law
 from mm1.scaling.optimum import NoOptimumError, Optimum, find_optimum
 from mm1.scaling.points import Measure, Point, read_points
-from mm1.scaling.student import t_quantile
 
 LEAST_SIZES = 3
-LEVEL = 0.95
-"""Of the band."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Fit:
         x = np.log([o.size for o in self.optima])
         n = len(x)
         spread = math.sqrt(1 / n + (math.log(size) - x.mean()) ** 2 / np.square(x - x.mean()).sum())
-        half = t_quantile((1 + LEVEL) / 2, n - 2) * self.scatter * spread
+        half = float(stats.t.ppf(TAILS[1], n - 2)) * self.scatter * spread
         return self.law(size) * math.exp(-half), self.law(size) * math.exp(half)
 
 
@@ -111,7 +110,7 @@ def fit_file(path: Path, leave_out: bool = False) -> Fit:
 def _fit(optima: list[Optimum], refused: list[str], points: Sequence[Point], measure: Measure | None) -> Fit:
     x, y = np.log([o.size for o in optima]), np.log([o.learning_rate for o in optima])
     law, scatter = _line(x, y)
-    slope_error = t_quantile((1 + LEVEL) / 2, len(x) - 2) * scatter / math.sqrt(np.square(x - x.mean()).sum())
+    slope_error = float(stats.t.ppf(TAILS[1], len(x) - 2)) * scatter / math.sqrt(np.square(x - x.mean()).sum())
     return Fit(
         law=law,
         optima=tuple(optima),
@@ -141,6 +140,6 @@ def _leave_out(x: np.ndarray, y: np.ndarray, i: int) -> LeftOut:
     if len(x) > LEAST_SIZES:
         own = x[rest]
         spread = math.sqrt(1 + 1 / len(own) + (x[i] - own.mean()) ** 2 / np.square(own - own.mean()).sum())
-        limit = t_quantile(1 - (1 - LEVEL) / 2 / len(x), len(own) - 2) * scatter * spread
+        limit = float(stats.t.ppf(1 - SIGNIFICANCE / 2 / len(x), len(own) - 2)) * scatter * spread
         outlier = abs(gap) > max(limit, 1e-9)  # points on a line are no outliers for the rounding of floats
     return LeftOut(predicted, math.exp(gap), outlier)

@@ -17,12 +17,12 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
+from mm1.confidence import TAILS
 from mm1.errors import UserError
 from mm1.study.results import Floats, Results, Scores, Unit
 from mm1.study.schema import Choice, Claim, chosen
 
 Verdict = Literal["holds", "fails", "undecided"]
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Effect:
         name: What is compared with what.
         by_seed: (seeds,).
         mean: Over seeds.
-        interval: At `LEVEL`.
+        interval: At `CONFIDENCE`.
         p_value: Two-sided, of no difference (or of the claim's `minimum`).
         unit: Of the difference.
     """
@@ -144,7 +144,7 @@ def estimate(name: str, terms: Sequence[tuple[Floats, Sequence[Scores]]], agains
     items = min(s.items for _, scores in terms for s in scores)
     freedom = variance**2 / (seeds_part**2 / (len(by_seed) - 1) + items_part**2 / max(1, items - 1))
     error = np.sqrt(variance)
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, freedom) * error)
+    reach = float(stats.t.ppf(TAILS[1], freedom) * error)
     p_value = float(2 * stats.t.sf(abs(mean - against) / error, freedom))
     return Effect(name, by_seed, mean, (mean - reach, mean + reach), p_value, unit)
 

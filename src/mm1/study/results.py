@@ -12,15 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mm1.errors import UserError
-from mm1.evaluate.bootstrap import resampled_scores
+from mm1.evaluate.bootstrap import ITEM_RESAMPLES, resampled_scores
 from mm1.evaluate.compare import differing_protocol, read_results, result_statistics
 from mm1.evaluate.metrics import METRICS
 from mm1.evaluate.tasks.task import Floor, load_task
 from mm1.study.plan import StudyRun
-from mm1.study.schema import Arm, Metric
-
-RESAMPLES = 1000
-"""Of the items, for the share of chance that is theirs."""
+from mm1.study.schema import Arm, Quantity
 
 SWAPPED: Floor = "swapped pictures"
 
@@ -79,7 +76,7 @@ class Results:
     @property
     def loss(self) -> Scores:
         """The training loss as if it were a task's score, on which no other items could have been drawn."""
-        resampled = np.broadcast_to(self.losses[..., None], (*self.losses.shape, RESAMPLES))
+        resampled = np.broadcast_to(self.losses[..., None], (*self.losses.shape, ITEM_RESAMPLES))
         blind = np.full(self.losses.shape, np.nan)
         return Scores("training loss", 0, 1, self.losses, resampled, blind, unit="nats")
 
@@ -89,7 +86,7 @@ class Results:
         return int(np.isnan(self.seconds).sum())
 
     def select(
-        self, tasks: Sequence[str] | None, shots: Sequence[int] | None, metric: Metric = "score"
+        self, tasks: Sequence[str] | None, shots: Sequence[int] | None, metric: Quantity = "score"
     ) -> tuple[Scores, ...]:
         """Return the scores of some tasks at some numbers of shots (None: of all), or the training loss.
 
@@ -144,8 +141,8 @@ def read_study(runs: Sequence[StudyRun]) -> Results:
             swapped = result["floors"].get(SWAPPED)
             score = np.nan if swapped is None else 100 * swapped["score"]
             blind.setdefault(key, np.full(shape, np.nan))[place] = score
-            draws = resampled.setdefault(key, np.full((*shape, RESAMPLES), np.nan))
-            draws[place] = 100 * resampled_scores(metric, statistics, 0, RESAMPLES)
+            draws = resampled.setdefault(key, np.full((*shape, ITEM_RESAMPLES), np.nan))
+            draws[place] = 100 * resampled_scores(metric, statistics, 0, ITEM_RESAMPLES)
     if not points:
         raise UserError("none of the study's runs is done: make them with `mm1 study run`")
     scores = tuple(Scores(*key, items[key], points[key], resampled[key], blind[key]) for key in points)

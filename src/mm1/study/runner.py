@@ -25,6 +25,7 @@ from pathlib import Path
 from mm1.errors import Stopped, UserError
 from mm1.files import write_json, write_text
 from mm1.progress import console, progress_bar
+from mm1.ranks import is_first_rank
 from mm1.study.plan import (
     DONE,
     TRAINED,
@@ -116,23 +117,23 @@ def make_run(files: Sequence[Path], directory: Path) -> None:
     """
     from mm1.evaluate.during import scorer_during_training
     from mm1.evaluate.run import evaluate_run
+    from mm1.evaluate.settings import EvaluationSettings
     from mm1.recipe import load_recipe
     from mm1.train.pretrain import pretrain
 
     recipes = {file: load_recipe(str(file)) for file in files}
     first = recipes[files[0]]
-    first_rank = os.environ.get("RANK", "0") == "0"
     before, began = training_seconds(directory), time.monotonic()
     try:
         pretrain(first, directory, scorer_during_training(first.evaluate))
     finally:
-        if first_rank and directory.is_dir():
+        if is_first_rank() and directory.is_dir():
             write_json(directory / TRAINED, {"seconds": before + time.monotonic() - began})
     for file, recipe in recipes.items():
         began = time.monotonic()
         scores = scores_folder(directory, recipe)
-        evaluate_run(directory, recipe=recipe.evaluate, to=scores)
-        if first_rank:
+        evaluate_run(directory, settings=EvaluationSettings().over(recipe.evaluate), to=scores)
+        if is_first_rank():
             evaluation = recipe.evaluate.model_dump(mode="json")
             write_json(scores / DONE, {"evaluate": evaluation, "seconds": time.monotonic() - began})
             file.unlink()

@@ -55,14 +55,15 @@ def _keys_as_words(value: Any) -> Any:
 Choice = Annotated[dict[str, str], BeforeValidator(_as_words)]
 """A choice of arms: a value for some axes; arms that differ in the others are averaged over."""
 
-Metric = Literal["score", "loss"]
+Quantity = Literal["score", "loss"]
+"""What arms are compared by."""
 
 _LOSS_STANDS_ALONE = "the training loss has no tasks and no shots: leave them out, or `metric: loss`"
 
 Values = Annotated[dict[str, Changes], BeforeValidator(_keys_as_words)]
 
 
-class Effect(Section):
+class Contrast(Section):
     """The difference between two choices of arms."""
 
     better: Choice
@@ -80,10 +81,10 @@ class Claim(Section):
     """
 
     claim: str = Field(description="The sentence.")
-    metric: Metric = Field("score", description="`loss`: the training loss, where arms train on the same data.")
+    metric: Quantity = Field("score", description="`loss`: the training loss, where arms train on the same data.")
     better: Choice | None = None
     worse: Choice | None = None
-    than: Effect | None = Field(None, description="Another effect that this one is to exceed.")
+    than: Contrast | None = Field(None, description="Another difference that this one is to exceed.")
     alike: list[Choice] | None = Field(None, description="Choices that are said not to differ.")
     within: float | None = Field(None, gt=0, description="With `alike`: how much counts as no difference.")
     minimum: float = Field(0.0, ge=0, description="The least difference worth claiming, in percentage points or nats.")
@@ -118,7 +119,7 @@ class FigureRecipe(Section):
     """What the figure shows: the mean score of `tasks` at `shots` over an axis, a line for each value of another."""
 
     x: str = Field(description="The axis along x; `shots` for the number of shots.")
-    metric: Metric = Field("score", description="`loss`: the training loss at the end in place of scores.")
+    metric: Quantity = Field("score", description="`loss`: the training loss at the end in place of scores.")
     lines: str | None = Field(None, description="A line for each value of this axis; `shots` for each number of shots.")
     tasks: list[str] | None = None
     shots: list[int] | None = None

@@ -11,7 +11,6 @@ so that the accelerator is not waited for.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,10 +25,12 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
+from mm1.devices import choose_device
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.parts import blocks_of, parts_of
 from mm1.progress import console
+from mm1.ranks import own_rank, world_size
 from mm1.recipe import TrainRecipe
 from mm1.train.capabilities import compiles
 
@@ -146,8 +147,10 @@ def joined(device: str) -> Iterator[World]:
     Raises:
         UserError: If the device can't be used, or another rank is lost.
     """
-    size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-    where = _device(device, int(os.environ.get("LOCAL_RANK", 0)))
+    size, rank = world_size(), own_rank()
+    where = choose_device(device, "train.device")
+    if where.type == "cuda":
+        torch.cuda.set_device(where)
     if size == 1:
         yield World(0, 1, where)
         return
@@ -166,20 +169,6 @@ def joined(device: str) -> Iterator[World]:
         ) from None
     finally:
         dist.destroy_process_group()
-
-
-def _device(wanted: str, local_rank: int) -> torch.device:
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(f"cuda:{local_rank}" if wanted == "cuda" else wanted)
-        torch.empty(1, device=device)
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"train.device: '{wanted}' can't be used here ({reason}): try device: auto") from None
-    return device
 
 
 def prepare_model(

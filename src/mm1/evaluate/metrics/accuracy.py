@@ -12,7 +12,7 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
-def normalize(answer: str) -> str:
+def normalize_squad(answer: str) -> str:
     """Lower the case, drop punctuation and articles, join white space.
 
     The rule of SQuAD's evaluation script (Rajpurkar et al. 2016), which question answering has kept.
@@ -22,7 +22,7 @@ def normalize(answer: str) -> str:
 
 def accuracy(prediction: str, references: Sequence[str]) -> float:
     """Return 1.0 if the normalised prediction equals a normalised reference, else 0.0."""
-    return float(normalize(prediction) in {normalize(reference) for reference in references})
+    return float(normalize_squad(prediction) in {normalize_squad(reference) for reference in references})
 
 
 def exact_match(prediction: str, references: Sequence[str]) -> float:

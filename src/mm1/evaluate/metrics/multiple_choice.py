@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from mm1.evaluate.metrics.accuracy import normalize
+from mm1.evaluate.metrics.accuracy import normalize_squad
 from mm1.evaluate.metrics.metric import Metric, per_pair
 
 _LEADING = re.compile(r"\(?([A-Z])(?:[).:,]|$|\s*\n)")
@@ -38,7 +38,7 @@ def multiple_choice(prediction: str, references: Sequence[str]) -> float:
     letter = chosen_letter(prediction)
     if letter is not None:
         return float(letter in letters)
-    return float(normalize(prediction) in {normalize(r) for r in references if len(r.strip()) > 1})
+    return float(normalize_squad(prediction) in {normalize_squad(r) for r in references if len(r.strip()) > 1})
 
 
 MULTIPLE_CHOICE = Metric(

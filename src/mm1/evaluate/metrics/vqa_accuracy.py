@@ -43,7 +43,7 @@ _CONTRACTIONS = {
 } | {"somebody'd": "somebodyd"}
 
 
-def normalize(answer: str) -> str:
+def normalize_vqa(answer: str) -> str:
     """Return an answer as the official evaluation compares it.
 
     Punctuation is dropped where it stands beside a space or where the answer has a comma between digits, and
@@ -64,8 +64,8 @@ def vqa_accuracy(prediction: str, references: Sequence[str]) -> float:
 
     With a single reference it is 1.0 on a match: there is nobody to leave out.
     """
-    given = normalize(_one_line(prediction))
-    matches = [normalize(_one_line(reference)) == given for reference in references]
+    given = normalize_vqa(_one_line(prediction))
+    matches = [normalize_vqa(_one_line(reference)) == given for reference in references]
     if len(matches) == 1:
         return float(matches[0])
     return sum(min(1.0, (sum(matches) - own) / 3) for own in matches) / len(matches)

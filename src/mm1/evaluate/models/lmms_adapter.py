@@ -28,11 +28,11 @@ def manifest() -> Any:
     """Return what lmms-eval registers."""
     from lmms_eval.models.registry_v2 import ModelManifest
 
-    return ModelManifest("mm1", simple_class_path=f"{__name__}.MM1Model")
+    return ModelManifest("mm1", simple_class_path=f"{__name__}.LmmsEvalAdapter")
 
 
-class MM1Model(lmms):
-    """A model for lmms-eval.
+class LmmsEvalAdapter(lmms):
+    """A model as lmms-eval drives it.
 
     Args:
         pretrained: Name of a model (see `mm1.places.MODEL_HELP`).

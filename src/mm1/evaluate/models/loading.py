@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from mm1.devices import choose_device
 from mm1.errors import UserError
 from mm1.evaluate.models.mm1 import MM1Generator
 from mm1.evaluate.models.transformers import TransformersGenerator
-from mm1.evaluate.ranks import own_device
 from mm1.model import MM1Config, MM1ForConditionalGeneration
 from mm1.model.resolve import resolve_model
 from mm1.processing.processor import MM1Processor
@@ -34,33 +34,19 @@ def load_generator(
         UserError: If there is no model, or it can't be loaded.
     """
     directory = resolve_model(path)
-    device = _checked_device(own_device() if device == "auto" else device)
+    where = choose_device(device, "device")
     if dtype == "auto":
-        dtype = "float32" if device == "cpu" else "bfloat16"
+        dtype = "float32" if where.type == "cpu" else "bfloat16"
     if dtype not in _DTYPES:
         raise UserError(f"dtype '{dtype}': give auto, {', '.join(_DTYPES)}")
     torch_dtype = _DTYPES[dtype]
     if json.loads((directory / "config.json").read_text()).get("model_type") == MM1Config.model_type:
         own = MM1ForConditionalGeneration.from_pretrained(directory, dtype=torch_dtype)
-        return MM1Generator(own, MM1Processor.from_pretrained(directory), batch_size=batch_size, device=device)
+        return MM1Generator(own, MM1Processor.from_pretrained(directory), batch_size=batch_size, device=where)
     try:
         model = AutoModelForImageTextToText.from_pretrained(directory, dtype=torch_dtype)
         processor = AutoProcessor.from_pretrained(directory)
     except (OSError, ValueError, ImportError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{path}: can't be loaded as an image-text-to-text model ({reason})") from None
-    return TransformersGenerator(model, processor, batch_size=batch_size, device=device)
-
-
-def _checked_device(name: str) -> str:
-    """Return a device's name.
-
-    Raises:
-        UserError: If torch knows no such device, or this machine has none.
-    """
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without CUDA
-        reason = str(error).splitlines()[0]
-        raise UserError(f"device '{name}': can't be used here ({reason}): give cpu, or auto") from None
-    return name
+    return TransformersGenerator(model, processor, batch_size=batch_size, device=where)

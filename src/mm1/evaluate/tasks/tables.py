@@ -15,6 +15,7 @@ from mm1.document import Image
 from mm1.errors import UserError
 from mm1.evaluate.tasks.item import Item, read_answers
 from mm1.evaluate.tasks.task import IdTable, ItemSource
+from mm1.files import hash_files
 
 
 class TableItems:
@@ -94,7 +95,7 @@ def _open(source: ItemSource, name: str | None) -> tuple[Dataset, str, Path]:
     """Return a table with its pictures undecoded, a hash of its content, and the folder its paths start from."""
     if source.file is not None:
         files = _files(source.file)
-        return _undecoded(_read(files)), _hash(files), Path(files[0]).parent
+        return _undecoded(_read(files)), hash_files(map(Path, files), names=False), Path(files[0]).parent
     table = _load(str(source.hub), name, source.split, source.title)
     return _undecoded(table), str(table._fingerprint), Path()
 
@@ -163,11 +164,3 @@ def _images(value: Any, folder: Path) -> tuple[Image, ...]:
     if isinstance(value, bytes):
         return (Image(value),)
     return (Image(path=str(folder / str(value))),)
-
-
-def _hash(files: list[str]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for file in files:
-        with Path(file).open("rb") as stream:
-            hashlib.file_digest(stream, lambda: digest)
-    return digest.hexdigest()

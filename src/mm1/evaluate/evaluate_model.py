@@ -14,29 +14,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mm1.errors import UserError
+from mm1.evaluate.distributed import joined_rank, wait_for_all
 from mm1.evaluate.metrics import METRICS
 from mm1.evaluate.models.generator import Advance, Generator
-from mm1.evaluate.page import write_page
-from mm1.evaluate.ranks import rank_and_world, wait_for_all
+from mm1.evaluate.result_page import write_result_page
 from mm1.evaluate.scoring import PARTS_AT_ONCE, Result, Scorer
+from mm1.evaluate.settings import EvaluationSettings
 from mm1.evaluate.tasks.task import Task
 from mm1.files import write_json
 from mm1.progress import progress_bar
 
-__all__ = ["Result", "evaluate", "summary"]
 
-
-def evaluate(
+def evaluate_model(
     generator: Generator,
     tasks: Sequence[Task],
+    settings: EvaluationSettings,
     *,
-    shots: Sequence[int] = (0, 4, 8),
-    limit: int | None = None,
-    seed: int = 0,
-    draws: int = 1,
-    detailed_shots: int | None = None,
-    plain: bool = False,
     out_dir: Path,
     model_name: str,
     model_hash: str,
@@ -46,12 +39,7 @@ def evaluate(
     Args:
         generator: The model.
         tasks: What to score it on.
-        shots: Numbers of shots.
-        limit: Items per task, at most: the first of an order that the seed gives.
-        seed: Of the choice of items, shots, swapped pictures and resamples.
-        draws: How many times shots are drawn anew; the score is the mean.
-        detailed_shots: Only in the last so many shots, and in the query, pictures are cut into sub-images.
-        plain: Ask a chat model too as a pre-trained one is asked, not in a conversation.
+        settings: How; the model and the tasks themselves are not taken from them.
         out_dir: Where `{task}.{k}-shot.json` are written, and beside each a page to look through, `.html`.
         model_name: For people to read.
         model_hash: A result of another model is not kept.
@@ -63,26 +51,15 @@ def evaluate(
         UserError: If a task's data is missing or not as the task says, a pool is smaller than the shots asked
             for, or the prompts don't fit the model's context.
     """
-    if any(count < 0 for count in (*shots, detailed_shots or 0)) or draws < 1:
-        raise UserError("shots can't be negative, and they are drawn at least once")
     out_dir.mkdir(parents=True, exist_ok=True)
     model = {"model": model_name, "model_hash": model_hash, **getattr(generator, "protocol", {})}
     results = []
     bar = progress_bar()
-    bar.disable = rank_and_world()[0] > 0
+    bar.disable = joined_rank()[0] > 0
     with bar:
         for task in tasks:
-            scorer = Scorer(
-                generator,
-                task,
-                limit=limit,
-                seed=seed,
-                draws=draws,
-                model=model,
-                detailed_shots=detailed_shots,
-                plain=plain,
-            )
-            for count in shots:
+            scorer = Scorer(generator, task, settings, model)
+            for count in settings.shots:
                 row = bar.add_task(f"{task.name}, {count}-shot", total=scorer.work(count), note="")
                 result, kept = _scored(scorer, count, out_dir, partial(bar.advance, row))
                 note = summary(result) + (" (kept)" if kept else "")
@@ -103,7 +80,7 @@ def _scored(scorer: Scorer, count: int, out_dir: Path, advance: Advance) -> tupl
     kept = _read(file)
     if kept is not None and kept.get("protocol") == scorer.protocol(count):
         return kept, True
-    rank, world = rank_and_world()
+    rank, world = joined_rank()
     folder = out_dir / ".parts" / f"{scorer.task.name}.{count}-shot.{scorer.protocol_hash(count)}"
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{index:05d}.json" for index in range(len(scorer.parts))]
@@ -121,7 +98,7 @@ def _scored(scorer: Scorer, count: int, out_dir: Path, advance: Advance) -> tupl
     if rank == 0:
         result = scorer.result(count, [json.loads(part.read_text()) for part in files])
         write_json(file, result, indent=1, shared=True)
-        write_page(result, scorer.source, scorer.pool, file.with_suffix(".html"))
+        write_result_page(result, scorer.source, scorer.pool, file.with_suffix(".html"))
         shutil.rmtree(folder)
         if not any(folder.parent.iterdir()):
             folder.parent.rmdir()

@@ -4,7 +4,7 @@ import re
 from mm1.evaluate.models.mm1 import MM1Generator
 
 from .conftest import question
-from .test_runner import Oracle, run, task
+from .test_evaluate_model import Oracle, run, task
 
 
 def test_page_shows_pictures_shots_words_and_truth(squares, tmp_path, model, processor):

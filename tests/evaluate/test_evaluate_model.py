@@ -13,9 +13,10 @@ from torch.multiprocessing import spawn
 from mm1.data.corpus import write_corpus
 from mm1.document import Image
 from mm1.errors import UserError
+from mm1.evaluate.evaluate_model import evaluate_model
 from mm1.evaluate.models.mm1 import MM1Generator
-from mm1.evaluate.runner import evaluate
 from mm1.evaluate.score_table import score_table, task_table
+from mm1.evaluate.settings import EvaluationSettings
 from mm1.evaluate.tasks.task import Task
 
 from .conftest import question
@@ -38,7 +39,8 @@ def task(**changes: object) -> Task:
 
 
 def run(generator, out_dir: Path, *tasks: Task, **options):
-    return evaluate(generator, tasks, out_dir=out_dir, model_name="tiny", model_hash="0", **options)
+    settings = EvaluationSettings(**options)
+    return evaluate_model(generator, tasks, settings, out_dir=out_dir, model_name="tiny", model_hash="0")
 
 
 class Oracle:
@@ -188,7 +190,7 @@ class Interrupted(Exception):
 
 def test_a_stopped_evaluation_goes_on_where_it_was(squares, tmp_path, monkeypatch):
     monkeypatch.setattr("mm1.evaluate.scoring.PART", 6)
-    monkeypatch.setattr("mm1.evaluate.runner.PARTS_AT_ONCE", 1)
+    monkeypatch.setattr("mm1.evaluate.evaluate_model.PARTS_AT_ONCE", 1)
     whole = Oracle("test", 20)
     (expected,) = run(whole, tmp_path / "whole", task(), shots=(2,))
     stopped = Oracle("test", 20)
@@ -221,7 +223,7 @@ def test_parts_answered_together_or_apart_give_the_same(squares, tmp_path, monke
     monkeypatch.setattr("mm1.evaluate.scoring.PART", 6)
     results = []
     for at_once in (1, 3, 16):
-        monkeypatch.setattr("mm1.evaluate.runner.PARTS_AT_ONCE", at_once)
+        monkeypatch.setattr("mm1.evaluate.evaluate_model.PARTS_AT_ONCE", at_once)
         results += run(MM1Generator(model, processor), tmp_path / str(at_once), task(), shots=(2,))
     assert results[0] == results[1] == results[2]
     assert [p["id"] for p in results[0]["predictions"] if "image" in p] == [p["id"] for p in results[0]["predictions"]]
@@ -265,10 +267,10 @@ def test_nearest_shots_need_a_model_that_embeds(squares, tmp_path):
 
 def _rank(rank: int, data: str, out_dir: str, port: str) -> None:
     os.environ.update(MM1_DATA=data, RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
-    from mm1.evaluate import ranks, scoring
+    from mm1.evaluate import distributed, scoring
 
     scoring.PART = 6
-    ranks.start_ranks()
+    distributed.join_ranks()
     (result,) = run(Oracle("test", 20), Path(out_dir), task(), shots=(2,))
     assert result["items"] == 20
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
@@ -14,23 +13,23 @@ import jinja2
 
 from mm1.document import Image
 from mm1.errors import UserError
-from mm1.evaluate.example import png_base64
 from mm1.evaluate.metrics import METRICS
 from mm1.evaluate.tasks.item import Items
 from mm1.files import write_text
+from mm1.look.pictures import data_url, read_header, thumbnail
 
 PREDICTIONS = 300
 """At most so many predictions are shown (the first, which are a random sample)."""
 _EMBEDDED_AS_IS = 16_384
+"""Pictures of up to so many bytes are embedded unchanged, larger ones made smaller."""
 _SIDE = 192
-_KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
 
 
-def write_page(result: Mapping[str, Any], source: Items, pool: Items, file: Path) -> None:
+def write_result_page(result: Mapping[str, Any], source: Items, pool: Items, file: Path) -> None:
     """Write the page, complete or not at all.
 
     Args:
-        result: As `evaluate` returns it.
+        result: As `evaluate_model` returns it.
         source: Where its items came from.
         pool: Where its shots came from.
         file: The page.
@@ -47,7 +46,7 @@ def write_page(result: Mapping[str, Any], source: Items, pool: Items, file: Path
         shots_end = _query_begins(parts, len(before), result["protocol"]["separator"]) if before else 0
         cards.append({**prediction, "before": parts[:shots_end], "query": parts[shots_end:]})
     metric = METRICS[result["metric"]]
-    template = (resources.files("mm1.evaluate") / "page.html").read_text(encoding="utf-8")
+    template = (resources.files("mm1.evaluate") / "result_page.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     text = environment.from_string(template).render(
         result=result, title=metric.title, binary=_is_binary(shown), cards=cards, pictures=pictures
@@ -76,10 +75,10 @@ def _address(image: Image) -> str:
         data = image.read()
     except UserError:
         data = b""
-    kind = next((kind for start, kind in _KINDS.items() if data.startswith(start)), None)
-    if kind is None or len(data) > _EMBEDDED_AS_IS:
-        return f"data:image/png;base64,{png_base64(image, _SIDE)}"
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    mime = read_header(data).mime
+    if mime is None or len(data) > _EMBEDDED_AS_IS:
+        return data_url(thumbnail(image, _SIDE))
+    return data_url(data, mime)
 
 
 def _parts(prompt: str, names: Iterable[str]) -> list[dict[str, str]]:

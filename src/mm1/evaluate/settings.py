@@ -1,0 +1,23 @@
+"""How a model is scored, as one object: from the command line or a caller down to the scorer of one task."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from mm1.recipe import EvaluateRecipe
+
+
+class EvaluationSettings(EvaluateRecipe):
+    """A recipe's section `evaluate`, and what a recipe has no key for.
+
+    Scores do not depend on `batch_size` and `device`. What they depend on is in a result's protocol.
+    """
+
+    seed: int = Field(0, description="Of the choice of items, shots, swapped pictures and resamples.")
+    draws: int = Field(1, gt=0, description="How many times shots are drawn anew; the score is the mean.")
+    device: str = Field("auto", description="`auto` (a GPU if there is one), or a torch device.")
+    dtype: str = Field("auto", description="`auto` (float32 on CPU, bfloat16 on GPU), or a torch dtype's name.")
+
+    def over(self, recipe: EvaluateRecipe) -> EvaluationSettings:
+        """Return these settings laid over a recipe: what was not set is as the recipe has it."""
+        return EvaluationSettings.model_validate({**recipe.model_dump(), **self.model_dump(exclude_unset=True)})

@@ -1,0 +1,25 @@
+"""Which of several processes (ranks) this one is, as `torchrun` and `mm1 launch` say it in the environment."""
+
+from __future__ import annotations
+
+import os
+
+
+def own_rank() -> int:
+    """Return this process's number among all; 0 where it is alone."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def local_rank() -> int:
+    """Return this process's number on its machine, which is also that of its GPU; 0 where it is alone."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def world_size() -> int:
+    """Return how many processes there are in all; 1 where this one is alone."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first_rank() -> bool:
+    """Return whether this process is the one that prints, logs and prepares."""
+    return own_rank() == 0
