@@ -9,7 +9,7 @@ from mm1.evaluate.settings import EvaluationSettings
 from mm1.recipe import EvaluateRecipe, load_recipe
 
 from .test_evaluate_model import Oracle, run, task
-from .test_evaluate_run import saved, task_file  # noqa: F401 - fixtures
+from .test_run import saved, task_file  # noqa: F401 - fixtures
 
 PROTOCOL = {
     "format": 4,
