@@ -89,5 +89,5 @@ def test_it_goes_on_and_makes_nothing_twice(home: Path, monkeypatch: pytest.Monk
 def test_a_corpus_is_not_captioned_into_itself(home: Path) -> None:
     with pytest.raises(UserError, match="choose another one with --to"):
         recaption("alt/train", "run", home / "data" / "alt")
-    with pytest.raises(UserError, match="no model there"):
+    with pytest.raises(UserError, match="is no model"):
         recaption("alt/train", "data", home / "data" / "new")
