@@ -254,7 +254,7 @@ def caption(
 @app.command()
 def tasks() -> None:
     """List the packaged tasks with what each needs."""
-    from mm1.evaluate.score_table import task_table
+    from mm1.evaluate.task_table import task_table
 
     output().print(task_table())
 

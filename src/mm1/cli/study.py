@@ -82,7 +82,7 @@ def report(study: Name, to: Directory = STUDIES) -> None:
 @app.command("list")
 def list_() -> None:
     """List the packaged studies with their questions."""
-    from mm1.study.run_table import study_table
+    from mm1.study.study_table import study_table
 
     console.print(study_table())
 
