@@ -283,9 +283,9 @@ def model_show(
     from mm1.model.resolve import resolve_models
     from mm1.model.shape import vocabulary_size
     from mm1.recipe import load_recipe
+    from mm1.scaling.description import describe
+    from mm1.scaling.description_table import description_table
     from mm1.scaling.picture_costs import costs_table, parse_size, picture_costs
-    from mm1.scaling.presets import describe
-    from mm1.scaling.show import description_table
 
     for name in names:
         recipe = resolve_models(load_recipe(name, set_ or []), weights=False)
