@@ -28,9 +28,9 @@ import torch
 import torch.nn.functional as F
 
 from mm1.model import MM1ForConditionalGeneration
+from mm1.model.shape import recipe_config
 from mm1.recipe import ModelRecipe, TrainRecipe
 from mm1.scaling.memory import activation_bytes
-from mm1.scaling.presets import recipe_config
 from mm1.train.optimizer import build_optimizer
 
 VOCABULARY = 8192

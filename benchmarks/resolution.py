@@ -22,10 +22,10 @@ from rich.table import Table
 
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.positions import resize_images
+from mm1.model.shape import recipe_config
 from mm1.recipe import ModelRecipe
+from mm1.scaling.description_table import short
 from mm1.scaling.picture_costs import PictureCost, picture_costs
-from mm1.scaling.presets import recipe_config
-from mm1.scaling.show import short
 
 VOCABULARY = 8192
 WORDS = 32

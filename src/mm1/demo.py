@@ -5,43 +5,61 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from mm1.corpora import DEMO_CORPORA, build_corpus
+from mm1.corpora import build_corpus
 from mm1.encoder.evaluate import Result, score_encoder
 from mm1.encoder.pretrain import pretrain_encoder
+from mm1.errors import UserError
 from mm1.evaluate.during import scorer_during_training
 from mm1.evaluate.run import evaluate_run
 from mm1.evaluate.score_table import score_table
 from mm1.progress import console
-from mm1.recipe import EncoderRecipe, load_recipe
+from mm1.recipe import EncoderRecipe, load_recipe, parse_setting
 from mm1.report import write_report
 from mm1.train.pretrain import pretrain
 
-DEMO_ENCODER: list[str] = []
-"""Changes to the packaged recipe `clip-demo`."""
+CORPORA = ("scenes", "easy-vqa", "openmoji", "pages", "text")
+
+_ENCODER, _CORPORA = "encoder.", "corpora."
+"""Beginnings of the settings that are not the recipe's."""
 
 
-def run_demo(directory: Path, overrides: Sequence[str] = ()) -> Path:
-    """Run the demo, or go on with it where it was stopped.
+def run_demo(directory: Path, settings: Sequence[str] = ()) -> Path:
+    """Run the demo, or resume it where it was stopped.
 
     Args:
         directory: The run's. The encoder's run is `clip-demo` beside it.
-        overrides: Changes to the packaged recipe `demo`, as in `train.steps=100`. With a `model.vision.from` among
-            them no encoder is trained.
+        settings: Changes as `key=value`: to the packaged recipe `demo` (`train.steps=100`), to the encoder's recipe
+            `clip-demo` (`encoder.train.steps=100`), to a corpus (`corpora.scenes.count=2000`). With a
+            `model.vision.from` among them no encoder is trained.
 
     Returns:
         The report.
+
+    Raises:
+        UserError: If a setting is wrong or has no effect, or one of the steps can't be done.
     """
     encoder = directory.parent / "clip-demo"
-    recipe = load_recipe("demo", [f"model.vision.from={encoder}", *overrides])
+    of_encoder = [setting.removeprefix(_ENCODER) for setting in settings if setting.startswith(_ENCODER)]
+    of_corpora = [setting.removeprefix(_CORPORA) for setting in settings if setting.startswith(_CORPORA)]
+    of_recipe = [setting for setting in settings if not setting.startswith((_ENCODER, _CORPORA))]
+    recipe = load_recipe("demo", [f"model.vision.from={encoder}", *of_recipe])
+    encoder_recipe = load_recipe("clip-demo", of_encoder, schema=EncoderRecipe)
+    corpora = _corpus_options(of_corpora)
+    trains_encoder = recipe.model.vision.from_ == str(encoder)
+    if of_encoder and not trains_encoder:
+        raise UserError(
+            f"--set {_ENCODER}{of_encoder[0]}: no encoder is trained with model.vision.from: drop one of them"
+        )
     console.rule("1/5 corpora", align="left")
-    for name, options in DEMO_CORPORA.items():
+    for name, options in corpora.items():
         info = build_corpus(name, **options)
         splits = ", ".join(f"{split} {counts['documents']:,}" for split, counts in info["splits"].items())
         console.print(f"{name}: {splits} documents")
     console.rule("2/5 image encoder", align="left")
-    if recipe.model.vision.from_ == str(encoder):
-        pretrain_encoder(load_recipe("clip-demo", DEMO_ENCODER, schema=EncoderRecipe), encoder)
+    if trains_encoder:
+        pretrain_encoder(encoder_recipe, encoder)
         for line in _encoder_scores(encoder):
             if line["measure"] == "image to text R@1":
                 console.print(
@@ -55,6 +73,20 @@ def run_demo(directory: Path, overrides: Sequence[str] = ()) -> Path:
     console.print(score_table(results))
     console.rule("5/5 report", align="left")
     return write_report(directory)
+
+
+def _corpus_options(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the demo's corpora with their options, from settings `NAME.OPTION=VALUE`."""
+    corpora: dict[str, dict[str, Any]] = {name: {} for name in CORPORA}
+    for setting in settings:
+        key, value = parse_setting(setting)
+        name, _, option = key.partition(".")
+        if name not in corpora:
+            raise UserError(
+                f"--set {_CORPORA}{setting}: the demo has no corpus '{name}': name one of {', '.join(CORPORA)}"
+            )
+        corpora[name][option] = value
+    return corpora
 
 
 def _encoder_scores(encoder: Path) -> list[Result]:

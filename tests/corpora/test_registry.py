@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mm1.corpora import BUILDERS, DEMO_CORPORA, build_corpus, corpus_options
+from mm1.corpora import BUILDERS, build_corpus
 from mm1.data.corpus import open_split
 from mm1.errors import UserError
 from tests.corpora.fake_sources import DEBIAN, needs_dpkg, put_emoji_groups, put_openmoji, put_sources
@@ -70,11 +70,6 @@ def test_corpus_with_unreadable_info_is_built_anew(data: Path) -> None:
     build_corpus("text")
     (data / "text" / "corpus.json").write_text("{")
     assert build_corpus("text")["splits"]["train"]["documents"] > 0
-
-
-def test_demo_options_exist() -> None:
-    for name, options in DEMO_CORPORA.items():
-        assert set(options) <= set(corpus_options(name))
 
 
 @pytest.mark.parametrize(

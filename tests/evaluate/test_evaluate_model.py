@@ -15,8 +15,9 @@ from mm1.document import Image
 from mm1.errors import UserError
 from mm1.evaluate.evaluate_model import evaluate_model
 from mm1.evaluate.models.mm1 import MM1Generator
-from mm1.evaluate.score_table import score_table, task_table
+from mm1.evaluate.score_table import score_table
 from mm1.evaluate.settings import EvaluationSettings
+from mm1.evaluate.task_table import task_table
 from mm1.evaluate.tasks.task import Task
 
 from .conftest import question

@@ -15,7 +15,7 @@ from transformers import CLIPModel
 from mm1.cli import main
 from tests.corpora.fake_sources import put_sources
 
-# The demo at a size that trains in seconds.
+# The demo at a size that trains in seconds, on corpora that the small stand-ins of the packages allow.
 SMALL = [
     "train.steps=6",
     "train.warmup_steps=1",
@@ -24,25 +24,27 @@ SMALL = [
     "tokenizer.vocab_size=512",
     "evaluate.limit=8",
     "evaluate.shots=[0,2]",
+    "encoder.model.vision.patch_size=16",
+    "encoder.model.vision.hidden_size=16",
+    "encoder.model.vision.num_layers=1",
+    "encoder.model.text.hidden_size=16",
+    "encoder.tokenizer.vocab_size=400",
+    "encoder.train.steps=3",
+    "encoder.train.warmup_steps=1",
+    "encoder.train.batch_size=16",
+    "corpora.scenes.count=60",
+    "corpora.scenes.questions=9",
+    "corpora.scenes.heldout=20",
+    "corpora.pages.count=30",
+    "corpora.pages.heldout=36",
+    "corpora.pages.shots=2",
 ]
-# Sizes of the corpora that the small stand-ins of the packages allow; the command is the demo's own.
-SMALL_DEMO = """
-from mm1.corpora import DEMO_CORPORA
-DEMO_CORPORA["scenes"] = {"count": 60, "questions": 9, "heldout": 20}
-DEMO_CORPORA["pages"] = {"count": 30, "heldout": 36, "shots": 2}
-from mm1.demo import DEMO_ENCODER
-DEMO_ENCODER += ["model.vision.patch_size=16", "model.vision.hidden_size=16", "model.vision.num_layers=1"]
-DEMO_ENCODER += ["model.text.hidden_size=16", "tokenizer.vocab_size=400", "train.steps=3", "train.warmup_steps=1"]
-DEMO_ENCODER += ["train.batch_size=16"]
-from mm1.cli import main
-main()
-"""
 SETTINGS = [argument for setting in SMALL for argument in ("--set", setting)]
 
 
 def mm1(*arguments: object, data: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *(["-c", SMALL_DEMO] if "demo" in arguments[:1] else ["-m", "mm1"]), *map(str, arguments)],
+        [sys.executable, "-m", "mm1", *map(str, arguments)],
         cwd=data.parent,
         env={**os.environ, "MM1_DATA": str(data), "OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment},
         capture_output=True,
@@ -147,8 +149,12 @@ def test_a_run_of_another_recipe(home: Path) -> None:
     [
         (["pretrain", "demo", "--set", "train.stepz=3"], ["did you mean 'steps'"]),
         (["pretrain", "demo", "--set", "train.steps=-3"], ["train.steps", "greater than 0", "-3"]),
+        (["demo", "--set", "encoder.train.stepz=3"], ["clip-demo", "did you mean 'steps'"]),
+        (["demo", "--set", "encoder.seed=3", "--set", "model.vision.from=x"], ["--set encoder.seed=3"]),
+        (["demo", "--set", "corpora.scene.count=3"], ["--set corpora.scene.count=3", "scenes, easy-vqa"]),
+        (["demo", "--set", "corpora.scenes.colour=3"], ["no option 'colour'", "count"]),
         (["pretrain", "dem"], ["recipe 'dem' is unknown", "demo"]),
-        (["evaluate", "nowhere", "--tasks", "pages"], ["nowhere: no model there"]),
+        (["evaluate", "nowhere", "--tasks", "pages"], ["'nowhere' is no model"]),
         (["evaluate", "runs/demo", "--tasks", "page"], ["page"]),
         (["evaluate", "runs/demo", "--shots", "0,x"], ["--shots 0,x"]),
         (["evaluate", "runs/demo", "--tasks", "pages", "--shots", "500"], ["500"]),

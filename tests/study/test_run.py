@@ -113,7 +113,7 @@ def test_a_study_from_its_file_to_its_page(
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert "the same command goes on" in said
+    assert "the same command resumes" in said
     # A second one goes on; the arm that can't work is named and does not stop the others.
     assert mm1_here(home, corpora_with_test, monkeypatch) == 1
     said = capsys.readouterr().err

@@ -113,7 +113,7 @@ def test_asked_to_stop_it_saves_and_says_so(
     process.send_signal(number)
     _, output = process.communicate(timeout=60)
     assert process.returncode == code
-    assert "the same command goes on" in output
+    assert "the same command resumes" in output
     (saved,) = (run / "checkpoints").iterdir()
     assert json.loads((saved / "state.json").read_text())["step"] == lines_of(run)[-1]["step"]
 

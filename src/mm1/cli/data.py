@@ -7,32 +7,52 @@ from typing import Annotated
 
 import typer
 
-from mm1.cli.options import Engine, Set, Workers, parse_options, split_commas
+from mm1.cli.options import Engine, RecipeArgument, Set, Workers, parse_options, split_commas
 from mm1.errors import UserError
 from mm1.places import MODEL_HELP
 from mm1.progress import console
 
-app = typer.Typer(help="Corpora and plans: build, clean, look.", no_args_is_help=True)
+app = typer.Typer(help="Build, clean and inspect corpora, and plan trainings on them.", no_args_is_help=True)
+
+Force = Annotated[bool, typer.Option("--force", help="Build the corpus again if it exists. Default: it is kept.")]
+
+_WHAT = "A split, as corpus/split or as its directory, or a directory of a run, whose plan is shown."
 
 
 @app.command()
 def build(
     names: Annotated[
         list[str],
-        typer.Argument(help="openmoji, scenes, easy-vqa, pages, text, tuxpaint, ...; with --from: files or patterns."),
+        typer.Argument(
+            help="Corpora: scenes, easy-vqa, openmoji, pages, text, tuxpaint, ... With --from: files, folders or "
+            "patterns."
+        ),
     ],
     from_: Annotated[
-        str | None, typer.Option("--from", help="Format of your files: webdataset, obelics, captions, llava, ...")
+        str | None,
+        typer.Option(
+            "--from",
+            help="Build one corpus from your files, which have this format: webdataset, obelics, captions, llava, ... "
+            "Default: the named corpora are built.",
+        ),
     ] = None,
-    to: Annotated[Path | None, typer.Option(help="Where to; default data/NAME.")] = None,
-    split: Annotated[str, typer.Option(help="With --from: the split to build.")] = "train",
-    licence: Annotated[str, typer.Option(help="With --from: the material's licence.")] = "not stated",
-    set_: Annotated[list[str] | None, typer.Option("--set", help="An option, as in count=2000.")] = None,
-    force: Annotated[bool, typer.Option(help="Build it even if it is there.")] = False,
+    to: Annotated[
+        Path | None, typer.Option(help="Directory of the corpus. Default: $MM1_DATA/NAME, else data/NAME.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="With --from: name of the split to build.")] = "train",
+    licence: Annotated[str, typer.Option(help="With --from: licence of the files, for people to read.")] = "not stated",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Change an option of the corpus or format, as in count=2000. May be repeated. Default: no change.",
+        ),
+    ] = None,
+    force: Force = False,
     workers: Workers = None,
     engine: Engine = "processes",
 ) -> None:
-    """Build corpora: named ones from what package indexes ship, or one from your files."""
+    """Build named corpora from what package indexes ship, or one corpus from your files."""
     from mm1.corpora import build_corpus
     from mm1.data.build import build_from
     from mm1.look.corpus import corpus_table
@@ -62,14 +82,15 @@ def build(
 
 @app.command()
 def collect(
-    recipe: Annotated[str, typer.Argument(help="A packaged recipe's name (sft), or a YAML file.")],
+    recipe: RecipeArgument,
     local: Annotated[
-        Path | None, typer.Option(help="A folder with a folder of files for each split, such as DIR/vqav2.")
+        Path | None,
+        typer.Option(help="Directory with a folder of files for each split, such as DIR/vqav2. Default: none."),
     ] = None,
     set_: Set = None,
     workers: Workers = None,
 ) -> None:
-    """Build the corpora that a recipe says how to build: from local copies, else from the Hub."""
+    """Build the corpora that a recipe describes, from local files or else from the Hub."""
     from mm1.data.collect import collect as build_all
     from mm1.recipe import load_recipe
 
@@ -83,14 +104,14 @@ def collect(
 
 @app.command()
 def recaption(
-    split: Annotated[str, typer.Argument(help="The split whose pictures are captioned, such as scenes/train.")],
+    split: Annotated[str, typer.Argument(help="Split whose pictures are captioned, such as scenes/train.")],
     model: Annotated[str, typer.Option(help=f"The model that captions. {MODEL_HELP}")],
-    to: Annotated[Path, typer.Option(help="The corpus that is made, such as data/scenes-synthetic.")],
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many documents.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes, each with the model.")] = 1,
-    force: Annotated[bool, typer.Option(help="Build it even if it is there.")] = False,
+    to: Annotated[Path, typer.Option(help="Directory of the new corpus, such as data/scenes-synthetic.")],
+    limit: Annotated[int | None, typer.Option(min=1, help="Caption only the first N documents. Default: all.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes. Each loads the model.")] = 1,
+    force: Force = False,
 ) -> None:
-    """Build a corpus of synthetic captions: a model's words for the pictures of a split."""
+    """Build a corpus of synthetic captions, which a model writes for the pictures of a split."""
     from mm1.evaluate.recaption import recaption as build_captions
     from mm1.look.corpus import corpus_table
 
@@ -99,15 +120,17 @@ def recaption(
 
 @app.command()
 def clean(
-    corpus: Annotated[Path, typer.Argument(help="A corpus, such as data/web.")],
-    to: Annotated[Path, typer.Option(help="Where the clean corpus is to be.")],
-    steps: Annotated[Path | None, typer.Option(help="YAML list of steps; default: the paper's.")] = None,
-    splits: Annotated[str | None, typer.Option(help="Names with commas; default: all.")] = None,
-    memory: Annotated[str, typer.Option(help="Limit of the steps that count over all documents.")] = "2GB",
+    corpus: Annotated[Path, typer.Argument(help="Directory of the corpus, such as data/web.")],
+    to: Annotated[Path, typer.Option(help="Directory of the clean corpus.")],
+    steps: Annotated[
+        Path | None, typer.Option(help="YAML file with the list of steps. Default: the paper's steps.")
+    ] = None,
+    splits: Annotated[str | None, typer.Option(help="Splits to clean, separated by commas. Default: all.")] = None,
+    memory: Annotated[str, typer.Option(help="Memory limit of the steps that compare all documents.")] = "2GB",
     workers: Workers = None,
     engine: Engine = "processes",
 ) -> None:
-    """Clean a corpus into another; what every step dropped is counted."""
+    """Clean a corpus into another one, and count what each step drops."""
     from mm1.clean import DEFAULT_STEPS, clean, read_steps
     from mm1.look.cleaning import cleaning_table
 
@@ -125,10 +148,12 @@ def clean(
 
 @app.command()
 def show(
-    what: Annotated[str, typer.Argument(help="corpus/split, the path of a split, or a run's directory with a plan.")],
-    limit: Annotated[int, typer.Option(min=1, help="How many documents or sequences.")] = 5,
-    first: Annotated[int, typer.Option(min=0, help="The number of the first sequence, for a plan.")] = 0,
-    html: Annotated[Path | None, typer.Option(help="Write a page with the pictures instead.")] = None,
+    what: Annotated[str, typer.Argument(help=_WHAT)],
+    limit: Annotated[int, typer.Option(min=1, help="Number of documents or sequences to show.")] = 5,
+    first: Annotated[int, typer.Option(min=0, help="With a plan: number of the first sequence to show.")] = 0,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with the pictures to this file. Default: text in the terminal.")
+    ] = None,
 ) -> None:
     """Show the first documents of a split, or the sequences of a plan."""
     from mm1.data.corpus import open_split
@@ -155,9 +180,9 @@ def show(
 
 @app.command()
 def stats(
-    what: Annotated[str, typer.Argument(help="corpus/split, the path of a split, or a run's directory.")],
+    what: Annotated[str, typer.Argument(help=_WHAT)],
 ) -> None:
-    """Show histograms: lengths, images per document; for a plan, how sequences are filled."""
+    """Show histograms of lengths and of images per document; of a plan, how its sequences are filled."""
     from mm1.data.corpus import open_split
     from mm1.look.stats import show_plan_stats, show_stats
     from mm1.plan.plan import Plan
@@ -170,13 +195,19 @@ def stats(
 
 @app.command()
 def plan(
-    recipe: Annotated[str, typer.Argument(help="A packaged recipe's name, or a YAML file.")],
-    to: Annotated[Path | None, typer.Option(help="The run's directory, to keep the plan in for its training.")] = None,
+    recipe: RecipeArgument,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Keep the plan in this directory of a run, whose training then uses it. Default: not kept."),
+    ] = None,
     set_: Set = None,
     workers: Workers = None,
     engine: Engine = "processes",
 ) -> None:
-    """Plan a training without starting it: what it would be fed, how full, how often."""
+    """Plan a training without starting it.
+
+    The plan shows which documents the training would see, how often, and how full its sequences would be.
+    """
     from mm1.look.plan import plan_table
     from mm1.recipe import load_recipe
     from mm1.train.prepare import make_plan

@@ -5,13 +5,27 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-import yaml
 
+from mm1.cli.complete import complete_recipe
 from mm1.errors import UserError
 
-Set = Annotated[list[str] | None, typer.Option("--set", help="Change a key, as in train.steps=100; may be repeated.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: as many as there are cores.")]
-Engine = Annotated[str, typer.Option(help="processes, or ray for a cluster.")]
+RecipeArgument = Annotated[
+    str, typer.Argument(help="Name of a packaged recipe, or a YAML file.", autocompletion=complete_recipe)
+]
+Recipes = Annotated[
+    list[str],
+    typer.Argument(help="Names of packaged recipes, such as mm1-3b, or YAML files.", autocompletion=complete_recipe),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Change a key of the recipe, as in train.steps=100. May be repeated. Default: no change."
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Number of processes. Default: as many as there are CPU cores.")
+]
+Engine = Annotated[str, typer.Option(help="What runs the work: processes of this machine, or ray for a cluster.")]
 
 
 def split_commas(text: str) -> list[str]:
@@ -29,13 +43,6 @@ def parse_shots(text: str) -> list[int]:
 
 def parse_options(settings: list[str] | None, option: str = "--set") -> dict[str, Any]:
     """Return `key=value` settings of an option as a mapping, values read as YAML."""
-    options = {}
-    for setting in settings or []:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise UserError(f"{option} {setting}: write it as key=value, for example count=2000")
-        try:
-            options[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f"{option} {setting}: the value is not valid YAML") from None
-    return options
+    from mm1.recipe import parse_setting
+
+    return dict(parse_setting(setting, option) for setting in settings or [])

@@ -7,27 +7,50 @@ from typing import Annotated
 
 import typer
 
-from mm1.cli.options import Set
+from mm1.cli.complete import complete_recipe, complete_study, complete_tasks
+from mm1.cli.console import output
+from mm1.cli.options import Recipes, Set, parse_shots, split_commas
+from mm1.cli.study import STUDIES, Directory, Jobs, Slurm
+from mm1.cli.study import run as run_study
 from mm1.errors import UserError
 from mm1.progress import console
 
-app = typer.Typer(help="Scale up: learning rates by the law, memory, time and cost.", no_args_is_help=True)
+app = typer.Typer(
+    help="Plan larger trainings: learning rates by the scaling law, memory, time and cost.", no_args_is_help=True
+)
 
-Points = Annotated[Path, typer.Argument(help="CSV, JSON or JSONL: size, learning_rate, score or loss, seed.")]
-LeaveOut = Annotated[bool, typer.Option("--leave-out", help="Go on without sizes whose optimum can't be told.")]
+Points = Annotated[
+    Path,
+    typer.Argument(
+        help="CSV, JSON or JSONL file with the points of a sweep: size, learning_rate, score or loss, and seed."
+    ),
+]
+LeaveOut = Annotated[
+    bool, typer.Option("--leave-out", help="Leave out sizes without a clear optimum. Default: they are an error.")
+]
 
 
 @app.command()
 def predict(
-    models: Annotated[list[str] | None, typer.Argument(help="Packaged recipes, such as mm1-3b, or YAML files.")] = None,
-    params: Annotated[
-        list[float] | None, typer.Option(help="N: the decoder's parameters without embeddings, such as 2.9e9.")
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Names of packaged recipes, such as mm1-3b, or YAML files. Default: none.",
+            autocompletion=complete_recipe,
+        ),
     ] = None,
-    points: Annotated[Path | None, typer.Option(help="A sweep, whose law is taken; default: the paper's law.")] = None,
+    params: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Size of a decoder: its parameters without embeddings, such as 2.9e9. May be repeated. Default: none."
+        ),
+    ] = None,
+    points: Annotated[
+        Path | None, typer.Option(help="Fit the law to the points of a sweep in this file. Default: the paper's law.")
+    ] = None,
     leave_out: LeaveOut = False,
 ) -> None:
-    """Predict learning rate and weight decay from a decoder's size."""
-    from mm1.cli import output
+    """Predict the learning rate and the weight decay for a decoder of some size."""
     from mm1.scaling.fit import fit_file
     from mm1.scaling.law_table import prediction_table
     from mm1.scaling.subject import law_size
@@ -42,18 +65,35 @@ def predict(
 
 @app.command()
 def sweep(
-    study: Annotated[str, typer.Argument(help="A study over sizes and learning rates, such as laptop/learning-rate.")],
-    points: Annotated[Path, typer.Option(help="Where the points go, a CSV file for `mm1 scale fit`.")],
-    to: Annotated[Path, typer.Option(help="Where all studies' runs and pages are.")] = Path("runs/studies"),
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time; the cores are shared out among them.")] = 1,
-    slurm: Annotated[list[str] | None, typer.Option(help="As of `mm1 study run`.")] = None,
-    tasks: Annotated[str | None, typer.Option(help="Whose mean is the score, with commas; default: all.")] = None,
-    shots: Annotated[str | None, typer.Option(help="Numbers of shots likewise; the paper's law is of 8.")] = None,
-    loss: Annotated[bool, typer.Option("--loss", help="The training loss at the end, in place of the score.")] = False,
+    study: Annotated[
+        str,
+        typer.Argument(
+            help="Study over sizes and learning rates: a packaged one, such as laptop/learning-rate, or a YAML file.",
+            autocompletion=complete_study,
+        ),
+    ],
+    points: Annotated[Path, typer.Option(help="CSV file to write, which mm1 scale fit reads.")],
+    to: Directory = STUDIES,
+    jobs: Jobs = 1,
+    slurm: Slurm = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            help="Tasks whose mean is the score, separated by commas. Default: all that the runs are scored on.",
+            autocompletion=complete_tasks,
+        ),
+    ] = None,
+    shots: Annotated[
+        str | None,
+        typer.Option(
+            help="Numbers of shots whose mean is the score, separated by commas. Default: all. The paper uses 8."
+        ),
+    ] = None,
+    loss: Annotated[
+        bool, typer.Option("--loss", help="Write the final training loss. Default: the score is written.")
+    ] = False,
 ) -> None:
-    """Make a sweep's runs, those that are not there, and write its points."""
-    from mm1.cli.options import parse_shots, split_commas
-    from mm1.cli.study import run as run_study
+    """Make the missing runs of a sweep, and write its points."""
     from mm1.study.plan import plan_runs
     from mm1.study.schema import load_study
     from mm1.study.sweep import write_points
@@ -76,8 +116,7 @@ def sweep(
 
 @app.command()
 def fit(points: Points, leave_out: LeaveOut = False) -> None:
-    """Fit the law to a sweep: optimum per size, line, each size against the law of the others."""
-    from mm1.cli import output
+    """Fit the law to a sweep, and test each size against the law of the others."""
     from mm1.scaling.fit import fit_file
     from mm1.scaling.law_table import fit_table
 
@@ -87,10 +126,10 @@ def fit(points: Points, leave_out: LeaveOut = False) -> None:
 @app.command()
 def plot(
     points: Points,
-    to: Annotated[Path, typer.Option(help="The figure, an SVG.")] = Path("law.svg"),
+    to: Annotated[Path, typer.Option(help="SVG file to write.")] = Path("law.svg"),
     leave_out: LeaveOut = False,
 ) -> None:
-    """Draw a sweep and the law fitted to it."""
+    """Draw a sweep and the law that is fitted to it."""
     from mm1.scaling.fit import fit_file
     from mm1.scaling.plot import write_plot
 
@@ -100,23 +139,28 @@ def plot(
 
 @app.command()
 def budget(
-    models: Annotated[list[str], typer.Argument(help="Packaged recipes, such as mm1-3b, or YAML files.")],
-    gpus: Annotated[int, typer.Option(min=1, help="How many.")] = 64,
-    gpu: Annotated[str, typer.Option(help="Of which kind: a100-40, a100-80, h100, h200, b200, ...")] = "h100",
+    models: Recipes,
+    gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs.")] = 64,
+    gpu: Annotated[str, typer.Option(help="Kind of the GPUs: a100-40, a100-80, h100, h200, b200, ...")] = "h100",
     mfu: Annotated[
-        float | None, typer.Option(help="Share of the peak that matrix products reach; default 0.4, not measured here.")
+        float | None,
+        typer.Option(help="Share of the GPUs' peak FLOP/s that training reaches. Default: 0.4, which is not measured."),
     ] = None,
     tokens_per_second: Annotated[
-        float | None, typer.Option(help="What one GPU was measured to train at, in place of --mfu.")
+        float | None, typer.Option(help="Measured tokens per second of one GPU, instead of --mfu. Default: --mfu.")
     ] = None,
     document_length: Annotated[
-        int | None, typer.Option(min=1, help="Mean tokens of a document; default: the whole sequence.")
+        int | None, typer.Option(min=1, help="Mean number of tokens of a document. Default: the whole sequence.")
     ] = None,
-    price: Annotated[float | None, typer.Option(min=0, help="Of a GPU hour, in your currency.")] = None,
+    price: Annotated[
+        float | None, typer.Option(min=0, help="Price of a GPU hour, in your currency. Default: no cost is shown.")
+    ] = None,
     set_: Set = None,
 ) -> None:
-    """Say what training takes: FLOPs, memory per GPU, time, communication, cost; picks a layout that fits."""
-    from mm1.cli import output
+    """Show what a training takes: FLOPs, memory per GPU, time, communication and cost.
+
+    The fastest layout that fits into memory is chosen, and printed as settings for mm1 pretrain.
+    """
     from mm1.recipe import load_recipe
     from mm1.scaling.budget import MFU, make_budget
     from mm1.scaling.budget_table import budget_table, layout_settings

@@ -7,13 +7,30 @@ from typing import Annotated
 
 import typer
 
+from mm1.cli.complete import complete_study
 from mm1.cli.options import parse_options
 from mm1.progress import console
 
-app = typer.Typer(help="Studies: run what a question needs, and answer it.", no_args_is_help=True)
+app = typer.Typer(help="Answer questions about training with studies: runs, tests, pages.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="A packaged study's name, such as laptop/document-mask, or a YAML file.")]
-Directory = Annotated[Path, typer.Option("--to", help="Where all studies' runs and pages are.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="Name of a packaged study, such as laptop/document-mask, or a YAML file.", autocompletion=complete_study
+    ),
+]
+Directory = Annotated[Path, typer.Option("--to", help="Directory of the runs and pages of all studies.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Number of runs at the same time. They share the CPU cores.")]
+ListOnly = Annotated[
+    bool, typer.Option("--list", help="List the runs with their estimated time and exit. Default: they are made.")
+]
+Slurm = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Submit a SLURM job for each training, with this option of mm1 launch or sbatch, as in gpus_per_node=8. "
+        "May be repeated. Default: the runs are made here."
+    ),
+]
 STUDIES = Path("runs/studies")
 
 
@@ -21,14 +38,11 @@ STUDIES = Path("runs/studies")
 def run(
     study: Name,
     to: Directory = STUDIES,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time; the cores are shared out among them.")] = 1,
-    dry: Annotated[bool, typer.Option("--list", help="Only list the runs with the estimated time.")] = False,
-    slurm: Annotated[
-        list[str] | None,
-        typer.Option(help="A job for each training instead: options of `mm1 launch` or sbatch, as in gpus_per_node=8."),
-    ] = None,
+    jobs: Jobs = 1,
+    dry: ListOnly = False,
+    slurm: Slurm = None,
 ) -> None:
-    """Make a study's runs, those that are not there; then write its pages."""
+    """Make the missing runs of a study, and write its pages."""
     from mm1.launch import require_slurm
     from mm1.study.plan import plan_runs
     from mm1.study.report import write_study_report
@@ -49,7 +63,7 @@ def run(
     if resources is not None:
         console.print(submitted_table(submit_runs(loaded.name, runs, resources)))
         if any(run.seconds is not None for run in runs):
-            console.print(f"the page, so far: {write_study_report(loaded, runs, to)}")
+            console.print(f"the page so far: {write_study_report(loaded, runs, to)}")
         return
     failures = make_runs(runs, jobs)
     console.print(f"the page: {write_study_report(loaded, runs, to, failures)}")
@@ -59,10 +73,10 @@ def run(
 
 @app.command(hidden=True)
 def make(
-    recipes: Annotated[list[Path], typer.Argument(help="The runs' resolved recipes: of one training.")],
-    to: Annotated[Path, typer.Option(help="The runs' directory.")],
+    recipes: Annotated[list[Path], typer.Argument(help="Resolved recipes of runs that share one training.")],
+    to: Annotated[Path, typer.Option(help="Directory of the runs.")],
 ) -> None:
-    """Make the runs of one training, as `study run` and its jobs call it."""
+    """Make the runs of one training. `mm1 study run` and its jobs call this."""
     from mm1.study.runner import make_run
 
     make_run(recipes, to)
@@ -70,7 +84,7 @@ def make(
 
 @app.command()
 def report(study: Name, to: Directory = STUDIES) -> None:
-    """Write a study's pages from the runs that are there, also while others go on."""
+    """Write a study's pages from the runs that are done. Other runs may still be under way."""
     from mm1.study.plan import plan_runs
     from mm1.study.report import write_study_report
     from mm1.study.schema import load_study
@@ -82,7 +96,7 @@ def report(study: Name, to: Directory = STUDIES) -> None:
 @app.command("list")
 def list_() -> None:
     """List the packaged studies with their questions."""
-    from mm1.study.run_table import study_table
+    from mm1.study.study_table import study_table
 
     console.print(study_table())
 
@@ -90,11 +104,16 @@ def list_() -> None:
 @app.command()
 def lessons(
     to: Directory = STUDIES,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time; the cores are shared out among them.")] = 1,
-    dry: Annotated[bool, typer.Option("--list", help="Only list the runs with the estimated time.")] = False,
-    page: Annotated[bool, typer.Option("--page", help="Write the scoreboard from the runs that are there.")] = False,
+    jobs: Jobs = 1,
+    dry: ListOnly = False,
+    page: Annotated[
+        bool,
+        typer.Option(
+            "--page", help="Write the scoreboard from the runs that are done. Default: missing runs are made."
+        ),
+    ] = False,
 ) -> None:
-    """Make the runs of all laptop studies that are not there; write their pages and the scoreboard of claims."""
+    """Make the missing runs of all laptop studies, and write their pages and the scoreboard of claims."""
     from mm1.study.lessons import lesson, lesson_studies, write_lessons
     from mm1.study.plan import plan_runs
     from mm1.study.report import write_study_report

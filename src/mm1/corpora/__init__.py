@@ -49,8 +49,6 @@ BUILDERS: dict[str, Callable[..., Material]] = {
 # Raised when a builder's output changes for the same options: corpora built by an earlier one are built anew.
 BUILDER_VERSION = 3
 
-DEMO_CORPORA: dict[str, dict[str, Any]] = {"scenes": {}, "easy-vqa": {}, "openmoji": {}, "pages": {}, "text": {}}
-
 
 def corpus_options(name: str) -> dict[str, Any]:
     """Return the options of a corpus with their defaults.

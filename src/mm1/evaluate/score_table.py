@@ -1,4 +1,4 @@
-"""Tables for the terminal: scores (a row a task, a column a number of shots, the floors below), and tasks."""
+"""The table of scores: a row a task, a column a number of shots, the floors below."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from rich.table import Table
 
 from mm1.evaluate.metrics import METRICS
 from mm1.evaluate.scoring import Result
-from mm1.evaluate.tasks.task import ItemSource, load_task, packaged_tasks
 
 
 def score_table(results: Sequence[Result]) -> Table:
@@ -50,24 +49,3 @@ def _cell(result: Result | None) -> str:
 def _draws(result: Result | None) -> str:
     scores = [100 * draw["score"] for draw in result["draws"]] if result else []
     return f"[dim]{min(scores):.1f} to {max(scores):.1f}[/]" if len(scores) > 1 else ""
-
-
-def task_table() -> Table:
-    """Return a table of the packaged tasks with what each needs, for `mm1 tasks`."""
-    table = Table(title="Tasks", title_justify="left")
-    table.add_column("task", no_wrap=True)
-    table.add_column("what it asks")
-    table.add_column("data", overflow="fold")
-    for name in packaged_tasks():
-        task = load_task(name)
-        needs = [task.data.title if task.data.corpus else f"Hub: {_needed(task.data)}"]
-        if task.pool != task.data:
-            needs.append(f"shots: {_needed(task.pool)}")
-        table.add_row(f"{name}\n[dim]{METRICS[task.metric].title}[/]", task.description, "\n".join(needs))
-    return table
-
-
-def _needed(source: ItemSource) -> str:
-    """Return a source and what else it takes: ids, or pictures from another table."""
-    ids = "" if source.only is None else f", ids: {source.only if isinstance(source.only, str) else source.only.title}"
-    return source.title + ids + (f", pictures: {source.pictures.name}" if source.pictures else "")

@@ -17,7 +17,7 @@ from mm1.recipe.encoder import (
     TextTowerRecipe,
     ZeroShotRecipe,
 )
-from mm1.recipe.load import check_recipe, load_recipe, packaged_recipes
+from mm1.recipe.load import check_recipe, load_recipe, packaged_recipes, parse_setting
 from mm1.recipe.packaged import Shelf, merge
 from mm1.recipe.schema import (
     VIT_SIZES,
@@ -74,4 +74,5 @@ __all__ = [
     "load_recipe",
     "merge",
     "packaged_recipes",
+    "parse_setting",
 ]

@@ -74,7 +74,7 @@ def check_recipe(content: dict[str, Any], overrides: Sequence[str], name: str, s
         UserError: If any key or value is wrong.
     """
     for override in overrides:
-        _apply(content, override)
+        set_key(content, *parse_setting(override))
     try:
         return schema.model_validate(content)
     except ValidationError as error:
@@ -83,16 +83,23 @@ def check_recipe(content: dict[str, Any], overrides: Sequence[str], name: str, s
         raise UserError(f"{name}: {_explain(error, schema)}") from None
 
 
-def _apply(content: dict[str, Any], override: str) -> None:
-    """Apply one `key=value`."""
-    key, equals, text = override.partition("=")
+def parse_setting(setting: str, option: str = "--set") -> tuple[str, Any]:
+    """Return key and value of `key=value`, the value read as YAML.
+
+    Args:
+        setting: As it was given.
+        option: The option that it was given with, for messages.
+
+    Raises:
+        UserError: If it is not `key=value`, or the value is not YAML.
+    """
+    key, equals, text = setting.partition("=")
     if not equals or not key:
-        raise UserError(f"--set {override}: write it as key=value, for example train.steps=100")
+        raise UserError(f"{option} {setting}: write it as key=value, for example train.steps=100")
     try:
-        value = yaml.safe_load(text)
+        return key, yaml.safe_load(text)
     except yaml.YAMLError:
-        raise UserError(f"--set {override}: the value is not valid YAML") from None
-    set_key(content, key, value)
+        raise UserError(f"{option} {setting}: the value is not valid YAML") from None
 
 
 def set_key(content: dict[str, Any], key: str, value: Any) -> None:

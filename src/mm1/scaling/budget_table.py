@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from mm1.scaling.budget import LINK_EFFICIENCY, RESERVE, Budget
-from mm1.scaling.show import short
+from mm1.scaling.description_table import short
 
 
 def budget_table(budget: Budget, price: float | None = None) -> Table:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from mm1.scaling.description_table import short
 from mm1.scaling.fit import Fit
 from mm1.scaling.law import PAPER_LAW, WEIGHT_DECAY, Law
-from mm1.scaling.show import short
 
 
 def fit_table(fit: Fit) -> Table:

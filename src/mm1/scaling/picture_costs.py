@@ -17,8 +17,7 @@ from mm1.model.shape import recipe_config
 from mm1.model.sizes import forward_flops
 from mm1.processing.tiles import TilingRule, tile
 from mm1.recipe import ModelRecipe
-from mm1.scaling.presets import CONTEXT, VOCABULARY, preset
-from mm1.scaling.show import short
+from mm1.scaling.description_table import short
 
 INTERPOLATED = (448, 560, 672)
 """Sides that the paper interpolates its tower to (sec. 4), in pixels."""
@@ -54,28 +53,27 @@ class PictureCost:
 def picture_costs(
     width: int,
     height: int,
-    recipe: ModelRecipe | str,
-    vocab_size: int = VOCABULARY,
-    context: int = CONTEXT,
-    interpolated: Sequence[int] | None = None,
+    recipe: ModelRecipe,
+    vocab_size: int,
+    context: int,
+    interpolated: Sequence[int] = INTERPOLATED,
 ) -> list[PictureCost]:
     """Return the costs of a picture: one image (interpolated too), cut 2x2, cut by MM1.5's rule, as the recipe has it.
 
     Args:
         width: Of the picture in pixels.
         height: Likewise.
-        recipe: A model, or a preset's name. Built without memory.
+        recipe: The model, which is built without memory.
         vocab_size: Of the decoder.
         context: Tokens per sequence, which attention is counted for.
-        interpolated: Sides to show; default: `INTERPOLATED`. Those not above the model's own are left out.
+        interpolated: Sides to show. Those not above the model's own are left out.
 
     Raises:
         UserError: See `mm1.model.shape.recipe_config`.
     """
-    recipe = preset(recipe) if isinstance(recipe, str) else recipe
     config = recipe_config(recipe, vocab_size)
     base, patch = config.vision_config.image_size, config.vision_config.patch_size
-    larger = [size for size in interpolated or INTERPOLATED if size > base and size % patch == 0]
+    larger = [size for size in interpolated if size > base and size % patch == 0]
     largest = larger[-1] if larger else base
     one, paper = TilingRule(), TilingRule(grid="2x2")
     modes = [(f"one of {size}", size, one) for size in (base, *larger)]

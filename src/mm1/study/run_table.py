@@ -1,4 +1,4 @@
-"""Tables for the terminal: a study's runs with the time they take, and the packaged studies."""
+"""Tables of runs: those of one study with the time they take, those that were submitted, those of all studies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from mm1.study.plan import StudyRun, training_seconds
-from mm1.study.schema import Study, arm_name, load_study, packaged_studies
+from mm1.study.schema import Study, arm_name
 from mm1.study.submit import Submitted
 from mm1.train.run_directory import SCHEDULER_LOGS
 
@@ -82,15 +82,4 @@ def lessons_table(planned: Sequence[tuple[Study, Sequence[StudyRun]]], jobs: int
         table.add_column(name, footer, justify="left" if name == "study" else "right")
     for row in rows:
         table.add_row(*row)
-    return table
-
-
-def study_table() -> Table:
-    """Return a table of the packaged studies."""
-    table = Table(title="Studies", title_justify="left")
-    for column in ("study", "question", "runs"):
-        table.add_column(column)
-    for name in packaged_studies():
-        study = load_study(name)
-        table.add_row(name, study.question, str(len(study.arms()) * len(study.seeds)))
     return table

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from mm1.evaluate.metrics.cider import MAX_ORDER, ngrams
 from mm1.evaluate.metrics.metric import Metric
 from mm1.evaluate.metrics.tokens import caption_words
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _TINY, _SMALL = 1e-15, 1e-9
 
@@ -25,6 +27,8 @@ def bleu_statistics(predictions: Sequence[str], references: Sequence[Sequence[st
         (n, 10) float64: length of the text, of the nearest reference, n-grams of order 1 to 4, and those of them
         that a reference has.
     """
+    import numpy as np
+
     rows = []
     for prediction, several in zip(predictions, references, strict=True):
         tokens = caption_words(prediction)
@@ -43,6 +47,8 @@ def bleu_statistics(predictions: Sequence[str], references: Sequence[Sequence[st
 
 def bleu_score(statistics: np.ndarray, order: int) -> np.ndarray:
     """Return BLEU of n-grams up to `order` from statistics (..., n, 10), as an array (...)."""
+    import numpy as np
+
     total = statistics.sum(axis=-2)
     guesses, correct = total[..., 2 : 2 + order], total[..., 2 + MAX_ORDER : 2 + MAX_ORDER + order]
     precision = np.exp(np.log((correct + _TINY) / (guesses + _SMALL)).mean(axis=-1))

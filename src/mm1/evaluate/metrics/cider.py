@@ -11,11 +11,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from mm1.evaluate.metrics.metric import Metric
 from mm1.evaluate.metrics.tokens import caption_words
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MAX_ORDER = 4
 SIGMA = 6.0
@@ -44,6 +46,8 @@ def cider_d(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> 
     Returns:
         (n, 1) float64, between 0 and 10. 1.0 is what tables write as 100.
     """
+    import numpy as np
+
     reference_counts = [[ngrams(caption_words(r)) for r in several] for several in references]
     frequencies = Counter(gram for several in reference_counts for gram in set().union(*several))
     log_items = math.log(len(references)) if references else 0.0

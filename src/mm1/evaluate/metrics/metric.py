@@ -2,14 +2,18 @@
 
 Most scores are the mean of one number per item. Some (BLEU) are not, which is why an item gives a row of
 statistics and the score is a function of rows: a bootstrap can then draw rows for any metric.
+
+Metrics import numpy when they compute: a list of tasks needs only their names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def mean(statistics: np.ndarray) -> np.ndarray:
@@ -44,6 +48,8 @@ def per_pair(
     """Turn a rule for one prediction and its references into a metric's `statistics`."""
 
     def statistics(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
+        import numpy as np
+
         values = [rule(p, r) for p, r in zip(predictions, references, strict=True)]
         return np.array(values, dtype=np.float64).reshape(-1, 1)
 

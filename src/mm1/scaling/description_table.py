@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from mm1.scaling.presets import Description
+from mm1.scaling.description import Description
 
 _PARTS = {
     "vision": "vision tower",

@@ -11,14 +11,14 @@ from mm1.cli import app
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.positions import resize_images
+from mm1.recipe import load_recipe
 from mm1.scaling.picture_costs import parse_size, picture_costs
-from mm1.scaling.presets import preset_config
-
-from .builders import tiny_recipe
+from mm1.scaling.subject import shape_of
+from tests.model.builders import tiny_recipe
 
 
 def test_the_papers_numbers():
-    costs = {cost.mode: cost for cost in picture_costs(1344, 1344, "mm1-3b")}
+    costs = {cost.mode: cost for cost in picture_costs(1344, 1344, load_recipe("mm1-3b").model, 32_000, 4096)}
     assert list(costs) == [
         "one of 378", "one of 448", "one of 560", "one of 672", "2x2 of 378", "2x2 of 672", "dynamic of 672",
     ]  # fmt: skip
@@ -32,21 +32,20 @@ def test_the_papers_numbers():
     assert paper.cache_bytes == 720 * 2 * 36 * 20 * 128 * 2
 
 
-def test_flops_are_those_of_the_interpolated_tower(monkeypatch):
-    config = preset_config("mm1-tiny")
-    model = MM1ForConditionalGeneration(config)
+def test_flops_are_those_of_the_interpolated_tower():
+    recipe = load_recipe("mm1-tiny")
+    model = MM1ForConditionalGeneration(shape_of(recipe).config)
     resize_images(model, 112)
     model.set_attn_implementation({"vision_config": "eager"})  # the CPU's fused attention is not counted
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.get_image_features(torch.zeros(1, 3, 112, 112))
-    monkeypatch.setattr("mm1.scaling.picture_costs.INTERPOLATED", (112,))
-    costs = {cost.mode: cost for cost in picture_costs(50, 50, "mm1-tiny")}
+    costs = {cost.mode: cost for cost in picture_costs(50, 50, recipe.model, 32_000, 4096, interpolated=[112])}
     assert costs["one of 112"].vision_flops == counter.get_total_flops()
 
 
 def test_the_recipes_own_rule_is_a_row():
     recipe = tiny_recipe(resolution={"grid": "1x3"})
-    (mine,) = (cost for cost in picture_costs(90, 30, recipe, vocab_size=64) if cost.mode == "the recipe's")
+    (mine,) = (cost for cost in picture_costs(90, 30, recipe, vocab_size=64, context=64) if cost.mode == "the recipe's")
     assert (mine.size, mine.images, mine.tokens) == (16, 4, 16)
 
 

@@ -1,4 +1,4 @@
-"""`mm1 show-tiles`: what a model sees of a picture."""
+"""`mm1 show-tiles`: the images that a model sees of a picture."""
 
 from __future__ import annotations
 
@@ -7,24 +7,47 @@ from typing import Annotated, Any
 
 import typer
 
+from mm1.cli.complete import complete_recipe
 from mm1.errors import UserError
 from mm1.places import MODEL_HELP
 from mm1.progress import console
 
+_ELSE = "Default: that of the recipe or the model, else"
+
 
 def show_tiles(
-    image: Annotated[Path, typer.Argument(help="A picture.")],
-    recipe: Annotated[str | None, typer.Option(help="A recipe's name or file, whose settings are taken.")] = None,
-    model: Annotated[str | None, typer.Option(help=f"The model whose settings are taken. {MODEL_HELP}")] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="Side of an image in pixels; default 672.")] = None,
-    tokens: Annotated[int | None, typer.Option(min=1, help="Tokens per image; default 144.")] = None,
-    grid: Annotated[str | None, typer.Option(help="none, ROWSxCOLUMNS or dynamic; default 2x2.")] = None,
-    fit: Annotated[str | None, typer.Option(help="squash or pad.")] = None,
-    overview: Annotated[str | None, typer.Option(help="first, last or none.")] = None,
-    max_tiles: Annotated[int | None, typer.Option(min=1, help="With --grid dynamic: most crops.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a page with the images too.")] = None,
+    image: Annotated[Path, typer.Argument(help="File of the picture.")],
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Take the settings from a recipe, packaged or a YAML file. Default: the paper's settings.",
+            autocompletion=complete_recipe,
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help=f"Take the settings from a model. {MODEL_HELP} Default: the paper's settings.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=1, help=f"Side of an image in pixels. {_ELSE} 672.")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help=f"Tokens of an image. {_ELSE} 144.")] = None,
+    grid: Annotated[
+        str | None,
+        typer.Option(help=f"How a picture is cut: none, ROWSxCOLUMNS or dynamic. {_ELSE} 2x2."),
+    ] = None,
+    fit: Annotated[
+        str | None, typer.Option(help=f"How a picture is fitted to the grid: squash or pad. {_ELSE} squash.")
+    ] = None,
+    overview: Annotated[
+        str | None,
+        typer.Option(help=f"Place of the image of the whole picture: first, last or none. {_ELSE} first."),
+    ] = None,
+    max_tiles: Annotated[
+        int | None, typer.Option(min=1, help=f"Most crops of a picture with --grid dynamic. {_ELSE} 9.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write a page with the images to this file. Default: no page.")
+    ] = None,
 ) -> None:
-    """Show the images that a picture becomes, and their tokens; the paper's 2x2 of 672 pixels unless told otherwise."""
+    """Show the images that a model sees of a picture, and how many tokens they take."""
     from pydantic import ValidationError
 
     from mm1.look.tiles import print_tiles, view_tiles, write_tiles

@@ -1,0 +1,32 @@
+"""`mm1 demo`: everything, small."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mm1.progress import console
+
+
+def demo(
+    run: Annotated[Path, typer.Option("--to", help="Directory of the run.")] = Path("runs/demo"),
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Change a key of the recipe demo, as in train.steps=100. encoder.KEY=VALUE changes the recipe of its "
+            "image encoder, clip-demo; corpora.NAME.OPTION=VALUE changes a corpus, as in corpora.scenes.count=2000. "
+            "May be repeated. Default: no change.",
+        ),
+    ] = None,
+) -> None:
+    """Build corpora, train a small MM1 on them, score it and write a report, in ten minutes on two CPU cores.
+
+    Results that exist already are kept. If the demo was stopped, the same command resumes it.
+    """
+    from mm1.demo import run_demo
+
+    report = run_demo(run, set_ or [])
+    console.print(f"[bold]the report:[/] {report.resolve().as_uri()}")

@@ -1,0 +1,64 @@
+"""`mm1 pretrain`, `mm1 encoder` and `mm1 sft`: training runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mm1.cli.evaluate import evaluate
+from mm1.cli.options import RecipeArgument, Set
+from mm1.progress import console
+
+RunOption = Annotated[Path | None, typer.Option("--to", help="Directory of the run. Default: runs/NAME.")]
+
+
+def pretrain(
+    recipe: RecipeArgument,
+    run: RunOption = None,
+    set_: Set = None,
+    score: Annotated[
+        bool, typer.Option("--evaluate", help="Score the model afterwards, as the recipe says. Default: it is not.")
+    ] = False,
+) -> None:
+    """Pre-train a model.
+
+    If the run exists, its training resumes from the last checkpoint.
+    """
+    from mm1.evaluate.during import scorer_during_training
+    from mm1.recipe import load_recipe
+    from mm1.train.pretrain import pretrain as train
+
+    loaded = load_recipe(recipe, set_ or [])
+    directory = run or Path("runs") / loaded.name
+    model = train(loaded, directory, scorer_during_training(loaded.evaluate))
+    console.print(f"the model: {model}")
+    if score:
+        evaluate(str(directory))
+
+
+def encoder(recipe: RecipeArgument, run: RunOption = None, set_: Set = None) -> None:
+    """Train an image encoder (CLIP, SigLIP or AIM).
+
+    If the run exists, its training resumes from the last checkpoint.
+    """
+    from mm1.encoder.pretrain import pretrain_encoder
+    from mm1.recipe import EncoderRecipe, load_recipe
+
+    loaded = load_recipe(recipe, set_ or [], schema=EncoderRecipe)
+    model = pretrain_encoder(loaded, run or Path("runs") / loaded.name)
+    console.print(f"the encoder: {model}")
+
+
+def sft(recipe: RecipeArgument, run: RunOption = None, set_: Set = None) -> None:
+    """Fine-tune a trained model on conversations.
+
+    If the run exists, its training resumes from the last checkpoint.
+    """
+    from mm1.recipe import load_recipe
+    from mm1.train.sft import fine_tune
+
+    loaded = load_recipe(recipe, set_ or [])
+    model = fine_tune(loaded, run or Path("runs") / loaded.name)
+    console.print(f"the model: {model}")
