@@ -1,6 +1,7 @@
 """Other families' models, tiny and random, through the adapter: batches of any size answer alike."""
 
 import pytest
+import torch
 from transformers import (
     Idefics3Config,
     Idefics3ForConditionalGeneration,
