@@ -72,7 +72,7 @@ def measure(name: str, tiny: bool) -> dict[str, float]:
     recompute, attention = setting.pop("recompute", False), setting.pop("attention", "sdpa")
     config = recipe_config(model_recipe(tiny, **setting), VOCABULARY)
     rows, length, images = (1, 256, 4) if tiny else (2, 1024, 32)
-    learned = rows * length - images * config.image_seq_length
+    target = rows * length - images * config.image_seq_length
     warm_up()
     before = peak()
     model = MM1ForConditionalGeneration(config).train()
@@ -82,14 +82,14 @@ def measure(name: str, tiny: bool) -> dict[str, float]:
     optimizer = build_optimizer(model, TrainRecipe(), 1e-4)
     batch = {
         "input_ids": torch.zeros(rows, length, dtype=torch.long),
-        "learned_positions": torch.arange(learned),
+        "target_positions": torch.arange(target),
         "pixel_values": torch.randn(images, 3, 112, 112),
         "image_positions": torch.arange(images * config.image_seq_length),
     }
     for _ in range(2):
         for _ in range(2):
             logits = model(**batch, use_cache=False).logits
-            F.cross_entropy(logits, torch.zeros(learned, dtype=torch.long)).backward()
+            F.cross_entropy(logits, torch.zeros(target, dtype=torch.long)).backward()
             del logits
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -100,7 +100,7 @@ def measure(name: str, tiny: bool) -> dict[str, float]:
         rows=rows,
         length=length,
         images=images,
-        learned=learned,
+        target=target,
         attention=attention,
         recompute=recompute,
     )

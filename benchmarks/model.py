@@ -141,14 +141,14 @@ def packed_batches(documents: list[Sample], length: int, rows: int) -> list[dict
                 ids[row, begin:end] = documents[member].ids
                 positions[row, begin:end] = np.arange(lengths[member])
         flat = torch.from_numpy(ids).flatten()
-        learned = ((flat != IMAGE) & (flat != PAD) & (flat != BOS)).nonzero().squeeze(1)
+        target = ((flat != IMAGE) & (flat != PAD) & (flat != BOS)).nonzero().squeeze(1)
         batches.append(
             {
                 "input_ids": torch.from_numpy(ids),
                 "position_ids": torch.from_numpy(positions),
                 "image_positions": (flat == IMAGE).nonzero().squeeze(1),
-                "learned_positions": learned - 1,
-                "target_ids": flat[learned],
+                "target_positions": target - 1,
+                "target_ids": flat[target],
                 **pixels([documents[member] for members in part for member in members]),
             }
         )
@@ -236,19 +236,19 @@ def throughput(tiny: bool) -> dict[str, Any]:
 def memory(tiny: bool) -> dict[str, Any]:
     """Peak memory of one training step, each way in a process of its own."""
     peaks = {}
-    for way in ("learned", "all"):
+    for way in ("target", "all"):
         command = [sys.executable, __file__, f"memory-{way}", *(["--tiny"] if tiny else [])]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         peaks[way] = json.loads(done.stdout)
-    before, learned, everywhere = peaks["all"]["before"], peaks["learned"]["peak"], peaks["all"]["peak"]
+    before, target, everywhere = peaks["all"]["before"], peaks["target"]["peak"], peaks["all"]["peak"]
     return {
         "vocabulary": peaks["all"]["vocabulary"],
         "tokens": peaks["all"]["tokens"],
-        "learned tokens": peaks["all"]["learned"],
+        "target tokens": peaks["all"]["target"],
         "MiB before the step": before,
-        "peak MiB, logits at learned positions": learned,
+        "peak MiB, logits at learned positions": target,
         "peak MiB, logits everywhere": everywhere,
-        "saved MiB": everywhere - learned,
+        "saved MiB": everywhere - target,
     }
 
 
@@ -260,14 +260,14 @@ def memory_of(way: str, tiny: bool) -> dict[str, Any]:
     text = tokens - images * TOKENS_PER_IMAGE - 1
     ids = np.array([BOS] + [IMAGE] * (images * TOKENS_PER_IMAGE) + [5] * text)
     (batch,) = packed_batches([Sample(ids, pictures(images, 0))], tokens, 1)
-    learned = len(batch["target_ids"])
+    target = len(batch["target_ids"])
     if way == "all":
         labels = torch.full((tokens,), -100)
-        labels[batch.pop("learned_positions") + 1] = batch.pop("target_ids")
+        labels[batch.pop("target_positions") + 1] = batch.pop("target_ids")
         batch["labels"] = labels[None]
     before = peak_mib()
     model(**batch).loss.backward()
-    return {"before": before, "peak": peak_mib(), "vocabulary": vocabulary, "tokens": tokens, "learned": learned}
+    return {"before": before, "peak": peak_mib(), "vocabulary": vocabulary, "tokens": tokens, "target": target}
 
 
 def peak_mib() -> float:

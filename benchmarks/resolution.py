@@ -88,14 +88,14 @@ def build(recipe: ModelRecipe, cost: PictureCost, pictures: int) -> Mode:
     starts = torch.arange(pictures) * length
     images = (starts[:, None] + torch.arange(cost.tokens)).flatten()
     ids[0, images] = model.config.image_token_id
-    learned = (starts[:, None] + torch.arange(length - WORDS // 2, length)).flatten()
+    target = (starts[:, None] + torch.arange(length - WORDS // 2, length)).flatten()
     inputs = {
         "input_ids": ids,
         "position_ids": torch.arange(length).repeat(pictures)[None],
         "pixel_values": torch.randn(pictures * cost.images, 3, cost.size, cost.size),
         "image_positions": images,
-        "learned_positions": learned - 1,
-        "target_ids": ids[0, learned],
+        "target_positions": target - 1,
+        "target_ids": ids[0, target],
     }
     return Mode(cost, model, inputs)
 

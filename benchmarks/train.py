@@ -210,14 +210,14 @@ class Padded(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
             encoded = processor.encode(splits[source][int(plan.document[row])])
             inside = (encoded.image_starts >= first) & (encoded.image_starts < first + length)
             images += [encoded.images[i] for i in np.flatnonzero(inside)]
-            rows.append((encoded.input_ids[first : first + length], encoded.learned[first : first + length]))
+            rows.append((encoded.input_ids[first : first + length], encoded.target[first : first + length]))
         shape = len(rows), max(len(ids) for ids, _ in rows)
         input_ids = torch.full(shape, processor.tokenizer.pad_token_id)
         attention_mask, labels = torch.zeros(shape, dtype=torch.long), torch.full(shape, -100)
-        for row, (ids, learned) in enumerate(rows):
+        for row, (ids, target) in enumerate(rows):
             input_ids[row, : len(ids)] = torch.from_numpy(ids)
             attention_mask[row, : len(ids)] = 1
-            labels[row, : len(ids)] = torch.from_numpy(np.where(learned, ids, -100))
+            labels[row, : len(ids)] = torch.from_numpy(np.where(target, ids, -100))
         batch = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
         if images:
             batch["pixel_values"] = processor.normalize(torch.from_numpy(processor.pixel_values(images)))

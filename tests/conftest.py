@@ -41,7 +41,7 @@ def tiny_documents(kind: str, count: int) -> list[Document]:
         elif kind == "interleaved":
             for j in range(1 + i % 5):
                 colour = names[(i + j) % 4]
-                parts += [Image(png(colour)), Text(" Colour:", learned=False), Text(f" {colour}\n")]
+                parts += [Image(png(colour)), Text(" Colour:", target=False), Text(f" {colour}\n")]
         else:
             parts = [Text("Once upon a time there was a square. " * (1 + i % 4))]
         documents.append(Document(f"{kind}-{i}", kind, tuple(parts)))  # type: ignore[arg-type]

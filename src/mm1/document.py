@@ -18,17 +18,26 @@ Kind = Literal["caption", "interleaved", "text", "chat"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Text:
     """A stretch of text.
 
     Attributes:
         text: The characters, exactly as they are to be tokenized (leading space included).
-        learned: Whether the language model is trained to predict it. Prompts and questions are not learned.
+        target: Whether the language model is trained to predict it. Prompts and questions are none.
     """
 
     text: str
-    learned: bool = True
+    target: bool
+
+    def __init__(self, text: str, target: bool = True, *, learned: bool | None = None) -> None:
+        object.__setattr__(self, "text", text)
+        object.__setattr__(self, "target", target if learned is None else learned)
+
+    @property
+    def learned(self) -> bool:
+        """The older name of `target`."""
+        return self.target
 
 
 @dataclass(frozen=True, slots=True)

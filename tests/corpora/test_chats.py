@@ -51,7 +51,7 @@ def test_every_kind_of_conversation(chats: Split) -> None:
         assert document.meta["turns"][0] == "user"
         assert document.meta["turns"][-1] == "assistant"
         for part, role in zip(document.parts, document.meta["turns"], strict=True):
-            assert not isinstance(part, Text) or part.learned == (role == "assistant")
+            assert not isinstance(part, Text) or part.target == (role == "assistant")
         assert all(said(document, "assistant"))
     assert set(kinds) == {"names", "questions", "two pictures", "text", "captions"}
     assert {len(document.images) for document in kinds["two pictures"]} == {2}

@@ -51,8 +51,8 @@ def test_form_of_a_training_document(built: tuple[dict, Truth, Path]) -> None:
     assert isinstance(image, Image)
     for number, text in enumerate(texts):
         assert isinstance(text, Text)
-        assert text.learned == (number % 2 == 1)
-        if text.learned:
+        assert text.target == (number % 2 == 1)
+        if text.target:
             assert text.text.startswith(" ")
             assert text.text.endswith("\n")
         else:
@@ -68,7 +68,7 @@ def test_form_of_a_test_document(built: tuple[dict, Truth, Path]) -> None:
         image, prompt, answer = document.parts
         assert isinstance(image, Image)
         question = document.meta["question"]
-        assert prompt == Text(f" Question: {question} Short answer:", learned=False)
+        assert prompt == Text(f" Question: {question} Short answer:", target=False)
         assert answer == Text(f" {document.meta['answer']}")
         assert (question, document.meta["answer"]) in true_questions(*truth["test"][document.meta["picture"]])
 

@@ -49,7 +49,7 @@ def test_every_page_keeps_one_convention(pages: dict[str, list[Document]]) -> No
         lengths[len(page.images)] += 1
         if not page.meta["convention"].startswith("album"):
             for _, (text,) in lines(page):
-                assert text.learned
+                assert text.target
                 assert text.text.startswith(" ")
                 assert text.text.endswith("\n")
                 assert text.text[1:-1] in PHRASES[page.meta["convention"]]
@@ -74,7 +74,7 @@ def test_albums(pages: dict[str, list[Document]]) -> None:
     assert 0.15 < len(albums) / len(pages["train"]) < 0.35
     for page in albums:
         for _, texts in lines(page):
-            assert [text.learned for text in texts] == (
+            assert [text.target for text in texts] == (
                 [True] if page.meta["convention"] == "album: scenes" else [False, True]
             )
             assert texts[-1].text.endswith("\n")

@@ -293,7 +293,7 @@ def test_llava(tmp_path: Path) -> None:
     assert first.kind == "chat"
     assert layout(first) == ["Be short.", "[picture]", "Left or", "[picture]", "right?", "Left."]
     assert first.meta == {"id": "x", "turns": ["system", "user", "user", "user", "user", "assistant"]}
-    assert [part.learned for part in first.parts if isinstance(part, Text)] == [False, False, False, True]
+    assert [part.target for part in first.parts if isinstance(part, Text)] == [False, False, False, True]
     assert [image.data for image in first.images] == [picture(1), picture(2)]
     assert layout(second) == ["[picture]", "What?", "It."]
     assert not notes.skipped.counts

@@ -39,7 +39,7 @@ def test_messages_in_json_lines(tmp_path: Path) -> None:
     ]
     assert documents[0].meta == {"source": "here", "turns": ["system", "user", "assistant"]}
     assert documents[1].meta["turns"] == ["user", "user", "user", "assistant"]
-    assert [part.learned for part in documents[0].parts if hasattr(part, "learned")] == [False, False, True]
+    assert [part.target for part in documents[0].parts if hasattr(part, "target")] == [False, False, True]
     assert [image.data for image in documents[2].images] == [picture(1), picture(2)]
     assert not notes.skipped.counts
 

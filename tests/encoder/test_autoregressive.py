@@ -72,9 +72,9 @@ def test_the_loss_is_that_of_one_patch_at_a_time(attention: str) -> None:
     """Each patch behind the prefix is predicted by running the tower on nothing but what comes before it."""
     model, values, terms = encoder(attention), pictures(), torch.tensor([1, 4, PATCHES - 1])
     losses = model(values, terms)
-    for picture, learned, loss in zip(values, terms.tolist(), losses.tolist(), strict=True):
+    for picture, target, loss in zip(values, terms.tolist(), losses.tolist(), strict=True):
         targets = reference_targets(picture.numpy())
-        prefix, total = PATCHES - learned, 0.0
+        prefix, total = PATCHES - target, 0.0
         for k in range(prefix, PATCHES):  # counted from 0
             hidden = embedded(model.tower, picture, k)
             seen = torch.full((k + 1, k + 1), float("-inf"), dtype=torch.float64).triu(1)

@@ -32,7 +32,7 @@ def question(split: str, number: int, image: Image | None = None) -> Document:
     answer = ("yes" if color == "red" else "no") if asked == "is it red?" else color
     parts = (
         image or square(color, dot=number),
-        Text(f" Question: {asked} Short answer:", learned=False),
+        Text(f" Question: {asked} Short answer:", target=False),
         Text(f" {answer}"),
     )
     meta = {"question": asked, "answer": answer, "color": color, "half": number % 2}

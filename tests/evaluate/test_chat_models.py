@@ -134,9 +134,9 @@ def test_chains_of_thought():
     """Shots show a field's reasoning before the answer; what is scored comes after the last `Answer:`."""
     asked = task(answer=" {why} Answer: {answer}", after="Answer:")
     prompt = build_prompt(asked, item(1), [item(0, why="It looks warm.")])
-    assert prompt.parts[2] == Text(" It looks warm. Answer: red\n", learned=False)
+    assert prompt.parts[2] == Text(" It looks warm. Answer: red\n", target=False)
     turns = build_prompt(asked, item(1), [item(0, why="It looks warm.")], CHAT)
-    assert turns.parts[2] == Text("It looks warm. Answer: red", learned=False)
+    assert turns.parts[2] == Text("It looks warm. Answer: red", target=False)
     with pytest.raises(UserError, match="has no field 'why'"):
         build_prompt(asked, item(1), [item(0)])
 

@@ -21,7 +21,7 @@ def png(width: int = 40, height: int = 30) -> bytes:
 
 
 def page_document(id: str = "one", text: str = " red\n") -> Document:
-    parts = (Text("Opening.\n", learned=False), Image(png()), Text(text), Image(png(64, 64)), Text(" blue\n"))
+    parts = (Text("Opening.\n", target=False), Image(png()), Text(text), Image(png(64, 64)), Text(" blue\n"))
     return Document(id, "interleaved", parts, {"convention": "color"})
 
 

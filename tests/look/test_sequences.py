@@ -36,7 +36,7 @@ def test_spans_are_what_the_loader_gives(dataset: PlanDataset) -> None:
         sorts = [s.sort for piece in pieces_of(dataset, number) for s in piece.spans for _ in range(s.tokens)]
         assert len(sorts) == sequence.tokens
         assert np.array_equal(np.flatnonzero([s == "image" for s in sorts]), sequence.image_positions)
-        assert np.array_equal(np.flatnonzero([s == "learned" for s in sorts]), sequence.learned_positions + 1)
+        assert np.array_equal(np.flatnonzero([s == "target" for s in sorts]), sequence.target_positions + 1)
 
 
 def test_the_text_of_whole_documents_is_theirs(dataset: PlanDataset) -> None:

@@ -40,8 +40,8 @@ def test_stats_are_those_of_the_documents(data: Path) -> None:
         documents = list(split)
         assert stats.characters.tolist() == [len(document.text) for document in documents]
         assert stats.images.tolist() == [len(document.images) for document in documents]
-        assert stats.learned_characters.tolist() == [
-            sum(len(part.text) for part in document.parts if isinstance(part, Text) and part.learned)
+        assert stats.target_characters.tolist() == [
+            sum(len(part.text) for part in document.parts if isinstance(part, Text) and part.target)
             for document in documents
         ]
         assert set(stats.picture_sides.tolist()) == ({20} if name != "prose/train" else set())
@@ -49,7 +49,7 @@ def test_stats_are_those_of_the_documents(data: Path) -> None:
 
 def test_they_are_shown(tmp_path: Path) -> None:
     documents = [
-        Document("a", "caption", (Image(png("red", 40)), Text(" ein schönes Bild", learned=False))),
+        Document("a", "caption", (Image(png("red", 40)), Text(" ein schönes Bild", target=False))),
         Document("b", "caption", (Image(b"no picture"),)),
         Document("c", "text", ()),
     ]
@@ -57,7 +57,7 @@ def test_they_are_shown(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=120)
     show_stats(open_split(str(tmp_path / "corpus" / "train")), console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "corpus/train: 3 documents (2 caption, 1 text), 2 images, 17 characters, 0% of them learned" in text
+    assert "corpus/train: 3 documents (2 caption, 1 text), 2 images, 17 characters, 0% of them targets" in text
     assert "longer side of 2 images in pixels" in text
     show_stats(open_split(str(tmp_path / "corpus" / "none")), console)
     assert "corpus/none: 0 documents" in console.file.getvalue()  # type: ignore[attr-defined]

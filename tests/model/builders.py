@@ -80,7 +80,7 @@ class Sample:
 
     ids: list[int]
     images: torch.Tensor
-    learned: list[bool] = field(default_factory=list)
+    target: list[bool] = field(default_factory=list)
 
 
 def sample(pattern: str, seed: int, tokens_per_image: int = 4, size: int = 16) -> Sample:
@@ -99,15 +99,15 @@ def sample(pattern: str, seed: int, tokens_per_image: int = 4, size: int = 16) -
 def pack(rows: list[list[Sample]]) -> dict[str, Any]:
     """Pack documents into rows as the loader does: positions restart, padding stays at position 0."""
     length = max(sum(len(s.ids) for s in row) for row in rows)
-    input_ids, positions, image, learned, targets = [], [], [], [], []
+    input_ids, positions, image, target, targets = [], [], [], [], []
     for b, row in enumerate(rows):
         ids: list[int] = []
         place: list[int] = []
         for s in row:
             start = b * length + len(ids)
             image += [start + n for n, token in enumerate(s.ids) if token == IMAGE]
-            learned += [start + n - 1 for n, wanted in enumerate(s.learned) if wanted]
-            targets += [token for token, wanted in zip(s.ids, s.learned, strict=True) if wanted]
+            target += [start + n - 1 for n, wanted in enumerate(s.target) if wanted]
+            targets += [token for token, wanted in zip(s.ids, s.target, strict=True) if wanted]
             ids += s.ids
             place += range(len(s.ids))
         padding = length - len(ids)
@@ -119,6 +119,6 @@ def pack(rows: list[list[Sample]]) -> dict[str, Any]:
         "position_ids": torch.tensor(positions),
         "pixel_values": images if len(images) else None,
         "image_positions": torch.tensor(image, dtype=torch.long) if len(images) else None,
-        "learned_positions": torch.tensor(learned),
+        "target_positions": torch.tensor(target),
         "target_ids": torch.tensor(targets),
     }

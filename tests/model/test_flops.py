@@ -55,7 +55,7 @@ def count(model: MM1ForConditionalGeneration, backward: bool = True) -> tuple[in
     processed = {
         "tokens": rows * length,
         "pairs": rows * length**2,  # eager attention computes the square
-        "learned_tokens": len(batch["target_ids"]),
+        "target_tokens": len(batch["target_ids"]),
         "images": len(batch["pixel_values"]),
     }
     return counter.get_total_flops(), processed
@@ -93,7 +93,7 @@ def test_a_forward_pass_is_what_torch_counts():
     model = build("average_pool")
     total, n = count(model, backward=False)
     units = unit_flops(model)
-    decoder = n["tokens"] * units.token + n["pairs"] * units.pair + n["learned_tokens"] * units.learned_token
+    decoder = n["tokens"] * units.token + n["pairs"] * units.pair + n["target_tokens"] * units.target_token
     assert n["images"] * (units.vision + units.connector) + decoder == pytest.approx(total, rel=0.001)
 
 

@@ -20,7 +20,7 @@ LAYOUTS = [
 def logits_by_document(model: MM1ForConditionalGeneration, rows: list) -> dict[int, torch.Tensor]:
     logits = model(**pack(rows)).logits
     order = [s for row in rows for s in row]
-    return {id(s): part for s, part in zip(order, logits.split([sum(s.learned) for s in order]), strict=True)}
+    return {id(s): part for s, part in zip(order, logits.split([sum(s.target) for s in order]), strict=True)}
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager", "sdpa_packed"])
@@ -47,7 +47,7 @@ def test_flex_attention_gives_the_logits_of_sdpa():
 @pytest.mark.parametrize("attention", ["sdpa", "sdpa_packed"])
 @pytest.mark.parametrize("rows", LAYOUTS)
 def test_gradients_equal_alone_and_packed(attention, rows):
-    count = sum(sum(s.learned) for s in DOCUMENTS)
+    count = sum(sum(s.target) for s in DOCUMENTS)
     alone, packed = tiny_model(), tiny_model()
     packed.set_attn_implementation(attention)
     for document in DOCUMENTS:
@@ -76,16 +76,16 @@ def test_plain_call_keeps_documents_apart_too():
     batch = pack([[DOCUMENTS[1], DOCUMENTS[0]]])
     wanted = model(**batch).logits
     full = model(batch["input_ids"], batch["pixel_values"], position_ids=batch["position_ids"]).logits
-    torch.testing.assert_close(full.flatten(0, 1)[batch["learned_positions"]], wanted)
+    torch.testing.assert_close(full.flatten(0, 1)[batch["target_positions"]], wanted)
 
 
 def test_learned_positions_give_the_loss_of_labels():
     model = tiny_model()
     document = DOCUMENTS[1]
     batch = pack([[document]])
-    labels = torch.tensor([[t if wanted else -100 for t, wanted in zip(document.ids, document.learned, strict=True)]])
+    labels = torch.tensor([[t if wanted else -100 for t, wanted in zip(document.ids, document.target, strict=True)]])
     by_labels = model(batch["input_ids"], batch["pixel_values"], labels=labels)
     by_positions = model(**batch)
     assert by_labels.logits.shape[1] == len(document.ids)
-    assert len(by_positions.logits) == sum(document.learned)
+    assert len(by_positions.logits) == sum(document.target)
     torch.testing.assert_close(by_positions.loss, by_labels.loss)

@@ -93,14 +93,14 @@ def test_load_adds_up_and_nothing_is_dropped():
     assert even(**pack(ROWS)).routing.z == pytest.approx(torch.tensor(5.0).log().item() ** 2, rel=1e-5)
 
 
-@pytest.mark.parametrize("learned", [True, False])
-def test_the_loss_includes_the_routers(learned):
+@pytest.mark.parametrize("target", [True, False])
+def test_the_loss_includes_the_routers(target):
     model = tiny_model(**MOE)
     batch = pack(ROWS)
     without = F.cross_entropy(model(**batch).logits, batch["target_ids"])
-    if not learned:
+    if not target:
         labels = torch.full_like(batch["input_ids"], -100).flatten()
-        labels[batch.pop("learned_positions") + 1] = batch.pop("target_ids")
+        labels[batch.pop("target_positions") + 1] = batch.pop("target_ids")
         batch["labels"] = labels.view_as(batch["input_ids"])
     outputs = model(**batch)
     torch.testing.assert_close(outputs.loss, without + outputs.routing.loss)

@@ -29,12 +29,12 @@ def conversation(number: int) -> Document:
     parts: list[Part] = []
     roles: list[str] = []
     if number % 5 == 0:
-        parts, roles = [Text("Be short.", learned=False)], ["system"]
+        parts, roles = [Text("Be short.", target=False)], ["system"]
     for turn in range(1 + number % 4):
         if (number + turn) % 2 == 0:
             parts.append(Image(png("red")))
             roles.append("user")
-        parts += [Text("What is this?", learned=False), Text("so " * (1 + (number + 3 * turn) % 7))]
+        parts += [Text("What is this?", target=False), Text("so " * (1 + (number + 3 * turn) % 7))]
         roles += ["user", "assistant"]
     return Document(f"chat-{number}", "chat", tuple(parts), {"turns": roles})
 
@@ -66,7 +66,7 @@ def test_counts_are_what_is_encoded(chats: Path, processor: MM1Processor) -> Non
     for row, document in enumerate(split):
         encoded = processor.encode(document)
         assert pieces.length[row] == len(encoded.input_ids)
-        assert pieces.learned[row] == encoded.learned.sum()
+        assert pieces.target[row] == encoded.target.sum()
         assert pieces.images[row] == len(document.images)
     assert index.chat is not None
     assert np.flatnonzero(~index.chat).tolist() == [7]
@@ -80,7 +80,7 @@ def test_counts_of_two_processes_are_the_same(chats: Path, processor: MM1Process
     monkeypatch.setattr("mm1.plan.index._ROWS_PER_UNIT", 9)
     both = build_index(split, processor.tokenizer, workers=2, chat=processor.chat_layout)
     assert all(
-        np.array_equal(getattr(alone, name), getattr(both, name)) for name in ("parts", "offsets", "learned", "chat")
+        np.array_equal(getattr(alone, name), getattr(both, name)) for name in ("parts", "offsets", "target", "chat")
     )
 
 
@@ -113,13 +113,13 @@ def test_a_long_conversation_ends_behind_an_answer(
         if whole or document.kind != "chat":
             assert pieces.length[of[row]] == len(encoded.input_ids)
             continue
-        # Ends of answers: learned tokens that none follows.
-        ends = np.flatnonzero(encoded.learned & ~np.append(encoded.learned[1:], False)) + 1
+        # Ends of answers: target tokens that none follows.
+        ends = np.flatnonzero(encoded.target & ~np.append(encoded.target[1:], False)) + 1
         fits = [e for e in ends if e <= tokens and (encoded.image_starts < e).sum() <= images]
         if fits:
             assert row in fitted.shortened
             assert pieces.length[of[row]] == max(fits)
-            assert pieces.learned[of[row]] == encoded.learned[: max(fits)].sum()
+            assert pieces.target[of[row]] == encoded.target[: max(fits)].sum()
             assert pieces.images[of[row]] == (encoded.image_starts < max(fits)).sum()
         else:
             assert row in fitted.left_out
@@ -148,8 +148,8 @@ def test_a_plan_says_what_was_shortened_and_left_out(chats: Path, recipe_file: P
             start, end = end, end + int(dataset.plan.length[row])
             assert dataset.plan.first[row] == 0 or dataset.plan.document[row] == 7
             assert sequence.input_ids[end - 1] == eos
-            assert end - 1 in sequence.learned_positions + 1
-            assert start not in sequence.learned_positions + 1
+            assert end - 1 in sequence.target_positions + 1
+            assert start not in sequence.target_positions + 1
 
 
 def test_nothing_that_fits(chats: Path, recipe_file: Path) -> None:

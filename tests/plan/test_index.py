@@ -31,7 +31,7 @@ def documents(count: int = 50) -> list[Document]:
     for i in range(count):
         parts = []
         for j in range(i % 5):
-            parts += [Image(b"bytes"), Text(TEXTS[(i + j) % 4], learned=(i + j) % 3 > 0)]
+            parts += [Image(b"bytes"), Text(TEXTS[(i + j) % 4], target=(i + j) % 3 > 0)]
         made.append(Document(str(i), "interleaved", tuple(parts if i % 2 else parts[::-1])))
     return made
 
@@ -55,7 +55,7 @@ def split(tmp_path: Path):
 
 
 def same(one, other) -> bool:
-    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("parts", "offsets", "learned"))
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("parts", "offsets", "target"))
 
 
 def build_at_once(barrier, directory: Path, file: Path) -> int:
@@ -85,7 +85,7 @@ def test_the_index_says_what_encoding_gives(split, tokenizer) -> None:
         parts = index.parts[index.offsets[number] : index.offsets[number + 1]]
         assert [part == IMAGE for part in parts] == [isinstance(part, Image) for part in document.parts]
         assert pieces.length[number] == len(encoded.input_ids)
-        assert pieces.learned[number] == encoded.learned.sum()
+        assert pieces.target[number] == encoded.target.sum()
         assert pieces.images[number] == len(encoded.images)
 
 
@@ -95,7 +95,7 @@ def test_learned_tokens_of_pieces_are_those_of_the_encoded_document(split, token
     for number in range(len(pieces)):
         encoded = encode_document(split[int(pieces.document[number])], tokenizer, 3, 6)
         first = pieces.first[number]
-        assert pieces.learned[number] == encoded.learned[first + 1 : first + pieces.length[number]].sum()
+        assert pieces.target[number] == encoded.target[first + 1 : first + pieces.length[number]].sum()
 
 
 def test_the_number_of_processes_and_of_rows_per_task_makes_no_difference(split, tokenizer, monkeypatch) -> None:
@@ -118,7 +118,7 @@ def test_some_documents_of_an_index(split, tokenizer) -> None:
         here = slice(*some.offsets[number : number + 2])
         there = slice(*index.offsets[row : row + 2])
         assert np.array_equal(some.parts[here], index.parts[there])
-        assert np.array_equal(some.learned[here], index.learned[there])
+        assert np.array_equal(some.target[here], index.target[there])
 
 
 def test_it_is_made_once_for_a_content_and_a_tokenizer(split, tokenizer, monkeypatch) -> None:
@@ -142,7 +142,7 @@ def test_documents_without_parts_and_splits_without_documents(tmp_path, tokenize
     write_corpus(tmp_path / "corpus", {"train": empty, "none": []}, licence="none", sources=[])
     index = build_index(open_split(str(tmp_path / "corpus" / "train")), tokenizer)
     assert cut_documents(index, 6, 40, 2).length.tolist() == [2, 2]
-    assert cut_documents(index, 6, 40, 2).learned.tolist() == [1, 1]
+    assert cut_documents(index, 6, 40, 2).target.tolist() == [1, 1]
     assert len(build_index(open_split(str(tmp_path / "corpus" / "none")), tokenizer)) == 0
 
 

@@ -21,7 +21,7 @@ from mm1.processing.tokenizer import train_tokenizer
 from mm1.recipe import load_recipe
 from tests.conftest import png
 
-TENSORS = ("input_ids", "position_ids", "pixel_values", "image_positions", "learned_positions", "target_ids")
+TENSORS = ("input_ids", "position_ids", "pixel_values", "image_positions", "target_positions", "target_ids")
 
 
 @pytest.fixture
@@ -71,15 +71,15 @@ def test_a_sequence_is_its_documents_one_after_another(dataset: PlanDataset) -> 
             here = slice(start, start + length)
             assert np.array_equal(sequence.input_ids[here], encoded.input_ids[first : first + length])
             assert np.array_equal(sequence.position_ids[here], np.arange(length))
-            inside = encoded.learned[first : first + length].copy()
+            inside = encoded.target[first : first + length].copy()
             inside[0] = False
-            targets = sequence.learned_positions + 1
+            targets = sequence.target_positions + 1
             assert np.array_equal(
                 targets[(targets >= start) & (targets < start + length)] - start, np.flatnonzero(inside)
             )
             start += length
         assert sequence.tokens == start
-        assert np.array_equal(sequence.target_ids, sequence.input_ids[sequence.learned_positions + 1])
+        assert np.array_equal(sequence.target_ids, sequence.input_ids[sequence.target_positions + 1])
         images = sequence.input_ids[sequence.image_positions] == dataset.processor.image_token_id
         assert images.all()
         assert (
@@ -170,7 +170,7 @@ def test_a_bad_picture_becomes_masked_padding_and_is_reported(monkeypatch, recip
     dataset = dataset_of(recipe_file, tmp_path, processor)
     sequence = dataset[0]
     assert dataset.plan.info["sources"]["captions/train"]["documents"] > 0
-    assert len(sequence.learned_positions) == len(sequence.pixel_values) == 0
+    assert len(sequence.target_positions) == len(sequence.pixel_values) == 0
     assert sequence.tokens == dataset.plan.length[0]
     assert (sequence.input_ids == processor.tokenizer.pad_token_id).all()
     assert "captions/train, document 'bad': not a readable picture" in sequence.bad_images[0]
@@ -202,8 +202,8 @@ def test_pieces_of_a_long_text_do_not_tokenize_all_of_it(monkeypatch, recipe_fil
             encoded = whole[documents[dataset.plan.document[row]].id]
             expected = encoded.input_ids[first : first + length]
             assert np.array_equal(sequence.input_ids[start : start + length], expected)
-            targets = sequence.learned_positions + 1 - start
-            inside = encoded.learned[first : first + length]
+            targets = sequence.target_positions + 1 - start
+            inside = encoded.target[first : first + length]
             assert np.array_equal(targets[(targets > 0) & (targets < length)], np.flatnonzero(inside[1:]) + 1)
             seen.add((int(dataset.plan.document[row]), first))
             start += length

@@ -162,10 +162,10 @@ def test_the_figures_are_those_of_the_pieces(tmp_path) -> None:
         sequences = np.flatnonzero(made.source == number)
         rows = [row for sequence in sequences for row in made.pieces(sequence)]
         cut = cut_documents(source.index, 5, 40, 3)
-        learned = {(d, f): n for d, f, n in zip(cut.document, cut.first, cut.learned, strict=True)}
+        target = {(d, f): n for d, f, n in zip(cut.document, cut.first, cut.target, strict=True)}
         assert entry["sequences"] == len(sequences)
         assert entry["tokens"] == made.length[rows].sum()
-        assert entry["learned_tokens"] == sum(learned[made.document[row], made.first[row]] for row in rows)
+        assert entry["target_tokens"] == sum(target[made.document[row], made.first[row]] for row in rows)
         assert entry["epochs"] == pytest.approx((made.first[rows] == 0).sum() / len(source.index), abs=1e-3)
         used = made.length[rows].sum() / 40, made.images[rows].sum() / 3
         assert entry["fill"]["binding"] == pytest.approx(max(used) / len(sequences))

@@ -60,7 +60,7 @@ def chat(*turns: tuple[str, list[str | Image]]) -> Document:
     parts, roles = [], []
     for role, content in turns:
         for part in content:
-            parts.append(part if isinstance(part, Image) else Text(part, learned=role == "assistant"))
+            parts.append(part if isinstance(part, Image) else Text(part, target=role == "assistant"))
             roles.append(role)
     return Document("c", "chat", tuple(parts), {"turns": roles})
 
@@ -109,11 +109,11 @@ def test_exact_tokens_and_exactly_what_is_learned(plain: MM1Processor) -> None:
         ([2], True),
     ]
     assert encoded.input_ids.tolist() == [token for some, _ in expected for token in some]
-    assert encoded.learned.tolist() == [learned for some, learned in expected for _ in some]
+    assert encoded.target.tolist() == [target for some, target in expected for _ in some]
     # Pinned as numbers too, so that neither the template nor the tokenizer changes unseen.
     small = plain.encode(chat(("user", [image(), "two"]), ("assistant", ["two"])))
     assert small.input_ids.tolist() == PINNED
-    assert np.flatnonzero(small.learned).tolist() == PINNED_LEARNED
+    assert np.flatnonzero(small.target).tolist() == PINNED_LEARNED
 
 
 PINNED = [1, 264, 29, 3, 3, 299, 202, 312, 29, 299, 2]
@@ -131,7 +131,7 @@ def test_the_library_makes_the_same_tokens(name: str, request: pytest.FixtureReq
         masked = processor.apply_chat_template(
             messages(document), tokenize=True, return_dict=True, return_assistant_tokens_mask=True
         )
-        assert list(map(bool, masked["assistant_masks"][0])) == encoded.learned.tolist()
+        assert list(map(bool, masked["assistant_masks"][0])) == encoded.target.tolist()
 
 
 def test_strings_as_content_are_text(plain: MM1Processor) -> None:
@@ -166,14 +166,14 @@ def test_learned_tokens_spell_the_answers(plain: MM1Processor, texts: list[str])
     document = chat(*((("user", "assistant")[n % 2], [text]) for n, text in enumerate(texts)))
     encoded = plain.encode(document)
     answers = "".join(f" {text}<eos>" for text in texts[1::2])
-    assert plain.tokenizer.decode(encoded.input_ids[encoded.learned]) == answers.encode("utf-8", "replace").decode()
+    assert plain.tokenizer.decode(encoded.input_ids[encoded.target]) == answers.encode("utf-8", "replace").decode()
 
 
 def test_an_answer_that_is_only_shown_is_not_learned(plain: MM1Processor) -> None:
     first = chat(("user", ["What?"]), ("assistant", ["two"]), ("user", ["What?"]), ("assistant", ["A red bus."]))
-    parts = (first.parts[0], Text("two", learned=False), *first.parts[2:])
+    parts = (first.parts[0], Text("two", target=False), *first.parts[2:])
     encoded = plain.encode(Document("c", "chat", parts, first.meta))
-    assert plain.tokenizer.decode(encoded.input_ids[encoded.learned]) == " A red bus.<eos>"
+    assert plain.tokenizer.decode(encoded.input_ids[encoded.target]) == " A red bus.<eos>"
 
 
 def test_roles_follow_from_what_is_learned_where_none_are_named(plain: MM1Processor) -> None:
@@ -192,7 +192,7 @@ def test_the_template_is_saved_with_the_processor(plain: MM1Processor, tmp_path:
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("{{ messages[0]['content'] }}", "doesn't say what is learned"),
+        ("{{ messages[0]['content'] }}", "doesn't say what the targets are"),
         ("{% generation %}{{ nothing.at.all }}{% endgeneration %}", "the chat template failed"),
         ("{{ bos_token }}{% generation %}{{ eos_token }}{% endgeneration %}", "drops or moves"),
     ],

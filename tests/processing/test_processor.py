@@ -28,7 +28,7 @@ def picture(seed: int = 0) -> Image:
 
 
 def test_tokens_of_a_document(processor: MM1Processor) -> None:
-    document = Document("d", "caption", (picture(), Text(" Colour:", learned=False), Text(" red\n")))
+    document = Document("d", "caption", (picture(), Text(" Colour:", target=False), Text(" red\n")))
     encoded = processor.encode(document)
     prompt, answer = (
         processor.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (" Colour:", " red\n")
@@ -37,7 +37,7 @@ def test_tokens_of_a_document(processor: MM1Processor) -> None:
     assert encoded.input_ids[:5].tolist() == [1, 3, 3, 3, 3]
     assert encoded.input_ids[-1] == processor.tokenizer.eos_token_id
     assert processor.tokenizer.decode(encoded.input_ids[5:-1]) == " Colour: red\n"
-    assert np.flatnonzero(encoded.learned).tolist() == list(range(5 + len(prompt), len(encoded.input_ids)))
+    assert np.flatnonzero(encoded.target).tolist() == list(range(5 + len(prompt), len(encoded.input_ids)))
     assert encoded.image_starts.tolist() == [1]
 
 
@@ -58,8 +58,8 @@ def test_text_never_becomes_a_special_token(processor: MM1Processor) -> None:
 
 
 def test_eos_after_an_unlearned_text_is_not_learned(processor: MM1Processor) -> None:
-    encoded = processor.encode(Document("d", "text", (Text("red", learned=False),)))
-    assert not encoded.learned.any()
+    encoded = processor.encode(Document("d", "text", (Text("red", target=False),)))
+    assert not encoded.target.any()
 
 
 def test_pixels_equal_the_library_image_processors(processor: MM1Processor) -> None:

@@ -60,7 +60,7 @@ def plan() -> dict[str, Any]:
             "sequences": sequences,
             "documents": 7 * sequences,
             "tokens": 500 * sequences,
-            "learned_tokens": 210 * sequences,
+            "target_tokens": 210 * sequences,
             "images": 11 * sequences,
             "fill": fill,
         }

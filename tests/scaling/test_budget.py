@@ -34,7 +34,7 @@ def test_the_papers_step_is_a_million_tokens_of_each():
     recipe = load_recipe("mm1-3b")
     workload = recipe_workload(recipe, 144)
     assert workload.tokens == 200_000 * 512 * 4096
-    image = workload.sequences * (workload.length - workload.learned_tokens)
+    image = workload.sequences * (workload.length - workload.target_tokens)
     assert image == pytest.approx(1.06e6, rel=0.01)
     assert workload.most_images == 16
     assert workload.pairs == 4096 * 4097 / 2
@@ -67,7 +67,7 @@ def test_flops_are_those_of_the_step():
         units,
         tokens=sequences * 64,
         pairs=sequences * 64 * 65 / 2,
-        learned_tokens=sequences * (64 - 4 * mean_images),
+        target_tokens=sequences * (64 - 4 * mean_images),
         images=sequences * mean_images,
     )
     assert budget.flops == pytest.approx(expected)
@@ -123,7 +123,7 @@ def test_adafactor_keeps_sums_whole_and_gathers_one_parameter_at_a_time():
 
 def activations(rows=1, recompute=False, **changes):
     return activation_bytes(
-        shape_of(tiny()), rows=rows, length=64, images=2 * rows, learned=64 * rows, recompute=recompute, **changes
+        shape_of(tiny()), rows=rows, length=64, images=2 * rows, target=64 * rows, recompute=recompute, **changes
     )
 
 
@@ -149,7 +149,7 @@ def test_activations_of_one_layer_are_what_autograd_saves():
 
     batch = {
         "input_ids": torch.zeros(8, 64, dtype=torch.long),
-        "learned_positions": torch.arange(8 * 64),
+        "target_positions": torch.arange(8 * 64),
         "pixel_values": torch.randn(16, 3, 32, 32),
         "image_positions": torch.arange(16 * 4),
     }

@@ -138,7 +138,7 @@ def test_z_loss_is_what_its_formula_says(recipe_file: Path, data: Path, tmp_path
     model = MM1ForConditionalGeneration.from_pretrained(tmp_path / "run" / "model")
     processor = MM1Processor.from_pretrained(tmp_path / "run" / "model")
     batch = next(iter(build_loader(open_sequences(tmp_path / "run"), 0, 4)))
-    inputs = {key: batch[key] for key in ("input_ids", "position_ids", "image_positions", "learned_positions")}
+    inputs = {key: batch[key] for key in ("input_ids", "position_ids", "image_positions", "target_positions")}
     logits = model(**inputs, pixel_values=processor.normalize(batch["pixel_values"])).logits
     plain = language_model_loss(model, processor, batch)
     held = language_model_loss(model, processor, batch, z_loss=0.01)

@@ -30,7 +30,7 @@ def chats(count: int) -> list[Document]:
     for n in range(count):
         colour = ("red", "green", "blue", "yellow")[n % 4]
         alone = n % 3 == 2
-        asked = Text("Say blue." if alone else "Colour?", learned=False)
+        asked = Text("Say blue." if alone else "Colour?", target=False)
         first = (asked,) if alone else (Image(png(colour)), asked)
         roles = ["user"] * len(first) + ["assistant"]
         parts = (*first, Text("blue" if alone else colour))
@@ -87,8 +87,8 @@ def test_from_end_to_end(base: Path, tmp_path: Path) -> None:
     for number in range(len(dataset)):
         sequence = dataset[number]
         if dataset.kinds[dataset.plan.source[number]] == 3:
-            learned = tokenizer.decode(sequence.target_ids)
-            seen |= set(learned.split("<eos>"))
+            target = tokenizer.decode(sequence.target_ids)
+            seen |= set(target.split("<eos>"))
     assert seen == {"", " red", " green", " blue", " yellow"}
     assert MM1Processor.from_pretrained(run / "model").chat_template == dataset.processor.chat_template
     assert MM1Processor.from_pretrained(base / "model").chat_template is None

@@ -39,7 +39,7 @@ def test_flops_are_those_of_what_the_plan_holds(recipe_file: Path, data: Path, t
         units,
         tokens=plan.info["tokens"],
         pairs=int((lengths * (lengths + 1) // 2).sum()),
-        learned_tokens=sum(kind["learned_tokens"] for kind in plan.info["kinds"].values()),
+        target_tokens=sum(kind["target_tokens"] for kind in plan.info["kinds"].values()),
         images=plan.info["images"],
     )
     seconds = np.diff([0.0] + [line["time"] for line in lines])

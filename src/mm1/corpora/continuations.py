@@ -39,6 +39,6 @@ def continuations(passages: Iterable[Document], seed: int) -> Iterator[Document]
                     options.append(shuffled)
             draw.shuffle(options)
             said = {"context": " ".join(context), "answer": " ".join(ending)}
-            parts = (Text(said["context"], learned=False), Text(f" {said['answer']}"))
+            parts = (Text(said["context"], target=False), Text(f" {said['answer']}"))
             facts = {**said, "options": [" ".join(option) for option in options]}
             yield Document(f"{passage.id}/{number}", "text", parts, facts)

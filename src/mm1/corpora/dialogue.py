@@ -1,4 +1,4 @@
-"""Conversations as documents: turns of texts and pictures, the assistant's learned."""
+"""Conversations as documents: turns of texts and pictures, the assistant's are targets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def dialogue(id: str, turns: Sequence[Turn], **meta: object) -> Document:
     roles: list[str] = []
     for role, contents in turns:
         for content in contents:
-            parts.append(content if isinstance(content, Image) else Text(content, learned=role == "assistant"))
+            parts.append(content if isinstance(content, Image) else Text(content, target=role == "assistant"))
             roles.append(role)
     return Document(id, "chat", tuple(parts), {**meta, "turns": roles})
 

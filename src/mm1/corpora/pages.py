@@ -170,7 +170,7 @@ def _scene_lines(sources: _Sources, length: int, draw: random.Random) -> Iterato
 def _question_lines(sources: _Sources, length: int, draw: random.Random) -> Iterator[Sequence[Part]]:
     for picture in draw.sample(sources.pictures, min(length, len(sources.pictures))):
         question, answer = draw.choice(picture.questions)
-        yield Image(picture.png), Text(f" {question_prompt(question)}", learned=False), Text(f" {answer}\n")
+        yield Image(picture.png), Text(f" {question_prompt(question)}", target=False), Text(f" {answer}\n")
 
 
 def _items(pictures: Sequence[easy_vqa.Picture], per_convention: int, split: str) -> Iterator[Document]:

@@ -2,7 +2,7 @@ r"""Questions about a picture as document parts, in the paper's prompt form (sec
 
     [Image][" Question: what color is the shape? Short answer:"][" gray\n"]["Question: ..."][" circle\n"]
 
-The questions are read, the answers are learned.
+The questions are read, the answers are targets.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def interview(id: str, image: Image, pairs: Sequence[tuple[str, str]], **meta: o
     """
     parts: list[Part] = [image]
     for number, (question, answer) in enumerate(pairs):
-        parts.append(Text((" " if number == 0 else "") + question_prompt(question), learned=False))
+        parts.append(Text((" " if number == 0 else "") + question_prompt(question), target=False))
         parts.append(Text(f" {answer}\n"))
     return Document(id, "interleaved", tuple(parts), meta)
 
 
 def single_question(id: str, image: Image, question: str, answer: str, **meta: object) -> Document:
     """Return a document of one picture, one question and its answer; both are also in `meta`."""
-    parts = (image, Text(" " + question_prompt(question), learned=False), Text(f" {answer}"))
+    parts = (image, Text(" " + question_prompt(question), target=False), Text(f" {answer}"))
     return Document(id, "interleaved", parts, {"question": question, "answer": answer} | meta)

@@ -32,6 +32,9 @@ from mm1.files import whole_folder, write_json
 from mm1.places import data_directory
 from mm1.version import __version__
 
+TARGET = "learned"
+"""Column that says whether a text is a target. The name is older than the word; corpora that are there keep it."""
+
 FEATURES = Features(
     {
         "id": Value("string"),
@@ -41,7 +44,7 @@ FEATURES = Features(
                 "text": Value("string"),
                 "image": Value("large_binary"),
                 "path": Value("string"),
-                "learned": Value("bool"),
+                TARGET: Value("bool"),
             }
         ),
         "meta": Value("string"),
@@ -76,9 +79,9 @@ def to_row(document: Document) -> dict[str, Any]:
     parts: list[dict[str, Any]] = []
     for part in document.parts:
         if isinstance(part, Text):
-            parts.append({"text": part.text, "image": None, "path": None, "learned": part.learned})
+            parts.append({"text": part.text, "image": None, "path": None, TARGET: part.target})
         else:
-            parts.append({"text": None, "image": part.data, "path": part.path, "learned": False})
+            parts.append({"text": None, "image": part.data, "path": part.path, TARGET: False})
     return {"id": document.id, "kind": document.kind, "parts": parts, "meta": _meta_json(document)}
 
 
@@ -91,7 +94,7 @@ def from_row(row: Mapping[str, Any]) -> Document:
     parts: list[Part] = []
     for part in row["parts"]:
         if part["text"] is not None:
-            parts.append(Text(part["text"], part["learned"]))
+            parts.append(Text(part["text"], part[TARGET]))
         else:
             parts.append(Image(part["image"], part["path"]))
     return Document(row["id"], row["kind"], tuple(parts), json.loads(row["meta"]))
@@ -151,8 +154,8 @@ class Split:
         table = self._rows.data.slice(start, stop - start)
         for batch in table.select(["id", "kind", "parts", "meta"]).to_batches():
             parts = batch.column("parts").flatten()
-            columns = [parts.field(name).to_pylist() for name in ("text", "learned")]
-            made = [Image() if text is None else Text(text, learned) for text, learned in zip(*columns, strict=True)]
+            columns = [parts.field(name).to_pylist() for name in ("text", TARGET)]
+            made = [Image() if text is None else Text(text, target) for text, target in zip(*columns, strict=True)]
             ends = np.cumsum([0, *(len(row) for row in batch.column("parts"))]).tolist()
             rows = zip(*(batch.column(name).to_pylist() for name in ("id", "kind", "meta")), strict=True)
             for (id, kind, meta), (first, last) in zip(rows, pairwise(ends), strict=True):
@@ -259,7 +262,7 @@ def document_digest(document: Document) -> bytes:
     add(b"k", document.kind.encode())
     for part in document.parts:
         if isinstance(part, Text):
-            add(b"t" if part.learned else b"q", part.text.encode())
+            add(b"t" if part.target else b"q", part.text.encode())
         elif part.data is not None:
             add(b"d", part.data)
         else:

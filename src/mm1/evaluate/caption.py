@@ -41,7 +41,7 @@ def caption_prompt(generator: Generator, image: Image, id: str, question: str | 
     """Return what a model is asked for its words on a picture, or for an answer to a question on it."""
     parts: list[Part] = [image]
     if isinstance(generator, MM1Generator) and generator.takes_turns:
-        parts.append(Text(question or _CAPTION, learned=False))
+        parts.append(Text(question or _CAPTION, target=False))
         return Document(id, "chat", tuple(parts))
     if question is not None:
         parts.append(Text(f" Question: {question} Short answer:"))

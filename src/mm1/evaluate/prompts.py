@@ -66,7 +66,7 @@ def build_prompt(task: Task, item: Item, shots: Sequence[Item] = (), style: Prom
         return _conversation(item.id, rounds, query)
     parts: list[Part] = []
     for asked, answer in rounds:
-        parts += [*asked, Text(answer + task.separator, learned=False)]
+        parts += [*asked, Text(answer + task.separator, target=False)]
     return Document(item.id, "interleaved" if shots else "caption", (*parts, *query))
 
 
@@ -75,9 +75,9 @@ def _conversation(id: str, rounds: Sequence[tuple[list[Part], str]], query: list
     parts: list[Part] = []
     roles: list[str] = []
     for asked, answer in [*rounds, (query, "")]:
-        for role, part in [*(("user", part) for part in asked), ("assistant", Text(answer, learned=False))]:
-            stripped = Text(part.text.strip(), learned=False) if isinstance(part, Text) else part
-            if stripped != Text("", learned=False):  # the template sets texts apart
+        for role, part in [*(("user", part) for part in asked), ("assistant", Text(answer, target=False))]:
+            stripped = Text(part.text.strip(), target=False) if isinstance(part, Text) else part
+            if stripped != Text("", target=False):  # the template sets texts apart
                 parts.append(stripped)
                 roles.append(role)
     return Document(id, "chat", tuple(parts), {"turns": roles})
@@ -98,12 +98,12 @@ def prompt_parts(task: Task, item: Item, *, chat: bool = False) -> list[Part]:
     template = task.chat_prompt if chat and task.chat_prompt is not None else task.prompt
     for index, piece in enumerate(_MARKS.split(template)):
         if index % 2 == 0:
-            parts.append(Text(piece, learned=False))
+            parts.append(Text(piece, target=False))
         elif piece == "image":
             parts += item.images
         else:
             text = str(field(item, piece, task.data.title))
-            parts += [Text(text, learned=False)] if task.picture_mark is None else _inline(task, item, text)
+            parts += [Text(text, target=False)] if task.picture_mark is None else _inline(task, item, text)
     return _joined(parts)
 
 
@@ -113,7 +113,7 @@ def _inline(task: Task, item: Item, text: str) -> list[Part]:
     parts: list[Part] = []
     for index, piece in enumerate(re.split(pattern, text)):
         if index % 2 == 0:
-            parts.append(Text(piece, learned=False))
+            parts.append(Text(piece, target=False))
         elif 1 <= int(piece) <= len(item.images):
             parts.append(item.images[int(piece) - 1])
         else:
@@ -126,7 +126,7 @@ def _joined(parts: list[Part]) -> list[Part]:
     joined: list[Part] = []
     for part in parts:
         if isinstance(part, Text) and joined and isinstance(joined[-1], Text):
-            joined[-1] = Text(joined[-1].text + part.text, learned=False)
+            joined[-1] = Text(joined[-1].text + part.text, target=False)
         elif not isinstance(part, Text) or part.text:
             joined.append(part)
     return joined

@@ -22,7 +22,7 @@ from mm1.look.pictures import embedded, read_header
 
 
 def show_text(documents: Iterable[Document], limit: int = 3, console: Console | None = None) -> None:
-    """Print the first documents: kind, id, facts, then the parts in order, text that isn't learned dimmed.
+    """Print the first documents: kind, id, facts, then the parts in order, text that isn't a target dimmed.
 
     Args:
         documents: A split, or any documents.
@@ -35,7 +35,7 @@ def show_text(documents: Iterable[Document], limit: int = 3, console: Console | 
         body = Styled()
         for part in document.parts:
             if isinstance(part, Text):
-                body.append(printable(part.text), style="" if part.learned else "dim")
+                body.append(printable(part.text), style="" if part.target else "dim")
             else:
                 body.append(f"[{read_header(part.read())}]", style="green")
         console.print(body, soft_wrap=True)

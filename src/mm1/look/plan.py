@@ -24,7 +24,7 @@ def plan_table(info: Mapping[str, Any]) -> Table:
     table = Table(title="plan", title_justify="left", caption_justify="left", caption="\n".join(_caption(info)))
     table.box, table.padding, table.pad_edge = box.SIMPLE_HEAD, (0, 0, 0, 0), False
     table.add_column("kind, source", overflow="fold", min_width=14)
-    columns = ("share", "seqs", "docs", "epochs", "tokens", "learned", "images", "fill t/i", "wasted")
+    columns = ("share", "seqs", "docs", "epochs", "tokens", "target", "images", "fill t/i", "wasted")
     for name in columns:  # narrow enough for 80 characters
         table.add_column(name, justify="right", no_wrap=True)
     for kind, total in info["kinds"].items():
@@ -46,7 +46,7 @@ def _cells(entry: Mapping[str, Any], fills: tuple[float, float, float], epochs: 
         compact(entry["documents"]),
         "" if epochs is None else style.format(f"{epochs:.2f}"),
         compact(entry["tokens"]),
-        compact(entry["learned_tokens"]),
+        compact(entry["target_tokens"]),
         compact(entry["images"]),
         f"{fills[0]:.0%}/{fills[1]:.0%}",
         compact(entry["wasted_sequences"]),
@@ -58,7 +58,7 @@ def _caption(info: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{info['steps']:,} steps of {info['batch_size']:,} sequences, each of at most {info['sequence_length']:,} "
         f"tokens and {info['images_per_sequence']:,} images: {compact(info['tokens'])} tokens, "
-        f"{compact(info['learned_tokens'])} of them learned, {compact(info['images'])} images",
+        f"{compact(info['target_tokens'])} of them targets, {compact(info['images'])} images",
         f"fill {fill['tokens']:.1%} of the tokens, {fill['images']:.1%} of the images, {fill['binding']:.1%} of "
         f"whichever limit binds: {info['wasted_sequences']:,.0f} of {info['sequences']:,} sequences are wasted",
     ]

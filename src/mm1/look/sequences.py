@@ -1,4 +1,4 @@
-"""Look at a plan's sequences: where documents, pictures, learned text and padding fall.
+"""Look at a plan's sequences: where documents, pictures, target text and padding fall.
 
 show_sequences(open_sequences(Path("runs/demo")), range(3))
 write_sequences(open_sequences(Path("runs/demo")), range(20), Path("sequences.html"), title="runs/demo")
@@ -24,7 +24,7 @@ from mm1.look.pictures import embedded, read_header
 from mm1.plan.loader import PlanDataset
 
 _BAR_WIDTH = 100
-_STYLES = {"image": ("▒", "green"), "learned": ("█", "cyan"), "given": ("░", "cyan"), "padding": ("·", "dim")}
+_STYLES = {"image": ("▒", "green"), "target": ("█", "cyan"), "given": ("░", "cyan"), "padding": ("·", "dim")}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Span:
     """A stretch of tokens of one sort.
 
     Attributes:
-        sort: `image`, `learned`, `given` (text that is not learned) or `padding`.
+        sort: `image`, `target`, `given` (text that is no target) or `padding`.
         tokens: How many.
         content: The text, or the picture.
     """
@@ -91,25 +91,25 @@ def pieces_of(dataset: PlanDataset, number: int) -> Iterator[Piece]:
         encoded = dataset.encode(
             int(plan.source[number]), int(plan.document[row]), document, range(first, first + length)
         )
-        learned = encoded.learned.copy()
-        learned[first] = False  # as the loader has it
-        owner = np.full(len(learned), -1)
+        target = encoded.target.copy()
+        target[first] = False  # as the loader has it
+        owner = np.full(len(target), -1)
         for image, start in enumerate(encoded.image_starts):
             owner[start : start + encoded.image_lengths[image]] = image
-        sorts = list(zip(owner.tolist(), learned.tolist(), strict=True))
+        sorts = list(zip(owner.tolist(), target.tolist(), strict=True))
         spans = []
-        for (image, is_learned), places in groupby(range(first, first + length), sorts.__getitem__):
+        for (image, is_target), places in groupby(range(first, first + length), sorts.__getitem__):
             tokens = list(places)
             if image >= 0:
                 spans.append(Span("image", len(tokens), encoded.images[image]))
             else:
                 text = processor.tokenizer.decode(encoded.input_ids[tokens])
-                spans.append(Span("learned" if is_learned else "given", len(tokens), text))
-        yield Piece(document, first, len(learned), tuple(spans))
+                spans.append(Span("target" if is_target else "given", len(tokens), text))
+        yield Piece(document, first, len(target), tuple(spans))
 
 
 def show_sequences(dataset: PlanDataset, numbers: Iterable[int], console: Console | None = None) -> None:
-    """Print sequences: a bar in proportion, then each piece, text that isn't learned dimmed.
+    """Print sequences: a bar in proportion, then each piece, text that isn't a target dimmed.
 
     Args:
         dataset: The plan's sequences.
@@ -132,7 +132,7 @@ def show_sequences(dataset: PlanDataset, numbers: Iterable[int], console: Consol
                 if isinstance(span.content, Image):
                     body.append(f"[{read_header(span.content.read())}, {span.tokens} tokens]", style="green")
                 else:
-                    body.append(printable(span.content), style="" if span.sort == "learned" else "dim")
+                    body.append(printable(span.content), style="" if span.sort == "target" else "dim")
             console.print(body, soft_wrap=True)
 
 
@@ -176,12 +176,12 @@ def _heading(dataset: PlanDataset, number: int, pieces: list[Piece]) -> str:
     source = int(plan.source[number])
     kind, size = KINDS[dataset.kinds[source]], plan.info["sequence_length"]
     images = plan.count_images(number, number + 1)
-    learned = sum(span.tokens for piece in pieces for span in piece.spans if span.sort == "learned")
+    target = sum(span.tokens for piece in pieces for span in piece.spans if span.sort == "target")
     step = number // plan.info["batch_size"] + 1
     count = "1 piece" if len(pieces) == 1 else f"{len(pieces)} pieces"
     return (
         f"sequence {number:,} of step {step:,}: {kind} from {dataset.splits[source].name}, {count}, "
-        f"{size - _padding(dataset, pieces):,} of {size:,} tokens, {learned:,} learned, {images} images"
+        f"{size - _padding(dataset, pieces):,} of {size:,} tokens, {target:,} targets, {images} images"
     )
 
 

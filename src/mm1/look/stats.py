@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
 
-from mm1.data.corpus import Split
+from mm1.data.corpus import TARGET, Split
 from mm1.look.pictures import read_header
 from mm1.plan.plan import Plan
 from mm1.progress import track
@@ -33,14 +33,14 @@ class SplitStats:
     Attributes:
         kinds: Documents of each kind.
         characters: (documents,) int64, of all texts of a document.
-        learned_characters: (documents,) int64, of the learned ones.
+        target_characters: (documents,) int64, of the target texts.
         images: (documents,) int64.
         picture_sides: (pictures looked at,) int64: longer side in pixels; 0 if the picture can't be read.
     """
 
     kinds: Mapping[str, int]
     characters: np.ndarray
-    learned_characters: np.ndarray
+    target_characters: np.ndarray
     images: np.ndarray
     picture_sides: np.ndarray
 
@@ -54,14 +54,12 @@ def split_stats(split: Split) -> SplitStats:
         texts = parts.field("text")
         is_text = texts.is_valid().to_numpy(zero_copy_only=False)
         characters = pc.fill_null(pc.utf8_length(texts), 0).to_numpy().astype(np.int64)
-        learned = parts.field("learned").to_numpy(zero_copy_only=False).astype(bool)
+        target = parts.field(TARGET).to_numpy(zero_copy_only=False).astype(bool)
         ends = chunk.offsets.to_numpy() - chunk.offsets[0].as_py()
-        columns.append([_per_document(values, ends) for values in (characters, characters * learned, ~is_text)])
+        columns.append([_per_document(values, ends) for values in (characters, characters * target, ~is_text)])
     empty = [[np.zeros(0, np.int64)] * 3]
-    characters, learned_characters, images = (np.concatenate(c) for c in zip(*(columns or empty), strict=True))
-    return SplitStats(
-        split.info.get("kinds", {}), characters, learned_characters, images, _picture_sides(split, images)
-    )
+    characters, target_characters, images = (np.concatenate(c) for c in zip(*(columns or empty), strict=True))
+    return SplitStats(split.info.get("kinds", {}), characters, target_characters, images, _picture_sides(split, images))
 
 
 def show_stats(split: Split, console: Console | None = None) -> None:
@@ -73,11 +71,11 @@ def show_stats(split: Split, console: Console | None = None) -> None:
     """
     console = console or Console(highlight=False)
     stats = split_stats(split)
-    characters, learned = int(stats.characters.sum()), int(stats.learned_characters.sum())
+    characters, target = int(stats.characters.sum()), int(stats.target_characters.sum())
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in stats.kinds.items())
     console.print(
         f"[bold]{split.name}[/]: {len(split):,} documents ({kinds}), {int(stats.images.sum()):,} images, "
-        f"{characters:,} characters, {learned / max(1, characters):.0%} of them learned"
+        f"{characters:,} characters, {target / max(1, characters):.0%} of them targets"
     )
     console.print(histogram("characters per document", stats.characters))
     console.print(histogram("images per document", stats.images))

@@ -1,6 +1,6 @@
 """MM1: a vision tower, a connector and a decoder, as one `transformers` model.
 
-Letters of shapes: B rows of the batch, L tokens of a row, N images, M learned positions,
+Letters of shapes: B rows of the batch, L tokens of a row, N images, M target positions,
 D the decoder's width, V the vocabulary.
 """
 
@@ -48,8 +48,8 @@ class MM1Output(ModelOutput):
     """What `MM1ForConditionalGeneration` returns.
 
     Attributes:
-        loss: Mean cross entropy over the learned tokens, a scalar.
-        logits: `(B, L, V)`, or `(M, V)` where `learned_positions` are given.
+        loss: Mean cross entropy over the target tokens, a scalar.
+        logits: `(B, L, V)`, or `(M, V)` where `target_positions` are given.
         past_key_values: The cache, where one is used.
         hidden_states: Of the decoder, if asked for.
         attentions: Of the decoder, if asked for.
@@ -205,7 +205,7 @@ class MM1Model(MM1PreTrainedModel):
         attention_mask: torch.Tensor | None,
         position_ids: torch.Tensor | None,
     ) -> Routing | None:
-        """Return what the routers did, padding apart, or None where nothing is learned or nothing sparse."""
+        """Return what the routers did, padding apart, or None where nothing is a target or nothing sparse."""
         if self.config.moe_num_experts == 0:
             return None
         padding = None
@@ -264,7 +264,7 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
         labels: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         image_positions: torch.Tensor | None = None,
-        learned_positions: torch.Tensor | None = None,
+        target_positions: torch.Tensor | None = None,
         target_ids: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         use_cache: bool | None = None,
@@ -273,7 +273,7 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
         """Compute logits, and the loss where targets are given.
 
         There are two ways to give targets. `labels` is the library's: full logits `(B, L, V)`. With
-        `learned_positions` and `target_ids` the vocabulary is computed at the learned positions alone,
+        `target_positions` and `target_ids` the vocabulary is computed at the target positions alone,
         which for a packed row of mostly image tokens saves most of the memory of training.
 
         Args:
@@ -283,18 +283,18 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
             position_ids: See `MM1Model.forward`.
             past_key_values: See `MM1Model.forward`.
             inputs_embeds: See `MM1Model.forward`.
-            labels: `(B, L)`, the token at each place, -100 where none is learned; shifted here.
+            labels: `(B, L)`, the token at each place, -100 where there is no target; shifted here.
             logits_to_keep: How many of the last positions get logits (0: all), or which.
             image_positions: See `MM1Model.forward`.
-            learned_positions: `(M,)`, positions in the flattened `(B * L)` whose output predicts a
-                learned token (the one after it).
+            target_positions: `(M,)`, positions in the flattened `(B * L)` whose output predicts a
+                target token (the one after it).
             target_ids: `(M,)`, those tokens.
-            num_items_in_batch: What the summed loss is divided by; default the learned tokens given here.
+            num_items_in_batch: What the summed loss is divided by; default the target tokens given here.
                 Lets the mean run over several micro-batches or ranks.
             use_cache: See `MM1Model.forward`.
             kwargs: Passed to the decoder.
         """
-        if learned_positions is not None:
+        if target_positions is not None:
             use_cache = False
         outputs = self.model(
             input_ids=input_ids,
@@ -310,8 +310,8 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
         )
         hidden = outputs.last_hidden_state
         loss = None
-        if learned_positions is not None:
-            logits = self.lm_head(hidden.flatten(0, 1).index_select(0, learned_positions))
+        if target_positions is not None:
+            logits = self.lm_head(hidden.flatten(0, 1).index_select(0, target_positions))
             if target_ids is not None:
                 loss = _cross_entropy(logits, target_ids, num_items_in_batch)
         else:

@@ -58,7 +58,7 @@ class UnitFlops:
         token: Forward pass of the decoder for one token, without attention's scores and the vocabulary head; of
             sparse layers the router and the experts that one token uses.
         pair: Forward pass, all layers: one token attends to one (scores and weighted sum).
-        learned_token: Forward pass of the vocabulary head, which runs where a token is learned.
+        target_token: Forward pass of the vocabulary head, which runs where a token is a target.
         vision: Forward pass of the tower for one image.
         vision_backward: Its backward pass: less than twice as much, since pixels need no gradient.
         connector: Forward pass for one image.
@@ -66,7 +66,7 @@ class UnitFlops:
 
     token: int
     pair: int
-    learned_token: int
+    target_token: int
     vision: int
     vision_backward: int
     connector: int
@@ -99,7 +99,7 @@ def unit_flops(model: MM1ForConditionalGeneration) -> UnitFlops:
     return UnitFlops(
         token=2 * active,
         pair=2 * 2 * text.num_hidden_layers * text.num_attention_heads * head_size,
-        learned_token=2 * model.lm_head.weight.numel(),
+        target_token=2 * model.lm_head.weight.numel(),
         vision=vision.get_total_flops(),
         vision_backward=vision_backward.get_total_flops(),
         connector=connector.get_total_flops(),
@@ -111,7 +111,7 @@ def flops_per_step(
     *,
     tokens: float,
     pairs: float,
-    learned_tokens: float,
+    target_tokens: float,
     images: float,
     frozen: Collection[str] = (),
     recompute: bool = False,
@@ -121,14 +121,14 @@ def flops_per_step(
     The backward pass of a matrix product is two of the same size: one for the gradient of its input, one for that
     of its weights. Divided by time and peak this is the model FLOPs utilisation (arXiv 2204.02311, appendix B),
     with two differences that make it smaller and truer: a token attends to those before it and in its document, and
-    the vocabulary head runs where a token is learned.
+    the vocabulary head runs where a token is a target.
 
     Args:
         units: Of the model, from `unit_flops`.
         tokens: Tokens that the decoder reads, those of images included; without padding for what is useful.
         pairs: How many times a token attends to one: n (n + 1) / 2 for a document of n tokens. For packed rows it
             is `(position_ids + 1).sum()`.
-        learned_tokens: Tokens with a target.
+        target_tokens: Tokens with a target.
         images: Images through tower and connector.
         frozen: Parts that don't learn: `vision`, `connector`, `language_model` (with its vocabulary head). They
             are still differentiated through where something below them learns.
@@ -144,7 +144,7 @@ def flops_per_step(
     vision = units.vision + learns["vision"] * (units.vision_backward + recompute * units.vision)
     # A frozen connector needs the gradient of its input alone, and that only for a tower that learns.
     connector = units.connector * (3 if learns["connector"] else 1 + learns["vision"])
-    matrices = tokens * units.token + learned_tokens * units.learned_token
+    matrices = tokens * units.token + target_tokens * units.target_token
     scores = pairs * units.pair
     decoder = (3 if learns["language_model"] else 2) * matrices + 3 * scores
     again = recompute * (tokens * units.token + scores)
@@ -164,7 +164,7 @@ def forward_flops(model: MM1ForConditionalGeneration, context: int) -> dict[str,
     """
     units = unit_flops(model)
     return {
-        "token": units.token + units.learned_token + units.pair * context // 2,
+        "token": units.token + units.target_token + units.pair * context // 2,
         "image": units.vision + units.connector,
     }
 

@@ -1,6 +1,6 @@
 """Conversations in indexes and plans: counted as the chat template lays them out, and never cut inside an answer.
 
-A conversation's parts are runs here: the tokens between pictures that are, or are not, learned, the template's own
+A conversation's parts are runs here: the tokens between pictures that are, or are not, targets, the template's own
 included. Like every document's, its first token and its last are counted apart from its parts.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 Counts = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Parts per document, and per part its tokens (or `IMAGE`) and whether it is learned."""
+"""Parts per document, and per part its tokens (or `IMAGE`) and whether it is a target."""
 
 
 def count_conversations(
@@ -46,29 +46,29 @@ def count_conversations(
     parts: list[tuple[int, bool]] = []
     for document, pieces in laid:
         found = [
-            (IMAGE, False) if isinstance(p, Image) else (next(sizes) if isinstance(p, Text) else 1, p.learned)
+            (IMAGE, False) if isinstance(p, Image) else (next(sizes) if isinstance(p, Text) else 1, p.target)
             for p in pieces
         ]
         runs = _runs(found, document.id) if document.kind == "chat" else found
         counts.append(len(runs))
         parts += runs
-    tokens, learned = np.array(parts, dtype=np.int64).reshape(-1, 2).T
-    return np.array(counts, dtype=np.int64), tokens.astype(np.int32), learned.astype(bool)
+    tokens, target = np.array(parts, dtype=np.int64).reshape(-1, 2).T
+    return np.array(counts, dtype=np.int64), tokens.astype(np.int32), target.astype(bool)
 
 
 def _runs(parts: list[tuple[int, bool]], name: str) -> list[tuple[int, bool]]:
-    """Join what is equally learned, and take off the first and the last token."""
+    """Join what is alike targets or not, and take off the first and the last token."""
     runs: list[tuple[int, bool]] = []
-    for tokens, learned in parts:
-        if runs and tokens != IMAGE and runs[-1][0] != IMAGE and runs[-1][1] == learned:
-            runs[-1] = (runs[-1][0] + tokens, learned)
+    for tokens, target in parts:
+        if runs and tokens != IMAGE and runs[-1][0] != IMAGE and runs[-1][1] == target:
+            runs[-1] = (runs[-1][0] + tokens, target)
         else:
-            runs.append((tokens, learned))
+            runs.append((tokens, target))
     for place in (0, -1):
-        tokens, learned = runs[place]
+        tokens, target = runs[place]
         if tokens < 1:
             raise UserError(f"document '{name}': the chat template must begin and end with text, not with a picture")
-        runs[place] = (tokens - 1, learned)
+        runs[place] = (tokens - 1, target)
     return runs
 
 
@@ -112,7 +112,7 @@ def fit_conversations(index: Index, tokens_per_image: int, max_tokens: int, max_
         fits = (ends[0][first + 1 : last + 1] - ends[0][first] + 1 <= max_tokens) & (
             ends[1][first + 1 : last + 1] - ends[1][first] <= max_images
         )
-        answers = np.flatnonzero(fits & index.learned[first:last])
+        answers = np.flatnonzero(fits & index.target[first:last])
         # The conversation's own last token is counted apart: what ends with its last part is one token longer.
         answers = answers[answers < last - first - 1]
         answers = answers[~is_image[first + answers + 1]]  # an answer goes on behind a picture in it
@@ -129,7 +129,7 @@ def fit_conversations(index: Index, tokens_per_image: int, max_tokens: int, max_
     fitted = replace(
         index,
         parts=parts[keep],
-        learned=index.learned[keep],
+        target=index.target[keep],
         offsets=np.concatenate([[0], np.cumsum(counts)]),
         sub_images=None if index.sub_images is None else index.sub_images[keep],
     )

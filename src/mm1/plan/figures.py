@@ -15,7 +15,7 @@ MAX_EPOCHS = 4
 new ones; then their worth falls, to nothing in the end ("Scaling Data-Constrained Language Models", arXiv
 2305.16264, abstract)."""
 
-_SUMS = ("sequences", "documents", "tokens", "learned_tokens", "images", "wasted_sequences")
+_SUMS = ("sequences", "documents", "tokens", "target_tokens", "images", "wasted_sequences")
 
 
 def plan_figures(sources: Sequence[Source], totals: Sequence[Totals], recipe: DataRecipe) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def plan_figures(sources: Sequence[Source], totals: Sequence[Totals], recipe: Da
         recipe: Limits and weights.
 
     Returns:
-        `tokens`, `learned_tokens`, `images`, `wasted_sequences`, `fill` of the whole; the same and more per kind
+        `tokens`, `target_tokens`, `images`, `wasted_sequences`, `fill` of the whole; the same and more per kind
         (`kinds`) and source (`sources`); `warnings`. The fill is the mean share of the tokens and of the
         images that a sequence could hold; `binding` is that of the limit which is reached first, source by source. What
         it lacks to one, in sequences, is what packing wastes.
@@ -66,7 +66,7 @@ def plan_figures(sources: Sequence[Source], totals: Sequence[Totals], recipe: Da
     tokens, images = (sum(entry[key] for entry in entries) for key in ("tokens", "images"))
     return {
         "tokens": tokens,
-        "learned_tokens": sum(entry["learned_tokens"] for entry in entries),
+        "target_tokens": sum(entry["target_tokens"] for entry in entries),
         "images": images,
         "wasted_sequences": wasted,
         "fill": {
@@ -80,6 +80,14 @@ def plan_figures(sources: Sequence[Source], totals: Sequence[Totals], recipe: Da
             *(warning for source in sources for warning in source.warnings),
             *(_repeated(name, entry) for name, entry in by_source.items() if entry["epochs"] > MAX_EPOCHS),
         ],
+    }
+
+
+def with_present_names(figures: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a plan.json with the names of today: target tokens were called learned tokens."""
+    return {
+        key.replace("learned_tokens", "target_tokens"): with_present_names(value) if isinstance(value, dict) else value
+        for key, value in figures.items()
     }
 
 

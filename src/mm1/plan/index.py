@@ -1,6 +1,6 @@
 """The index of a corpus split: how many tokens every part of every document has, for one tokenizer.
 
-    train/*.arrow --texts only--> row ranges --tokenize, over processes--> index/train-CONTENT-TOKENIZER-2/*.npy
+    train/*.arrow --texts only--> row ranges --tokenize, over processes--> index/train-CONTENT-TOKENIZER-3/*.npy
 
 Kept beside the split, named by the split's content and the tokenizer's fingerprint, so it is made once and
 never stale. Pictures are not read, and their tokens are not counted (they depend on the connector): a
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from mm1.data.corpus import Split
+from mm1.data.corpus import TARGET, Split
 from mm1.data.shards import open_job, run_units, unit_file
 from mm1.document import Document
 from mm1.errors import UserError
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-VERSION = 2
+VERSION = 3
 """Of the index's files; part of their folder's name."""
 
 _CHAT = "chat.json"
@@ -50,7 +50,7 @@ _ONE_PROCESS_BELOW = 500_000  # documents; processes take seconds to start, and 
 _FILES = {
     "parts": np.int32,
     "offsets": np.int64,
-    "learned": np.bool_,
+    "target": np.bool_,
     "long_parts": np.int64,
     "long_ids": np.uint32,
 }
@@ -100,9 +100,9 @@ def build_index(
                     _write(folder, split, _serialized(tokenizer), workers, engine, chat)
         except OSError as error:
             raise UserError(f"{folder}: the index could not be written ({error}): free some space") from error
-    parts, offsets, learned, long_parts, long_ids = (map_array(folder / f"{name}.npy") for name in _FILES)
+    parts, offsets, target, long_parts, long_ids = (map_array(folder / f"{name}.npy") for name in _FILES)
     long_offsets = np.concatenate([[0], np.cumsum(parts[long_parts], dtype=np.int64)])
-    index = Index(parts, offsets, learned, LongTexts(long_parts, long_offsets, long_ids))
+    index = Index(parts, offsets, target, LongTexts(long_parts, long_offsets, long_ids))
     return index if chat is None else replace(index, chat=map_array(folder / "chat.npy"))
 
 
@@ -150,7 +150,7 @@ def _gather(job: Path, units: int, target: Path) -> None:
             before = writers["parts"].length
             writers["offsets"].write(before + np.cumsum(counted["counts"], dtype=np.int64))
             writers["long_parts"].write(before + counted["long_parts"])
-            for name in ("parts", "learned", "long_ids"):
+            for name in ("parts", "target", "long_ids"):
                 writers[name].write(counted[name])
 
 
@@ -218,7 +218,7 @@ class _Counter:
             tokens[is_text] = lengths
             counted["counts"].append(np.diff(chunk.offsets.to_numpy()))
             counted["parts"].append(tokens)
-            counted["learned"].append(parts.field("learned").to_numpy(zero_copy_only=False).astype(bool) & is_text)
+            counted["target"].append(parts.field(TARGET).to_numpy(zero_copy_only=False).astype(bool) & is_text)
             counted["long_parts"].append(before + np.flatnonzero(is_text)[long_ones])
             counted["long_ids"] += [np.zeros(0, np.uint32), *long_ids]
             before += len(parts)
@@ -226,9 +226,9 @@ class _Counter:
 
     def _conversations(self, documents: Iterator[Document], chat: ChatLayout) -> dict[str, np.ndarray]:
         """Return the arrays of `_UNIT_FILES` for documents with conversations; no text is kept as a long one."""
-        counts, parts, learned = count_conversations(documents, chat, lambda texts: self._tokenize(texts)[0])
+        counts, parts, target = count_conversations(documents, chat, lambda texts: self._tokenize(texts)[0])
         none = {name: np.zeros(0, _UNIT_FILES[name]) for name in ("long_parts", "long_ids")}
-        return {"counts": counts, "parts": parts, "learned": learned, **none}
+        return {"counts": counts, "parts": parts, "target": target, **none}
 
     def _tokenize(self, texts: list[str]) -> tuple[list[int], np.ndarray, list[np.ndarray]]:
         """Return the length of every text, which of them are long, and the tokens of those."""

@@ -48,7 +48,7 @@ class Index:
     Attributes:
         parts: (number of parts,) int32: tokens of a text part, or `IMAGE`.
         offsets: (documents + 1,) int64: where each document's parts begin in `parts`.
-        learned: (number of parts,) bool: whether the part is a text that is learned.
+        target: (number of parts,) bool: whether the part is a text that is a target.
         long_texts: The tokens of texts of `LONG` characters or more; None in what `take` returns.
         sub_images: (number of parts,) int32: how many images a picture becomes, 0 at a text; None: one each.
         chat: (documents,) bool: which documents are conversations; None: none is.
@@ -56,7 +56,7 @@ class Index:
 
     parts: np.ndarray
     offsets: np.ndarray
-    learned: np.ndarray
+    target: np.ndarray
     long_texts: LongTexts | None = None
     sub_images: np.ndarray | None = None
     chat: np.ndarray | None = None
@@ -75,7 +75,7 @@ class Index:
         which = np.repeat(first - offsets[:-1], counts) + np.arange(offsets[-1])
         sub_images = None if self.sub_images is None else self.sub_images[which]
         chat = None if self.chat is None else self.chat[documents]
-        return Index(self.parts[which], offsets, self.learned[which], sub_images=sub_images, chat=chat)
+        return Index(self.parts[which], offsets, self.target[which], sub_images=sub_images, chat=chat)
 
     @property
     def images(self) -> np.ndarray:

@@ -3,7 +3,7 @@
     plan[i] --read--> documents --encode--> pieces --join--> PackedSequence --join--> Batch
 
 Sequence `i` depends on the plan alone, so batches are the same whatever the ranks, workers or restarts. The
-positions of image tokens and of learned tokens are worked out here and travel as index tensors.
+positions of image tokens and of target tokens are worked out here and travel as index tensors.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mm1.processing.processor import MM1Processor
 
 @dataclass
 class PackedSequence:
-    """One sequence of L tokens with N images (sub-images counted each) of T tokens and M learned tokens.
+    """One sequence of L tokens with N images (sub-images counted each) of T tokens and M target tokens.
 
     Attributes:
         input_ids: (L,) int64, padded with the pad token.
@@ -39,7 +39,7 @@ class PackedSequence:
             Padding has position 0 throughout: every padding token is alone.
         pixel_values: (N, 3, H, W) uint8.
         image_positions: (N * T,) int64, places of image tokens.
-        learned_positions: (M,) int64, places whose output predicts a learned token.
+        target_positions: (M,) int64, places whose output predicts a target token.
         target_ids: (M,) int64, those tokens.
         kind: Index into `mm1.document.KINDS`.
         tokens: Number of tokens that are not padding.
@@ -50,7 +50,7 @@ class PackedSequence:
     position_ids: np.ndarray
     pixel_values: np.ndarray
     image_positions: np.ndarray
-    learned_positions: np.ndarray
+    target_positions: np.ndarray
     target_ids: np.ndarray
     kind: int
     tokens: int
@@ -62,7 +62,7 @@ class TrainingBatch(TypedDict):
 
     Attributes:
         pixel_values: (N, 3, H, W) uint8.
-        count: How many terms the loss is a sum of (learned tokens, pictures): what a step's loss is divided by.
+        count: How many terms the loss is a sum of (target tokens, pictures): what a step's loss is divided by.
         tokens: Tokens that are not padding.
         bad_images: What was left out because a picture can't be read, a sentence each.
     """
@@ -79,7 +79,7 @@ class Batch(TrainingBatch):
     input_ids: torch.Tensor
     position_ids: torch.Tensor
     image_positions: torch.Tensor
-    learned_positions: torch.Tensor
+    target_positions: torch.Tensor
     target_ids: torch.Tensor
     target_kinds: torch.Tensor
 
@@ -180,7 +180,7 @@ class PlanDataset(Dataset[PackedSequence]):
         source = int(plan.source[number])
         input_ids = np.full(size, self.processor.tokenizer.pad_token_id, dtype=np.int64)
         position_ids = np.zeros(size, dtype=np.int64)
-        learned = np.zeros(size, dtype=bool)
+        target = np.zeros(size, dtype=bool)
         image_starts: list[np.ndarray] = []
         image_lengths: list[np.ndarray] = []
         bad_images = []
@@ -209,13 +209,13 @@ class PlanDataset(Dataset[PackedSequence]):
             room[pictures : pictures + len(pixels)] = pixels
             pictures += len(pixels)
             input_ids[start:end] = encoded.input_ids[first : first + length]
-            learned[start:end] = encoded.learned[first : first + length]
-            learned[start] = False  # nothing comes before it that could predict it
+            target[start:end] = encoded.target[first : first + length]
+            target[start] = False  # nothing comes before it that could predict it
             image_starts.append(encoded.image_starts[inside] - first + start)
             image_lengths.append(encoded.image_lengths[inside])
         if not self.document_mask:
             position_ids[:end] = np.arange(end)
-        targets = np.flatnonzero(learned)
+        targets = np.flatnonzero(target)
         return PackedSequence(
             input_ids,
             position_ids,
@@ -248,7 +248,7 @@ def _join(sequences: Sequence[PackedSequence], pixel_values: torch.Tensor) -> Ba
         position_ids=torch.from_numpy(np.stack([s.position_ids for s in sequences])),
         pixel_values=pixel_values,
         image_positions=joined("image_positions"),
-        learned_positions=joined("learned_positions"),
+        target_positions=joined("target_positions"),
         target_ids=torch.from_numpy(np.concatenate([s.target_ids for s in sequences])),
         target_kinds=torch.from_numpy(np.repeat([s.kind for s in sequences], [len(s.target_ids) for s in sequences])),
         count=sum(len(s.target_ids) for s in sequences),

@@ -36,7 +36,7 @@ class Pieces:
         first: (P,) int32 first token, counted in the encoded document.
         length: (P,) int32 tokens.
         images: (P,) int32 images among them, sub-images counted each.
-        learned: (P,) int32 learned tokens among them. A piece's first token never is: nothing before it
+        target: (P,) int32 target tokens among them. A piece's first token never is: nothing before it
             could predict it.
     """
 
@@ -44,7 +44,7 @@ class Pieces:
     first: np.ndarray
     length: np.ndarray
     images: np.ndarray
-    learned: np.ndarray
+    target: np.ndarray
 
     def __len__(self) -> int:
         return len(self.document)
@@ -81,20 +81,20 @@ def cut_documents(index: Index, tokens_per_image: int, max_tokens: int, max_imag
             "images per sequence, or cut pictures into fewer"
         )
     tokens = np.where(is_image, tokens_per_image * in_part, index.parts).astype(np.int64)
-    closing_learned = _closing_learned(index, is_image)
+    closing_target = _closing_target(index, is_image)
     length = document_sums(tokens, index.offsets) + 2
     images = document_sums(in_part, index.offsets)
-    learned = document_sums(np.where(index.learned, tokens, 0), index.offsets) + closing_learned
+    target = document_sums(np.where(index.target, tokens, 0), index.offsets) + closing_target
     whole = (length <= max_tokens) & (images <= max_images)
-    rows = [(np.flatnonzero(whole), np.zeros(whole.sum(), np.int64), length[whole], images[whole], learned[whole])]
+    rows = [(np.flatnonzero(whole), np.zeros(whole.sum(), np.int64), length[whole], images[whole], target[whole])]
     for document in np.flatnonzero(~whole):
         parts = slice(*index.offsets[document : document + 2])
         # BOS and EOS are parts of one token here.
         sizes = np.concatenate([[1], tokens[parts], [1]])
-        is_learned = np.concatenate([[False], index.learned[parts], [closing_learned[document]]])
+        is_target = np.concatenate([[False], index.target[parts], [closing_target[document]]])
         cuts = _cut(sizes.tolist(), [0, *in_part[parts].tolist(), 0], max_tokens, max_images)
         first, size, pictures = np.array(cuts, dtype=np.int64).T
-        rows.append((np.full(len(cuts), document), first, size, pictures, _learned_in(sizes, is_learned, first, size)))
+        rows.append((np.full(len(cuts), document), first, size, pictures, _targets_in(sizes, is_target, first, size)))
     columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
     order = np.lexsort((columns[1], columns[0]))
     dtypes = (np.int64, np.int32, np.int32, np.int32, np.int32)
@@ -106,20 +106,20 @@ def document_sums(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return np.diff(np.concatenate([[0], np.cumsum(values, dtype=np.int64)])[offsets])
 
 
-def _closing_learned(index: Index, is_image: np.ndarray) -> np.ndarray:
-    """Return whether each document's EOS is learned: as its last text is, or if it has none (`encode_document`)."""
+def _closing_target(index: Index, is_image: np.ndarray) -> np.ndarray:
+    """Return whether each document's EOS is a target: as its last text is, or if it has none (`encode_document`)."""
     if not len(index.parts):
         return np.ones(len(index), dtype=bool)
     last_text = np.maximum.accumulate(np.concatenate([[-1], np.where(is_image, -1, np.arange(len(is_image)))]))
     last = last_text[index.offsets[1:]]
-    return (last < index.offsets[:-1]) | index.learned[last]
+    return (last < index.offsets[:-1]) | index.target[last]
 
 
-def _learned_in(sizes: np.ndarray, is_learned: np.ndarray, first: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Return the learned tokens of the pieces of a document of parts of `sizes` tokens."""
+def _targets_in(sizes: np.ndarray, is_target: np.ndarray, first: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Return the target tokens of the pieces of a document of parts of `sizes` tokens."""
     ends = np.concatenate([[0], np.cumsum(sizes)])
-    learned_before = np.concatenate([[0], np.cumsum(np.where(is_learned, sizes, 0))])
-    return np.rint(np.interp(first + length, ends, learned_before) - np.interp(first + 1, ends, learned_before))
+    targets_before = np.concatenate([[0], np.cumsum(np.where(is_target, sizes, 0))])
+    return np.rint(np.interp(first + length, ends, targets_before) - np.interp(first + 1, ends, targets_before))
 
 
 def _cut(lengths: list[int], pictures: list[int], max_tokens: int, max_images: int) -> list[tuple[int, int, int]]:

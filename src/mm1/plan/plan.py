@@ -27,7 +27,7 @@ from mm1.document import Kind
 from mm1.errors import UserError
 from mm1.files import whole_folder, write_json
 from mm1.plan.arrays import ArrayWriter, map_array
-from mm1.plan.figures import plan_figures
+from mm1.plan.figures import plan_figures, with_present_names
 from mm1.plan.mixture import Mixture
 from mm1.plan.packing import BLOCK, cut_documents, pack
 from mm1.plan.sources import Source, Totals
@@ -51,7 +51,7 @@ class Plan:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.info: dict[str, Any] = json.loads((directory / "plan.json").read_text())
+        self.info: dict[str, Any] = with_present_names(json.loads((directory / "plan.json").read_text()))
         sequences, pieces = map_array(directory / "sequences.npy"), map_array(directory / "pieces.npy")
         self.source, self.first_piece = sequences["source"], sequences["first_piece"]
         self.document, self.first = pieces["document"], pieces["first"]
@@ -247,15 +247,15 @@ class _Stream:
         ):
             blocks = self._blocks()
             while counts.length < wanted:
-                lengths, rows, learned = next(blocks)
+                lengths, rows, target = next(blocks)
                 lengths = lengths[: wanted - counts.length]
-                rows, learned = rows[: lengths.sum()], learned[: lengths.sum()]
+                rows, target = rows[: lengths.sum()], target[: lengths.sum()]
                 counts.write(lengths)
                 pieces.write(rows)
                 self.totals.documents += int((rows["first"] == 0).sum())
                 self.totals.tokens += int(rows["length"].sum(dtype=np.int64))
                 self.totals.images += int(rows["images"].sum(dtype=np.int64))
-                self.totals.learned_tokens += int(learned.sum(dtype=np.int64))
+                self.totals.target_tokens += int(target.sum(dtype=np.int64))
         self.totals.sequences = wanted
         self._counts, self._pieces = map_array(directory / "counts.npy"), map_array(directory / "pieces.npy")
 
@@ -271,7 +271,7 @@ class _Stream:
         shutil.rmtree(self._directory)
 
     def _blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield blocks of packed sequences: pieces per sequence, the pieces, learned tokens per piece."""
+        """Yield blocks of packed sequences: pieces per sequence, the pieces, target tokens per piece."""
         rows = self.source.documents
         count, epoch = len(self.source), 0
         while True:
@@ -292,4 +292,4 @@ class _Stream:
         rows["document"] = documents[cut.document[which]]
         for name in ("first", "length", "images"):
             rows[name] = getattr(cut, name)[which]
-        return np.array([len(sequence) for sequence in packed]), rows, cut.learned[which]
+        return np.array([len(sequence) for sequence in packed]), rows, cut.target[which]

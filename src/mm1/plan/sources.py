@@ -48,7 +48,7 @@ class Totals:
     sequences: int = 0
     documents: int = 0
     tokens: int = 0
-    learned_tokens: int = 0
+    target_tokens: int = 0
     images: int = 0
 
 

@@ -2,10 +2,10 @@ r"""Conversations: the one chat template laid over a document's turns.
 
     [user: picture, "What is this?"] [assistant: "A bus."]
     -> <bos> "USER:" <picture> " What is this?\nASSISTANT:" " A bus." <eos>
-                                                            learned  learned
+                                                            target   target
 
 The template is Jinja, as `transformers` has it, and is stored with the processor. What stands between
-`{% generation %}` and `{% endgeneration %}` is learned. It is rendered with marks in the place of texts, so that
+`{% generation %}` and `{% endgeneration %}` is a target. It is rendered with marks in the place of texts, so that
 nothing a text says can become a special token or a picture.
 """
 
@@ -40,11 +40,11 @@ class Special:
 
     Attributes:
         id: Its id.
-        learned: Whether the language model is trained to predict it.
+        target: Whether the language model is trained to predict it.
     """
 
     id: int
-    learned: bool = False
+    target: bool = False
 
 
 Piece = Text | Image | Special
@@ -85,8 +85,8 @@ class ChatLayout:
     def __post_init__(self) -> None:
         if not _GENERATION.search(self.template):
             raise UserError(
-                "the chat template doesn't say what is learned: put {% generation %} and {% endgeneration %} around "
-                "the assistant's answer and the token that ends it"
+                "the chat template doesn't say what the targets are: put {% generation %} and {% endgeneration %} "
+                "around the assistant's answer and the token that ends it"
             )
 
     @property
@@ -133,7 +133,7 @@ class ChatLayout:
         shown = [int(m[1]) if m[1] else None for m in found if m[1] or m[0] == IMAGE_TOKEN]
         if shown != [None if isinstance(part, Image) else number for number, part in enumerate(parts)]:
             raise UserError(f"document '{document.id}': the chat template drops or moves some of its texts or pictures")
-        return list(_joined(self._pieces(text, found, _learned(text, spans, parts), parts)))
+        return list(_joined(self._pieces(text, found, _target(text, spans, parts), parts)))
 
     @property
     def _pattern(self) -> re.Pattern[str]:
@@ -141,30 +141,30 @@ class ChatLayout:
         return re.compile(f"{_MARK.pattern}|{special}")
 
     def _pieces(
-        self, text: str, found: Sequence[re.Match[str]], learned: Sequence[bool], parts: Sequence[Part]
+        self, text: str, found: Sequence[re.Match[str]], target: Sequence[bool], parts: Sequence[Part]
     ) -> Iterator[Piece]:
         """Yield what a rendered conversation consists of, texts in bits."""
         images = (part for part in parts if isinstance(part, Image))
         end = 0
         for match in found:
-            yield from _plain(text, learned, end, match.start())
-            end, is_learned = match.end(), learned[match.start()]
+            yield from _plain(text, target, end, match.start())
+            end, is_target = match.end(), target[match.start()]
             if match[1] is not None:
                 part = parts[int(match[1])]
                 assert isinstance(part, Text)
-                yield Text(part.text, is_learned)
+                yield Text(part.text, is_target)
             elif match[0] == IMAGE_TOKEN:
                 yield next(images)
             else:
-                yield Special(self.ids[match[0]], is_learned)
-        yield from _plain(text, learned, end, len(text))
+                yield Special(self.ids[match[0]], is_target)
+        yield from _plain(text, target, end, len(text))
 
 
 def chat_layout(template: str, tokenizer: PreTrainedTokenizerBase) -> ChatLayout:
     """Return the layout of a template for a tokenizer.
 
     Raises:
-        UserError: If the template doesn't say what is learned.
+        UserError: If the template doesn't say what the targets are.
     """
     names = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if not isinstance(token, list)}
     ids: Any = {token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens}
@@ -174,7 +174,7 @@ def chat_layout(template: str, tokenizer: PreTrainedTokenizerBase) -> ChatLayout
 def turns(document: Document) -> list[tuple[str, list[int]]]:
     """Return the turns of a conversation: role, and the numbers of its parts.
 
-    `meta["turns"]` names the role of every part; without it, learned texts are the assistant's and all else is the
+    `meta["turns"]` names the role of every part; without it, target texts are the assistant's and all else is the
     user's.
 
     Raises:
@@ -182,30 +182,30 @@ def turns(document: Document) -> list[tuple[str, list[int]]]:
     """
     roles = document.meta.get("turns")
     if roles is None:
-        roles = ["assistant" if isinstance(part, Text) and part.learned else "user" for part in document.parts]
+        roles = ["assistant" if isinstance(part, Text) and part.target else "user" for part in document.parts]
     if len(roles) != len(document.parts) or not set(roles) <= set(ROLES):
         raise UserError(f"document '{document.id}': its turns must name one of {', '.join(ROLES)} for every part")
     return [(role, list(numbers)) for role, numbers in groupby(range(len(roles)), roles.__getitem__)]
 
 
-def _learned(text: str, spans: Sequence[tuple[int, int]], parts: Sequence[Part]) -> list[bool]:
-    """Return for every character whether it is learned: answers are, unless their own text says otherwise."""
-    learned = [False] * len(text)
+def _target(text: str, spans: Sequence[tuple[int, int]], parts: Sequence[Part]) -> list[bool]:
+    """Return for every character whether it is a target: answers are, unless their own text says otherwise."""
+    target = [False] * len(text)
     for start, end in spans:
         answer = [parts[int(match[1])] for match in _MARK.finditer(text, start, end)]
-        if all(isinstance(part, Text) and part.learned for part in answer):
-            learned[start:end] = [True] * (end - start)
-    return learned
+        if all(isinstance(part, Text) and part.target for part in answer):
+            target[start:end] = [True] * (end - start)
+    return target
 
 
-def _plain(text: str, learned: Sequence[bool], start: int, end: int) -> Iterator[Text]:
-    for is_learned, places in groupby(range(start, end), learned.__getitem__):
-        yield Text("".join(text[place] for place in places), is_learned)
+def _plain(text: str, target: Sequence[bool], start: int, end: int) -> Iterator[Text]:
+    for is_target, places in groupby(range(start, end), target.__getitem__):
+        yield Text("".join(text[place] for place in places), is_target)
 
 
 def _joined(pieces: Iterator[Piece]) -> Iterator[Piece]:
-    """Join texts that follow each other and are equally learned, so that they are tokenized as one."""
-    for alike, some in groupby(pieces, lambda piece: piece.learned if isinstance(piece, Text) else None):
+    """Join texts that follow each other and are alike targets or not, so that they are tokenized as one."""
+    for alike, some in groupby(pieces, lambda piece: piece.target if isinstance(piece, Text) else None):
         if alike is None:
             yield from some
         else:

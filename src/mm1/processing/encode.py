@@ -26,17 +26,22 @@ class EncodedDocument:
 
     Attributes:
         input_ids: (T,) int64.
-        learned: (T,) bool: whether the token is a target of the language-model loss.
+        target: (T,) bool: whether the token is a target of the language-model loss.
         images: The pictures, in reading order.
         image_starts: (len(images),) int64: index of each picture's first token in `input_ids`.
         image_lengths: (len(images),) int64: tokens of each picture, those of all its sub-images.
     """
 
     input_ids: np.ndarray
-    learned: np.ndarray
+    target: np.ndarray
     images: tuple[Image, ...]
     image_starts: np.ndarray
     image_lengths: np.ndarray
+
+    @property
+    def learned(self) -> np.ndarray:
+        """The older name of `target`."""
+        return self.target
 
 
 def encode_document(
@@ -57,13 +62,13 @@ def encode_document(
         tokenizer: Must have a BOS and an EOS token.
         image_token_id: The placeholder that stands where image features go.
         tokens_per_image: How many placeholders an image takes.
-        close: Whether EOS follows. Prompts are left open. EOS is learned if the last text is.
+        close: Whether EOS follows. Prompts are left open. EOS is a target if the last text is.
         text_ids: The tokens of every text, if they are known; default: `tokenize_texts`. Not for conversations.
         sub_images: How many images each picture becomes; default: one each.
         chat: Lays out conversations.
 
     Returns:
-        The tokens, which of them are learned, and where the pictures stand.
+        The tokens, which of them are targets, and where the pictures stand.
 
     Raises:
         UserError: If a conversation can't be laid out.
@@ -74,7 +79,7 @@ def encode_document(
     image_lengths = [tokens_per_image * count for count in sub_images or [1] * len(document.images)]
     total = sum(map(len, text_ids)) + sum(image_lengths) + sum(isinstance(piece, Special) for piece in pieces)
     input_ids = np.full(total, image_token_id, dtype=np.int64)
-    learned = np.zeros(total, dtype=bool)
+    target = np.zeros(total, dtype=bool)
     starts: list[int] = []
     supply = iter(text_ids)
     end = 0
@@ -86,9 +91,9 @@ def encode_document(
             continue
         ids = next(supply) if isinstance(piece, Text) else [piece.id]
         end += len(ids)
-        input_ids[start:end], learned[start:end] = ids, piece.learned
+        input_ids[start:end], target[start:end] = ids, piece.target
     where = (np.array(places, dtype=np.int64) for places in (starts, image_lengths))
-    return EncodedDocument(input_ids, learned, document.images, *where)
+    return EncodedDocument(input_ids, target, document.images, *where)
 
 
 def document_pieces(
@@ -105,8 +110,8 @@ def document_pieces(
         return chat.lay_out(document, close=close)
     pieces: list[Piece] = [Special(tokenizer.bos_token_id), *document.parts]
     if close:
-        last_learned = next((part.learned for part in reversed(document.parts) if isinstance(part, Text)), True)
-        pieces.append(Special(tokenizer.eos_token_id, last_learned))
+        last_is_target = next((part.target for part in reversed(document.parts) if isinstance(part, Text)), True)
+        pieces.append(Special(tokenizer.eos_token_id, last_is_target))
     return pieces
 
 

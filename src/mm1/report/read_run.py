@@ -18,6 +18,7 @@ import yaml
 from numpy.typing import NDArray
 
 from mm1.errors import UserError
+from mm1.plan.figures import with_present_names
 
 PNG_SIGNATURE = "iVBORw0KGgo"  # what base64 makes of the first eight bytes of every PNG file
 
@@ -191,7 +192,8 @@ def read_run(directory: Path) -> Run:
     run.recipe_text = _read_text(run, "recipe.yaml", "what was asked for") or ""
     run.recipe = _parse_recipe(run)
     run.environment = _read_json(run, "environment.json", "the machine and the versions")
-    run.plan = _read_json(run, "plan/plan.json", "the mixture and the packing")
+    plan = _read_json(run, "plan/plan.json", "the mixture and the packing")
+    run.plan = plan and with_present_names(plan)
     run.metrics = _read_metrics(run)
     run.model_config = _read_json(run, "model/config.json", "the trained model")
     run.scores = _read_scores(run)

@@ -204,7 +204,7 @@ class _Weights:
 
     Attributes:
         all: In all.
-        learned: Those that are not frozen.
+        trained: Those that are not frozen.
         root: Outside of blocks: gathered for the whole forward pass.
         largest: Of the largest two neighbouring blocks.
         block: Of the largest block.
@@ -214,7 +214,7 @@ class _Weights:
     """
 
     all: int
-    learned: int
+    trained: int
     root: int
     largest: int
     block: int
@@ -226,27 +226,29 @@ class _Weights:
     def of(model: MM1ForConditionalGeneration, recipe: Recipe) -> _Weights:
         parts = parameters_by_part(model)
         parts["language_model"] += parts.pop("embeddings")
-        learned = sum(count for part, count in parts.items() if part not in recipe.train.freeze)
+        trained = sum(count for part, count in parts.items() if part not in recipe.train.freeze)
         towers = [model.model.vision_tower, model.model.language_model]
         sizes = [[sum(p.numel() for p in block.parameters()) for block in blocks_of(tower)] for tower in towers]
         pairs = [sum(pair) for tower in sizes for pair in zip(tower, [*tower[1:], 0], strict=True)]
         total = sum(parts.values())
         frozen = {id(p) for part in recipe.train.freeze for p in parts_of(model)[part].parameters()}
-        trained = [p for p in model.parameters() if id(p) not in frozen]
+        parameters = [p for p in model.parameters() if id(p) not in frozen]
         return _Weights(
             all=total,
-            learned=learned,
+            trained=trained,
             root=total - sum(map(sum, sizes)),
             largest=max(pairs),
             block=max(map(max, sizes)),
-            largest_parameter=max((p.numel() for p in trained), default=0),
-            sums=sum(p.numel() // p.shape[-1] + p.numel() // p.shape[-2] if p.ndim > 1 else p.numel() for p in trained),
+            largest_parameter=max((p.numel() for p in parameters), default=0),
+            sums=sum(
+                p.numel() // p.shape[-1] + p.numel() // p.shape[-2] if p.ndim > 1 else p.numel() for p in parameters
+            ),
             adafactor=recipe.train.optimizer == "adafactor",
         )
 
     def optimizer_bytes(self, shard: int) -> float:
         """Return the optimizer's state on one GPU: AdamW's is sharded, Adafactor's is whole everywhere."""
-        return 4 * self.sums if self.adafactor else 8 * self.learned / shard
+        return 4 * self.sums if self.adafactor else 8 * self.trained / shard
 
     def update_bytes(self, shard: int) -> float:
         """Return the temporaries of a step on one GPU.
@@ -254,7 +256,7 @@ class _Weights:
         torch's AdamW keeps one more tensor of every weight's size. Adafactor goes from parameter to parameter
         (`mm1.train.optimizer.ShardedAdafactor`): it has one gathered, with its gradient and two tensors of its size.
         """
-        return 16 * self.largest_parameter if self.adafactor else 4 * self.learned / shard
+        return 16 * self.largest_parameter if self.adafactor else 4 * self.trained / shard
 
 
 def _memory(weights: _Weights, layout: Layout, activations: tuple[int, int]) -> Memory:
@@ -265,7 +267,7 @@ def _memory(weights: _Weights, layout: Layout, activations: tuple[int, int]) -> 
         gathered = 2 * (weights.root + weights.largest) + 2 * weights.root + 4 * weights.block
     return Memory(
         weights=4 * weights.all / layout.shard,
-        gradients=4 * weights.learned / layout.shard,
+        gradients=4 * weights.trained / layout.shard,
         optimizer=weights.optimizer_bytes(layout.shard),
         gathered=gathered,
         activations=one + (layout.micro_batch - 1) * further,
@@ -276,7 +278,7 @@ def _memory(weights: _Weights, layout: Layout, activations: tuple[int, int]) -> 
 def _activations(recipe: Recipe, workload: Workload, gpus: int, recompute: bool, several: bool) -> tuple[int, int]:
     """Return the bytes of one sequence, and of each further one of a micro-batch (0 where there are not `several`).
 
-    The sequences have as many images as one may have, and every token is learned. No sequence has both; so whichever
+    The sequences have as many images as one may have, and every token is a target. No sequence has both; so whichever
     kind the batch is of, it fits.
     """
     one = _activation_bytes(recipe, workload, gpus, recompute, rows=1)
@@ -295,7 +297,7 @@ def _activation_bytes(recipe: Recipe, workload: Workload, gpus: int, recompute: 
         rows=rows,
         length=workload.length,
         images=rows * workload.most_images,
-        learned=rows * workload.length,
+        target=rows * workload.length,
         dtype=low if sharded and low else torch.float32,
         autocast=None if sharded else low,
         attention=wanted if isinstance(wanted, str) else wanted[0],
@@ -311,7 +313,7 @@ def _step_flops(
         unit_flops(model),
         tokens=n * workload.length,
         pairs=n * workload.pairs,
-        learned_tokens=n * workload.learned_tokens,
+        target_tokens=n * workload.target_tokens,
         images=n * workload.images,
         frozen=recipe.train.freeze,
         recompute=recompute,
@@ -329,9 +331,9 @@ def _communication(weights: _Weights, layout: Layout, gpu: GPU) -> float:
     one_node = layout.shard <= gpu.per_node
     bandwidth = gpu.link if one_node else min(gpu.link, gpu.per_node * gpu.network)
     ring = (layout.shard - 1) / layout.shard
-    inside = ring * (2 * 2 * weights.all + 4 * weights.learned) / bandwidth
-    share = 4 * weights.learned / layout.shard
+    inside = ring * (2 * 2 * weights.all + 4 * weights.trained) / bandwidth
+    share = 4 * weights.trained / layout.shard
     across = 2 * (layout.replicas - 1) / layout.replicas * share / gpu.network
     # A step of Adafactor gathers every weight and every gradient in float32, one after another.
-    update = ring * 8 * weights.learned / bandwidth if weights.adafactor else 0.0
+    update = ring * 8 * weights.trained / bandwidth if weights.adafactor else 0.0
     return (layout.micro_batches * (inside + across) + update) / LINK_EFFICIENCY

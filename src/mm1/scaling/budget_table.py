@@ -21,7 +21,7 @@ def budget_table(budget: Budget, price: float | None = None) -> Table:
     table.add_column("", justify="right")
     table.add_column("")
     tokens = work.sequences * work.length
-    image_tokens = tokens - work.sequences * work.learned_tokens
+    image_tokens = tokens - work.sequences * work.target_tokens
     table.add_row("steps", f"{work.steps:,}", f"{short(work.tokens)} tokens")
     table.add_row(
         "a step", f"{short(tokens)} tokens", f"{work.sequences:,} sequences, {short(round(image_tokens))} of images"

@@ -28,7 +28,7 @@ def activation_bytes(
     rows: int,
     length: int,
     images: int,
-    learned: int,
+    target: int,
     dtype: torch.dtype = torch.float32,
     autocast: torch.dtype | None = None,
     attention: str = "sdpa",
@@ -41,7 +41,7 @@ def activation_bytes(
         rows: Sequences of the micro-batch.
         length: Tokens of each.
         images: Images of all rows together.
-        learned: Learned tokens of all rows together.
+        target: Target tokens of all rows together.
         dtype: Of the weights that the pass sees: bfloat16 where FSDP's mixed precision casts them.
         autocast: The precision of `torch.autocast`, whose copies of weights count too.
         attention: `eager` keeps all scores; any fused kernel keeps none of them and counts as `sdpa` does on a CPU.
@@ -58,12 +58,12 @@ def activation_bytes(
         _replace_weights(model, dtype)
         batch: dict[str, Any] = {
             "input_ids": torch.zeros(rows, length, dtype=torch.long),
-            "learned_positions": torch.zeros(learned, dtype=torch.long),
+            "target_positions": torch.zeros(target, dtype=torch.long),
         }
         if images:
             batch["pixel_values"] = torch.empty(images, 3, size, size, dtype=dtype)
             batch["image_positions"] = torch.zeros(images * tokens, dtype=torch.long)
-        targets = torch.zeros(learned, dtype=torch.long)
+        targets = torch.zeros(target, dtype=torch.long)
         ledger = _Ledger([*model.parameters(), *model.buffers()])
         for parameter in model.parameters():
             parameter.register_post_accumulate_grad_hook(_drop_gradient)

@@ -20,7 +20,7 @@ class Workload:
         length: Tokens of a sequence, those of images included.
         images: Mean images of a sequence.
         most_images: Most images of a sequence.
-        learned_tokens: Mean learned tokens of a sequence: those that are not an image's.
+        target_tokens: Mean target tokens of a sequence: those that are not an image's.
         pairs: How many times a token of a sequence attends to one.
     """
 
@@ -29,7 +29,7 @@ class Workload:
     length: int
     images: float
     most_images: int
-    learned_tokens: float
+    target_tokens: float
     pairs: float
 
     @property
@@ -62,6 +62,6 @@ def recipe_workload(recipe: Recipe, tokens_per_image: int, document_length: int 
         length=length,
         images=mean,
         most_images=max(images.values()),
-        learned_tokens=length - mean * tokens_per_image,
+        target_tokens=length - mean * tokens_per_image,
         pairs=length * (document + 1) / 2,
     )

@@ -22,7 +22,7 @@ def batch_flops(units: UnitFlops, recipe: TrainRecipe) -> Callable[[Batch], floa
     """Return a function that gives the FLOPs of a micro-batch, forward and backward.
 
     What is really in the batch counts: tokens without padding, attention inside documents, the vocabulary head
-    where a token is learned, images. What activation checkpointing computes again does not.
+    where a token is a target, images. What activation checkpointing computes again does not.
 
     Args:
         units: Of the model.
@@ -35,7 +35,7 @@ def batch_flops(units: UnitFlops, recipe: TrainRecipe) -> Callable[[Batch], floa
             tokens=batch["tokens"],
             # Positions count from 0 in every document, and are 0 in padding.
             pairs=int(batch["position_ids"].sum()) + batch["tokens"],
-            learned_tokens=batch["count"],
+            target_tokens=batch["count"],
             images=len(batch["pixel_values"]),
             frozen=recipe.freeze,
         )

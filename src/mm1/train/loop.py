@@ -2,7 +2,7 @@
 
     for each step:  micro-batches --forward, backward--> gradients --clip--> optimizer step --> log, scores, checkpoint
 
-The loss is normalised over all terms of the whole step (learned tokens, or pictures), on all ranks, so that
+The loss is normalised over all terms of the whole step (target tokens, or pictures), on all ranks, so that
 gradient accumulation and data parallelism give the large batch's gradient. Whatever is random in a step is seeded
 by its number.
 """

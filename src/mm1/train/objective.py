@@ -16,7 +16,7 @@ from mm1.processing.processor import MM1Processor
 
 @dataclass
 class Losses:
-    """Sums over what a micro-batch's loss has terms for (learned tokens, pictures).
+    """Sums over what a micro-batch's loss has terms for (target tokens, pictures).
 
     Attributes:
         total: Scalar to differentiate: the sum of the losses.
@@ -40,16 +40,16 @@ def language_model_loss(
     z_loss: float = 0.0,
     run_vision: bool = False,
 ) -> Losses:
-    """Run the model on a micro-batch and sum the cross entropy of its learned tokens.
+    """Run the model on a micro-batch and sum the cross entropy of its target tokens.
 
     Args:
-        model: Computes logits only where a token is learned.
+        model: Computes logits only where a token is a target.
         processor: Normalises the pixels.
         batch: On the model's device.
         z_loss: Weight of the squared log-partition, for stability (recalled for MM1-30B: 1e-4).
         run_vision: Whether the vision tower must run even if this batch has no images, because another rank's has.
     """
-    inputs: dict[str, Any] = {name: batch[name] for name in ("input_ids", "position_ids", "learned_positions")}
+    inputs: dict[str, Any] = {name: batch[name] for name in ("input_ids", "position_ids", "target_positions")}
     pixels = batch["pixel_values"]
     if len(pixels) == 0 and run_vision:
         pixels = pixels.new_zeros(1, *pixels.shape[1:])

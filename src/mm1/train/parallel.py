@@ -5,7 +5,7 @@
 
 Parameters, gradients and optimizer state are sharded over the ranks, each block of both towers on its own
 (`fully_shard`). With `train.replicas` above 1 the ranks form a mesh of that many replicas, each sharded
-(hybrid sharding). The sums that every step needs (learned tokens, a request to stop) go over gloo on the CPU,
+(hybrid sharding). The sums that every step needs (target tokens, a request to stop) go over gloo on the CPU,
 so that the accelerator is not waited for.
 """
 

@@ -1,7 +1,7 @@
 """Supervised fine-tuning: the loop of pre-training, with conversations and from a trained model.
 
 The paper (sec. 4) fine-tunes everything, tower included; the packaged recipe `sft` has its numbers. It does not say
-what is learned of a conversation: here the answers are, as in LLaVA.
+what the targets of a conversation are: here the answers, as in LLaVA.
 """
 
 from __future__ import annotations

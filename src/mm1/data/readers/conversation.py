@@ -1,7 +1,7 @@
 """What the readers of conversations share: turns and pictures become a chat document, or it is counted why not.
 
 Every turn is one text part without mark-up, with its pictures as parts of their own where their marks stood.
-`learned` is true for the assistant's texts only. `meta["turns"]` names the role of every part (`system`, `user`,
+`target` is true for the assistant's texts only. `meta["turns"]` names the role of every part (`system`, `user`,
 `assistant`), pictures included: neighbours of the same role make one turn. The chat template is laid over that when
 the document is encoded.
 """
@@ -125,7 +125,7 @@ def _parts(turns: Sequence[Turn], pictures: list[Image], suffix: str) -> tuple[l
             elif text := piece.strip():
                 if suffix and role == "user" and number == last:
                     text = f"{text}\n{suffix}"
-                parts.append(Text(text, learned=role == "assistant"))
+                parts.append(Text(text, target=role == "assistant"))
             else:
                 continue
             roles.append(role)

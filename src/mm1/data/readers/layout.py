@@ -59,7 +59,7 @@ def storable(document: Document, notes: Notes) -> Document:
     parts: list[Part] = []
     for part in document.parts:
         if isinstance(part, Text):
-            parts.append(Text(clean_text(part.text, notes, document.id), part.learned))
+            parts.append(Text(clean_text(part.text, notes, document.id), part.target))
         else:
             parts.append(replace(part, path=part.path and _SURROGATES.sub("\ufffd", part.path)))
     return Document(

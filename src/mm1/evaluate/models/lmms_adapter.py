@@ -102,7 +102,7 @@ class LmmsEvalAdapter(lmms):
                 if piece and not piece[0].isspace():  # as text after a picture begins in pre-training
                     piece = f" {piece}"
             if piece:
-                parts.append(Text(piece, learned=False))
+                parts.append(Text(piece, target=False))
         return Document(f"{task}/{doc_id}", "caption", tuple(parts))
 
 

@@ -88,7 +88,7 @@ class CorpusItems:
 
     def _item(self, document: Document, row: int) -> Item:
         if self._source.answers is None:
-            parts = (part.text for part in document.parts if isinstance(part, Text) and part.learned)
+            parts = (part.text for part in document.parts if isinstance(part, Text) and part.target)
             return Item(document.id, document.images, document.meta, ("".join(parts).strip(),), row)
         where = f"'{document.id}' of {self.name}"
         fields, answers, options = read_answers(document.meta, self._source, where)

@@ -76,7 +76,7 @@ class ItemSource(_Strict):
     answers: str | None = Field(
         None,
         description="Field with the reference answer or answers (`answers.answer`: of each answer its `answer`); "
-        "default: a document's learned text.",
+        "default: a document's target text.",
     )
     options: str | list[str] | None = Field(
         None, description="Multiple choice: the column with the list of options, or a column for each."
