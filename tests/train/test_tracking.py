@@ -51,7 +51,8 @@ def test_wandb_has_every_step_once_in_one_run(
     assert len(goes) == 2
     logged: dict[int, float] = {}
     for go in goes:
-        name, history = "", list[tuple[int, float]]()
+        name = ""
+        history: list[tuple[int, float]] = []
         deadline = time.monotonic() + 30
         while not history and time.monotonic() < deadline:  # a process of W&B's own writes the file, at its own pace
             name, history = read_offline_run(next(go.glob("*.wandb")))

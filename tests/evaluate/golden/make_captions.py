@@ -79,9 +79,8 @@ def made_up() -> list[dict]:
 
 
 def openclipart(folder: Path) -> list[dict]:
-    by_keyword: defaultdict[str, dict[str, str]] = defaultdict(
-        dict
-    )  # insertion order of a sorted walk: the same everywhere
+    # Insertion order of a sorted walk: the same everywhere.
+    by_keyword: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for file in sorted(folder.rglob("*.svg")):
         text = file.read_text(encoding="utf-8", errors="replace")
         text = re.sub(r"<(?:cc:)?Agent.*?</(?:cc:)?Agent>", "", text, flags=re.DOTALL)  # people have titles as well
