@@ -207,7 +207,7 @@ def _with_python(command: Sequence[str]) -> list[str]:
 def _slurm_executor(folder: Path, resources: Resources) -> Any:
     """Return submitit's executor for a job: a task for each rank, all of them ended if one fails."""
 
-    class Executor(_submitit().SlurmExecutor):  # type: ignore[misc]
+    class Executor(_submitit().SlurmExecutor):  # type: ignore[misc]  # submitit is loaded late: Any
         @classmethod
         def affinity(cls) -> int:
             """Say that SLURM is here: a script can be written without."""

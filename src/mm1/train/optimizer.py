@@ -84,7 +84,7 @@ class ShardedAdafactor(torch.optim.Adafactor):
     """
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closure, so no loss
         """Make one optimizer step; all ranks must."""
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -93,7 +93,7 @@ class ShardedAdafactor(torch.optim.Adafactor):
 
     def _update(self, parameter: DTensor, group: dict[str, Any]) -> None:
         full = nn.Parameter(parameter.full_tensor())
-        full.grad = parameter.grad.full_tensor()  # type: ignore[union-attr]
+        full.grad = parameter.grad.full_tensor()  # type: ignore[union-attr]  # `step` has checked
         alone = torch.optim.Adafactor([{**group, "params": [full]}])
         alone.state[full] = self.state[parameter]
         alone.step()
