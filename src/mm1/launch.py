@@ -209,7 +209,7 @@ def _with_python(command: Sequence[str]) -> list[str]:
 def _slurm_executor(folder: Path, resources: Resources) -> Any:
     """Return submitit's executor for a job, with one task per rank; if one fails, all of them end."""
 
-    class Executor(_submitit().SlurmExecutor):  # type: ignore[misc]
+    class Executor(_submitit().SlurmExecutor):  # type: ignore[misc]  # submitit is loaded late: Any
         @classmethod
         def affinity(cls) -> int:
             """Report that SLURM is available, so that a script can be written without it."""

@@ -257,8 +257,10 @@ def test_from_another_tower_its_own_sizes_and_statistics_hold(
 ) -> None:
     """Of 4-pixel patches where the recipe says 8, normalised otherwise than CLIP does."""
     tower = tmp_path / "tower"
-    common = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    CLIPVisionModel(CLIPVisionConfig(image_size=16, patch_size=4, **common)).save_pretrained(tower)
+    config = CLIPVisionConfig(
+        image_size=16, patch_size=4, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
+    )
+    CLIPVisionModel(config).save_pretrained(tower)
     CLIPImageProcessorPil(image_mean=[0.5] * 3, image_std=[0.25] * 3).save_pretrained(tower)
     for kind in ("clip", "aim"):
         run = tmp_path / kind

@@ -52,9 +52,10 @@ def test_the_text_of_whole_documents_is_theirs(dataset: PlanDataset) -> None:
 
 
 def test_in_the_terminal(dataset: PlanDataset) -> None:
-    console = Console(file=io.StringIO(), width=140)
+    out = io.StringIO()
+    console = Console(file=out, width=140)
     show_sequences(dataset, [0, 1, 2], console)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    text = out.getvalue()
     assert re.search(r"sequence 0 of step 1: caption from captions/train, \d pieces, \d+ of 48 tokens", text)
     assert "[image 20x20 PNG 0.1 KB, 4 tokens]" in text
     bars = [line for line in text.splitlines() if re.fullmatch("[▒█░·]+", line)]

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,14 @@ def lines_of(run: Path) -> list[dict]:
 
 def children_of(process: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def longer_than(run: Path, lines: int) -> bool:
+    return len(lines_of(run)) > lines
+
+
+def childless(process: int) -> bool:
+    return not children_of(process)
 
 
 def command(recipe_file: Path, run: Path, steps: int) -> list[str]:
@@ -100,12 +109,12 @@ def test_on_a_cluster_signals_save_and_requeue_as_often_as_allowed(
     for turn in range(2):
         before = len(lines_of(run))
         job = start(cluster)
-        wait_for(lambda before=before: len(lines_of(run)) > before)
+        wait_for(partial(longer_than, run, before))
         (task,) = children_of(job.pid)  # bash's child: srun, which has become the task
         if turn == 0:  # SIGTERM comes first, and may be all that comes: it saves and waits
             os.kill(task, signal.SIGTERM)
             wait_for(lambda: checkpoints(run / "checkpoints"))
-            wait_for(lambda task=task: not children_of(task))
+            wait_for(partial(childless, task))
             assert job.poll() is None
         os.kill(task, signal.SIGUSR2)
         _, log = job.communicate(timeout=PATIENCE_SECONDS)

@@ -24,7 +24,7 @@ from mm1.model import MM1ForConditionalGeneration
 from mm1.processing.processor import MM1Processor
 from mm1.recipe import load_recipe
 from mm1.train.pretrain import pretrain
-from tests.conftest import breaking_at, tiny_documents
+from tests.conftest import KINDS, breaking_at, tiny_documents
 
 
 def lines_of(run: Path) -> list[dict]:
@@ -168,7 +168,7 @@ def test_a_run_whose_corpus_changed_is_not_gone_on_with(
     recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MM1_DATA", str(tmp_path / "data"))
-    for name, kind in (("captions", "caption"), ("pages", "interleaved"), ("prose", "text")):
+    for name, kind in KINDS.items():
         write_corpus(tmp_path / "data" / name, {"train": tiny_documents(kind, 40)}, licence="none", sources=[])
     run = tmp_path / "run"
     with breaking_at(9):

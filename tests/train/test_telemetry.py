@@ -12,6 +12,7 @@ import torch
 
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.sizes import flops_per_step, unit_flops
+from mm1.plan.loader import TrainingBatch
 from mm1.plan.plan import Plan
 from mm1.progress import console
 from mm1.recipe import load_recipe
@@ -97,7 +98,7 @@ def test_spikes_are_counted_in_the_log_and_after_going_on(
 ) -> None:
     backward = Trainer.backward
 
-    def spiking(self: Trainer, batch: object, number: int, count: float) -> Losses:
+    def spiking(self: Trainer, batch: TrainingBatch, number: int, count: float) -> Losses:
         losses = backward(self, batch, number, count)
         losses.by_kind *= 100 if number in (7, 10) else 1  # what is logged, not what is learned from
         return losses

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from mm1.study.plan import StudyRun, minutes_of
 from mm1.study.results import Results, Scores, read_study
 from mm1.study.runner import Failure
 from mm1.study.schema import Study, arm_name, chosen
+from mm1.study.version import RESULTS_VERSION
 from mm1.train.run_directory import read_environment
 
 
@@ -132,7 +132,11 @@ def _paper_rows(study: Study) -> list[dict[str, Any]]:
 
 
 def _machine(runs: Sequence[StudyRun]) -> str:
-    """Return the machines that made the runs, as their environment files name them."""
-    made = [read_environment(run.directory) for run in runs if run.seconds is not None]
-    machines = dict.fromkeys(f"{e['cores']} cores of {e['machine']}, {e['device']}, torch {e['torch']}" for e in made)
-    return "; ".join(machines) or platform.machine()
+    """Return the machines, the version of results and the commits of the runs, as their environment files name them."""
+    environments = [read_environment(run.directory) for run in runs if run.seconds is not None]
+    machines = dict.fromkeys(
+        f"{e['cores']} cores of {e['machine']}, {e['device']}, torch {e['torch']}" for e in environments
+    )
+    commits = dict.fromkeys(str(e["commit"])[:12] for e in environments if e.get("commit"))
+    made = [*machines, f"results version {RESULTS_VERSION}", *([f"commit {', '.join(commits)}"] if commits else [])]
+    return "; ".join(made)

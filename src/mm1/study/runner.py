@@ -37,6 +37,7 @@ from mm1.study.plan import (
     weights_digest,
 )
 from mm1.study.schema import Study
+from mm1.study.version import RESULTS_VERSION
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,10 @@ def make_run(files: Sequence[Path], directory: Path) -> None:
         evaluate_run(directory, settings=EvaluationSettings().over(recipe.evaluate), to=scores)
         if is_first_rank():
             evaluation = recipe.evaluate.model_dump(mode="json")
-            write_json(scores / DONE, {"evaluate": evaluation, "seconds": time.monotonic() - began})
+            write_json(
+                scores / DONE,
+                {"evaluate": evaluation, "seconds": time.monotonic() - began, "results_version": RESULTS_VERSION},
+            )
             file.unlink()
 
 

@@ -47,7 +47,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _explanation(loader: DataLoader[Any], world: World, try_steps: Callable[[Any], None]) -> str:
-    numbers = next(iter(loader.batch_sampler))  # type: ignore[arg-type]
+    numbers = next(iter(loader.batch_sampler))  # type: ignore[arg-type]  # a BatchSampler
     key, size = "train.micro_batch_size", len(numbers)
     where = f"out of memory on {world.device} with {key} {size}"
     less = "set train.activation_checkpointing: true, lower data.sequence_length, or use a smaller model"

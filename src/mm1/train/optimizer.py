@@ -85,7 +85,7 @@ class ShardedAdafactor(torch.optim.Adafactor):
     """
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closure, so no loss
         """Make one optimizer step; all ranks must call this."""
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -94,7 +94,7 @@ class ShardedAdafactor(torch.optim.Adafactor):
 
     def _update(self, parameter: DTensor, group: dict[str, Any]) -> None:
         full = nn.Parameter(parameter.full_tensor())
-        full.grad = parameter.grad.full_tensor()  # type: ignore[union-attr]
+        full.grad = parameter.grad.full_tensor()  # type: ignore[union-attr]  # `step` has checked
         optimizer = torch.optim.Adafactor([{**group, "params": [full]}])
         optimizer.state[full] = self.state[parameter]
         optimizer.step()
