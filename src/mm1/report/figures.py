@@ -58,8 +58,8 @@ _STYLE: dict[Any, Any] = {
     "ytick.labelcolor": _MUTED,
     "ytick.major.size": 0,
 }
-# Inches. The page shows two losses or three scores side by side, and one at a time on a phone, where the 10 pt text must
-# stay legible.
+# Inches. The page shows two losses or three scores side by side, and one at a time on a phone, where the 10 pt text
+# must stay legible.
 _LOSS_SIZE = (4.9, 2.7)
 _SCORE_SIZE = (3.9, 2.6)
 _MAX_POINTS = 1000  # raw values per curve; more are indistinguishable and only make the page larger
