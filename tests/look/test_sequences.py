@@ -81,7 +81,7 @@ def test_as_a_page(data: Path, recipe_file: Path, tmp_path: Path, monkeypatch: p
 
 
 def test_a_run_without_a_plan_or_of_other_corpora_is_named(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no plan there: make one with `mm1 data plan"):
+    with pytest.raises(UserError, match="it has no plan: make one with `mm1 data plan"):
         open_sequences(tmp_path)
     file = run / "plan" / "plan.json"
     info = json.loads(file.read_text())
