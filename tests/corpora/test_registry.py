@@ -1,6 +1,7 @@
 """The registry: what is built, what is left as it is, what is refused. The corpora have files of their own."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from mm1.data.corpus import open_split
 from mm1.errors import UserError
 from tests.corpora.fake_sources import DEBIAN, needs_dpkg, put_emoji_groups, put_openmoji, put_sources
 
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "scenes": {"count": 12, "questions": 6, "heldout": 6},
     "pages": {"count": 12, "heldout": 36, "shots": 2},
     "chats": {"count": 40},
@@ -93,7 +94,7 @@ def test_corpus_with_unreadable_info_is_built_anew(data: Path) -> None:
         ("wordnet", {"heldout": -0.1}, "from 0 to below 1"),
     ],
 )
-def test_user_mistakes(name: str, options: dict[str, object], message: str, data: Path) -> None:
+def test_user_mistakes(name: str, options: dict[str, Any], message: str, data: Path) -> None:
     with pytest.raises(UserError) as caught:
         build_corpus(name, **options)
     assert message in str(caught.value)

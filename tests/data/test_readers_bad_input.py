@@ -7,6 +7,7 @@ import random
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image as PILImage
@@ -28,9 +29,9 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + ihdr + struct.pack(">I", zlib.crc32(ihdr)) + b"\0\0\0\0IDAT"
 
 
-def encoded(image: PILImage.Image, format_: str, **options: object) -> bytes:
+def encoded(image: PILImage.Image, format_: str, **options: Any) -> bytes:
     out = io.BytesIO()
-    image.save(out, format_, **options)  # type: ignore[arg-type]
+    image.save(out, format_, **options)
     return out.getvalue()
 
 

@@ -201,7 +201,7 @@ def test_a_stopped_evaluation_goes_on_where_it_was(squares, tmp_path, monkeypatc
             raise Interrupted
         return Oracle.generate(stopped, prompts, **options)
 
-    stopped.generate = interrupt
+    monkeypatch.setattr(stopped, "generate", interrupt)
     with pytest.raises(Interrupted):
         run(stopped, tmp_path / "again", task(), shots=(2,))
     assert not list((tmp_path / "again").glob("*.json"))

@@ -93,6 +93,7 @@ def test_damaged_picture_is_that_prompts_error_alone(model, processor):
 def test_stops_before_the_first_stop_string(model, processor):
     generator = MM1Generator(model, processor)
     (whole,) = generator.generate(prompts(1), max_new_tokens=8, stop=[])
+    assert isinstance(whole, str)
     assert len(whole) > 3
     mark = whole[2]
     (cut,) = generator.generate(prompts(1), max_new_tokens=8, stop=[mark])

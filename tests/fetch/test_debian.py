@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,7 @@ def test_reading_may_stop_early(tmp_path: Path) -> None:
     files = {f"usr/share/x/{number}": b"x" * 10**6 for number in range(4)}
     path = write_deb(tmp_path / "tiny-data_1_all.deb", files)
     members = read_deb(path, lambda name: True)
+    assert isinstance(members, Generator)
     assert next(members)[1] == b"x" * 10**6
     members.close()
 

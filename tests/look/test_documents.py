@@ -3,6 +3,7 @@ import html
 import io
 import re
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from PIL import Image as Pillow
@@ -25,9 +26,10 @@ def page_document(id: str = "one", text: str = " red\n") -> Document:
     return Document(id, "interleaved", parts, {"convention": "color"})
 
 
-def shown(documents: list[Document], limit: int = 3, **settings: object) -> str:
+def shown(documents: list[Document], limit: int = 3, color: bool = False) -> str:
     out = io.StringIO()
-    show_text(documents, limit, Console(file=out, width=100, **settings))
+    system: Literal["auto", "standard"] = "standard" if color else "auto"
+    show_text(documents, limit, Console(file=out, width=100, force_terminal=color or None, color_system=system))
     return out.getvalue()
 
 
@@ -51,7 +53,7 @@ def test_terminal_shows_parts_in_order() -> None:
 
 
 def test_terminal_dims_what_is_not_learned() -> None:
-    text = shown([page_document()], force_terminal=True, color_system="standard")
+    text = shown([page_document()], color=True)
     assert "\x1b[2mOpening." in text
     assert "\x1b[2m red" not in text
 

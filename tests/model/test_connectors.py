@@ -12,8 +12,10 @@ from transformers import CLIPVisionConfig
 from mm1.errors import UserError
 from mm1.model.configuration import CONNECTORS
 from mm1.model.connectors import build_connector
+from mm1.model.connectors.attention_pool import AttentionPool
 from mm1.model.connectors.average_pool import AveragePool
 from mm1.model.connectors.c_abstractor import Bottleneck, CAbstractor
+from mm1.model.connectors.mlp import MLP
 
 from .builders import tiny_config, tiny_model
 
@@ -93,11 +95,12 @@ def test_bottleneck_is_regnets():
     def norm(x, module):
         return F.layer_norm(x.movedim(1, -1), (8,), module.weight, module.bias, 1e-5).movedim(-1, 1)
 
+    shortcut, shortcut_norm = block.shortcut.children()
     hidden = F.silu(norm(F.conv2d(plane, block.conv1.weight), block.norm1))
     hidden = F.silu(norm(F.conv2d(hidden, block.conv2.weight, padding=1, groups=8), block.norm2))
     gate = F.silu(block.excite.reduce(F.adaptive_avg_pool2d(hidden, 1)))
     hidden = norm(F.conv2d(hidden * block.excite.expand(gate).sigmoid(), block.conv3.weight), block.norm3)
-    wanted = F.silu(hidden + norm(F.conv2d(plane, block.shortcut[0].weight), block.shortcut[1]))
+    wanted = F.silu(hidden + norm(F.conv2d(plane, shortcut.get_parameter("weight")), shortcut_norm))
     torch.testing.assert_close(block(plane), wanted)
     assert block.excite.reduce.out_channels == round(6 / 4)
 
@@ -105,6 +108,7 @@ def test_bottleneck_is_regnets():
 def test_attention_pool_is_multi_head_attention():
     torch.manual_seed(0)
     connector = build_connector(grids(4, 3, connector="attention_pool", connector_num_heads=4))
+    assert isinstance(connector, AttentionPool)
     torch.nn.init.normal_(connector.queries)
     inner = connector.queries.shape[1]
     reference = torch.nn.MultiheadAttention(inner, 4, kdim=VISION, vdim=VISION, batch_first=True)
@@ -129,10 +133,11 @@ def test_attention_pool_takes_any_number_of_tokens():
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_mlp_is_its_layers(depth):
     connector = build_connector(tiny_config(connector="mlp", image_seq_length=16, connector_mlp_depth=depth))
+    assert isinstance(connector, MLP)
     patches = torch.randn(2, 16, VISION)
     hidden = patches
     for n, layer in enumerate(connector.layers):
-        hidden = F.linear(F.gelu(hidden) if n else hidden, layer.weight, layer.bias)
+        hidden = F.linear(F.gelu(hidden) if n else hidden, layer.get_parameter("weight"), layer.get_parameter("bias"))
     assert len(connector.layers) == depth
     torch.testing.assert_close(connector(patches), hidden)
 

@@ -88,7 +88,8 @@ def test_another_template_is_another_index(chats: Path, processor: MM1Processor)
     split, layout = open_split("chats/train"), processor.chat_layout
     assert layout is not None
     build_index(split, processor.tokenizer, chat=layout)
-    other = processor.chat_template.replace("user", "user") + " "  # type: ignore[union-attr]
+    assert isinstance(processor.chat_template, str)
+    other = processor.chat_template.replace("user", "user") + " "
     changed = build_processor(processor.tokenizer, 16, 4, chat_template=other).chat_layout
     build_index(split, processor.tokenizer, chat=changed)
     assert sum(path.is_dir() for path in (chats / "chats" / "index").iterdir()) == 2

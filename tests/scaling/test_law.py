@@ -86,7 +86,9 @@ def test_the_vertex_is_as_uncertain_as_it_scatters(tmp_path):
         draw = random.Random(seed)
         rows = [row | {"score": row["score"] + draw.gauss(0, 0.3)} for row in sweep(sizes=[size], seeds=3, steps=2)]
         fit = fit_file(write(tmp_path, rows + sweep(sizes=[2e9, 4e9])))
-        errors.append(fit.optima[0].error)
+        error = fit.optima[0].error
+        assert error is not None
+        errors.append(error)
         gaps.append(math.log(fit.optima[0].learning_rate / PAPER_LAW(size)))
     spread = math.sqrt(sum(gap**2 for gap in gaps) / len(gaps))
     assert sum(errors) / len(errors) == pytest.approx(spread, rel=0.15)

@@ -34,6 +34,7 @@ PANELS = ("Start", "Data", "Train", "Evaluate", "Use", "Study", "Plan")
 class _Group(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the commands in the order of their panels."""
+        # Typer's commands have a panel, of which click's type does not know.
         return sorted(self.commands, key=lambda name: PANELS.index(self.commands[name].rich_help_panel))  # type: ignore[attr-defined]
 
     def invoke(self, ctx: Any) -> Any:

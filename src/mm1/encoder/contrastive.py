@@ -18,7 +18,7 @@ from torch.distributed.nn.functional import all_gather
 from transformers import CLIPModel
 
 from mm1.recipe import ObjectiveRecipe
-from mm1.train.parallel import World, whole
+from mm1.train.parallel import World, full_tensor
 
 TEMPERATURES = {"clip": 0.07, "siglip": 0.1}
 """At the start (arXiv 2103.00020 sec. 2.5; 2303.15343 sec. 3.2)."""
@@ -47,7 +47,7 @@ class Temperature(nn.Module):
 
     def scale(self) -> torch.Tensor:
         """Return the scale as a detached scalar; all ranks must ask."""
-        return whole(self.log_scale.detach()).exp().squeeze()
+        return full_tensor(self.log_scale.detach()).exp().squeeze()
 
     def forward(self, similarities: torch.Tensor) -> torch.Tensor:
         """Return logits of similarities of any shape."""
@@ -96,10 +96,10 @@ class ContrastiveEncoder(nn.Module):
     def finish(self) -> CLIPModel:
         """Return the CLIP model with the learned scale put back; all ranks must ask."""
         self.temperature.clamp()
-        self.clip.logit_scale = nn.Parameter(whole(self.temperature.log_scale.detach()).reshape(()))
+        self.clip.logit_scale = nn.Parameter(full_tensor(self.temperature.log_scale.detach()).reshape(()))
         self.clip.config.logit_scale_init_value = self.clip.logit_scale.item()
         if self.temperature.bias is not None:
-            self.clip.config.logit_bias = whole(self.temperature.bias.detach()).item()
+            self.clip.config.logit_bias = full_tensor(self.temperature.bias.detach()).item()
         return self.clip
 
 

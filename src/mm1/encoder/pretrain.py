@@ -47,7 +47,7 @@ from mm1.train.loop import Trainer
 from mm1.train.objective import Losses
 from mm1.train.optimizer import build_optimizer
 from mm1.train.parallel import World, shard_model
-from mm1.train.prepare import begun_by, prepare_tokenizer
+from mm1.train.prepare import prepare_tokenizer, trained_plan_hash
 from mm1.train.run_directory import environment, write_environment
 
 
@@ -172,7 +172,7 @@ def _plan(
         batch_size=recipe.train.batch_size,
         steps=recipe.train.steps,
         seed=recipe.seed,
-        fixed=begun_by(directory),
+        fixed=trained_plan_hash(directory),
     )
 
 
@@ -220,9 +220,9 @@ def _prepare(
     """Recompute, compile and shard as the recipe says, in place."""
     if isinstance(model, ContrastiveEncoder):
         towers: Sequence[Any] = [model.clip.vision_model, model.clip.text_model]
-        whole_precision: list[nn.Module] = [model.temperature]
+        float32_parts: list[nn.Module] = [model.temperature]
     else:
-        towers, whole_precision = [model.tower], []
+        towers, float32_parts = [model.tower], []
     if recipe.train.activation_checkpointing:
         for tower in towers:
             tower.gradient_checkpointing_enable()
@@ -230,7 +230,7 @@ def _prepare(
     if compiles(recipe.train.compile, world.device):
         for block in blocks:
             block.compile()
-    shard_model(model, blocks, world, recipe.train, autocast, whole_precision)
+    shard_model(model, blocks, world, recipe.train, autocast, float32_parts)
 
 
 def _trainer(

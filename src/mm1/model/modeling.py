@@ -6,6 +6,7 @@ D the decoder's width, V the vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -235,6 +236,8 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
 
     # The library declares a dict.
     _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}  # noqa: RUF012
+    # The library's own; it types `self` as a protocol, for a checker (ty) that is not mypy.
+    generate: Callable[..., Any]
 
     def __init__(self, config: MM1Config) -> None:
         super().__init__(config)
@@ -337,8 +340,7 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
 
     def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Prepare one step, as the library does; an image token without any image is an error."""
-        # The library types `self` as a protocol, for a checker (ty) that is not mypy: hence the ignore.
-        prepare: Any = super().prepare_inputs_for_generation  # type: ignore[misc]
+        prepare: Any = super().prepare_inputs_for_generation  # type: ignore[misc]  # the protocol of `generate`
         inputs: dict[str, Any] = prepare(*args, **kwargs)
         pixels = inputs.get("pixel_values")
         if kwargs.get("is_first_iteration") and (pixels is None or len(pixels) == 0):
@@ -366,7 +368,7 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
             counts = (tokens // self.config.image_seq_length).tolist()
             rows = torch.split(pixels, counts)
             pixels = torch.cat([row for row in rows for _ in range(expand_size)])
-        expand: Any = super()._expand_inputs_for_generation  # type: ignore[misc]  # `self` as above
+        expand: Any = super()._expand_inputs_for_generation  # type: ignore[misc]  # the protocol of `generate`
         expanded, inputs = expand(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
         if pixels is not None:
             inputs["pixel_values"] = pixels

@@ -25,7 +25,7 @@ def write_plot(fit: Fit, path: Path) -> None:
     Raises:
         UserError: If it can't be written.
     """
-    with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
+    with mpl.rc_context(_STYLE):  # type: ignore[arg-type]  # matplotlib types keys as literals
         figure = Figure(figsize=(10 if fit.measure else 5.5, 4), layout="constrained")
         axes = figure.subplots(1, 2 if fit.measure else 1, squeeze=False)[0]
         if fit.measure:
