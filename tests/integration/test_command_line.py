@@ -75,6 +75,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = mm1("demo", *SETTINGS, data=home / "data")
     assert result.returncode == 0, result.stderr
     assert "report.html" in result.stderr
+    assert "%|" not in result.stderr, "a progress bar of a library"
     return home
 
 
@@ -120,6 +121,7 @@ def test_caption_and_question(home: Path) -> None:
     for more in ([], ["--question", "what color is the shape?"]):
         result = mm1("caption", home / "runs" / "demo", picture, *more, data=home / "data")
         assert result.returncode == 0, result.stderr
+        assert "%|" not in result.stderr, "a progress bar of a library"
         assert result.stdout.endswith("\n")
 
 

@@ -174,10 +174,11 @@ def result_statistics(result: dict[str, Any]) -> np.ndarray:
     metric = METRICS[result["metric"]]
     predictions = result["predictions"]
     references = [prediction["answers"] for prediction in predictions]
+    options = [prediction.get("options", []) for prediction in predictions]
     draws = [[p, *p.get("other_draws", [])] for p in predictions]
     stacked = []
     for answers in zip(*draws, strict=True):
-        rows = metric.statistics([answer["prediction"] or "" for answer in answers], references)
+        rows = metric.measure([answer["prediction"] or "" for answer in answers], references, options)
         rows[["error" in answer for answer in answers]] = 0.0
         if result["protocol"].get("together") is not None:
             rows = lowest_of_groups(rows, [prediction["together"] for prediction in predictions])

@@ -34,6 +34,7 @@ from mm1.evaluate.settings import EvaluationSettings
 from mm1.evaluate.shots import ShotPool
 from mm1.evaluate.tasks.item import Item, field
 from mm1.evaluate.tasks.items import chosen_items, open_items, read_ids
+from mm1.evaluate.tasks.options import right_words
 from mm1.evaluate.tasks.task import Task
 from mm1.look.pictures import thumbnail
 
@@ -194,7 +195,10 @@ class Scorer:
             more: dict[str, Any] = {"other_draws": others} if others else {}
             if self.task.together is not None:
                 more["together"] = self._key(item)
-            predictions.append({"id": item.id, "corpus_row": item.row, **first, "answers": list(item.answers), **more})
+            if self.metric.reads_options and item.options:
+                more["options"] = list(item.options)
+            answers = list(self._references(item))
+            predictions.append({"id": item.id, "corpus_row": item.row, **first, "answers": answers, **more})
         seeds = self.seeds(count)
         scores = [float(self.metric.score(rows)) for rows in self._counted(draws, self.metric)]
         return {
@@ -282,11 +286,16 @@ class Scorer:
         """Return a metric's statistics (draws, items, s) of the first items; an error's are zeros."""
         stacked = []
         for draw in draws:
-            references = [item.answers for item in self._items[: len(draw)]]
-            rows = metric.statistics([answer["prediction"] or "" for answer in draw], references)
+            items = self._items[: len(draw)]
+            given = [answer["prediction"] or "" for answer in draw]
+            rows = metric.measure(given, [self._references(item) for item in items], [item.options for item in items])
             rows[["error" in answer for answer in draw]] = 0.0
             stacked.append(rows)
         return np.stack(stacked)
+
+    def _references(self, item: Item) -> tuple[str, ...]:
+        """Return the right answers; where options are chosen by likelihood their words alone, as the prediction is."""
+        return item.answers if self.task.likelihood is None else right_words(item.answers, item.options)
 
     def _counted(self, draws: Sequence[Sequence[Part]], metric: Metric) -> np.ndarray:
         """Return a metric's statistics (draws, k, s): one row per item, or per group of items that count as one."""
