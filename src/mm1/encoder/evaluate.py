@@ -191,7 +191,8 @@ def _read(
     if not pictures:
         reasons = ", ".join(f"{count:,}: {reason}" for reason, count in skips.counts.items())
         raise UserError(
-            f"{corpus}: the split has no document to score the encoder on ({reasons or 'it is empty'}): name another one"
+            f"{corpus}: the split has no document to score the encoder on ({reasons or 'it is empty'}): name another "
+            "split"
         )
     return pictures, texts
 

@@ -151,8 +151,9 @@ def _check_captions(splits: dict[str, Split]) -> None:
         console.print(f"{name}: {len(counts):,} different captions; {share:.1%} of the pictures have the commonest one")
     if len(different) == 1:
         raise UserError(
-            f"{', '.join(splits)}: all captions are the same ('{next(iter(different)).strip()[:60]}'), so a contrastive "
-            "loss can't learn from them: use captions that describe the pictures, or set objective.kind: aim"
+            f"{', '.join(splits)}: all captions are the same ('{next(iter(different)).strip()[:60]}'), so a "
+            "contrastive loss can't learn from them: use captions that describe the pictures, or set objective.kind: "
+            "aim"
         )
 
 

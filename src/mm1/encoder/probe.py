@@ -30,8 +30,8 @@ def probe_right(train: np.ndarray, test: np.ndarray, train_labels: np.ndarray, t
         raise UserError("evaluate.probe needs scikit-learn: install it with `pip install 'mm1[probe]'`") from None
     if len(np.unique(train_labels)) < 2:
         raise UserError(
-            f"evaluate.probe: all training pictures have the label '{train_labels[0]}', and a classifier needs at least "
-            "two: name another label or split"
+            f"evaluate.probe: all training pictures have the label '{train_labels[0]}', and a classifier needs at "
+            "least two: name another label or split"
         )
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     right: np.ndarray = classifier.fit(train, train_labels).predict(test) == test_labels

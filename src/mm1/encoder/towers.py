@@ -73,8 +73,8 @@ def _new_clip(recipe: EncoderModelRecipe, tokenizer: PreTrainedTokenizerBase, ma
     text = recipe.text
     if text.hidden_size % text.num_heads:
         raise UserError(
-            f"model.text: hidden_size {text.hidden_size} is not a multiple of num_heads {text.num_heads}: change one of "
-            "them"
+            f"model.text: hidden_size {text.hidden_size} is not a multiple of num_heads {text.num_heads}: change one "
+            "of them"
         )
     tower = _pretrained_tower(recipe.vision)
     tokens: dict[str, Any] = {name: getattr(tokenizer, name) for name in _TOKENS}

@@ -190,7 +190,7 @@ def _padding(dataset: PlanDataset, pieces: list[Piece]) -> int:
 
 
 def _bar(dataset: PlanDataset, pieces: list[Piece]) -> Styled:
-    """Return the sequence as a line of characters, each for an equal share of the tokens; documents alternate shades."""
+    """Return the sequence as a line of characters, each for an equal share of the tokens; pieces alternate shades."""
     marks: list[tuple[str, str]] = []
     for number, piece in enumerate(pieces):
         for span in piece.spans:

@@ -97,6 +97,6 @@ def _fill(tokens: int, images: int, sequences: int, max_tokens: int, max_images:
 
 def _repeated(name: str, entry: Mapping[str, Any]) -> str:
     return (
-        f"{name} is used for {entry['epochs']:.1f} epochs: after {MAX_EPOCHS} epochs repeated tokens are worth less and "
-        "less (arXiv 2305.16264): use more data, fewer steps or a smaller weight"
+        f"{name} is used for {entry['epochs']:.1f} epochs: after {MAX_EPOCHS} epochs repeated tokens are worth less "
+        "and less (arXiv 2305.16264): use more data, fewer steps or a smaller weight"
     )

@@ -4,8 +4,8 @@
 
 The index is stored next to the split and named by the split's content and the tokenizer's fingerprint, so it is made
 once and never outdated. Pictures are not read, and their tokens are not counted, since they depend on the connector: a
-picture is marked with `IMAGE`. For long texts the index also has the tokens (see `LongTexts`). Conversations are counted
-in the chat template's layout (`mm1.plan.conversations`).
+picture is marked with `IMAGE`. For long texts the index also has the tokens (see `LongTexts`). Conversations are
+counted in the chat template's layout (`mm1.plan.conversations`).
 """
 
 from __future__ import annotations

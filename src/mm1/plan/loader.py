@@ -125,8 +125,8 @@ class PlanDataset(Dataset[PackedSequence]):
     def encode(self, source: int, row: int, document: Document, stretch: range) -> EncodedDocument:
         """Return a document as tokens, of which a stretch is needed.
 
-        For a document with much text, only texts in the stretch are tokenized; the tokens of other texts are zeros. Long
-        texts come from the index, which has their tokens.
+        For a document with much text, only texts in the stretch are tokenized; the tokens of other texts are zeros.
+        Long texts come from the index, which has their tokens.
 
         Args:
             source: The number of the document's source.
@@ -194,9 +194,9 @@ class PlanDataset(Dataset[PackedSequence]):
             planned = int(plan.images[row]) * self.processor.tokens_per_image
             if first + length > len(encoded.input_ids) or encoded.image_lengths[inside].sum() != planned:
                 raise UserError(
-                    f"{self.splits[source].name}, document '{document.id}': it has {len(encoded.input_ids)} tokens, which "
-                    f"doesn't match the plan ({plan.images[row]} images in tokens {first} to {first + length}): the "
-                    f"corpus or the tokenizer was changed in place: remove {plan.directory} and the corpus's index"
+                    f"{self.splits[source].name}, document '{document.id}': it has {len(encoded.input_ids)} tokens and "
+                    f"doesn't match the plan ({plan.images[row]} images in tokens {first} to {first + length}), since "
+                    f"the corpus or the tokenizer was changed in place: remove {plan.directory} and the corpus's index"
                 )
             images = [encoded.images[i] for i in np.flatnonzero(inside)]
             position_ids[start:end] = np.arange(length)

@@ -22,8 +22,8 @@ class Alternation:
     """Evenly spread choices: after any number of choices, each option has its share to less than one choice.
 
     This is the chairman assignment problem with Tijdeman's rule ("The chairman assignment problem", Discrete
-    Mathematics 32, 1980): the deviation never exceeds 1 - 1/(2k - 2) for k options. Weights with a common period of more
-    than a million choices are rounded to a period of a million.
+    Mathematics 32, 1980): the deviation never exceeds 1 - 1/(2k - 2) for k options. Weights with a common period of
+    more than a million choices are rounded to a period of a million.
 
     Args:
         weights: Non-negative weights with a positive sum.

@@ -1,9 +1,9 @@
 """Packing: cuts documents into pieces that fit a sequence, and joins pieces into sequences.
 
-A sequence has two limits, tokens and images; every sub-image of a picture counts, since the vision tower processes each.
-A sequence begins with the largest remaining piece, continues with random ones, and ends with the two that fill it best,
-which a table of the pieces by length finds. "Fewer Truncations Improve Language Modeling" (arXiv 2404.10830) explains
-why documents should stay whole; its best fit decreasing fills as well if one limit binds, and worse if both do
+A sequence has two limits, tokens and images; every sub-image of a picture counts, since the vision tower processes
+each. A sequence begins with the largest remaining piece, continues with random ones, and ends with the two that fill it
+best, which a table of the pieces by length finds. "Fewer Truncations Improve Language Modeling" (arXiv 2404.10830)
+explains why documents should stay whole; its best fit decreasing fills as well if one limit binds, and worse if both do
 (benchmarks/README.md). A document is cut only if it doesn't fit one sequence, and then between parts.
 """
 
@@ -76,8 +76,8 @@ def cut_documents(index: Index, tokens_per_image: int, max_tokens: int, max_imag
         )
     if most > max_images:
         raise UserError(
-            f"data.images_per_sequence {max_images} is less than the {most} sub-images of one picture: raise it, or cut "
-            "pictures into fewer sub-images"
+            f"data.images_per_sequence {max_images} is less than the {most} sub-images of one picture: raise it, or "
+            "cut pictures into fewer sub-images"
         )
     tokens = np.where(is_image, tokens_per_image * in_part, index.parts).astype(np.int64)
     closing_target = _closing_target(index, is_image)
