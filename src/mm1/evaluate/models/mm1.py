@@ -297,7 +297,8 @@ class MM1Generator:
             if isinstance(found, UserError):
                 return found
             tensors.append(found)
-        return torch.cat(tensors) if tensors else torch.empty(0, 0, device=self.device)
+        width = self.model.config.get_text_config().hidden_size
+        return torch.cat(tensors) if tensors else torch.empty(0, width, dtype=self.model.dtype, device=self.device)
 
     def _encode_new(self, images: Sequence[Image]) -> dict[Image, torch.Tensor | UserError]:
         found: dict[Image, torch.Tensor | UserError] = {}
@@ -310,7 +311,12 @@ class MM1Generator:
         self._features |= found
         if pixels:
             values = self.processor.normalize(torch.from_numpy(np.concatenate(pixels)).to(self.device))
-            features = torch.cat([self.model.get_image_features(some) for some in values.split(self.batch_size)])
+            features = torch.cat(
+                [
+                    self.model.get_image_features(some, return_dict=True).pooler_output
+                    for some in values.split(self.batch_size)
+                ]
+            )
             each = [some.flatten(0, 1) for some in features.split([len(own) for own in pixels])]
             encoded = dict(zip((image for image in images if image not in found), each, strict=True))
             self.images_encoded += len(encoded)
