@@ -147,12 +147,12 @@ def test_a_smooth_table_stays_what_it_is():
 def test_a_whole_model_takes_another_size_and_is_saved_with_it(connector, tmp_path):
     model = tiny_model(connector=connector, image_seq_length=16 if connector == "mlp" else 4)
     pixels = torch.randn(2, 3, 16, 16)
-    before = model.get_image_features(pixels)
+    before = model.get_image_features(pixels).pooler_output
     resize_images(model, 16)
-    assert torch.equal(model.get_image_features(pixels), before)
+    assert torch.equal(model.get_image_features(pixels).pooler_output, before)
     resize_images(model, 24)
     tokens = 36 if connector == "mlp" else 4
-    larger = model.get_image_features(torch.randn(2, 3, 24, 24))
+    larger = model.get_image_features(torch.randn(2, 3, 24, 24)).pooler_output
     assert larger.shape == (2, tokens, 32)
     batch = pack([[sample("i2", 1, tokens, 24)]])
     logits = model(**batch).logits
@@ -247,7 +247,7 @@ def test_a_recipe_takes_an_open_clip_tower_at_another_size(tmp_path):
     model = build_model(recipe, vocab_size=32, image_token_id=3)
     assert model.config.patch_grid == 5
     assert not model.config.vision_final_norm
-    assert model.get_image_features(torch.randn(1, 3, 30, 30)).shape == (1, 4, 16)
+    assert model.get_image_features(torch.randn(1, 3, 30, 30)).pooler_output.shape == (1, 4, 16)
     table = load_tower(str(tmp_path)).embeddings.position_embedding.weight
     ours = model.model.vision_tower.embeddings.position_embedding.weight
     assert torch.equal(ours[0], table[0])
