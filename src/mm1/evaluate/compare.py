@@ -24,7 +24,7 @@ from mm1.evaluate.metrics import METRICS, Metric
 
 PAIRED_RESAMPLES = 2000
 """Resamples and permutations: p values go down to 1/2001, as Holm's correction needs for up to 100 rows."""
-_OF_THE_MODEL = {"model", "model_hash", "adapter", "dtype"}
+_OF_THE_MODEL = {"model", "model_hash", "adapter", "tokens", "dtype"}
 
 
 @dataclass(frozen=True)

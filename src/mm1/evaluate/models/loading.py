@@ -20,7 +20,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 
 def load_generator(
-    path: Path | str, *, batch_size: int = 64, device: str = "auto", dtype: str = "auto"
+    path: Path | str, *, batch_size: int = 64, device: str = "auto", dtype: str = "auto", plain: bool = False
 ) -> MM1Generator | TransformersGenerator:
     """Load a model for scoring: one of ours, or any image-text-to-text model of `transformers`.
 
@@ -29,9 +29,10 @@ def load_generator(
         batch_size: Prompts per forward pass; changes the speed, not the answers.
         device: `auto` (a GPU if there is one), or a torch device.
         dtype: `auto` (float32 on CPU, bfloat16 on GPU), or a torch dtype's name.
+        plain: Whether another family's model is asked without its chat template. (How ours is asked, prompts say.)
 
     Raises:
-        UserError: If there is no model, or it can't be loaded.
+        UserError: If there is no model, it can't be loaded, or it can't be asked so.
     """
     directory = resolve_model(path)
     where = choose_device(device, "device")
@@ -49,4 +50,4 @@ def load_generator(
     except (OSError, ValueError, ImportError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{path}: can't be loaded as an image-text-to-text model ({reason})") from None
-    return TransformersGenerator(model, processor, batch_size=batch_size, device=where)
+    return TransformersGenerator(model, processor, batch_size=batch_size, device=where, chat=False if plain else None)
