@@ -8,17 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from mm1.data.readers.layout import caption_parts, parse_json
+from mm1.data.readers.captions import CaptionReader
+from mm1.data.readers.layout import parse_json
 from mm1.data.readers.lines import decode
-from mm1.data.readers.pictures import PICTURE_SUFFIXES, PictureFolder
-from mm1.data.readers.reader import Notes, Reader, Shard
+from mm1.data.readers.picture_folder import PictureFolder
+from mm1.data.readers.pictures import PICTURE_SUFFIXES
+from mm1.data.readers.reader import Notes, Shard
+from mm1.data.readers.rows import Place, documents_of
+from mm1.data.readers.values import LeftOutError
 from mm1.document import Document
 
 CAPTION_SUFFIXES = (".txt", ".caption", ".json")
 
 
 @dataclass(frozen=True)
-class ImageFolder(Reader):
+class ImageFolder(CaptionReader):
     """Captioned pictures in a folder: `a.jpg` with `a.txt`, `a.caption`, or `a.json` with a `caption`.
 
     Attributes:
@@ -34,21 +38,23 @@ class ImageFolder(Reader):
 
     def read(self, shard: Shard, notes: Notes) -> Iterator[Document]:
         """Yield a caption document for every picture with a caption."""
-        folder = PictureFolder(shard.root)
-        for file in shard.files:
-            name = shard.name(file)
-            caption = self._class(file) if self.classes else self._caption(file, name, notes)
-            if caption is None:
-                continue
-            picture = folder.take(name, notes, "picture")
-            if picture is not None:
-                meta = {"label": caption} if self.classes else {}
-                yield Document(name, "caption", caption_parts(picture, caption), meta)
+        pictures = PictureFolder((shard.root,))
+        files = ((shard.name(file), file) for file in shard.files)
+        return documents_of(files, self._documents, notes, pictures)
 
-    def _class(self, file: str) -> str:
-        return os.path.basename(os.path.dirname(os.path.abspath(file)))
+    def _documents(self, file: str, place: Place) -> list[Document]:
+        picture = {"path": place.name}
+        if self.classes:
+            label = os.path.basename(os.path.dirname(os.path.abspath(file)))
+            return self.captioned(picture, None, label, place, {"label": label})
+        return self.captioned(picture, None, self._caption(file, place), place, {})
 
-    def _caption(self, file: str, name: str, notes: Notes) -> str | None:
+    def _caption(self, file: str, place: Place) -> object:
+        """Return what the file beside a picture has for a caption.
+
+        Raises:
+            LeftOutError: If there is no such file, or it can't be read.
+        """
         stem = os.path.splitext(file)[0]
         for suffix in CAPTION_SUFFIXES:
             try:
@@ -56,20 +62,15 @@ class ImageFolder(Reader):
             except (FileNotFoundError, IsADirectoryError):
                 continue
             except OSError as error:
-                notes.skipped.add("caption file that can't be read", f"{name}: {error.strerror}")
-                return None
-            text = decode(content, notes, name)
-            if suffix == ".json":
-                try:
-                    record = parse_json(text)
-                except ValueError:
-                    record = None
-                text = str(record.get("caption") or "") if isinstance(record, dict) else ""
-            elif self.first_line:
-                text = text.strip().partition("\n")[0]
-            if text.strip():
-                return text
-            notes.skipped.add("empty or broken caption file", name)
-            return None
-        notes.skipped.add("picture without a caption file", name)
-        return None
+                raise LeftOutError("caption file that can't be read", error.strerror or "") from None
+            text = decode(content, place.notes, place.name)
+            if suffix != ".json":
+                return text.strip().partition("\n")[0] if self.first_line else text
+            try:
+                record = parse_json(text)
+            except ValueError:
+                raise LeftOutError("caption file with broken JSON") from None
+            if not isinstance(record, dict) or "caption" not in record:
+                raise LeftOutError("caption file without a 'caption'")
+            return record["caption"]
+        raise LeftOutError("picture without a caption file")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from mm1.data.readers.lines import UNREADABLE, decode, open_bytes, read_json_records, read_lines
 from mm1.data.readers.parquet import read_rows
+from mm1.data.readers.picture_folder import NOWHERE
 from mm1.data.readers.reader import Notes, Reader, Shard
+from mm1.data.readers.rows import Place, documents_of
+from mm1.data.readers.values import LeftOutError, text_of, trimmed
 from mm1.document import Document, Text
 
 MAX_FILE_BYTES = 256 * 2**20
@@ -35,22 +38,21 @@ class PlainText(Reader):
         for file in shard.files:
             name = shard.name(file)
             if file.lower().endswith(".parquet"):
-                rows = read_rows(file, name, [self.column], notes)
+                yield from self._of_rows(read_rows(file, name, [self.column], notes), notes)
             elif file.lower().removesuffix(".gz").removesuffix(".zip").endswith((".jsonl", ".json")):
-                rows = read_json_records(file, name, notes)
+                yield from self._of_rows(read_json_records(file, name, notes), notes)
             else:
-                yield from self._text_file(file, name, notes)
-                continue
-            for where, row in rows:
-                document = text_of_row(row, where, self.column, notes)
-                if document is not None:
-                    yield document
+                yield from documents_of(self._texts(file, name, notes), _document, notes, NOWHERE)
 
-    def _text_file(self, file: str, name: str, notes: Notes) -> Iterator[Document]:
+    def _of_rows(self, rows: Iterable[tuple[str, Mapping[str, Any]]], notes: Notes) -> Iterator[Document]:
+        return documents_of(rows, partial(text_of_row, column=self.column), notes, NOWHERE)
+
+    def _texts(self, file: str, name: str, notes: Notes) -> Iterator[tuple[str, str]]:
+        """Yield name and text of a file, or of each of its lines."""
         if self.lines:
             for number, line in read_lines(file, name, notes):
                 where = f"{name}:{number}"
-                yield Document(where, "text", (Text(decode(line, notes, where).strip()),))
+                yield where, decode(line, notes, where)
             return
         try:
             with open_bytes(file) as stream:
@@ -60,21 +62,23 @@ class PlainText(Reader):
             return
         if len(content) > MAX_FILE_BYTES:
             notes.skipped.add(f"text file larger than {MAX_FILE_BYTES >> 20} MiB (read it with lines=true)", name)
-        elif not content.strip():
-            notes.skipped.add("empty text", name)
         else:
-            yield Document(name, "text", (Text(decode(content, notes, name).strip()),))
+            yield name, decode(content, notes, name)
 
 
-def text_of_row(row: Mapping[str, Any], where: str, column: str, notes: Notes) -> Document | None:
-    """Return the document of a row, or count why there is none and return None."""
-    text = row.get(column)
-    if not isinstance(text, str):
-        present = ", ".join(os.fsdecode(name) for name in row)[:200]
-        notes.skipped.add(f"record without a text '{column}'", f"{where} (it has {present or 'nothing'})")
-        return None
-    if not text.strip():
-        notes.skipped.add("empty text", where)
-        return None
+def _document(text: str, place: Place) -> Document:
+    return Document(place.name, "text", (Text(trimmed(text)),))
+
+
+def text_of_row(row: Mapping[str, Any], place: Place, column: str) -> Document:
+    """Return the document of a row.
+
+    Raises:
+        LeftOutError: If it has no text.
+    """
+    if column not in row:
+        present = ", ".join(map(str, row))[:200]
+        raise LeftOutError(f"record without a text '{column}'", f"it has {present or 'nothing'}")
+    text = text_of(row[column], "text")
     meta = {name: value for name, value in row.items() if name != column and value is not None}
-    return Document(where, "text", (Text(text.strip()),), meta)
+    return Document(place.name, "text", (Text(trimmed(text)),), meta)

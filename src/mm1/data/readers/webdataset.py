@@ -15,16 +15,21 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, Any, ClassVar, cast
 
-from mm1.data.readers.layout import caption_parts, parse_json
-from mm1.data.readers.pictures import MAX_PICTURE_BYTES, PICTURE_SUFFIXES, take_picture
-from mm1.data.readers.reader import Notes, Reader, Shard
+from mm1.data.readers.captions import CaptionReader
+from mm1.data.readers.layout import parse_json
+from mm1.data.readers.lines import decode
+from mm1.data.readers.picture_folder import NOWHERE
+from mm1.data.readers.pictures import MAX_PICTURE_BYTES, PICTURE_SUFFIXES
+from mm1.data.readers.reader import Notes, Shard
+from mm1.data.readers.rows import Place, documents_of
+from mm1.data.readers.values import LeftOutError
 from mm1.document import Document
 
 _NOT_META = {"caption", "exif", "key"}
 
 
 @dataclass(frozen=True)
-class WebDataset(Reader):
+class WebDataset(CaptionReader):
     """Captioned pictures in tars."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".tar", ".tar.gz", ".tgz")
@@ -33,41 +38,35 @@ class WebDataset(Reader):
         """Yield a caption document for every sample of the tars."""
         for file in shard.files:
             name = shard.name(file)
-            for key, sample in _samples(file, name, notes):
-                document = _document(f"{name}/{key}", key, sample, notes)
-                if document is not None:
-                    yield document
+            samples = ((f"{name}/{key}", (key, sample)) for key, sample in _samples(file, name, notes))
+            yield from documents_of(samples, self._documents, notes, NOWHERE)
+
+    def _documents(self, keyed: tuple[str, dict[str, bytes]], place: Place) -> list[Document]:
+        """Return the documents of a sample: one, or one for every caption of a list."""
+        key, sample = keyed
+        suffix = next((suffix for suffix in sample if f".{suffix}" in PICTURE_SUFFIXES), None)
+        if suffix is None:
+            raise LeftOutError("sample without a picture", ", ".join(sample))
+        meta = _meta(sample["json"], place) if "json" in sample else {}
+        text = decode(sample["txt"], place.notes, place.name) if "txt" in sample else ""
+        if not text.strip() and "caption" not in meta:
+            raise LeftOutError("sample without a caption")
+        address = meta.get("url")
+        source = address if isinstance(address, str) else f"{key}.{suffix}"
+        kept = {name: value for name, value in meta.items() if name not in _NOT_META}
+        captions = text if text.strip() else meta["caption"]
+        return self.captioned(sample[suffix], source, captions, place, {**kept, "key": key})
 
 
-def _document(where: str, key: str, sample: dict[str, bytes], notes: Notes) -> Document | None:
-    suffix = next((suffix for suffix in sample if f".{suffix}" in PICTURE_SUFFIXES), None)
-    if suffix is None:
-        notes.skipped.add("sample without a picture", f"{where} ({', '.join(sample)})")
-        return None
-    meta: dict[str, Any] = {}
-    if "json" in sample:
-        try:
-            meta = parse_json(sample["json"])
-            if not isinstance(meta, dict):
-                raise ValueError
-        except ValueError:
-            notes.changed.add("broken .json beside a picture: taken without it", where)
-            meta = {}
-    if "txt" in sample:
-        caption = sample["txt"].decode("utf-8", "replace")
-        if "\ufffd" in caption:
-            notes.changed.add("text that is not UTF-8: bad bytes replaced by U+FFFD", where)
-    else:
-        caption = str(meta.get("caption") or "")
-    if not caption.strip():
-        notes.skipped.add("sample without a caption", where)
-        return None
-    address = meta.get("url")
-    picture = take_picture(sample[suffix], address if isinstance(address, str) else f"{key}.{suffix}", notes, where)
-    if picture is None:
-        return None
-    kept = {name: value for name, value in meta.items() if name not in _NOT_META}
-    return Document(where, "caption", caption_parts(picture, caption), {**kept, "key": key})
+def _meta(content: bytes, place: Place) -> dict[str, Any]:
+    try:
+        meta = parse_json(content)
+    except ValueError:
+        meta = None
+    if isinstance(meta, dict):
+        return meta
+    place.change("broken .json beside a picture: taken without it")
+    return {}
 
 
 def _samples(file: str, name: str, notes: Notes) -> Iterator[tuple[str, dict[str, bytes]]]:
