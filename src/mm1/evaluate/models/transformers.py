@@ -1,7 +1,7 @@
 """Scores any image-text-to-text model of `transformers` that takes several pictures.
 
 The prompt is one user turn of the processor's chat template, or plain text with the processor's image token if there is
-no template. Its tokens are the library's (`apply_chat_template`, or the processor's call), so one BOS begins it wherever
+no template. Its tokens are the library's (`apply_chat_template`, or the processor's call), so one BOS begins it where
 the family has one. A batch has prompts of equal length in tokens, so nothing is padded.
 """
 
