@@ -296,7 +296,8 @@ class MM1Generator:
             if isinstance(encoded, UserError):
                 return encoded
             tensors.append(encoded)
-        return torch.cat(tensors) if tensors else torch.empty(0, 0, device=self.device)
+        width = self.model.config.get_text_config().hidden_size
+        return torch.cat(tensors) if tensors else torch.empty(0, width, dtype=self.model.dtype, device=self.device)
 
     def _encode_new(self, images: Sequence[Image]) -> dict[Image, torch.Tensor | UserError]:
         results: dict[Image, torch.Tensor | UserError] = {}
@@ -309,7 +310,12 @@ class MM1Generator:
         self._features |= results
         if pixels:
             values = self.processor.normalize(torch.from_numpy(np.concatenate(pixels)).to(self.device))
-            features = torch.cat([self.model.get_image_features(batch) for batch in values.split(self.batch_size)])
+            features = torch.cat(
+                [
+                    self.model.get_image_features(batch, return_dict=True).pooler_output
+                    for batch in values.split(self.batch_size)
+                ]
+            )
             by_picture = [tokens.flatten(0, 1) for tokens in features.split([len(own) for own in pixels])]
             encoded = dict(zip((image for image in images if image not in results), by_picture, strict=True))
             self.images_encoded += len(encoded)
