@@ -82,7 +82,7 @@ def to_rgb(image: PILImage.Image) -> PILImage.Image:
     if image.mode.startswith("I;16") or image.mode == "I":
         values = np.asarray(image, dtype=np.float32)
         image = PILImage.fromarray(np.clip(values / 257.0, 0, 255).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+    if image.has_transparency_data:
         layer = image.convert("RGBA")
         return PILImage.alpha_composite(PILImage.new("RGBA", layer.size, _WHITE), layer).convert("RGB")
     return image.convert("RGB")

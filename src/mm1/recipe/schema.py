@@ -186,8 +186,8 @@ class ModelRecipe(Section):
     resolution: ResolutionRecipe = ResolutionRecipe()
     chat_template: str | None = Field(
         None,
-        description="File with a Jinja template of conversations; default: that of the model it starts from, else the "
-        "package's own if the mixture has chat.",
+        description="File with a Jinja template of conversations, `package` or `decoder` (the one that the decoder "
+        "brings); default: that of the model it starts from, else the package's own if the mixture has chat.",
     )
 
     @model_validator(mode="after")
