@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from mm1.data.readers.layout import caption_parts
 from mm1.data.readers.parquet import read_rows
-from mm1.data.readers.pictures import PictureFolder
+from mm1.data.readers.pictures import PICTURE_SUFFIXES, PictureFolder
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.document import Document
 
@@ -28,6 +28,7 @@ class Captions(Reader):
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".parquet",)
+    beside: ClassVar[tuple[str, ...]] = PICTURE_SUFFIXES
     image: str = ""
     caption: str = ""
     pictures: str = ""

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from mm1.data.readers.layout import page_parts
-from mm1.data.readers.pictures import PictureFolder
+from mm1.data.readers.pictures import PICTURE_SUFFIXES, PictureFolder
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.document import Document, Image, Kind
 
+HTML_SUFFIXES = (".html", ".htm", ".xhtml")
 MAX_FILE_BYTES = 64 * 2**20
 
 _SILENT = {"script", "style", "noscript", "template", "svg", "math", "nav", "iframe", "select", "textarea", "button"}
@@ -34,7 +35,9 @@ _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?\s*([\w.:-]+)", re.
 class Html(Reader):
     """Pages in HTML files, with pictures in files beside or below them."""
 
-    suffixes: ClassVar[tuple[str, ...]] = (".html", ".htm", ".xhtml")
+    suffixes: ClassVar[tuple[str, ...]] = HTML_SUFFIXES
+    packable: ClassVar[tuple[str, ...]] = HTML_SUFFIXES
+    beside: ClassVar[tuple[str, ...]] = PICTURE_SUFFIXES
     files_per_shard: ClassVar[int] = 200
 
     def read(self, shard: Shard, notes: Notes) -> Iterator[Document]:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mm1.data.readers.conversation import ROLES, Turn, conversation, marked
-from mm1.data.readers.lines import read_json_records
-from mm1.data.readers.pictures import PictureFolder
+from mm1.data.readers.lines import JSON_SUFFIXES, read_json_records
+from mm1.data.readers.pictures import PICTURE_SUFFIXES, PictureFolder
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.document import Document
 
@@ -31,7 +31,9 @@ class Llava(Reader):
         suffix: Put behind every question, on a line of its own.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+    suffixes: ClassVar[tuple[str, ...]] = JSON_SUFFIXES
+    packable: ClassVar[tuple[str, ...]] = JSON_SUFFIXES
+    beside: ClassVar[tuple[str, ...]] = PICTURE_SUFFIXES
     pictures: str = ""
     suffix: str = ""
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mm1.data.readers.conversation import ROLES, Mark, Turn, conversation, marked
-from mm1.data.readers.pictures import PictureFolder
+from mm1.data.readers.lines import JSON_SUFFIXES
+from mm1.data.readers.pictures import PICTURE_SUFFIXES, PictureFolder
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.data.readers.records import read_records
 from mm1.document import Document
@@ -33,7 +34,9 @@ class Messages(Reader):
         suffix: Put behind every question, on a line of its own.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
+    suffixes: ClassVar[tuple[str, ...]] = (".parquet", *JSON_SUFFIXES)
+    packable: ClassVar[tuple[str, ...]] = JSON_SUFFIXES
+    beside: ClassVar[tuple[str, ...]] = PICTURE_SUFFIXES
     pictures: str = ""
     suffix: str = ""
 

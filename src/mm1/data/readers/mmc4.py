@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mm1.data.readers.layout import page_parts
-from mm1.data.readers.lines import read_json_lines
-from mm1.data.readers.pictures import PictureFolder
+from mm1.data.readers.lines import JSON_SUFFIXES, read_json_records
+from mm1.data.readers.pictures import PICTURE_SUFFIXES, PictureFolder
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.document import Document, Image
 
@@ -27,7 +27,9 @@ class Mmc4(Reader):
         min_similarity: Pictures whose `matched_sim` is lower are left out (OpenFlamingo took 0.24).
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = (".jsonl", ".jsonl.gz", ".jsonl.zip")
+    suffixes: ClassVar[tuple[str, ...]] = JSON_SUFFIXES
+    packable: ClassVar[tuple[str, ...]] = JSON_SUFFIXES
+    beside: ClassVar[tuple[str, ...]] = PICTURE_SUFFIXES
     pictures: str = ""
     min_similarity: float = 0.0
 
@@ -35,7 +37,7 @@ class Mmc4(Reader):
         """Yield an interleaved document for every line."""
         folder = PictureFolder(self.pictures or shard.root)
         for file in shard.files:
-            for where, record in read_json_lines(file, shard.name(file), notes):
+            for where, record in read_json_records(file, shard.name(file), notes):
                 document = self._document(record, where, folder, notes)
                 if document is not None:
                     yield document

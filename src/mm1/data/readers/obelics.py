@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from mm1.data.readers.layout import page_parts, parse_json
 from mm1.data.readers.parquet import read_rows
-from mm1.data.readers.pictures import PictureFolder
+from mm1.data.readers.pictures import PICTURE_SUFFIXES, PictureFolder
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.document import Document, Image
 
@@ -30,6 +30,7 @@ class Obelics(Reader):
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".parquet",)
+    beside: ClassVar[tuple[str, ...]] = PICTURE_SUFFIXES
     pictures: str = ""
 
     def read(self, shard: Shard, notes: Notes) -> Iterator[Document]:

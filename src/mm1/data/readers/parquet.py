@@ -10,8 +10,14 @@ import pyarrow.parquet as pq
 
 from mm1.data.readers.reader import Notes
 from mm1.errors import UserError
+from mm1.processing.signatures import HEAD_BYTES, what_is
 
 _ROWS_PER_BATCH = 32  # pictures are among the columns
+
+
+def is_parquet(file: str) -> bool:
+    """Whether a file is parquet, by its name or by its first bytes."""
+    return file.lower().endswith(".parquet") or _head(file).startswith(b"PAR1")
 
 
 def read_rows(file: str, name: str, columns: list[str], notes: Notes) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -27,6 +33,10 @@ def read_rows(file: str, name: str, columns: list[str], notes: Notes) -> Iterato
         UserError: If a column is missing; the message lists those that are there.
     """
     number = 0
+    other = what_is(_head(file))
+    if other not in (None, "Parquet"):
+        notes.skipped.add(f"file that is no Parquet: it is {other}", name)
+        return
     try:
         with pq.ParquetFile(file) as parquet:
             check_columns(file, parquet.schema_arrow.names, columns)
@@ -42,6 +52,14 @@ def read_rows(file: str, name: str, columns: list[str], notes: Notes) -> Iterato
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         notes.skipped.add("damaged parquet: the rest of it could not be read", f"{name} after row {number} ({reason})")
+
+
+def _head(file: str) -> bytes:
+    try:
+        with open(file, "rb") as stream:
+            return stream.read(HEAD_BYTES)
+    except OSError:
+        return b""
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | None]:

@@ -7,38 +7,31 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import os
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes
 
-from PIL import Image as PILImage
-
 from mm1.data.readers.reader import Notes
 from mm1.document import Image
-from mm1.processing.images import MAX_PIXELS
+from mm1.processing import images
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+PICTURE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif",
+    ".jp2", ".j2k", ".jpx", ".heic", ".heif", ".hif", ".ppm", ".pgm", ".pbm", ".pnm", ".ico",
+)  # fmt: skip
+"""Ends of the names of pictures; the bytes decide what one is."""
+CAPTION_SUFFIXES = (".txt", ".caption", ".json")
+"""Ends of the names of the captions that lie beside pictures, in the order in which they are looked for."""
 MAX_PICTURE_BYTES = 256 * 2**20
 
-# Only formats of pixels that Pillow reads by itself: EPS would start another program, for one.
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 _ADDRESS = re.compile(r"(?:https?:)?//", re.IGNORECASE)
 
 
 class PictureError(ValueError):
     """A picture that is left out; the message is the reason that it is counted under."""
-
-
-@cache
-def _formats() -> tuple[str, ...]:
-    PILImage.init()  # registers the formats, of which a build of Pillow may lack some
-    return tuple(format_ for format_ in _FORMATS if format_ in PILImage.OPEN)
 
 
 def picture_size(data: bytes) -> tuple[int, int]:
@@ -47,22 +40,10 @@ def picture_size(data: bytes) -> tuple[int, int]:
     Raises:
         PictureError: If the bytes are no picture, or there are more than `MAX_PIXELS` pixels.
     """
-    if not data:
-        raise PictureError("picture of zero bytes")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with PILImage.open(io.BytesIO(data), formats=_formats()) as picture:
-                width, height = picture.size
-    except PILImage.DecompressionBombError:
-        raise PictureError(f"picture of more than {MAX_PIXELS:,} pixels") from None
-    except Exception:  # Pillow's header parsers raise nearly anything on damaged input
-        raise PictureError("not a picture, or a damaged one") from None
-    if width * height > MAX_PIXELS:
-        raise PictureError(f"picture of more than {MAX_PIXELS:,} pixels")
-    if width < 1 or height < 1:
-        raise PictureError("picture without pixels")
-    return width, height
+        return images.picture_size(data)
+    except images.ImageError as error:
+        raise PictureError(str(error)) from None
 
 
 def take_picture(data: object, source: str | None, notes: Notes, where: str) -> Image | None:
@@ -131,12 +112,13 @@ class PictureFolder:
     def _read(self, reference: str, base: str) -> bytes:
         if _ADDRESS.match(reference):
             raise PictureError("the picture is a web address: fetch it first (with img2dataset, say)")
-        root = os.path.realpath(self.root)
+        root = os.path.abspath(self.root)
         last_error: OSError | ValueError | None = None
         # Names on disk are taken as they are before they are taken as quoted addresses (`a%20b.png?size=1`).
         for name in dict.fromkeys((reference, unquote(re.split(r"[?#]", reference)[0]))):
             try:
-                path = os.path.realpath(os.path.join(root, base, name))
+                # Links below the folder are followed, as its owner put them there; a name can't lead out of it.
+                path = os.path.normpath(os.path.join(root, base, name))
                 if os.path.commonpath([root, path]) != root:
                     raise PictureError("the picture lies outside of the source folder")
                 if os.path.getsize(path) > MAX_PICTURE_BYTES:

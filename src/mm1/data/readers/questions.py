@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 
 from mm1.data.readers.captions import IMAGE_COLUMNS
 from mm1.data.readers.conversation import Mark, Turn, conversation
+from mm1.data.readers.lines import JSON_SUFFIXES
 from mm1.data.readers.parquet import check_columns
-from mm1.data.readers.pictures import PictureFolder
+from mm1.data.readers.pictures import PICTURE_SUFFIXES, PictureFolder
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.data.readers.records import read_records
 from mm1.document import Document
@@ -40,7 +41,9 @@ class Questions(Reader):
         pictures: Folder that paths of pictures are told from; default: the folder of the sources.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
+    suffixes: ClassVar[tuple[str, ...]] = (".parquet", *JSON_SUFFIXES)
+    packable: ClassVar[tuple[str, ...]] = JSON_SUFFIXES
+    beside: ClassVar[tuple[str, ...]] = PICTURE_SUFFIXES
     image: str = ""
     question: str = ""
     answer: str = ""

@@ -1,7 +1,7 @@
-"""Any image-text-to-text model of `transformers` that takes several pictures, for scoring beside our own.
+"""Scores any image-text-to-text model of `transformers` that takes several pictures.
 
-The prompt is one user turn of the processor's chat template where there is one, else plain text with the
-processor's image token. Batches are made of prompts of equal token length, so nothing is padded.
+The prompt is one user turn of the processor's chat template, or plain text with the processor's image token if there is
+no template. A batch has prompts of equal length in tokens, so nothing is padded.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class TransformersGenerator:
     """Greedy generation with a model and its processor.
 
     Args:
-        model: An `AutoModelForImageTextToText`; put into evaluation mode on `device`.
-        processor: Its processor.
-        batch_size: Prompts per call, at most.
-        device: Where to compute.
-        chat: Whether prompts are written as a user turn; default: if the processor has a chat template.
+        model: An `AutoModelForImageTextToText`; it is put into evaluation mode on `device`.
+        processor: The model's processor.
+        batch_size: Most prompts per call.
+        device: The device to compute on.
+        chat: Whether a prompt is a user turn; default: if the processor has a chat template.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class TransformersGenerator:
         self.chat = bool(processor.chat_template) if chat is None else chat
         own = model.generation_config
         pad = processor.tokenizer.pad_token_id
-        # A fresh configuration: a published one may sample, or punish repetition.
+        # A new configuration, since a published one may sample or penalise repetition.
         self._settings = {
             "do_sample": False,
             "eos_token_id": own.eos_token_id if own.eos_token_id is not None else processor.tokenizer.eos_token_id,
@@ -55,7 +55,7 @@ class TransformersGenerator:
 
     @property
     def protocol(self) -> dict[str, str]:
-        """What of it a score depends on."""
+        """The keys of a result's protocol that describe the model."""
         return {"adapter": "chat template" if self.chat else "plain prompt", "dtype": str(self.model.dtype)}
 
     @property
@@ -64,7 +64,7 @@ class TransformersGenerator:
         return int(self.model.config.get_text_config().max_position_embeddings)
 
     def count_tokens(self, prompt: Document) -> int:
-        """Return the number of tokens of a prompt, image tokens included."""
+        """Return the number of tokens of a prompt, including image tokens."""
         return int(self._inputs([prompt])["input_ids"].shape[1])
 
     @torch.inference_mode()
@@ -104,17 +104,20 @@ class TransformersGenerator:
     def log_likelihoods(
         self, prompts: Sequence[Document], continuations: Sequence[str], *, advance: Advance | None = None
     ) -> list[Likelihood]:
-        """Return how likely each continuation is after its prompt, which is plain text without pictures.
+        """Return the likelihood of each continuation after its prompt, which is plain text without pictures.
 
         Raises:
-            ContextTooShort: If one doesn't fit.
+            ContextTooShort: If a prompt with its continuation doesn't fit.
             UserError: If a prompt has a picture.
         """
         tokenizer = self.processor.tokenizer
-        found = []
+        likelihoods = []
         for index, (prompt, text) in enumerate(zip(prompts, continuations, strict=True)):
             if prompt.images:
-                raise UserError(f"prompt '{prompt.id}': likelihoods of this model are for text without pictures")
+                raise UserError(
+                    f"prompt '{prompt.id}' has a picture, and likelihoods of this model need text only: choose a task "
+                    "that generates answers"
+                )
             before = tokenizer(prompt.text)["input_ids"]
             after = tokenizer(text, add_special_tokens=False)["input_ids"]
             if len(before) + len(after) > self.max_context:
@@ -122,12 +125,12 @@ class TransformersGenerator:
             ids = torch.tensor([[*before, *after]], device=self.device)
             logits = self.model(input_ids=ids).logits[0, len(before) - 1 : -1].float()
             targets = ids[0, len(before) :]
-            each = logits.log_softmax(dim=-1).gather(-1, targets[:, None])
+            by_token = logits.log_softmax(dim=-1).gather(-1, targets[:, None])
             greedy = bool((logits.argmax(dim=-1) == targets).all())
-            found.append(Likelihood(float(each.double().sum()), greedy))
+            likelihoods.append(Likelihood(float(by_token.double().sum()), greedy))
             if advance:
                 advance(1)
-        return found
+        return likelihoods
 
     def _continue(self, prompts: Sequence[Document], max_new_tokens: int, stop: Sequence[str]) -> list[str]:
         inputs = self._inputs(prompts).to(self.device)
@@ -136,7 +139,7 @@ class TransformersGenerator:
         tokenizer = self.processor.tokenizer
 
         def ended(ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
-            """Say of each row whether its new text has a stop string."""
+            """Return for each row whether its new text has a stop string."""
             written = tokenizer.batch_decode(ids[:, start:])
             return torch.tensor([has_stop(text, stop) for text in written], device=ids.device)
 
