@@ -20,7 +20,6 @@ from typing import Any
 
 from mm1.data.corpus import ShardWriter
 from mm1.data.readers import make_reader
-from mm1.data.readers.layout import storable
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.data.shards import Unit, Work, gather_split, merge_reasons, open_job, run_units
 from mm1.files import link, whole_folder, write_json
@@ -139,11 +138,7 @@ def read_shard(reader: Reader, shard: Shard, file: Path) -> dict[str, Any]:
     """
     notes = Notes()
     writer = ShardWriter(file)
-    for original in reader.read(shard, notes):
-        document = storable(original, notes)
-        if document.kind in ("caption", "text") and not document.text.strip():
-            notes.skipped.add("empty text", document.id)
-            continue
+    for document in reader.read(shard, notes):
         if document.id in writer:
             number = 2
             while f"{document.id}#{number}" in writer:
@@ -153,7 +148,9 @@ def read_shard(reader: Reader, shard: Shard, file: Path) -> dict[str, Any]:
         writer.write(document)
     info = writer.finish()
     file.with_suffix(".digests").write_bytes(writer.digests)
-    return {**info, "skipped": notes.skipped.as_dict(), "changed": notes.changed.as_dict()}
+    reasons = {name: getattr(notes, name).as_dict() for name in ("skipped", "lost", "changed")}
+    counts = {"read": notes.read, "pictures_left_out": notes.pictures_left_out, "missing": notes.missing}
+    return {**info, **counts, **reasons}
 
 
 def publish(

@@ -62,9 +62,9 @@ class Skips:
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, reason: str, example: str) -> None:
-        """Count one skipped item, naming it."""
-        self.counts[reason] += 1
+    def add(self, reason: str, example: str, count: int = 1) -> None:
+        """Count a skipped item, or several of one place, naming it."""
+        self.counts[reason] += count
         examples = self.examples.setdefault(reason, [])
         if len(examples) < EXAMPLES_PER_SKIP_REASON:
             examples.append(example)

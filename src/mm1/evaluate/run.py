@@ -50,8 +50,15 @@ def evaluate_run(
         raise UserError(f"{path}: no task is named: name tasks with --tasks")
     loaded = [load_task(name) for name in settings.tasks]
     directory = resolve_model(path)
+    generator = load_generator(
+        directory,
+        batch_size=settings.batch_size,
+        device=settings.device,
+        dtype=settings.dtype,
+        plain=settings.plain,
+    )
     return evaluate_model(
-        load_generator(directory, batch_size=settings.batch_size, device=settings.device, dtype=settings.dtype),
+        generator,
         loaded,
         settings,
         out_dir=to or name.scores(),

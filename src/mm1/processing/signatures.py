@@ -77,15 +77,18 @@ def what_is(head: bytes) -> str | None:
     return _first([*_BINARY, *_TEXT], head)
 
 
-def no_text(head: bytes) -> str | None:
+def no_text(head: bytes, *, is_guarded: bool = False) -> str | None:
     """Return what a file that begins so is if it can't be text in UTF-8, or in an encoding that is marked; else None.
 
     Args:
         head: The first bytes, `HEAD_BYTES` or more of them if there are as many.
+        is_guarded: Whether it is text of a form that is checked line by line, such as JSON: then only what is known is
+            refused.
     """
     if bom_encoding(head):
         return None
-    if (known := _first(_BINARY, head)) is not None:
+    known = _first(_BINARY, head)
+    if known is not None or is_guarded:
         return known
     head = head[:HEAD_BYTES]
     controls = len(head) - len(head.translate(None, _CONTROLS))

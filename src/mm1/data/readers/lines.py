@@ -9,16 +9,24 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from mm1.data.readers.layout import parse_json
-from mm1.data.readers.opening import DAMAGED, UNREADABLE, TextStream, decode, open_texts, without_packing
+from mm1.data.readers.opening import (
+    DAMAGED,
+    JSON_SUFFIXES,
+    UNREADABLE,
+    TextStream,
+    decode,
+    open_texts,
+    without_packing,
+)
 from mm1.data.readers.reader import Notes
+from mm1.data.readers.values import LeftOutError
 
 MAX_LINE_BYTES = 64 * 2**20
-JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 
 _CHUNK = 1 << 20
 _BETWEEN = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
 _SPACE = re.compile(r"[ \t\r\n]*")
-_SPREAD_OBJECT = re.compile(rb"\{[^\n]*(?<=[{\[])[ \t\r]*\n")  # over several lines: no JSON Lines
+_SPREAD_OBJECT = re.compile(rb"\{[^\n]*(?<=[{\[])[ \t\r]*\n[ \t]")  # over indented lines: no JSON Lines
 _LONGEST_WORD = 16  # of JSON: `-Infinity`, a character as `\ud83d\ude00`
 
 
@@ -91,11 +99,11 @@ def json_records(text: TextStream, notes: Notes) -> Iterator[tuple[str, dict[str
 
 def _of_lines(text: TextStream, notes: Notes) -> Iterator[tuple[str, dict[str, Any]]]:
     for where, line in read_lines(text, notes):
-        content = decode(line, notes, where)
-        if content is None:
-            continue
         try:
-            value = parse_json(content)
+            value = parse_json(decode(line, notes, where))
+        except LeftOutError as error:
+            notes.skipped.add(error.reason, where)
+            continue
         except ValueError as error:
             notes.skipped.add("broken JSON line", f"{where} ({error})")
             continue

@@ -20,13 +20,15 @@ from typing import IO, Any, cast
 
 import pyarrow as pa
 
-from mm1.data.readers.find import is_hidden
+from mm1.data.readers.find import ending, is_hidden
 from mm1.data.readers.reader import PACKINGS, Notes
+from mm1.data.readers.values import LeftOutError
 from mm1.processing.signatures import HEAD_BYTES, bom_encoding, no_text
 
 # What the libraries raise on damaged input has no common base. RuntimeError: a zip with a password, or packed in a
 # way that zipfile doesn't know.
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, RuntimeError)
+JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 DAMAGED = "damaged file: the rest of it could not be read"
 
 _LAYERS = 4  # of packing, at most: some files unpack to themselves
@@ -71,7 +73,7 @@ def open_texts(file: str, name: str, takes: Takes, notes: Notes) -> Iterator[Tex
 
 def unpacked(raw: IO[bytes]) -> io.BufferedReader:
     """Return a file's bytes unpacked, by what they are; damage raises `UNREADABLE`, at once or when they are read."""
-    stream = io.BufferedReader(cast("io.RawIOBase", raw), _CHUNK)
+    stream: io.BufferedReader = io.BufferedReader(cast("io.RawIOBase", raw), _CHUNK)
     for _ in range(_LAYERS):
         head = stream.peek(HEAD_BYTES)
         unpack = next((unpack for magic, unpack in _PACKED.items() if head.startswith(magic)), None)
@@ -81,11 +83,13 @@ def unpacked(raw: IO[bytes]) -> io.BufferedReader:
     return stream
 
 
-def decode(content: bytes, notes: Notes, where: str) -> str | None:
-    """Return text from UTF-8, or the encoding that its byte order mark tells.
+def decode(content: bytes, notes: Notes, where: str) -> str:
+    """Return text from UTF-8, or from the encoding that its byte order mark tells.
 
-    Bytes that aren't text in it are replaced by U+FFFD and counted; where that would be most of it, it is left out and
-    counted, and None is returned.
+    Bytes that aren't text in it are replaced by U+FFFD and counted.
+
+    Raises:
+        LeftOutError: If that would be most of it.
     """
     encoding = bom_encoding(content) or "utf-8"
     try:
@@ -94,10 +98,21 @@ def decode(content: bytes, notes: Notes, where: str) -> str | None:
         text = content.decode(encoding, "replace")
     replaced = text.count("\ufffd")
     if replaced > 3 and replaced > _MOST_REPLACED * len(text):
-        notes.skipped.add("text that is not UTF-8: convert it first (with iconv, say)", where)
-        return None
+        raise LeftOutError("text that is not UTF-8: convert it first (with iconv, say)")
     notes.changed.add("text that is not UTF-8: bad bytes replaced by U+FFFD", where)
     return text
+
+
+def decode_caption(content: bytes, notes: Notes, where: str) -> str:
+    """Return the text of a caption that lies beside a picture (see `decode`).
+
+    Raises:
+        LeftOutError: If it is no text.
+    """
+    other = no_text(content[:HEAD_BYTES])
+    if other is not None:
+        raise LeftOutError(f"caption that is no text: it is {other}")
+    return decode(content, notes, where)
 
 
 def _texts(
@@ -115,11 +130,12 @@ def _texts(
     if encoding not in (None, "utf-8-sig"):
         stream = io.BufferedReader(_Recoded(stream, encoding))
         head = stream.peek(HEAD_BYTES)
-    reason = no_text(head)
+    end = ending(without_packing(path))
+    reason = no_text(head, is_guarded=end in JSON_SUFFIXES)
     if reason is not None:
         notes.skipped.add(f"file that is no text: it is {reason}", name)
         return
-    yield TextStream(name, os.path.splitext(without_packing(path))[1].lower(), stream)
+    yield TextStream(name, end, stream)
 
 
 def _zip_members(stream: IO[bytes], name: str, takes: Takes, notes: Notes) -> Iterator[TextStream]:
@@ -133,7 +149,7 @@ def _zip_members(stream: IO[bytes], name: str, takes: Takes, notes: Notes) -> It
         for info in members:
             label = f"{name}/{info.filename}" if len(members) > 1 else name
             if len(members) > 1 and not takes(info.filename):
-                notes.files.add("member of an archive that the format doesn't read", label)
+                notes.unread.add("member of an archive that the format doesn't read", label)
                 continue
             try:
                 with archive.open(info) as member:
@@ -149,7 +165,7 @@ def _tar_members(stream: IO[bytes], name: str, takes: Takes, notes: Notes) -> It
             if not info.isreg() or is_hidden(info.name):
                 continue
             if not takes(info.name):
-                notes.files.add("member of an archive that the format doesn't read", label)
+                notes.unread.add("member of an archive that the format doesn't read", label)
                 continue
             member = cast("IO[bytes]", archive.extractfile(info))
             yield from _texts(member, label, info.name, takes, notes, inside=True)
@@ -175,7 +191,7 @@ _PACKED: dict[bytes, Callable[[IO[bytes]], Any]] = {
 }
 
 # Bytes that aren't text in UTF-16 become what isn't in UTF-8 either, so that they are counted where that is decoded.
-codecs.register_error("mm1.undecodable", lambda error: ("\udcff", cast("UnicodeDecodeError", error).end))
+codecs.register_error("undecodable", lambda error: ("\udcff", cast("UnicodeDecodeError", error).end))
 
 
 class _Recoded(io.RawIOBase):
@@ -183,7 +199,7 @@ class _Recoded(io.RawIOBase):
 
     def __init__(self, stream: IO[bytes], encoding: str) -> None:
         self._stream = stream
-        self._decoder = codecs.getincrementaldecoder(encoding)("mm1.undecodable")
+        self._decoder = codecs.getincrementaldecoder(encoding)("undecodable")
         self._ready = b""
 
     def readable(self) -> bool:

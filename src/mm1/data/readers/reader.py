@@ -20,20 +20,36 @@ from mm1.document import Document
 PACKINGS = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip")
 """Ends of the names of packed files; what is inside decides how it is unpacked."""
 
+MISSING_KEPT = 5
+"""Paths of missing pictures that a shard remembers, from which a remedy is looked for."""
+
 
 @dataclass
 class Notes:
-    """What was left out, and what was changed on the way, by reason.
+    """The account of a shard: every record that was read became a document or was left out.
 
     Attributes:
-        skipped: Records and source files, or what is damaged of them.
-        changed: Documents that were put right.
-        files: Files and members of archives that were found among the source files and are none.
+        documents: Records that became documents.
+        skipped: Those left out, by reason. A file, or the rest of one, that can't be read counts as one record.
+        lost: Parts that their documents lack, such as pictures of pages.
+        changed: What was put right.
+        unread: Files and members of archives among the source files that are none, and aren't read.
+        pictures_left_out: Pictures that records name or hold and that were not taken.
+        missing: Of the first few pictures without a file: the folder that their path was told from, and the path.
     """
 
+    documents: int = 0
     skipped: Skips = field(default_factory=Skips)
+    lost: Skips = field(default_factory=Skips)
     changed: Skips = field(default_factory=Skips)
-    files: Skips = field(default_factory=Skips)
+    unread: Skips = field(default_factory=Skips)
+    pictures_left_out: int = 0
+    missing: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def read(self) -> int:
+        """Records that were read."""
+        return self.documents + sum(self.skipped.counts.values())
 
 
 @dataclass(frozen=True)

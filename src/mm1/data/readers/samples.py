@@ -10,8 +10,8 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from tarfile import EmptyHeaderError, InvalidHeaderError, ReadError, TruncatedHeaderError
-from typing import IO, Any, Self, cast
+from tarfile import HeaderError, ReadError
+from typing import IO, Any, Literal, Self, cast
 
 from mm1.data.readers.find import is_hidden
 from mm1.data.readers.opening import UNREADABLE, unpacked
@@ -27,16 +27,18 @@ class Sample:
     """A sample of a tar.
 
     Attributes:
+        key: Its name, with the folders in the tar.
         members: Content of the picture and the captions by their endings, in lower case and without a dot.
         endings: Those of the first few members, whatever they are.
     """
 
+    key: str
     members: dict[str, bytes] = field(default_factory=dict)
     endings: list[str] = field(default_factory=list)
 
 
-def read_samples(file: str, name: str, notes: Notes, *, last_dot: bool = False) -> Iterator[tuple[str, Sample]]:
-    """Yield key and content of every sample of a tar, as far as it can be read.
+def read_samples(file: str, name: str, notes: Notes, *, last_dot: bool = False) -> Iterator[Sample]:
+    """Yield every sample of a tar, as far as it can be read.
 
     Args:
         file: The tar, packed or not.
@@ -44,24 +46,23 @@ def read_samples(file: str, name: str, notes: Notes, *, last_dot: bool = False) 
         notes: Where it is counted what is left out.
         last_dot: Whether a key ends at the last dot of a file's name, not at the first.
     """
-    key: str | None = None
-    sample, dotted = Sample(), _Dotted()
+    sample, dotted = Sample(""), _Dotted()
     for member, content in _members(file, name, notes):
         path = PurePosixPath(member)
         stem, _, end = path.name.rpartition(".") if last_dot else path.name.partition(".")
-        this, end = str(path.parent / stem), end.lower()
-        if this != key or end in sample.endings:
-            if key is not None and not dotted.count_instead_of(sample, notes):
-                yield key, sample
-            key, sample, dotted = this, Sample(), _Dotted()
+        key, end = str(path.parent / stem), end.lower()
+        if key != sample.key or end in sample.endings:
+            if sample.endings and not dotted.count_instead_of(sample, notes):
+                yield sample
+            sample, dotted = Sample(key), _Dotted()
         if content is not None and _is_wanted(end):
             sample.members[end] = content
         elif "." in end and _is_wanted(end.rpartition(".")[2]):
             dotted.add(f"{name}/{path.parent / path.stem}")
         if len(sample.endings) < _NAMED or _is_wanted(end):
             sample.endings.append(end)
-    if key is not None and not dotted.count_instead_of(sample, notes):
-        yield key, sample
+    if sample.endings and not dotted.count_instead_of(sample, notes):
+        yield sample
 
 
 def _is_wanted(end: str) -> bool:
@@ -86,9 +87,10 @@ class _Dotted:
         """Count them all, unless the sample has a picture without them; return whether they were counted."""
         if not self.count or any(f".{end}" in PICTURE_SUFFIXES for end in sample.members):
             return False
-        for number in range(self.count):
-            example = self.examples[min(number, len(self.examples) - 1)]
-            notes.skipped.add("sample whose name has a dot before its ending: read it with key=last-dot", example)
+        reason = "sample whose name has a dot before its ending: read it with key=last-dot"
+        for example in self.examples[:-1]:
+            notes.skipped.add(reason, example)
+        notes.skipped.add(reason, self.examples[-1], self.count - len(self.examples) + 1)
         return True
 
 
@@ -99,11 +101,18 @@ class _Header(tarfile.TarInfo):
     def fromtarfile(cls, tarfile: Any) -> Self:
         try:
             return super().fromtarfile(tarfile)
-        except (InvalidHeaderError, TruncatedHeaderError):
+        except HeaderError as error:
+            kind = type(error).__name__
+            tarfile.is_cut_off = kind == "EmptyHeaderError"
+            if kind in ("EOFHeaderError", "EmptyHeaderError"):
+                raise
             raise ReadError("what comes next is no header of a file") from None
-        except EmptyHeaderError:
-            tarfile.is_cut_off = True
-            raise
+
+
+class _Tar(tarfile.TarFile):
+    members: list[tarfile.TarInfo]  # kept for random access
+    tarinfo = _Header
+    is_cut_off = False
 
 
 def _members(file: str, name: str, notes: Notes) -> Iterator[tuple[str, bytes | None]]:
@@ -116,17 +125,17 @@ def _members(file: str, name: str, notes: Notes) -> Iterator[tuple[str, bytes | 
             if other not in (None, "a tar archive"):
                 notes.skipped.add(f"file that is no tar: it is {other}", name)
                 return
-            mode = "r:" if stream.seekable() else "r|"
-            with tarfile.open(fileobj=stream, mode=mode, errorlevel=2, tarinfo=_Header) as tar:
+            mode = cast("Literal['r:']", "r:" if stream.seekable() else "r|")
+            with _Tar.open(fileobj=stream, mode=mode, errorlevel=2) as tar:
                 while (member := tar.next()) is not None:
-                    tar.members.clear()  # tarfile keeps them all, for random access
+                    tar.members.clear()
                     last = member.name
                     if is_hidden(last) or member.isdir():
                         continue
                     if not member.isreg():
-                        notes.files.add("tar member that is no file", f"{name}/{last}")
+                        notes.unread.add("tar member that is no file", f"{name}/{last}")
                     elif "." not in PurePosixPath(last).name:
-                        notes.files.add("tar member whose name has no ending", f"{name}/{last}")
+                        notes.unread.add("tar member whose name has no ending", f"{name}/{last}")
                     elif not _is_wanted(PurePosixPath(last).suffix[1:].lower()):
                         yield last, None
                     elif member.size > MAX_PICTURE_BYTES:
@@ -138,7 +147,7 @@ def _members(file: str, name: str, notes: Notes) -> Iterator[tuple[str, bytes | 
                     raise ReadError("there is more behind the end of the archive")
                 if last is None:
                     notes.skipped.add("tar without a file", name)
-                elif getattr(tar, "is_cut_off", False):
+                elif tar.is_cut_off:
                     notes.changed.add("tar without an end mark (perhaps cut off): read up to its last member", name)
     except (*UNREADABLE, ValueError, OverflowError) as error:
         after = f"{name} after {last or 'its beginning'} ({error})"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
-from mm1.data.readers.lines import JSON_SUFFIXES, json_records, read_lines
-from mm1.data.readers.opening import DAMAGED, UNREADABLE, TextStream, decode, open_texts
+from mm1.data.readers.lines import json_records, read_lines
+from mm1.data.readers.opening import DAMAGED, JSON_SUFFIXES, UNREADABLE, TextStream, decode, open_texts
 from mm1.data.readers.parquet import is_parquet, read_rows
+from mm1.data.readers.picture_folder import NOWHERE
 from mm1.data.readers.reader import Notes, Reader, Shard
+from mm1.data.readers.rows import Place, documents_of
+from mm1.data.readers.values import LeftOutError, text_of, trimmed
 from mm1.document import Document, Text
 
 MAX_FILE_BYTES = 256 * 2**20
@@ -46,26 +49,16 @@ class PlainText(Reader):
                     yield from self._of_rows(json_records(text, notes), notes)
                 elif text.ending in _OTHER_READERS:
                     notes.skipped.add(f"file that is no plain text: {_OTHER_READERS[text.ending]}", text.name)
-                elif self.lines:
-                    yield from _of_lines(text, notes)
                 else:
-                    yield from _of_file(text, notes)
+                    texts = read_lines(text, notes) if self.lines else _whole(text, notes)
+                    yield from documents_of(texts, _document, notes, NOWHERE)
 
     def _of_rows(self, rows: Iterable[tuple[str, Mapping[str, Any]]], notes: Notes) -> Iterator[Document]:
-        for where, row in rows:
-            document = text_of_row(row, where, self.column, notes)
-            if document is not None:
-                yield document
+        return documents_of(rows, partial(text_of_row, column=self.column), notes, NOWHERE)
 
 
-def _of_lines(text: TextStream, notes: Notes) -> Iterator[Document]:
-    for where, line in read_lines(text, notes):
-        content = decode(line, notes, where)
-        if content is not None:
-            yield Document(where, "text", (Text(content.strip()),))
-
-
-def _of_file(text: TextStream, notes: Notes) -> Iterator[Document]:
+def _whole(text: TextStream, notes: Notes) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of an open text, unless it is too large."""
     try:
         content = text.stream.read(MAX_FILE_BYTES + 1)
     except UNREADABLE as error:
@@ -73,21 +66,23 @@ def _of_file(text: TextStream, notes: Notes) -> Iterator[Document]:
         return
     if len(content) > MAX_FILE_BYTES:
         notes.skipped.add(f"text file larger than {MAX_FILE_BYTES >> 20} MiB (read it with lines=true)", text.name)
-    elif not content.strip():
-        notes.skipped.add("empty text", text.name)
-    elif (decoded := decode(content, notes, text.name)) is not None:
-        yield Document(text.name, "text", (Text(decoded.strip()),))
+    else:
+        yield text.name, content
 
 
-def text_of_row(row: Mapping[str, Any], where: str, column: str, notes: Notes) -> Document | None:
-    """Return the document of a row, or count why there is none and return None."""
-    text = row.get(column)
-    if not isinstance(text, str):
-        present = ", ".join(os.fsdecode(name) for name in row)[:200]
-        notes.skipped.add(f"record without a text '{column}'", f"{where} (it has {present or 'nothing'})")
-        return None
-    if not text.strip():
-        notes.skipped.add("empty text", where)
-        return None
+def _document(content: bytes, place: Place) -> Document:
+    return Document(place.name, "text", (Text(trimmed(decode(content, place.notes, place.name))),))
+
+
+def text_of_row(row: Mapping[str, Any], place: Place, column: str) -> Document:
+    """Return the document of a row.
+
+    Raises:
+        LeftOutError: If it has no text.
+    """
+    if column not in row:
+        present = ", ".join(map(str, row))[:200]
+        raise LeftOutError(f"record without a text '{column}'", f"it has {present or 'nothing'}")
+    text = text_of(row[column], "text")
     meta = {name: value for name, value in row.items() if name != column and value is not None}
-    return Document(where, "text", (Text(text.strip()),), meta)
+    return Document(place.name, "text", (Text(trimmed(text)),), meta)

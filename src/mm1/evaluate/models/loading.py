@@ -20,7 +20,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 
 def load_generator(
-    path: Path | str, *, batch_size: int = 64, device: str = "auto", dtype: str = "auto"
+    path: Path | str, *, batch_size: int = 64, device: str = "auto", dtype: str = "auto", plain: bool = False
 ) -> MM1Generator | TransformersGenerator:
     """Load a model for scoring: one of ours, or any image-text-to-text model of `transformers`.
 
@@ -29,9 +29,10 @@ def load_generator(
         batch_size: Prompts per forward pass; affects the speed, not the answers.
         device: `auto` (a GPU if there is one), or a torch device.
         dtype: `auto` (float32 on CPU, bfloat16 on GPU), or a torch dtype's name.
+        plain: Whether another family's model is asked without its chat template. (How ours is asked, prompts say.)
 
     Raises:
-        UserError: If the model doesn't exist or can't be loaded.
+        UserError: If the model doesn't exist, can't be loaded or can't be asked so.
     """
     directory = resolve_model(path)
     where = choose_device(device, "device")
@@ -51,4 +52,4 @@ def load_generator(
         raise UserError(
             f"{path}: the model can't be loaded as an image-text-to-text model ({reason}): name another one"
         ) from None
-    return TransformersGenerator(model, processor, batch_size=batch_size, device=where)
+    return TransformersGenerator(model, processor, batch_size=batch_size, device=where, chat=False if plain else None)

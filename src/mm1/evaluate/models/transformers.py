@@ -1,7 +1,8 @@
 """Scores any image-text-to-text model of `transformers` that takes several pictures.
 
 The prompt is one user turn of the processor's chat template, or plain text with the processor's image token if there is
-no template. A batch has prompts of equal length in tokens, so nothing is padded.
+no template. Its tokens are the library's (`apply_chat_template`, or the processor's call), so one BOS begins it where
+the family has one. A batch has prompts of equal length in tokens, so nothing is padded.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ class TransformersGenerator:
         batch_size: Most prompts per call.
         device: The device to compute on.
         chat: Whether a prompt is a user turn; default: if the processor has a chat template.
+
+    Raises:
+        UserError: If prompts are to be plain, and the processor has no token that stands for a picture.
     """
 
     def __init__(
@@ -44,6 +48,11 @@ class TransformersGenerator:
         self.batch_size = batch_size
         self.device = torch.device(device)
         self.chat = bool(processor.chat_template) if chat is None else chat
+        if not self.chat and getattr(processor, "image_token", None) is None:
+            raise UserError(
+                f"{type(processor).__name__} has no image token, so a plain prompt can't show it pictures: "
+                + ("leave --plain out" if processor.chat_template else "models need that or a chat template")
+            )
         own = model.generation_config
         pad = processor.tokenizer.pad_token_id
         # A new configuration, since a published one may sample or penalise repetition.
@@ -56,7 +65,11 @@ class TransformersGenerator:
     @property
     def protocol(self) -> dict[str, str]:
         """The keys of a result's protocol that describe the model."""
-        return {"adapter": "chat template" if self.chat else "plain prompt", "dtype": str(self.model.dtype)}
+        return {
+            "adapter": "chat template" if self.chat else "plain prompt",
+            "tokens": "one BOS, a continuation with its context",
+            "dtype": str(self.model.dtype),
+        }
 
     @property
     def max_context(self) -> int:
@@ -110,7 +123,6 @@ class TransformersGenerator:
             ContextTooShort: If a prompt with its continuation doesn't fit.
             UserError: If a prompt has a picture.
         """
-        tokenizer = self.processor.tokenizer
         likelihoods = []
         for index, (prompt, text) in enumerate(zip(prompts, continuations, strict=True)):
             if prompt.images:
@@ -118,8 +130,7 @@ class TransformersGenerator:
                     f"prompt '{prompt.id}' has a picture, and likelihoods of this model need text only: choose a task "
                     "that generates answers"
                 )
-            before = tokenizer(prompt.text)["input_ids"]
-            after = tokenizer(text, add_special_tokens=False)["input_ids"]
+            before, after = self._encode_pair(prompt.text, text)
             if len(before) + len(after) > self.max_context:
                 raise ContextTooShort(index, len(before) + len(after), self.max_context)
             ids = torch.tensor([[*before, *after]], device=self.device)
@@ -151,22 +162,60 @@ class TransformersGenerator:
         written = tokenizer.batch_decode(output[:, start:], skip_special_tokens=True)
         return [until_stop(text, stop) for text in written]
 
-    def _inputs(self, prompts: Sequence[Document]) -> Any:
-        images = [[decode_image(image.read()) for image in prompt.images] for prompt in prompts]
-        return self.processor(
-            text=[self._text(prompt) for prompt in prompts],
-            images=images if any(images) else None,
-            return_tensors="pt",
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Return the tokens of a context and those of its continuation, as lm-evaluation-harness makes them (0.4.13).
+
+        Both are tokenized as one text, and white space at the end of the context belongs to the continuation. Alone the
+        continuation may get other tokens: many tokenizers put a space before every text.
+        """
+        tokenizer = self.processor.tokenizer
+        end = len(context.rstrip())
+        before: list[int] = tokenizer(context[:end])["input_ids"]
+        after: list[int] = tokenizer(context + continuation)["input_ids"][len(before) :]
+        if not after:  # the context's last token goes on into the continuation, and nothing is left
+            after = tokenizer(context[end:] + continuation, add_special_tokens=False)["input_ids"]
+        return before or [self._start], after
+
+    @property
+    def _start(self) -> int:
+        """The token before an empty prompt, where the tokenizer puts none: BOS, else EOS, as in the harness.
+
+        Raises:
+            UserError: If there is neither.
+        """
+        tokenizer = self.processor.tokenizer
+        for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+            if token is not None:
+                return int(token)
+        raise UserError(
+            f"{type(tokenizer).__name__} has neither BOS nor EOS: an empty prompt has nothing to start from"
         )
 
-    def _text(self, prompt: Document) -> str:
-        if not self.chat:
-            token = self.processor.image_token
-            return "".join(token if isinstance(part, Image) else part.text for part in prompt.parts)
+    def _inputs(self, prompts: Sequence[Document]) -> Any:
+        images = [[decode_image(image.read()) for image in prompt.images] for prompt in prompts]
+        if self.chat:
+            turns = [self._turn(prompt, pictures) for prompt, pictures in zip(prompts, images, strict=True)]
+            return self.processor.apply_chat_template(
+                turns, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+            )
+        texts = [self._plain(prompt) for prompt in prompts]
+        inputs = self.processor(text=texts, images=images if any(images) else None, return_tensors="pt")
+        if inputs["input_ids"].shape[1] == 0:
+            ids = torch.full((len(prompts), 1), self._start)
+            inputs.update({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+        return inputs
+
+    def _plain(self, prompt: Document) -> str:
+        token = self.processor.image_token
+        return "".join(token if isinstance(part, Image) else part.text for part in prompt.parts)
+
+    def _turn(self, prompt: Document, pictures: Sequence[Any]) -> list[dict[str, Any]]:
+        """Return a prompt as a conversation of one turn, its pictures decoded."""
+        remaining = iter(pictures)
         content = [
-            {"type": "image"} if isinstance(part, Image) else {"type": "text", "text": part.text}
+            {"type": "image", "image": next(remaining)}
+            if isinstance(part, Image)
+            else {"type": "text", "text": part.text}
             for part in prompt.parts
         ]
-        return self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
+        return [{"role": "user", "content": content}]
