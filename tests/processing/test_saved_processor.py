@@ -8,67 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer
 
 from mm1.processing.chat import default_chat_template
 from mm1.processing.processor import MM1Processor, build_processor
 from mm1.processing.tiles import TilingRule
-from mm1.processing.tokenizer import load_tokenizer, train_tokenizer
-from tests.model.saved.make_saved import CHATML, INSTRUCT
+from tests.model.saved.make_saved import CHATML
 from tests.processing.behaviours import after_loading, behaviours
-
-TEXTS = ["a red bus on a street", "What is this? user assistant USER: ASSISTANT:"]
-
-
-def own() -> PreTrainedTokenizerBase:
-    """A tokenizer as MM1 trains them."""
-    return train_tokenizer(TEXTS * 5, 330)
-
-
-def chatty() -> PreTrainedTokenizerBase:
-    """The same with the marks of ChatML."""
-    tokenizer = own()
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>", "<|im_start|>", "<|im_end|>"]})
-    return tokenizer
-
-
-def with_rule(single: str, folder: Path) -> PreTrainedTokenizerBase:
-    """A decoder's tokenizer that puts tokens of its own around texts, without `<image>`."""
-    trained = own()
-    backend = trained.backend_tokenizer
-    ends = [(token, trained.convert_tokens_to_ids(token)) for token in ("<bos>", "<eos>")]
-    backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=ends)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", chat_template=INSTRUCT
-    )
-    tokenizer.save_pretrained(folder)
-    return load_tokenizer(folder)
-
-
-def without_bos(folder: Path) -> PreTrainedTokenizerBase:
-    """A decoder's tokenizer that has neither BOS nor padding."""
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=own().backend_tokenizer, eos_token="<eos>")
-    tokenizer.save_pretrained(folder)
-    return load_tokenizer(folder)
-
-
-def sentencepiece(folder: Path) -> PreTrainedTokenizerBase:
-    """A decoder's tokenizer of the SentencePiece kind: a space is put before the first text of a prompt only."""
-    characters = sorted({c for text in TEXTS for c in text} | set("<>[]|\n"))
-    vocabulary = {token: n for n, token in enumerate(["<unk>", "<s>", "</s>", "▁", *characters])}
-    for a, b in (("r", "e"), ("▁", "a"), ("▁", "re"), ("b", "u")):
-        vocabulary[a + b] = len(vocabulary)
-    merges = [("r", "e"), ("▁", "a"), ("▁", "re"), ("b", "u")]
-    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>", fuse_unk=True))
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
-    backend.decoder = decoders.Metaspace(prepend_scheme="first", split=False)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>", padding_side="right"
-    )
-    tokenizer.save_pretrained(folder)
-    return load_tokenizer(folder)
-
+from tests.processing.sample_tokenizers import chatty, own, sentencepiece, with_rule, without_bos
 
 Make = Callable[[Path], MM1Processor]
 
@@ -161,7 +108,7 @@ def test_a_template_that_was_taken_away_stays_away(tmp_path: Path) -> None:
 
 def test_what_the_last_call_padded_to_is_not_saved(tmp_path: Path) -> None:
     processor = build_processor(own(), 16, 4)
-    processor(text="a red bus on a street", truncation=True, max_length=3, padding="max_length", pad_to_multiple_of=8)
+    processor(text="a red bus on a street", truncation=True, max_length=8, padding="max_length", pad_to_multiple_of=8)
     processor.save_pretrained(tmp_path)
     loaded: Any = MM1Processor.from_pretrained(tmp_path)
     assert (

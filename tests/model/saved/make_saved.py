@@ -81,7 +81,8 @@ def main() -> None:
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
-        model.to(torch.bfloat16).save_pretrained(HERE / name)
+        torch.nn.Module.to(model, torch.bfloat16)
+        model.save_pretrained(HERE / name)
         processor.save_pretrained(HERE / name)
     (HERE / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
 
