@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from mm1.clean.database import decide_in_database, open_database
 from mm1.clean.step import Dropped, GlobalStep, Step, plain_options
 from mm1.data.build import publish, read_info
-from mm1.data.corpus import ShardWriter, Split
+from mm1.data.corpus import ShardWriter, Split, shared_split
 from mm1.data.shards import merge_reasons, open_job, run_units
 from mm1.document import Document
 from mm1.errors import UserError
@@ -130,7 +130,7 @@ def replay(
     directory: Path, steps: Sequence[NamedStep], folder: Path, rows: range, counts: Sequence[Dropped]
 ) -> Iterator[tuple[int, Document]]:
     """Yield row and document of what steps leave of some rows of a split; count in `counts` what each drops."""
-    split = Split(directory)
+    split = shared_split(directory)
     appliers = [named.step.applier(step_folder(folder, n), rows) for n, named in enumerate(steps)]
     for row in rows:
         document: Document | None = split[row]
