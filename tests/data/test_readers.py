@@ -131,7 +131,7 @@ def test_obelics_with_files_addresses_and_bad_rows(tmp_path: Path) -> None:
     write_parquet(
         tmp_path / "x.parquet",
         {
-            "images": [["a.png"], ["https://example.org/b.png"], ["../x.parquet", None], ["gone.png", None], ["a.png"]],
+            "images": [["a.png"], ["https://example.org/b.png"], ["../../x.parquet", None], ["gone.png", None], ["a.png"]],
             "texts": [[None], [None], [None, "kept"], [None, "too"], [None, "longer"]],
             "metadata": ["{broken", None, None, None, None],
         },

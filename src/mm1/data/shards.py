@@ -21,11 +21,14 @@ from mm1.data.corpus import EXAMPLES_PER_SKIP_REASON, content_hash
 from mm1.data.engines import ENGINES, WorkerDied
 from mm1.data.registry import did_you_mean
 from mm1.errors import UserError
-from mm1.files import link, write_json
+from mm1.files import PARTIAL, link, write_json
 from mm1.progress import console, progress_bar
 
 Unit = TypeVar("Unit")
 Work = Callable[[Unit, Path], dict[str, Any]]
+
+REASONS = ("skipped", "lost", "changed")
+"""What `corpus.json` counts by reason: records left out, parts that documents lack, what was put right."""
 
 
 def open_job(folder: Path, job: Mapping[str, Any]) -> None:
@@ -122,28 +125,37 @@ def gather_split(folder: Path, infos: Sequence[Mapping[str, Any]], target: Path)
     Raises:
         UserError: If there is no document at all.
     """
-    kinds: Counter[str] = Counter()
-    for info in infos:
-        kinds.update(info["kinds"])
-    skipped, changed = (merge_reasons(info[key] for info in infos) for key in ("skipped", "changed"))
-    totals = {key: sum(info[key] for info in infos) for key in ("documents", "images", "characters")}
-    if totals["documents"] == 0:
-        reasons = "; ".join(f"{entry['count']}x {reason}" for reason, entry in skipped.items())
-        name = f"{target.parent.name.removesuffix('.partial')}/{target.name}"
-        raise UserError(f"{name}: no document is left, for these reasons: {reasons or 'the sources are empty'}")
+    counts = sum_units(infos)
+    if counts["documents"] == 0:
+        raise UserError(f"{target.parent.name.removesuffix(PARTIAL)}/{target.name}: {nothing_left(counts)}")
     target.mkdir(parents=True)
     for number, info in enumerate(infos):
         if info["documents"]:
             arrow = unit_file(folder, number, ".arrow")
             link(arrow, target / arrow.name)
     digests = (unit_file(folder, number, ".digests").read_bytes() for number in range(len(infos)))
+    del counts["missing"]
+    return {**counts, "content_hash": content_hash(digests)}
+
+
+def sum_units(infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what units have counted together: `documents`, `read`, `skipped`, ...; `missing` as in `Notes`."""
+    kinds: Counter[str] = Counter()
+    for info in infos:
+        kinds.update(info["kinds"])
+    names = ("read", "documents", "images", "pictures_left_out", "characters")
     return {
-        **totals,
+        **{name: sum(info.get(name, 0) for info in infos) for name in names},
         "kinds": dict(sorted(kinds.items())),
-        "content_hash": content_hash(digests),
-        "skipped": skipped,
-        "changed": changed,
+        **{name: merge_reasons(info.get(name, {}) for info in infos) for name in REASONS},
+        "missing": [missing for info in infos for missing in info.get("missing", ())],
     }
+
+
+def nothing_left(counts: Mapping[str, Any]) -> str:
+    """Return the message about a split without a document."""
+    reasons = "; ".join(f"{entry['count']}x {reason}" for reason, entry in counts["skipped"].items())
+    return f"no document is left, for these reasons: {reasons or 'the sources are empty'}"
 
 
 def merge_reasons(several: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
