@@ -168,8 +168,8 @@ def _check(
         return
     publish(aside, made, keep={}, keep_jobs=True, **entries)
     raise UserError(
-        f"{name}: {problem}. What is left lies in {aside}, its corpus.json says what is not; if it is what you want, run "
-        "the same command again with --accept-losses"
+        f"{name}: {problem}. What is left lies in {aside}, its corpus.json says what is not; to keep it, run the same "
+        "command again with --accept-losses"
     )
 
 

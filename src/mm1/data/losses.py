@@ -89,7 +89,7 @@ def _where_they_are(missing: Sequence[Sequence[str]]) -> str:
     for folder, path in missing:
         for below in _folders_below(folder):
             if os.path.isfile(os.path.join(below, os.path.basename(path))):
-                return f"{os.path.basename(path)} lies in {below}, but the records call it {path}: put right one of the two"
+                return f"the records say {path}, but that file lies in {below}: put right one of the two"
     told_from = f" (they are told from {missing[0][0]})" if missing else ""
     return f"name the folder of the pictures with --set pictures=FOLDER{told_from}"
 
