@@ -38,7 +38,7 @@ def test_one_process_holds_it_and_the_next_waits(tmp_path: Path) -> None:
     with holder(lock) as held:
         assert line_of(held.stdout) == "held"
         waiting = holder(lock)
-        assert line_of(waiting.stderr) == "a.lock: held by another process; waiting for it"
+        assert line_of(waiting.stderr) == "a.lock: another process holds this lock; waiting for it"
         with pytest.raises(LockedError), hold(lock, wait=False):
             pass
         release(held)

@@ -139,5 +139,5 @@ def test_a_missing_run_and_an_unknown_task_are_named() -> None:
     missing = Results(whole.arms, whole.seeds, whole.scores, there, there)
     with pytest.raises(UserError, match=r"a run is missing.*mm1 study run"):
         judge(Claim.model_validate(LARGER), missing)
-    with pytest.raises(UserError, match="not scored on task pages: they were on easy-vqa"):
+    with pytest.raises(UserError, match="no scores for task pages: choose from easy-vqa"):
         judge(Claim.model_validate(LARGER | {"tasks": ["pages"]}), missing)

@@ -264,7 +264,7 @@ def test_the_loss_of_a_run_is_that_of_its_last_tenth(tmp_path: Path) -> None:
 
 
 def test_without_any_run_there_is_no_scoreboard(home: Path) -> None:
-    with pytest.raises(UserError, match="no run of any study is in"):
+    with pytest.raises(UserError, match="no run of any study is done"):
         write_lessons([lesson(Study.model_validate(STUDY), [])], home)
 
 

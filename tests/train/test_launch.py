@@ -66,7 +66,7 @@ def test_a_job_that_is_to_make_way_is_requeued_and_loses_nothing(recipe_file: Pa
     job.join(PATIENCE_SECONDS)
     assert not job.is_alive()
     assert "Requeued job" in log.read_text()
-    assert "going on from step" in log.with_suffix(".err").read_text()
+    assert "resuming from step" in log.with_suffix(".err").read_text()
     pretrain(load_recipe(str(recipe_file), [f"train.steps={steps}"]), tmp_path / "whole")
     whole = lines_of(tmp_path / "whole")
     assert [line["tokens"] for line in lines_of(run)] == [line["tokens"] for line in whole]
@@ -120,7 +120,7 @@ def test_on_a_cluster_signals_save_and_requeue_as_often_as_allowed(
         _, log = job.communicate(timeout=PATIENCE_SECONDS)
         steps.append(json.loads((checkpoints(run / "checkpoints")[-1] / "state.json").read_text())["step"])
         assert steps[-1] == lines_of(run)[-1]["step"]
-    assert f"going on from step {steps[0]}" in log
+    assert f"resuming from step {steps[0]}" in log
     assert asked.read_text() == "requeue 7\n"
     assert job.returncode != 0
     assert "timed-out too many times" in log
@@ -155,9 +155,9 @@ def test_the_script_says_what_was_asked_for(tmp_path: Path) -> None:
 
 def test_mistakes_are_named(recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="sbatch isn't here.*--local"):
+    with pytest.raises(UserError, match="sbatch is not on this machine.*--local"):
         submit(["report", "run"], tmp_path / "slurm", Resources())
-    with pytest.raises(UserError, match="--nodes 2: with --local there is one"):
+    with pytest.raises(UserError, match="--nodes 2: --local runs on this machine only"):
         run_here(["report", "run"], tmp_path / "slurm", Resources(nodes=2))
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(UserError, match=r"pip install 'mm1\[slurm\]'"):
@@ -165,7 +165,7 @@ def test_mistakes_are_named(recipe_file: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_command_that_fails_is_pointed_to_its_log(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"did not come to its end: .*_0_log\.err says why") as failed:
+    with pytest.raises(UserError, match=r"did not finish: read the reason in .*_0_log\.err") as failed:
         run_here(["report", str(tmp_path / "nowhere")], tmp_path / "slurm", Resources())
-    log = Path(str(failed.value).split("end: ")[1].removesuffix(" says why"))
+    log = Path(str(failed.value).split("the reason in ")[1])
     assert "error:" in log.read_text()

@@ -89,8 +89,8 @@ def test_a_row_of_spikes_is_said_once() -> None:
     with console.capture() as said:
         found = [watch.is_spike(loss, 1001 + i) for i, loss in enumerate([9.0, 9.5, 2.0, 30.0])]
     assert found == [True, True, False, True]
-    assert said.get().count("a loss spike") == 2
-    assert "step 1,001: a loss spike: 9.00, where the 1,000 steps before have 2.0" in " ".join(said.get().split())
+    assert said.get().count("loss spike") == 2
+    assert "step 1,001: loss spike: 9.00, after 1,000 steps with a loss of 2.0" in " ".join(said.get().split())
 
 
 def test_spikes_are_counted_in_the_log_and_after_going_on(

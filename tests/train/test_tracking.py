@@ -105,7 +105,7 @@ def test_wandb_out_of_reach_is_a_sentence(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    with pytest.raises(UserError, match="W&B can't be used .*: run `wandb login`, or set WANDB_MODE=offline"):
+    with pytest.raises(UserError, match="W&B doesn't start .*: run `wandb login`, or set WANDB_MODE=offline"):
         pretrain(load_recipe(str(recipe_file), ["train.trackers=[wandb]"]), tmp_path / "run")
 
 

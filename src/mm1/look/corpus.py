@@ -1,4 +1,4 @@
-"""What a corpus holds, as a table for the terminal."""
+"""A table of a corpus's content, for the terminal."""
 
 from __future__ import annotations
 

@@ -39,14 +39,14 @@ from mm1.train.tracking import check_trackers
 
 
 def pretrain(recipe: Recipe, directory: Path, score: Score | None = None) -> Path:
-    """Train the recipe's model, or go on where an interrupted run of it stopped.
+    """Train the recipe's model, or resume an interrupted run.
 
-    Under torchrun every rank calls this; the first prepares what all of them read.
+    Under torchrun every rank calls this function; the first one prepares the files that all ranks read.
 
     Args:
-        recipe: What to train, on what, how.
+        recipe: The model, its data and its training.
         directory: The run's directory.
-        score: Scores a model; needed where the recipe has `evaluate.during`
+        score: Scores a model; required if the recipe has `evaluate.during`
             (`mm1.evaluate.during.scorer_during_training` makes one).
 
     Returns:
@@ -54,7 +54,7 @@ def pretrain(recipe: Recipe, directory: Path, score: Score | None = None) -> Pat
 
     Raises:
         UserError: If the recipe doesn't fit the corpora, the machine or the run directory.
-        Stopped: If the user or the scheduler interrupted it; a checkpoint has been saved.
+        Stopped: If the user or the scheduler interrupted the training; a checkpoint has been saved.
     """
     check_trackers(recipe.train.trackers)
     with begin(recipe, directory) as beginning:
@@ -74,9 +74,19 @@ def pretrain(recipe: Recipe, directory: Path, score: Score | None = None) -> Pat
         if world.is_first:
             _record(directory, model, plan, learning_rate, compute, autocast, world)
         prepare_model(model, world, recipe.train, autocast)
-        score_on_the_way = scoring(score, recipe, directory, model, processor, plan.hash, world)
+        scoring_in_training = scoring(score, recipe, directory, model, processor, plan.hash, world)
         recipe_trainer(
-            recipe, directory, model, processor, plan, splits, learning_rate, autocast, world, compute, score_on_the_way
+            recipe,
+            directory,
+            model,
+            processor,
+            plan,
+            splits,
+            learning_rate,
+            autocast,
+            world,
+            compute,
+            scoring_in_training,
         ).run()
         write_model(model, processor, result, world)
     return result
@@ -88,13 +98,13 @@ def recipe_model(
     device: torch.device,
     autocast: torch.dtype | None,
 ) -> MM1ForConditionalGeneration:
-    """Return a recipe's model on a device, with the attention that it can have there.
+    """Return a recipe's model on a device, with an attention that works there.
 
     Args:
-        recipe: What the model is; its models resolved (see `mm1.model.resolve.resolve_models`).
-        processor: Its tokenizer's ids are the model's.
-        device: Where it is to compute.
-        autocast: In which precision (see `autocast_dtype`).
+        recipe: The recipe with resolved models (see `mm1.model.resolve.resolve_models`).
+        processor: The model's processor, which gives the token ids.
+        device: The model's device.
+        autocast: The precision of matrix products (see `autocast_dtype`).
     """
     tokenizer = processor.tokenizer
     model = build_model(
@@ -109,8 +119,8 @@ def recipe_model(
     torch.nn.Module.to(model, device)
     model.set_attn_implementation(
         {
-            config: usable_attention(wanted, f"model.{part}.attention", device, autocast, bool(recipe.train.compile))
-            for config, part, wanted in (
+            config: usable_attention(names, f"model.{part}.attention", device, autocast, bool(recipe.train.compile))
+            for config, part, names in (
                 ("vision_config", "vision", recipe.model.vision.attention),
                 ("text_config", "language_model", recipe.model.language_model.attention),
             )
@@ -135,17 +145,17 @@ def recipe_trainer(
     """Return the loop that trains a model by a recipe and its plan.
 
     Args:
-        recipe: Data, objective, optimizer.
-        directory: The run's.
-        model: On its device, prepared (see `prepare_model`).
-        processor: Of the model.
+        recipe: Gives data, objective and optimizer.
+        directory: The run's directory.
+        model: The model on its device, prepared (see `prepare_model`).
+        processor: The model's processor.
         plan: The order of training.
         splits: The plan's corpora.
-        learning_rate: The peak.
-        autocast: In which precision the model computes.
+        learning_rate: The peak learning rate.
+        autocast: The precision of matrix products.
         world: The ranks.
-        compute: What its speed is measured by, if it is to be.
-        scoring: Scores on the way, if there are to be any.
+        compute: The figures for FLOP/s and MFU in the log; None: the log has neither.
+        scoring: Scoring during training; None: there is none.
     """
     micro, micro_batches = world.micro_batches(recipe.train)
     return Trainer(
@@ -176,13 +186,13 @@ def _loader_from(
 
 
 def _loss(
-    recipe: Recipe, model: MM1ForConditionalGeneration, processor: MM1Processor, plan: Plan, together: int
+    recipe: Recipe, model: MM1ForConditionalGeneration, processor: MM1Processor, plan: Plan, sequences: int
 ) -> Callable[[Batch, int], Losses]:
-    """Return the loss of a micro-batch; `together` is how many sequences all ranks have in one."""
+    """Return the loss of a micro-batch; `sequences` is the number of sequences per micro-batch over all ranks."""
 
     def loss(batch: Batch, number: int) -> Losses:
-        # The plan knows whether any rank has images in this micro-batch: nobody has to be asked.
-        images = plan.count_images(number * together, (number + 1) * together)
+        # The plan says whether any rank has images in this micro-batch, so the ranks need not communicate.
+        images = plan.count_images(number * sequences, (number + 1) * sequences)
         return language_model_loss(model, processor, batch, recipe.train.z_loss, images > 0)
 
     return loss
@@ -197,9 +207,9 @@ def _record(
     autocast: torch.dtype | None,
     world: World,
 ) -> None:
-    """Write environment.json and say what is about to be trained."""
+    """Write environment.json and print what will be trained."""
     parts = parameters_by_part(model)
-    facts = {
+    training = {
         "parameters": parts,
         "peak_learning_rate": learning_rate,
         "plan_hash": plan.hash,
@@ -209,19 +219,19 @@ def _record(
         "peak_flops": compute.peak,
         "peak_flops_from": compute.peak_from,
     }
-    write_environment(directory, environment(**facts))
-    _announce(parts, plan, learning_rate)
-    console.print(f"one device does at most {compute.peak / 1e12:.3g} TFLOP/s ({compute.peak_from})")
+    write_environment(directory, environment(**training))
+    _print_training(parts, plan, learning_rate)
+    console.print(f"peak of one device: {compute.peak / 1e12:.3g} TFLOP/s ({compute.peak_from})")
 
 
-def _announce(parts: dict[str, int], plan: Plan, peak: float) -> None:
+def _print_training(parts: dict[str, int], plan: Plan, peak: float) -> None:
     sizes = ", ".join(f"{name.replace('_', ' ')} {count / 1e6:.2f}M" for name, count in parts.items())
     info, fill = plan.info, plan.info["fill"]
     console.print(f"model: {sizes}; peak learning rate {peak:.2e}")
     console.print(
         f"plan: {info['sequences']:,} sequences of {info['sequence_length']} tokens, {info['tokens']:,} tokens, "
-        f"{info['images']:,} images, fill {fill['tokens']:.1%} of the tokens ({fill['binding']:.1%} of whichever "
-        "limit binds)"
+        f"{info['images']:,} images; fill {fill['tokens']:.1%} of the tokens ({fill['binding']:.1%} of the binding "
+        "limit)"
     )
     for warning in info["warnings"]:
         console.print(f"[yellow]{warning}[/]")

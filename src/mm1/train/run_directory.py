@@ -2,7 +2,7 @@
 
 recipe.yaml        the resolved recipe          plan/          the order of training
 environment.json   commit, versions, machine    metrics.jsonl  the curves
-tokenizer/         if one was trained           checkpoints/   to go on from
+tokenizer/         if the run trained one       checkpoints/   to resume from
 model/             the result, in Hugging Face format
 """
 
@@ -27,28 +27,28 @@ from mm1.recipe import RunRecipe
 from mm1.version import __version__
 
 CHANGEABLE_KEYS = ("name", "evaluate", "train.trackers")
-"""Keys that may change on an existing run: they don't touch the training."""
+"""Keys that may change in an existing run, since they don't affect the training."""
 
 
 SCHEDULER_LOGS = "slurm"
-"""Folder of a run that `mm1 launch` writes to, before there is anything else."""
+"""Folder of a run that `mm1 launch` writes to before the run begins."""
 _BEFORE = (SCHEDULER_LOGS, "recipe.yaml.partial")
-"""What a run directory may hold without a recipe: it is about to begin, or was killed as it began."""
+"""What a run directory without a recipe may contain: the run is about to begin, or was killed at its start."""
 
 
 LOCK = ".lock"
-"""File of a run that the process which trains it holds locked."""
+"""File of a run that is locked by the process that trains it."""
 
 
 def open_run(directory: Path, recipe: RunRecipe) -> None:
-    """Make the run directory, or check that it is of the same recipe.
+    """Make the run directory, or check that it belongs to the same recipe.
 
     Args:
-        directory: The run's.
-        recipe: As resolved.
+        directory: The run's directory.
+        recipe: The resolved recipe.
 
     Raises:
-        UserError: If the directory is of another recipe (the differing keys are named), or holds other things.
+        UserError: If the directory belongs to another recipe (the message names the keys), or isn't a run's.
     """
     file = directory / "recipe.yaml"
     if file.is_file():
@@ -57,11 +57,11 @@ def open_run(directory: Path, recipe: RunRecipe) -> None:
         keys = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
         keys = [key for key in keys if not key.startswith(CHANGEABLE_KEYS)]
         if keys:
-            shown = ", ".join(f"{k} ({before.get(k)!r} there, {now.get(k)!r} here)" for k in keys[:8])
+            shown = ", ".join(f"{k} ({before.get(k)!r} there, {now.get(k)!r} now)" for k in keys[:8])
             more = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
             raise UserError(
-                f"{directory}: this run is of another recipe; keys that differ: {shown}{more}. "
-                "Choose another directory with --to, or remove this one"
+                f"{directory}: the directory has a run of another recipe; these keys differ: {shown}{more}: choose "
+                "another directory with --to, or remove this one"
             )
     elif directory.is_dir() and any(entry.name not in _BEFORE for entry in directory.iterdir()):
         raise UserError(f"{directory}: not a run directory and not empty: choose another one with --to")
@@ -73,11 +73,11 @@ def open_run(directory: Path, recipe: RunRecipe) -> None:
 
 
 @contextmanager
-def alone_in(directory: Path) -> Iterator[None]:
-    """Keep a run's directory for this process until the block ends: of two, each would spoil the other's curves.
+def locked_run(directory: Path) -> Iterator[None]:
+    """Lock a run's directory until the block ends, since two trainings would overwrite each other's files.
 
     Args:
-        directory: The run's; it exists.
+        directory: The run's existing directory.
 
     Raises:
         UserError: If another process is training there.
@@ -87,7 +87,7 @@ def alone_in(directory: Path) -> Iterator[None]:
             yield
     except LockedError:
         raise UserError(
-            f"{directory}: another process is training there: wait until it has ended, or choose another directory "
+            f"{directory}: another process is training this run: wait until it ends, or choose another directory "
             "with --to"
         ) from None
 
@@ -103,7 +103,7 @@ def flatten(content: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def environment(**more: Any) -> dict[str, Any]:
-    """Return commit, versions and machine, with whatever else is to be recorded."""
+    """Return commit, versions and machine, together with other values to record."""
     return {
         "mm1": __version__,
         "commit": _commit(),
@@ -129,7 +129,7 @@ def read_environment(directory: Path) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """Return the commit of the installed source tree, with `+changes` if it isn't clean."""
+    """Return the commit of the source tree, with `+changes` if it has uncommitted changes; None if unknown."""
     here = Path(__file__).parent
     try:
         commit = subprocess.run(

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from mm1.data.readers.layout import caption_parts
 from mm1.data.readers.parquet import read_rows
 from mm1.data.readers.picture_folder import PictureFolder
+from mm1.data.readers.pictures import PICTURE_SUFFIXES
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.data.readers.rows import Place, documents_of
 from mm1.data.readers.values import LeftOutError, as_text, kind_of, plain_python, text_of
@@ -99,6 +100,7 @@ class Captions(CaptionReader):
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".parquet",)
+    beside: ClassVar[tuple[str, ...]] = PICTURE_SUFFIXES
     image: str = ""
     caption: str = ""
     pictures: str = ""

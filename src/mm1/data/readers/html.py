@@ -11,16 +11,18 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import ClassVar
 
 from mm1.data.readers.layout import page_parts
+from mm1.data.readers.opening import DAMAGED, UNREADABLE, TextStream, open_texts
 from mm1.data.readers.picture_folder import PictureFolder
+from mm1.data.readers.pictures import PICTURE_SUFFIXES
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.data.readers.rows import Place, documents_of
 from mm1.data.readers.values import LeftOutError
 from mm1.document import Document, Image, Kind
 
+HTML_SUFFIXES = (".html", ".htm", ".xhtml")
 MAX_FILE_BYTES = 64 * 2**20
 
 _SILENT = {"script", "style", "noscript", "template", "svg", "math", "nav", "iframe", "select", "textarea", "button"}
@@ -37,20 +39,22 @@ _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?\s*([\w.:-]+)", re.
 class Html(Reader):
     """Pages in HTML files, with pictures in files beside or below them."""
 
-    suffixes: ClassVar[tuple[str, ...]] = (".html", ".htm", ".xhtml")
+    suffixes: ClassVar[tuple[str, ...]] = HTML_SUFFIXES
+    packable: ClassVar[tuple[str, ...]] = HTML_SUFFIXES
+    beside: ClassVar[tuple[str, ...]] = PICTURE_SUFFIXES
     files_per_shard: ClassVar[int] = 200
 
     def read(self, shard: Shard, notes: Notes) -> Iterator[Document]:
         """Yield an interleaved document for every page with pictures, a text document for the others."""
         for file in shard.files:
-            pictures = PictureFolder.beside(file, shard.root)
-            yield from documents_of([(shard.name(file), file)], _document, notes, pictures)
+            pages = ((text.name, text) for text in open_texts(file, shard.name(file), self.takes, notes))
+            yield from documents_of(pages, _document, notes, PictureFolder.beside(file, shard.root))
 
 
-def _document(file: str, place: Place) -> Document:
+def _document(text: TextStream, place: Place) -> Document:
     """Return the document of a page."""
     page = _Page()
-    page.feed(_read(file, place))
+    page.feed(_read(text, place))
     page.close()
     page.end_line()
     items = [_take(item, place) if isinstance(item, _Picture) else item for item in page.items]
@@ -163,20 +167,22 @@ def _take(picture: _Picture, place: Place) -> Image | None:
     return place.picture_or_loss(addresses[0], others=addresses[1:])
 
 
-def _read(file: str, place: Place) -> str:
-    """Return the text of an HTML file: in the encoding that it declares, else UTF-8, else Windows-1252.
+def _read(text: TextStream, place: Place) -> str:
+    """Return the markup: in UTF-8 (UTF-16 with its mark too), else the encoding that it declares, else Windows-1252.
 
     Raises:
         LeftOutError: If it can't be read.
     """
     try:
-        if os.path.getsize(file) > MAX_FILE_BYTES:
-            raise LeftOutError(f"HTML file larger than {MAX_FILE_BYTES >> 20} MiB")
-        content = Path(file).read_bytes()
-    except OSError as error:
-        raise LeftOutError("HTML file that can't be read", error.strerror or "") from None
+        content = text.stream.read(MAX_FILE_BYTES + 1)
+    except UNREADABLE as error:
+        raise LeftOutError(DAMAGED, str(error)) from None
+    if len(content) > MAX_FILE_BYTES:
+        raise LeftOutError(f"HTML file larger than {MAX_FILE_BYTES >> 20} MiB")
     declared = _CHARSET.search(content[:2048])
-    for encoding in ("utf-8-sig", declared.group(1).decode("ascii", "replace") if declared else "cp1252"):
+    named = declared.group(1).decode("ascii", "replace").lower() if declared else "cp1252"
+    # Where the declaration can be read as it stands, what it says of wider characters is wrong.
+    for encoding in ("utf-8-sig", "cp1252" if named.startswith(("utf-16", "utf-32")) else named):
         try:
             return content.decode(encoding)
         except (LookupError, ValueError):

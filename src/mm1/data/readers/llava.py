@@ -17,7 +17,9 @@ from functools import partial
 from typing import ClassVar
 
 from mm1.data.readers.lines import read_json_records
+from mm1.data.readers.opening import JSON_SUFFIXES
 from mm1.data.readers.picture_folder import PictureFolder
+from mm1.data.readers.pictures import PICTURE_SUFFIXES
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.data.readers.rows import documents_of
 from mm1.data.readers.turns import chat_of_record
@@ -33,7 +35,9 @@ class Llava(Reader):
         suffix: Put behind every question, on a line of its own.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+    suffixes: ClassVar[tuple[str, ...]] = JSON_SUFFIXES
+    packable: ClassVar[tuple[str, ...]] = JSON_SUFFIXES
+    beside: ClassVar[tuple[str, ...]] = PICTURE_SUFFIXES
     pictures: str = ""
     suffix: str = ""
 

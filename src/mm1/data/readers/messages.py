@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
+from mm1.data.readers.opening import JSON_SUFFIXES
 from mm1.data.readers.picture_folder import PictureFolder
+from mm1.data.readers.pictures import PICTURE_SUFFIXES
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.data.readers.records import read_records
 from mm1.data.readers.rows import documents_of
@@ -31,7 +33,9 @@ class Messages(Reader):
         suffix: Put behind every question, on a line of its own.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
+    suffixes: ClassVar[tuple[str, ...]] = (".parquet", *JSON_SUFFIXES)
+    packable: ClassVar[tuple[str, ...]] = JSON_SUFFIXES
+    beside: ClassVar[tuple[str, ...]] = PICTURE_SUFFIXES
     pictures: str = ""
     suffix: str = ""
 

@@ -14,7 +14,9 @@ from typing import Any, ClassVar
 
 from mm1.data.readers.layout import page_parts
 from mm1.data.readers.lines import read_json_records
+from mm1.data.readers.opening import JSON_SUFFIXES
 from mm1.data.readers.picture_folder import PictureFolder
+from mm1.data.readers.pictures import PICTURE_SUFFIXES
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.data.readers.rows import Place, documents_of
 from mm1.data.readers.values import LeftOutError, as_text, index_of, is_given, kind_of
@@ -30,7 +32,9 @@ class Mmc4(Reader):
         min_similarity: Pictures whose `matched_sim` is lower are left out (OpenFlamingo took 0.24).
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = (".jsonl", ".jsonl.gz", ".jsonl.zip")
+    suffixes: ClassVar[tuple[str, ...]] = JSON_SUFFIXES
+    packable: ClassVar[tuple[str, ...]] = JSON_SUFFIXES
+    beside: ClassVar[tuple[str, ...]] = PICTURE_SUFFIXES
     pictures: str = ""
     min_similarity: float = 0.0
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from mm1.data.readers.layout import page_parts, parse_json
 from mm1.data.readers.parquet import read_rows
 from mm1.data.readers.picture_folder import PictureFolder
+from mm1.data.readers.pictures import PICTURE_SUFFIXES
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.data.readers.rows import Place, documents_of
 from mm1.data.readers.values import LeftOutError, as_text, is_given, is_missing, kind_of
@@ -32,6 +33,7 @@ class Obelics(Reader):
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".parquet",)
+    beside: ClassVar[tuple[str, ...]] = PICTURE_SUFFIXES
     pictures: str = ""
 
     def read(self, shard: Shard, notes: Notes) -> Iterator[Document]:

@@ -11,8 +11,14 @@ import pyarrow.parquet as pq
 from mm1.data.readers.reader import Notes
 from mm1.data.readers.values import Unreadable
 from mm1.errors import UserError
+from mm1.processing.signatures import HEAD_BYTES, what_is
 
 _ROWS_PER_BATCH = 32  # pictures are among the columns
+
+
+def is_parquet(file: str) -> bool:
+    """Whether a file is parquet, by its name or by its first bytes."""
+    return file.lower().endswith(".parquet") or _head(file).startswith(b"PAR1")
 
 
 def read_rows(file: str, name: str, columns: list[str], notes: Notes) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -32,6 +38,10 @@ def read_rows(file: str, name: str, columns: list[str], notes: Notes) -> Iterato
     def left_out(reason: str, detail: str) -> None:
         notes.skipped.add(reason, f"{name} ({detail})", max(1, rows - number))
 
+    other = what_is(_head(file))
+    if other not in (None, "Parquet"):
+        left_out(f"file that is no Parquet: it is {other}", "no row is read")
+        return
     try:
         with pq.ParquetFile(file) as parquet:
             rows = _row_count(parquet.metadata)
@@ -47,6 +57,14 @@ def read_rows(file: str, name: str, columns: list[str], notes: Notes) -> Iterato
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         left_out("damaged parquet: the rest of it could not be read", f"after row {number}: {reason}")
+
+
+def _head(file: str) -> bytes:
+    try:
+        with open(file, "rb") as stream:
+            return stream.read(HEAD_BYTES)
+    except OSError:
+        return b""
 
 
 def _row_count(metadata: pq.FileMetaData) -> int:

@@ -1,14 +1,14 @@
 """The pictures that records name or hold: by path, as bytes, as base64, in any of the forms that libraries write.
 
 A path is told from the folder of the file that names it, then from the folder that `pictures=` names, then from the
-common folder of the sources. Files outside of these folders are not read, and web addresses are not followed.
+common folder of the sources. Files outside of these folders are not read (links below them are followed, as their owner
+put them there), and web addresses are not fetched.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -103,7 +103,14 @@ class PictureFolder:
 
     @cached_property
     def _roots(self) -> list[str]:
-        return [os.path.realpath(folder) for folder in self.folders]
+        return [os.path.abspath(folder) for folder in self.folders]
+
+    def _is_inside(self, path: str) -> bool:
+        """Whether a path leads into one of the folders; links below them are their owner's, and followed."""
+        if any(os.path.commonpath([root, path]) == root for root in self._roots):
+            return True
+        real = os.path.realpath(path)
+        return any(os.path.commonpath([root, real]) == root for root in map(os.path.realpath, self._roots))
 
     def _read(self, reference: str) -> bytes:
         if not reference.strip():
@@ -116,7 +123,7 @@ class PictureFolder:
         problem: Exception | None = None
         for path in self._candidates(reference.removeprefix("file://")):
             try:
-                if not any(os.path.commonpath([root, path]) == root for root in self._roots):
+                if not self._is_inside(path):
                     exists_outside = exists_outside or os.path.exists(path)
                     continue
                 inside = True
@@ -143,9 +150,7 @@ class PictureFolder:
         seen: set[str] = set()
         for root in self._roots:
             for name in names:
-                path = os.path.join(root, name)
-                with contextlib.suppress(OSError, ValueError):  # why is found out when it is read
-                    path = os.path.realpath(path)
+                path = os.path.normpath(os.path.join(root, name))
                 if path not in seen:
                     seen.add(path)
                     yield path

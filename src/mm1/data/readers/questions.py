@@ -16,7 +16,9 @@ from typing import Any, ClassVar
 from mm1.data.readers.captions import IMAGE_COLUMNS
 from mm1.data.readers.conversation import Turn, conversation, marked
 from mm1.data.readers.layout import parse_json
+from mm1.data.readers.opening import JSON_SUFFIXES
 from mm1.data.readers.picture_folder import PictureFolder
+from mm1.data.readers.pictures import PICTURE_SUFFIXES
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.data.readers.records import read_records
 from mm1.data.readers.rows import Place, documents_of
@@ -44,7 +46,9 @@ class Questions(Reader):
         pictures: The folder of pictures, where they don't lie beside the file that names them.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
+    suffixes: ClassVar[tuple[str, ...]] = (".parquet", *JSON_SUFFIXES)
+    packable: ClassVar[tuple[str, ...]] = JSON_SUFFIXES
+    beside: ClassVar[tuple[str, ...]] = PICTURE_SUFFIXES
     image: str = ""
     question: str = ""
     answer: str = ""

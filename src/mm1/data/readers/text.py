@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from mm1.data.readers.lines import UNREADABLE, decode, open_bytes, read_json_records, read_lines
-from mm1.data.readers.parquet import read_rows
+from mm1.data.readers.lines import json_records, read_lines
+from mm1.data.readers.opening import DAMAGED, JSON_SUFFIXES, UNREADABLE, TextStream, decode, open_texts
+from mm1.data.readers.parquet import is_parquet, read_rows
 from mm1.data.readers.picture_folder import NOWHERE
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.data.readers.rows import Place, documents_of
@@ -16,6 +17,10 @@ from mm1.data.readers.values import LeftOutError, text_of, trimmed
 from mm1.document import Document, Text
 
 MAX_FILE_BYTES = 256 * 2**20
+
+_TABLE = "a table is read from JSON Lines or Parquet"
+_PAGE = "a page is read by the format html"
+_OTHER_READERS = {".csv": _TABLE, ".tsv": _TABLE, ".html": _PAGE, ".htm": _PAGE, ".xhtml": _PAGE}
 
 
 @dataclass(frozen=True)
@@ -27,9 +32,8 @@ class PlainText(Reader):
         lines: Whether every line of a text file is a document; else the file is one.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = (
-        ".txt", ".md", ".txt.gz", ".jsonl", ".jsonl.gz", ".json.gz", ".jsonl.zip", ".parquet",
-    )  # fmt: skip
+    suffixes: ClassVar[tuple[str, ...]] = (".txt", ".md", *JSON_SUFFIXES, ".parquet")
+    packable: ClassVar[tuple[str, ...]] = (".txt", ".md", *JSON_SUFFIXES)
     column: str = "text"
     lines: bool = False
 
@@ -37,37 +41,37 @@ class PlainText(Reader):
         """Yield a text document for every row, line or file."""
         for file in shard.files:
             name = shard.name(file)
-            if file.lower().endswith(".parquet"):
+            if is_parquet(file):
                 yield from self._of_rows(read_rows(file, name, [self.column], notes), notes)
-            elif file.lower().removesuffix(".gz").removesuffix(".zip").endswith((".jsonl", ".json")):
-                yield from self._of_rows(read_json_records(file, name, notes), notes)
-            else:
-                yield from documents_of(self._texts(file, name, notes), _document, notes, NOWHERE)
+                continue
+            for text in open_texts(file, name, self.takes, notes):
+                if text.ending in JSON_SUFFIXES:
+                    yield from self._of_rows(json_records(text, notes), notes)
+                elif text.ending in _OTHER_READERS:
+                    notes.skipped.add(f"file that is no plain text: {_OTHER_READERS[text.ending]}", text.name)
+                else:
+                    texts = read_lines(text, notes) if self.lines else _whole(text, notes)
+                    yield from documents_of(texts, _document, notes, NOWHERE)
 
     def _of_rows(self, rows: Iterable[tuple[str, Mapping[str, Any]]], notes: Notes) -> Iterator[Document]:
         return documents_of(rows, partial(text_of_row, column=self.column), notes, NOWHERE)
 
-    def _texts(self, file: str, name: str, notes: Notes) -> Iterator[tuple[str, str]]:
-        """Yield name and text of a file, or of each of its lines."""
-        if self.lines:
-            for number, line in read_lines(file, name, notes):
-                where = f"{name}:{number}"
-                yield where, decode(line, notes, where)
-            return
-        try:
-            with open_bytes(file) as stream:
-                content = stream.read(MAX_FILE_BYTES + 1)
-        except UNREADABLE as error:
-            notes.skipped.add("text file that can't be read", f"{name} ({error})")
-            return
-        if len(content) > MAX_FILE_BYTES:
-            notes.skipped.add(f"text file larger than {MAX_FILE_BYTES >> 20} MiB (read it with lines=true)", name)
-        else:
-            yield name, decode(content, notes, name)
+
+def _whole(text: TextStream, notes: Notes) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of an open text, unless it is too large."""
+    try:
+        content = text.stream.read(MAX_FILE_BYTES + 1)
+    except UNREADABLE as error:
+        notes.skipped.add(DAMAGED, f"{text.name} ({error})")
+        return
+    if len(content) > MAX_FILE_BYTES:
+        notes.skipped.add(f"text file larger than {MAX_FILE_BYTES >> 20} MiB (read it with lines=true)", text.name)
+    else:
+        yield text.name, content
 
 
-def _document(text: str, place: Place) -> Document:
-    return Document(place.name, "text", (Text(trimmed(text)),))
+def _document(content: bytes, place: Place) -> Document:
+    return Document(place.name, "text", (Text(trimmed(decode(content, place.notes, place.name))),))
 
 
 def text_of_row(row: Mapping[str, Any], place: Place, column: str) -> Document:
