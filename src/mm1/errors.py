@@ -11,6 +11,10 @@ class UserError(Exception):
     """
 
 
+class UserValueError(UserError, ValueError):
+    """A `UserError` where code written for `transformers` expects a `ValueError`: wrong arguments of a model."""
+
+
 class Stopped(Exception):  # noqa: N818 - not an error
     """The user or the scheduler stopped a long job, which has saved what it needs to go on.
 

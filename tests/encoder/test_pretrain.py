@@ -217,7 +217,7 @@ def test_a_corpus_without_pictures_is_refused(encoder_recipe: Path, data: Path, 
         (["train.learning_rate=null"], "learning_rate is missing"),
         (["train.freeze=[vision]"], "train.freeze is for multimodal training only"),
         (["model.from=x", "objective.kind=aim"], "for AIM set model.vision.from instead"),
-        (["model.vision.attention=flex_attention", "objective.kind=aim"], "takes no prefix mask"),
+        (["model.vision.attention=flex_attention", "objective.kind=aim"], "doesn't support AIM's prefix mask"),
         (["data.crop_area=[0.5, 0.2]"], r"crop_area \[0.5, 0.2\]"),
         (["data.mixture.caption.images_per_sequence=2"], "an encoder's sequence has one picture"),
         (["model.text.num_heads=3"], "model.text: hidden_size 16 is not a multiple of num_heads 3"),
@@ -282,5 +282,5 @@ def test_special_tokens_in_a_caption_are_text(encoder_recipe: Path, data: Path, 
     assert ids[0] == tokenizer.bos_token_id
     assert [i for i, token in enumerate(ids) if token == tokenizer.eos_token_id] == [11]
     assert tokenizer.convert_tokens_to_ids("<image>") not in ids
-    with pytest.raises(UserError, match="sequence_length 13 is longer than the texts .* at most 12"):
+    with pytest.raises(UserError, match="sequence_length 13 is too long for .* at most 12"):
         train(encoder_recipe, tmp_path / "longer", f"model.from={run}", "data.sequence_length=13")

@@ -162,8 +162,10 @@ def test_chat_template_and_plain_prompt():
     chat = TransformersGenerator(model, processor)
     plain = TransformersGenerator(model, processor, chat=False)
     (prompt,) = prompts(1)
-    assert chat._text(prompt) == f"User:<image>{prompt.text} Assistant:"
-    assert plain._text(prompt) == f"<image>{prompt.text}"
+    seen = [generator._inputs([prompt])["input_ids"][0] for generator in (chat, plain)]
+    image = processor.tokenizer.decode(seen[1]).removesuffix(prompt.text)
+    assert image.count("<image>") == processor.image_seq_len
+    assert processor.tokenizer.decode(seen[0]) == f"User:{image}{prompt.text} Assistant:"
     assert (chat.protocol["adapter"], plain.protocol["adapter"]) == ("chat template", "plain prompt")
 
 

@@ -144,14 +144,14 @@ def test_coco_is_karpathys_test_split_and_draws_from_his_validation_split(tmp_pa
     (result,) = run(Says({"": "A red square."}), tmp_path / "scores", task, shots=(3,))
     assert sorted(p["id"] for p in result["predictions"]) == ["0.jpg", "4.jpg"]
     assert {shot for p in result["predictions"] for shot in p["shot_ids"]} == {"1.jpg", "2.jpg", "5.jpg"}
-    with pytest.raises(UserError, match="4 shots are asked for, and .* has 3"):
+    with pytest.raises(UserError, match="it needs 4 shots, and .* has only 3 items"):
         run(Says({"": ""}), tmp_path / "more", task, shots=(4,))
     other = {"filename": ["1.jpg", "2.jpg", "3.jpg"], "sentences": [CAPTIONS] * 3}
     write_parquet(tmp_path / "validation.parquet", other, ())  # other shots: the result there is not kept
     (again,) = run(Says({"": "A red square."}), tmp_path / "scores", task, shots=(3,))
     assert {shot for p in again["predictions"] for shot in p["shot_ids"]} == {"1.jpg", "2.jpg", "3.jpg"}
     wrong = task.data.only.model_copy(update={"column": "file"})
-    with pytest.raises(UserError, match=r"no column 'file': the columns there are filename, sentences"):
+    with pytest.raises(UserError, match=r"no column 'file': name one of filename, sentences"):
         run(Says({"": ""}), tmp_path / "wrong", localized(task, file, only=wrong), shots=(0,))
 
 

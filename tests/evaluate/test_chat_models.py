@@ -95,7 +95,7 @@ def test_scoring_a_chat_model(squares, tmp_path, model, chat):
 def test_mixed_resolution_fits_where_full_does_not(squares, tmp_path, model, chat, monkeypatch):
     generator = MM1Generator(model, chat)
     monkeypatch.setattr(MM1Generator, "max_context", 125)
-    with pytest.raises(UserError, match="2 shots need"):
+    with pytest.raises(UserError, match="with 2 shots needs"):
         run(generator, tmp_path / "full", task(chat_prompt="{image} {question}"), shots=(2,))
     run(generator, tmp_path / "mixed", task(chat_prompt="{image} {question}"), shots=(2,), detailed_shots=0)
 

@@ -237,5 +237,5 @@ def test_a_text_task_from_end_to_end(tmp_path, model, processor):
 
 
 def test_a_row_that_a_rule_does_not_fit_is_named():
-    with pytest.raises(UserError, match="row 3: not as rule 'arc' expects it"):
+    with pytest.raises(UserError, match="row 3: the row doesn't have the form that rule 'arc' expects"):
         derived("arc", {"choices": {"text": ["a"], "label": ["A"]}, "answerKey": "B"}, "row 3")

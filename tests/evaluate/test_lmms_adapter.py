@@ -101,7 +101,7 @@ def test_what_it_cannot_do_is_said(lmms_model):
     with pytest.raises(UserError, match="mm1 decodes greedily"):
         lmms_model.generate_until([request(0, "why?", {"do_sample": True})])
     lmms_model.task_dict["squares"]["test"][1]["image"] = ["film.mp4"]
-    with pytest.raises(UserError, match="squares 1: shows a str: mm1 takes pictures"):
+    with pytest.raises(UserError, match="squares 1: it shows a str, and mm1 takes only pictures"):
         lmms_model.generate_until([request(1, "why?", {})])
 
 

@@ -128,7 +128,7 @@ def test_caption_and_question(home: Path) -> None:
 def test_show_in_the_terminal_and_as_a_page(home: Path) -> None:
     result = mm1("data", "show", "scenes/train", "--limit", 2, data=home / "data")
     assert result.returncode == 0
-    assert result.stdout.count("image 64x64 PNG") == 2
+    assert result.stdout.count("picture 64x64 PNG") == 2
     result = mm1("data", "show", "scenes/train", "--html", home / "page.html", data=home / "data")
     assert result.returncode == 0
     assert "data:image/png;base64" in (home / "page.html").read_text()

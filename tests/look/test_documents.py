@@ -42,9 +42,9 @@ def test_terminal_shows_parts_in_order() -> None:
             "interleaved",
             "one",
             "Opening.",
-            f"[image 40x30 PNG {size}]",
+            f"[picture 40x30 PNG {size}]",
             " red\n",
-            "[image 64x64 PNG",
+            "[picture 64x64 PNG",
             " blue\n",
             '"convention": "color"',
         )
@@ -72,8 +72,8 @@ def test_terminal_takes_text_literally() -> None:
 
 
 def test_header_of_what_is_no_picture() -> None:
-    assert str(read_header(b"x" * 2048)) == "unreadable image, 2.0 KB"
-    assert str(read_header(b"")) == "unreadable image, 0.0 KB"
+    assert str(read_header(b"x" * 2048)) == "unreadable picture, 2.0 KB"
+    assert str(read_header(b"")) == "unreadable picture, 0.0 KB"
     bomb = png()[:16] + (60_000).to_bytes(4, "big") * 2 + png()[24:]
     assert read_header(bomb).format is None
 
@@ -102,7 +102,7 @@ def test_page_escapes_everything(tmp_path: Path) -> None:
     page = (tmp_path / "page.html").read_text("utf-8")
     assert "<script" not in page
     assert "<svg" not in page
-    assert "unreadable image" in page
+    assert "unreadable picture" in page
     assert html.unescape(page).count("<script>alert('x')</script>") == 5
 
 

@@ -57,10 +57,10 @@ def test_in_the_terminal(dataset: PlanDataset) -> None:
     show_sequences(dataset, [0, 1, 2], console)
     text = out.getvalue()
     assert re.search(r"sequence 0 of step 1: caption from captions/train, \d pieces, \d+ of 48 tokens", text)
-    assert "[image 20x20 PNG 0.1 KB, 4 tokens]" in text
+    assert "[picture 20x20 PNG 0.1 KB, 4 tokens]" in text
     bars = [line for line in text.splitlines() if re.fullmatch("[▒█░·]+", line)]
     assert [len(bar) for bar in bars] == [48, 48, 48]
-    with pytest.raises(UserError, match="sequence 48: the plan has the sequences 0 to 47"):
+    with pytest.raises(UserError, match="sequence 48 doesn't exist: choose one from 0 to 47"):
         show_sequences(dataset, [48], console)
 
 
@@ -77,7 +77,7 @@ def test_as_a_page(data: Path, recipe_file: Path, tmp_path: Path, monkeypatch: p
     assert "a &lt;title&gt;" in page
     assert page.count("<section>") == 4
     assert "data:image/png;base64," in page
-    assert "unreadable image" in page
+    assert "unreadable picture" in page
 
 
 def test_a_run_without_a_plan_or_of_other_corpora_is_named(run: Path, tmp_path: Path) -> None:

@@ -129,3 +129,10 @@ def pack(rows: list[list[Sample]]) -> dict[str, Any]:
         "target_positions": torch.tensor(target),
         "target_ids": torch.tensor(targets),
     }
+
+
+def image_tokens(model: MM1ForConditionalGeneration, pixel_values: torch.Tensor) -> torch.Tensor:
+    """Return the tokens (N, T, D) that images become."""
+    tokens = model.get_image_features(pixel_values).pooler_output
+    assert tokens is not None
+    return tokens

@@ -17,7 +17,7 @@ from mm1.model.connectors.average_pool import AveragePool
 from mm1.model.connectors.c_abstractor import Bottleneck, CAbstractor
 from mm1.model.connectors.mlp import MLP
 
-from .builders import tiny_config, tiny_model
+from .builders import image_tokens, tiny_config, tiny_model
 
 VISION, HIDDEN = 16, 32
 
@@ -43,7 +43,7 @@ def test_every_weight_is_initialised_and_learns(kind):
         assert weight.isfinite().all(), name
         if weight.ndim > 1:
             assert 0.1 < weight.std() < 0.35, name  # the tiny configuration's initializer_range is 0.2
-    model.get_image_features(torch.randn(2, 3, 16, 16)).square().sum().backward()
+    image_tokens(model, torch.randn(2, 3, 16, 16)).square().sum().backward()
     # An attention's key bias shifts all scores alike and changes nothing.
     still = {n for n, w in model.model.connector.named_parameters() if w.grad is None or w.grad.abs().max() < 1e-6}
     assert still == ({"key.bias"} if kind == "attention_pool" else set())

@@ -40,7 +40,7 @@ from mm1.model.towers import load_tower, pixel_statistics
 from mm1.model.vision import patch_features
 from mm1.recipe import ModelRecipe
 
-from .builders import pack, sample, tiny_config, tiny_model
+from .builders import image_tokens, pack, sample, tiny_config, tiny_model
 
 SIZES: dict[str, Any] = {
     "hidden_size": 16,
@@ -158,12 +158,12 @@ def test_a_smooth_table_stays_what_it_is():
 def test_a_whole_model_takes_another_size_and_is_saved_with_it(connector, tmp_path):
     model = tiny_model(connector=connector, image_seq_length=16 if connector == "mlp" else 4)
     pixels = torch.randn(2, 3, 16, 16)
-    before = model.get_image_features(pixels)
+    before = image_tokens(model, pixels)
     resize_images(model, 16)
-    assert torch.equal(model.get_image_features(pixels), before)
+    assert torch.equal(image_tokens(model, pixels), before)
     resize_images(model, 24)
     tokens = 36 if connector == "mlp" else 4
-    larger = model.get_image_features(torch.randn(2, 3, 24, 24))
+    larger = image_tokens(model, torch.randn(2, 3, 24, 24))
     assert larger.shape == (2, tokens, 32)
     batch = pack([[sample("i2", 1, tokens, 24)]])
     logits = model(**batch).logits
@@ -256,7 +256,7 @@ def test_a_recipe_takes_an_open_clip_tower_at_another_size(tmp_path):
     model = build_model(recipe, vocab_size=32, image_token_id=3)
     assert model.config.patch_grid == 5
     assert not model.config.vision_final_norm
-    assert model.get_image_features(torch.randn(1, 3, 30, 30)).shape == (1, 4, 16)
+    assert image_tokens(model, torch.randn(1, 3, 30, 30)).shape == (1, 4, 16)
     table = load_tower(str(tmp_path)).get_parameter(POSITIONS)
     ours = model.model.vision_tower.get_parameter(POSITIONS)
     assert torch.equal(ours[0], table[0])

@@ -157,7 +157,7 @@ def test_a_document_that_is_not_as_planned_is_named(dataset: PlanDataset, monkey
     document = dataset.splits[dataset.plan.source[0]][int(dataset.plan.document[row])]
     shorter = Document(document.id, document.kind, document.parts[:1])
     monkeypatch.setattr(type(dataset.splits[0]), "__getitem__", lambda *_: shorter)
-    with pytest.raises(UserError, match=f"document '{document.id}': .* not what the plan says"):
+    with pytest.raises(UserError, match=f"document '{document.id}': .* doesn't match the plan"):
         dataset[0]
 
 

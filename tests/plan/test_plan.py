@@ -218,7 +218,7 @@ def test_the_table_names_every_source_and_total(tmp_path) -> None:
     for name in ("a/train", "b/train", "c/train", "caption", "text"):
         assert name in text
     assert "200 steps of 4 sequences" in text
-    assert "epochs repeated tokens teach less" in text
+    assert "epochs repeated tokens are worth less" in text
 
 
 def test_a_plan_travels_between_processes_as_a_path(tmp_path) -> None:

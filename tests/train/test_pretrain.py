@@ -175,7 +175,7 @@ def test_a_run_whose_corpus_changed_is_not_gone_on_with(
         pretrain(load_recipe(str(recipe_file)), run)
     before = (run / "plan" / "plan.json").read_bytes()
     write_corpus(tmp_path / "data" / "pages", {"train": tiny_documents("interleaved", 41)}, licence="none", sources=[])
-    with pytest.raises(UserError, match="since the corpus pages/train changed: .*begin another run with --to"):
+    with pytest.raises(UserError, match="since the corpus pages/train changed: .*start another run with --to"):
         pretrain(load_recipe(str(recipe_file)), run)
     assert (run / "plan" / "plan.json").read_bytes() == before
     shutil.rmtree(run / "plan")  # the run's environment.json still says which it was

@@ -21,7 +21,7 @@ from mm1.data.corpus import EXAMPLES_PER_SKIP_REASON, content_hash, join_files
 from mm1.data.engines import ENGINES, WorkerDied
 from mm1.data.registry import did_you_mean
 from mm1.errors import UserError
-from mm1.files import link, write_json
+from mm1.files import PARTIAL, link, write_json
 from mm1.progress import console, progress_bar
 
 Unit = TypeVar("Unit")
@@ -29,6 +29,10 @@ Work = Callable[[Unit, Path], dict[str, Any]]
 
 _SMALL_BYTES = 8 * 2**20  # a unit's file up to this size is joined with its neighbours
 _JOINED_BYTES = 64 * 2**20
+
+REASONS = ("skipped", "lost", "changed", "unread")
+"""What `corpus.json` counts by reason: records left out, parts that documents lack, what was put right, and files among
+the source files that are none."""
 
 
 def open_job(folder: Path, job: Mapping[str, Any]) -> None:
@@ -124,30 +128,32 @@ def gather_split(folder: Path, infos: Sequence[Mapping[str, Any]], target: Path)
     Raises:
         UserError: If there is no document at all.
     """
-    kinds: Counter[str] = Counter()
-    for info in infos:
-        kinds.update(info["kinds"])
-    skipped, changed = (merge_reasons(info[key] for info in infos) for key in ("skipped", "changed"))
-    totals = {key: sum(info[key] for info in infos) for key in ("documents", "images", "characters")}
-    if totals["documents"] == 0:
-        reasons = "; ".join(f"{entry['count']}x {reason}" for reason, entry in skipped.items())
-        name = f"{target.parent.name.removesuffix('.partial')}/{target.name}"
-        raise UserError(f"{name}: no document is left, for these reasons: {reasons or 'the sources are empty'}")
+    counts = sum_units(infos)
+    if counts["documents"] == 0:
+        raise UserError(f"{target.parent.name.removesuffix(PARTIAL)}/{target.name}: {nothing_left(counts)}")
     target.mkdir(parents=True)
-    for files in _together(
-        unit_file(folder, number, ".arrow") for number, info in enumerate(infos) if info["documents"]
-    ):
+    arrows = (unit_file(folder, number, ".arrow") for number, info in enumerate(infos) if info["documents"])
+    for files in _together(arrows):
         if len(files) == 1:
             link(files[0], target / files[0].name)
         else:
             join_files(files, target / files[0].name)
     digests = (unit_file(folder, number, ".digests").read_bytes() for number in range(len(infos)))
+    del counts["missing"]
+    return {**counts, "content_hash": content_hash(digests)}
+
+
+def sum_units(infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what units have counted together: `documents`, `read`, `skipped`, ...; `missing` as in `Notes`."""
+    kinds: Counter[str] = Counter()
+    for info in infos:
+        kinds.update(info["kinds"])
+    names = ("read", "documents", "images", "pictures_left_out", "characters")
     return {
-        **totals,
+        **{name: sum(info.get(name, 0) for info in infos) for name in names},
         "kinds": dict(sorted(kinds.items())),
-        "content_hash": content_hash(digests),
-        "skipped": skipped,
-        "changed": changed,
+        **{name: merge_reasons(info.get(name, {}) for info in infos) for name in REASONS},
+        "missing": [missing for info in infos for missing in info.get("missing", ())],
     }
 
 
@@ -167,6 +173,12 @@ def _together(files: Iterable[Path]) -> Iterator[list[Path]]:
             total += size
     if group:
         yield group
+
+
+def nothing_left(counts: Mapping[str, Any]) -> str:
+    """Return the message about a split without a document."""
+    reasons = "; ".join(f"{entry['count']}x {reason}" for reason, entry in counts["skipped"].items())
+    return f"no document is left, for these reasons: {reasons or 'the sources are empty'}"
 
 
 def merge_reasons(several: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

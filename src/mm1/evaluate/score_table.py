@@ -1,4 +1,4 @@
-"""The table of scores: a row a task, a column a number of shots, the floors below."""
+"""The table of scores: one row per task with its floors below, one column per number of shots."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mm1.evaluate.scoring import Result
 
 
 def score_table(results: Sequence[Result]) -> Table:
-    """Return a table of scores in percent with half the width of their 95 % intervals; of draws and floors below.
+    """Return a table of scores in percent with half the width of their 95 % intervals, with draws and floors below.
 
     Args:
-        results: As `evaluate_model` returns them, in any order.
+        results: Results of `evaluate_model`, in any order.
     """
     counts = sorted({result["shots"] for result in results})
     table = Table(title="Scores", title_justify="left")

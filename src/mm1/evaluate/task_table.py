@@ -9,7 +9,7 @@ from mm1.evaluate.tasks.task import ItemSource, load_task, packaged_tasks
 
 
 def task_table() -> Table:
-    """Return a table of the packaged tasks with what each asks and needs."""
+    """Return a table of the packaged tasks, each with its question and its data."""
     table = Table(title="Tasks", title_justify="left")
     table.add_column("task", no_wrap=True)
     table.add_column("what it asks")
@@ -24,6 +24,6 @@ def task_table() -> Table:
 
 
 def _needed(source: ItemSource) -> str:
-    """Return a source and what else it takes: ids, or pictures from another table."""
+    """Return a source with its further needs: ids, or pictures from another table."""
     ids = "" if source.only is None else f", ids: {source.only if isinstance(source.only, str) else source.only.title}"
     return source.title + ids + (f", pictures: {source.pictures.name}" if source.pictures else "")

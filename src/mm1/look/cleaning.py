@@ -1,4 +1,4 @@
-"""What cleaning dropped, as a table for the terminal."""
+"""A table of what cleaning dropped, for the terminal."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from rich.table import Table
 
 
 def cleaning_table(info: dict[str, Any]) -> Table:
-    """Return a table of the steps of a cleaned corpus: documents and pictures that each dropped, and why.
+    """Return a table of the cleaning steps of a corpus: the documents and pictures that each dropped, with reasons.
 
     Args:
-        info: What `mm1.clean.clean` returned, or the content of a cleaned corpus' `corpus.json`.
+        info: The result of `mm1.clean.clean`, which is the content of the cleaned corpus's `corpus.json`.
     """
     table = Table(title=info["name"], title_justify="left")
     table.add_column("split, step")

@@ -1,9 +1,9 @@
-"""What a plan comes to, as the table that a person decides by."""
+"""A table of a plan's figures, for the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import box
 from rich.markup import escape
@@ -11,12 +11,9 @@ from rich.table import Table
 
 from mm1.plan.figures import MAX_EPOCHS
 
-if TYPE_CHECKING:
-    pass
-
 
 def plan_table(info: Mapping[str, Any]) -> Table:
-    """Return a table per kind and source: shares, amounts, epochs, fill, waste; below it totals and warnings.
+    """Return a table with shares, amounts, epochs, fill and waste by kind and source, and totals and warnings below.
 
     Args:
         info: The content of plan.json.
@@ -25,7 +22,7 @@ def plan_table(info: Mapping[str, Any]) -> Table:
     table.box, table.padding, table.pad_edge = box.SIMPLE_HEAD, (0, 0, 0, 0), False
     table.add_column("kind, source", overflow="fold", min_width=14)
     columns = ("share", "seqs", "docs", "epochs", "tokens", "target", "images", "fill t/i", "wasted")
-    for name in columns:  # narrow enough for 80 characters
+    for name in columns:  # fits 80 characters
         table.add_column(name, justify="right", no_wrap=True)
     for kind, total in info["kinds"].items():
         fills = total["fill"], total["fill_images"], total["fill_binding"]
@@ -59,8 +56,8 @@ def _caption(info: Mapping[str, Any]) -> list[str]:
         f"{info['steps']:,} steps of {info['batch_size']:,} sequences, each of at most {info['sequence_length']:,} "
         f"tokens and {info['images_per_sequence']:,} images: {compact(info['tokens'])} tokens, "
         f"{compact(info['target_tokens'])} of them targets, {compact(info['images'])} images",
-        f"fill {fill['tokens']:.1%} of the tokens, {fill['images']:.1%} of the images, {fill['binding']:.1%} of "
-        f"whichever limit binds: {info['wasted_sequences']:,.0f} of {info['sequences']:,} sequences are wasted",
+        f"fill {fill['tokens']:.1%} of the tokens, {fill['images']:.1%} of the images, {fill['binding']:.1%} of the "
+        f"binding limit: {info['wasted_sequences']:,.0f} of {info['sequences']:,} sequences are wasted",
     ]
     return lines + [f"[yellow]{escape(warning)}[/]" for warning in info["warnings"]]
 

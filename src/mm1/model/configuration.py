@@ -48,13 +48,24 @@ class MM1Config(PreTrainedConfig):
         moe_top_k: Experts per token (paper sec. 3.4: 2).
         moe_balance_loss: Weight of the load-balance loss (paper sec. 3.4: 0.01).
         moe_z_loss: Weight of the router z-loss (paper sec. 3.4: 0.001).
-        moe_implementation: How the library computes experts: grouped_mm, batched_mm or eager.
+        moe_implementation: How the library computes experts, unless another way is asked for at loading
+            (`experts_implementation`): grouped_mm, batched_mm or eager.
         tie_word_embeddings: Whether input and output embeddings are one tensor; follows `text_config`.
     """
 
     model_type = "mm1"
     # LLaVA's name, which parts of the library look for.
     attribute_map = {"image_token_index": "image_token_id"}  # noqa: RUF012  (the library declares a dict)
+    # What the library's Trainer keeps out of predictions: whatever else is not the logits.
+    keys_to_ignore_at_inference = [  # noqa: RUF012  (as above)
+        "past_key_values",
+        "image_hidden_states",
+        "router_logits",
+        "aux_loss",
+        "router_balance",
+        "router_z",
+        "router_load",
+    ]
     sub_configs_defaults = {  # noqa: RUF012  (as above)
         "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="clip_vision_model"),
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
@@ -87,6 +98,24 @@ class MM1Config(PreTrainedConfig):
         self.tie_word_embeddings = self.tie_word_embeddings or bool(self.text_config.tie_word_embeddings)
         if self.connector not in CONNECTORS:
             raise UserError(f"connector '{self.connector}' is unknown: take one of {', '.join(sorted(CONNECTORS))}")
+        self.name_experts()
+
+    def name_experts(self) -> None:
+        """Give `text_config` the names by which the library and TRL know a decoder with experts."""
+        if self.moe_num_experts:
+            self.text_config.num_experts = self.moe_num_experts
+            self.text_config.num_experts_per_tok = self.moe_top_k
+            self.text_config.router_aux_loss_coef = self.moe_balance_loss
+            self.text_config.output_router_logits = self.output_router_logits
+
+    @property
+    def output_router_logits(self) -> bool:
+        """Whether outputs hold the routers' logits, unless a call says otherwise; kept in `text_config`."""
+        return bool(getattr(self.text_config, "output_router_logits", False))
+
+    @output_router_logits.setter
+    def output_router_logits(self, value: bool) -> None:
+        self.text_config.output_router_logits = value
 
     def validate_feature_layer(self) -> None:
         """Check that the feature layer exists; `strict` calls whatever begins with `validate_`.

@@ -4,99 +4,47 @@ Letters of shapes: B rows of the batch, L tokens of a row, N images, M target po
 D the decoder's width, V the vocabulary.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`: the library reads from the types which outputs can be asked for. It also
+# searches this file for "@use_experts_implementation", to learn that it may choose how a model's experts are computed.
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
-import torch.nn.functional as F
 from torch import nn
-from transformers import AutoModel, AutoModelForImageTextToText, PreTrainedModel
-from transformers import initialization as init
+from transformers import AutoModel, AutoModelForImageTextToText, AutoModelForMultimodalLM
 from transformers.cache_utils import Cache
-from transformers.generation import GenerationMixin
-from transformers.modeling_outputs import BaseModelOutputWithPast, ModelOutput
 from transformers.modeling_utils import slice_logits_to_keep
+from transformers.processing_utils import Unpack
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
-from mm1.errors import UserError
+from mm1.errors import UserValueError
+from mm1.model.base import MM1PreTrainedModel
 from mm1.model.configuration import MM1Config
 from mm1.model.connectors import build_connector
-from mm1.model.connectors.attention_pool import AttentionPool
-from mm1.model.connectors.c_abstractor import CAbstractor, LayerNorm2d
-from mm1.model.sparse import Routing, routing, sparsify
-from mm1.model.vision import patch_features, reads_inner_layer
+from mm1.model.generation import MM1GenerationMixin
+from mm1.model.loss import mean_loss, next_tokens
+from mm1.model.outputs import MM1ImageFeatures, MM1ModelOutput, MM1Output, routing_fields
+from mm1.model.routing import is_padding, routing
+from mm1.model.sparse import EXPERTS_EP_PLAN, EXPERTS_TP_PLAN, sparsify, take_routed
+from mm1.model.vision import reads_inner_layer, tower_outputs
 
 
-@dataclass
-class MM1ModelOutput(BaseModelOutputWithPast):
-    """What `MM1Model` returns: the decoder's output and the image tokens.
+class OutputKwargs(TypedDict, total=False):
+    """What can be asked for besides."""
 
-    Attributes:
-        image_hidden_states: `(N, tokens per image, D)`, or None without images.
-        routing: What the routers of a sparse decoder did, None for a dense one.
+    output_attentions: bool | None
+    output_hidden_states: bool | None
+
+
+class MM1Kwargs(OutputKwargs, total=False):
+    """What `MM1ForConditionalGeneration` takes besides.
+
+    `shift_labels` is no argument of its own: the library's Trainer would ask every row for what is named a label.
     """
 
-    image_hidden_states: torch.Tensor | None = None
-    routing: Routing | None = None
-
-
-@dataclass
-class MM1Output(ModelOutput):
-    """What `MM1ForConditionalGeneration` returns.
-
-    Attributes:
-        loss: Mean cross entropy over the target tokens, a scalar.
-        logits: `(B, L, V)`, or `(M, V)` where `target_positions` are given.
-        past_key_values: The cache, where one is used.
-        hidden_states: Of the decoder, if asked for.
-        attentions: Of the decoder, if asked for.
-        image_hidden_states: `(N, tokens per image, D)`, or None without images.
-        routing: What the routers of a sparse decoder did, None for a dense one. `loss` includes
-            `routing.loss`; who computes a loss from `logits` adds it.
-    """
-
-    loss: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    past_key_values: Cache | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
-    image_hidden_states: torch.Tensor | None = None
-    routing: Routing | None = None
-
-
-class MM1PreTrainedModel(PreTrainedModel):
-    """What the models below share: configuration, initialisation, what they support."""
-
-    config: MM1Config
-    config_class = MM1Config
-    base_model_prefix = "model"
-    main_input_name = "input_ids"
-    input_modalities = ["image", "text"]  # noqa: RUF012  (the library declares a list)
-    supports_gradient_checkpointing = True
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012  (as above)
-    _supports_flash_attn = True
-    _supports_sdpa = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    _can_compile_fullgraph = True
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        """Normal of the decoder's `initializer_range` (0.02), for the connector too; norms to one."""
-        if isinstance(module, LayerNorm2d):  # the library goes by the class's name, which ends in "2d"
-            init.ones_(module.weight)
-            init.zeros_(module.bias)
-            return
-        super()._init_weights(module)
-        std = self.config.get_text_config().initializer_range
-        if isinstance(module, AttentionPool):
-            init.normal_(module.queries, std=std)
-        elif isinstance(module, CAbstractor) and module.positions is not None:
-            init.normal_(module.positions, std=std)
+    shift_labels: torch.Tensor | None
 
 
 class MM1Model(MM1PreTrainedModel):
@@ -104,6 +52,9 @@ class MM1Model(MM1PreTrainedModel):
 
     def __init__(self, config: MM1Config) -> None:
         super().__init__(config)
+        config.name_experts()  # they may have been asked for after the configuration was made
+        if config.moe_num_experts:  # the experts are MM1's own, and a dense part refuses some ways to compute them
+            config.vision_config._experts_implementation = config.text_config._experts_implementation = None
         self.vision_tower = AutoModel.from_config(config.vision_config)
         self.connector = build_connector(config)
         self.language_model = AutoModel.from_config(config.text_config)
@@ -121,17 +72,34 @@ class MM1Model(MM1PreTrainedModel):
         """Set the decoder's token embedding."""
         self.language_model.set_input_embeddings(value)
 
-    def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Encode images to the tokens the decoder reads.
+    def init_parallel_plans(self) -> None:
+        """Copy the plans of tower and decoder, as the library does, and add the sparse layers'."""
+        super().init_parallel_plans()
+        if self.config.moe_num_experts:
+            self.tp_plan.update({f"language_model.{name}": style for name, style in EXPERTS_TP_PLAN.items()})
+            self.ep_plan.update({f"language_model.{name}": style for name, style in EXPERTS_EP_PLAN.items()})
+
+    @can_return_tuple
+    def get_image_features(self, pixel_values: torch.Tensor, **kwargs: Unpack[OutputKwargs]) -> MM1ImageFeatures:
+        """Encode images to the tokens that the decoder reads.
 
         Args:
             pixel_values: Normalised images `(N, 3, image_size, image_size)`.
+            kwargs: Passed to the vision tower.
 
         Returns:
-            `(N, tokens per image, D)`.
+            The tokens as `pooler_output`, `(N, tokens per image, D)`, beside the tower's output; a tuple with
+            `return_dict=False`.
         """
-        pixels = pixel_values.to(self.vision_tower.dtype)
-        return self.connector(patch_features(self.vision_tower, self.config, pixels))
+        patches, outputs = tower_outputs(
+            self.vision_tower, self.config, pixel_values.to(self.vision_tower.dtype), **kwargs
+        )
+        return MM1ImageFeatures(
+            last_hidden_state=outputs.last_hidden_state,
+            pooler_output=self.connector(patches),
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
 
     @can_return_tuple
     def forward(
@@ -143,8 +111,10 @@ class MM1Model(MM1PreTrainedModel):
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         image_positions: torch.Tensor | None = None,
+        mm_encoder_outputs: dict[str, Any] | None = None,
         use_cache: bool | None = None,
-        **kwargs: Any,
+        output_router_logits: bool | None = None,
+        **kwargs: Unpack[OutputKwargs],
     ) -> MM1ModelOutput:
         """Run the decoder over text and images.
 
@@ -159,27 +129,31 @@ class MM1Model(MM1PreTrainedModel):
             image_positions: `(N * tokens per image,)`, where the images' tokens go in the flattened
                 `(B * L)`; saves searching `input_ids` for them, which synchronises a GPU. If it is empty, images
                 are encoded and go nowhere: so a rank without images keeps step with ranks that have some.
+            mm_encoder_outputs: In place of `pixel_values`: what `get_image_features` returned, as `image`.
             use_cache: Whether to fill a cache. Default: the decoder's own, except for packed rows,
                 where a cache would make attention cross documents' borders.
+            output_router_logits: Whether to return the routers' logits. Default: as `text_config` says.
             kwargs: Passed to the decoder.
 
         Raises:
-            UserError: If there are more or fewer image tokens than the images need.
+            UserValueError: If there are more or fewer image tokens than the images need.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give input_ids or inputs_embeds, one of the two")
         embeds = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
-        images = None
-        if pixel_values is not None and len(pixel_values):
-            images = self.get_image_features(pixel_values).to(embeds.dtype)
+        images = self._images(pixel_values, mm_encoder_outputs)
+        if images is not None:
+            images = images.to(embeds.device, embeds.dtype)
             if image_positions is None:
-                embeds = _place(images, self._find_image_tokens(input_ids, embeds), embeds)
+                image_positions = self.image_token_mask(input_ids, embeds).flatten().nonzero().squeeze(1)
+                embeds = _place(images, image_positions, embeds)
             elif len(image_positions):
                 embeds = _place(images, image_positions, embeds)
             else:  # a stand-in image, for ranks that must run the tower because another has images
                 embeds = embeds + 0 * images.sum()
         elif image_positions is not None and len(image_positions):
-            raise UserError(f"{len(image_positions)} image tokens in the text, but no image: give pixel_values")
+            raise UserValueError(f"{len(image_positions)} image tokens in the text, but no image: give pixel_values")
+        past = 0 if past_key_values is None else past_key_values.get_seq_length()
         if use_cache is None and past_key_values is None and attention_mask is None:
             use_cache = False if position_ids is not None else None
         outputs = self.language_model(
@@ -191,51 +165,55 @@ class MM1Model(MM1PreTrainedModel):
             return_dict=True,
             **kwargs,
         )
+        routed = take_routed(self.language_model)
+        text_config = self.config.text_config
+        padding = is_padding(embeds.shape[:2], past, attention_mask, input_ids, position_ids, text_config.pad_token_id)
+        if output_router_logits is None:
+            output_router_logits = self.config.output_router_logits
         return MM1ModelOutput(
             last_hidden_state=outputs.last_hidden_state,
             past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             image_hidden_states=images,
-            routing=self._routing(input_ids, attention_mask, position_ids),
+            router_logits=tuple(logits for logits, _ in routed) if output_router_logits and routed else None,
+            **routing_fields(routing(routed, self.config, padding)),
         )
 
-    def _routing(
-        self,
-        input_ids: torch.Tensor | None,
-        attention_mask: torch.Tensor | None,
-        position_ids: torch.Tensor | None,
-    ) -> Routing | None:
-        """Return what the routers did, padding apart, or None where nothing is a target or nothing sparse."""
-        if self.config.moe_num_experts == 0:
+    def _images(
+        self, pixel_values: torch.Tensor | None, mm_encoder_outputs: dict[str, Any] | None
+    ) -> torch.Tensor | None:
+        """Return the image tokens, `(N, tokens per image, D)`, of pixels or as they were encoded before."""
+        encoded = (mm_encoder_outputs or {}).get("image")
+        if pixel_values is not None and len(pixel_values):
+            if encoded is not None:
+                raise ValueError("give pixel_values or mm_encoder_outputs, one of the two")
+            encoded = self.get_image_features(pixel_values, return_dict=True)
+        if encoded is None:
             return None
-        padding = None
-        if attention_mask is not None and attention_mask.ndim == 2:
-            padding = (attention_mask == 0).flatten()
-            if input_ids is not None and input_ids.numel() != padding.numel():
-                padding = None  # a step of generation: the mask covers the cache too
-        elif input_ids is not None and position_ids is not None:
-            # In packed rows each padding token is a document of its own; a real document has two tokens.
-            alone = (position_ids == 0) & (F.pad(position_ids[:, 1:], (0, 1)) == 0)
-            padding = (alone & (input_ids == self.config.text_config.pad_token_id)).flatten()
-        return routing(self.language_model, self.config, padding)
+        features = encoded.pooler_output
+        return features if isinstance(features, torch.Tensor) else torch.stack(list(features))
 
-    def _find_image_tokens(self, input_ids: torch.Tensor | None, embeds: torch.Tensor) -> torch.Tensor:
-        """Return the positions of image tokens in the flattened batch."""
+    def image_token_mask(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
+        """Return where image tokens stand, `(B, L)` bool.
+
+        Args:
+            input_ids: `(B, L)`.
+            inputs_embeds: `(B, L, D)`, read where `input_ids` are None.
+        """
         token = self.config.image_token_id
         if input_ids is not None:
-            is_image = input_ids == token
-        else:
-            embedded = self.get_input_embeddings()(torch.tensor(token, device=embeds.device))
-            is_image = (embeds == embedded).all(-1)
-        return is_image.flatten().nonzero().squeeze(1)
+            return input_ids == token
+        assert inputs_embeds is not None
+        return (inputs_embeds == self.get_input_embeddings()(torch.tensor(token, device=inputs_embeds.device))).all(-1)
 
 
-class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
+class MM1ForConditionalGeneration(MM1PreTrainedModel, MM1GenerationMixin):
     """MM1 with its vocabulary head: trains, scores and generates."""
 
     # The library declares a dict.
     _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}  # noqa: RUF012
+    _tp_plan = {"lm_head": "colwise_gather_output"}  # noqa: RUF012  (as above)
     # The library's own; it types `self` as a protocol, for a checker (ty) that is not mypy.
     generate: Callable[..., Any]
 
@@ -251,9 +229,9 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
         """Return the vocabulary head."""
         return self.lm_head
 
-    def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Encode images `(N, 3, H, W)` to the decoder's tokens `(N, tokens per image, D)`."""
-        return self.model.get_image_features(pixel_values)
+    def get_image_features(self, pixel_values: torch.Tensor, **kwargs: Unpack[OutputKwargs]) -> MM1ImageFeatures:
+        """Encode images to the tokens that the decoder reads: `MM1Model.get_image_features`."""
+        return self.model.get_image_features(pixel_values, **kwargs)
 
     @can_return_tuple
     def forward(
@@ -270,8 +248,10 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
         target_positions: torch.Tensor | None = None,
         target_ids: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
+        mm_encoder_outputs: dict[str, Any] | None = None,
         use_cache: bool | None = None,
-        **kwargs: Any,
+        output_router_logits: bool | None = None,
+        **kwargs: Unpack[MM1Kwargs],
     ) -> MM1Output:
         """Compute logits, and the loss where targets are given.
 
@@ -286,17 +266,23 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
             position_ids: See `MM1Model.forward`.
             past_key_values: See `MM1Model.forward`.
             inputs_embeds: See `MM1Model.forward`.
-            labels: `(B, L)`, the token at each place, -100 where there is no target; shifted here.
+            labels: `(B, L)`, the token at each place, -100 where there is no target; shifted here. Image tokens are
+                no targets, whether or not the labels hold them.
             logits_to_keep: How many of the last positions get logits (0: all), or which.
             image_positions: See `MM1Model.forward`.
             target_positions: `(M,)`, positions in the flattened `(B * L)` whose output predicts a
                 target token (the one after it).
             target_ids: `(M,)`, those tokens.
             num_items_in_batch: What the summed loss is divided by; default the target tokens given here.
-                Lets the mean run over several micro-batches or ranks.
+                Lets the mean run over several micro-batches or ranks: the routers' losses of each then count by its
+                target tokens.
+            mm_encoder_outputs: See `MM1Model.forward`.
             use_cache: See `MM1Model.forward`.
-            kwargs: Passed to the decoder.
+            output_router_logits: See `MM1Model.forward`.
+            kwargs: `shift_labels` in place of `labels`, `(B, L)`: at each place the token after it. The rest is passed
+                to the decoder.
         """
+        shift_labels = kwargs.pop("shift_labels", None)
         if target_positions is not None:
             use_cache = False
         outputs = self.model(
@@ -307,7 +293,9 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             image_positions=image_positions,
+            mm_encoder_outputs=mm_encoder_outputs,
             use_cache=use_cache,
+            output_router_logits=output_router_logits,
             return_dict=True,
             **kwargs,
         )
@@ -315,19 +303,12 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
         loss = None
         if target_positions is not None:
             logits = self.lm_head(hidden.flatten(0, 1).index_select(0, target_positions))
-            if target_ids is not None:
-                loss = _cross_entropy(logits, target_ids, num_items_in_batch)
+            targets = target_ids
         else:
             logits = self.lm_head(slice_logits_to_keep(hidden, logits_to_keep))
-            if labels is not None:
-                loss = self.loss_function(
-                    logits=logits,
-                    labels=labels,
-                    vocab_size=self.config.text_config.vocab_size,
-                    num_items_in_batch=num_items_in_batch,
-                )
-        if loss is not None and outputs.routing is not None:
-            loss = loss + outputs.routing.loss
+            targets = next_tokens(labels, shift_labels, self.config.image_token_id)
+        if targets is not None:
+            loss = mean_loss(self.loss_function, logits, targets, num_items_in_batch, outputs.aux_loss)
         return MM1Output(
             loss=loss,
             logits=logits,
@@ -335,44 +316,12 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, GenerationMixin):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             image_hidden_states=outputs.image_hidden_states,
-            routing=outputs.routing,
+            router_logits=outputs.router_logits,
+            aux_loss=outputs.aux_loss,
+            router_balance=outputs.router_balance,
+            router_z=outputs.router_z,
+            router_load=outputs.router_load,
         )
-
-    def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Prepare one step, as the library does; an image token without any image is an error."""
-        prepare: Any = super().prepare_inputs_for_generation  # type: ignore[misc]  # the protocol of `generate`
-        inputs: dict[str, Any] = prepare(*args, **kwargs)
-        pixels = inputs.get("pixel_values")
-        if kwargs.get("is_first_iteration") and (pixels is None or len(pixels) == 0):
-            input_ids = inputs.get("input_ids")
-            count = 0 if input_ids is None else int((input_ids == self.config.image_token_id).sum())
-            if count:
-                raise UserError(f"{count} image tokens in the text, but no image: give the images as pixel_values")
-        return inputs
-
-    def _expand_inputs_for_generation(
-        self,
-        expand_size: int = 1,
-        is_encoder_decoder: bool = False,
-        input_ids: torch.LongTensor | None = None,
-        **model_kwargs: Any,
-    ) -> tuple[torch.LongTensor, dict[str, Any]]:
-        """Repeat rows for beams and samples, and with each row its images, however many it has."""
-        pixels = model_kwargs.pop("pixel_values", None)
-        if pixels is not None and expand_size > 1:
-            if input_ids is None:
-                raise ValueError("beams and several samples with images need input_ids")
-            past = model_kwargs.get("past_key_values")
-            cached = 0 if past is None else past.get_seq_length()
-            tokens = (input_ids[:, cached:] == self.config.image_token_id).sum(1)
-            counts = (tokens // self.config.image_seq_length).tolist()
-            rows = torch.split(pixels, counts)
-            pixels = torch.cat([row for row in rows for _ in range(expand_size)])
-        expand: Any = super()._expand_inputs_for_generation  # type: ignore[misc]  # the protocol of `generate`
-        expanded, inputs = expand(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
-        if pixels is not None:
-            inputs["pixel_values"] = pixels
-        return expanded, inputs
 
 
 def _place(images: torch.Tensor, image_positions: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
@@ -380,20 +329,14 @@ def _place(images: torch.Tensor, image_positions: torch.Tensor, embeds: torch.Te
     features = images.flatten(0, 1)
     if len(features) != len(image_positions):
         count, tokens = images.shape[:2]
-        raise UserError(
-            f"{len(image_positions)} image tokens in the text, but {count} images of {tokens} tokens need "
-            f"{len(features)}: give one placeholder per image"
+        # TRL knows the beginning, and adds that a short max_length cuts image tokens off.
+        raise UserValueError(
+            f"Image features and image tokens do not match: {len(image_positions)} image tokens in the text, but "
+            f"{count} images of {tokens} tokens need {len(features)}: give one placeholder per image"
         )
     return embeds.flatten(0, 1).index_copy(0, image_positions, features).view_as(embeds)
 
 
-def _cross_entropy(
-    logits: torch.Tensor, target_ids: torch.Tensor, num_items: int | torch.Tensor | None
-) -> torch.Tensor:
-    """Return the summed cross entropy, in float32, over `num_items` (default M)."""
-    total = F.cross_entropy(logits.float(), target_ids, reduction="sum")
-    return total / (max(1, len(target_ids)) if num_items is None else num_items)
-
-
 AutoModel.register(MM1Config, MM1Model)
-AutoModelForImageTextToText.register(MM1Config, MM1ForConditionalGeneration)
+for _auto in (AutoModelForImageTextToText, AutoModelForMultimodalLM):
+    _auto.register(MM1Config, MM1ForConditionalGeneration)

@@ -6,7 +6,7 @@ Each token goes to its two best experts, none is dropped, and the experts are co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,27 +15,17 @@ from transformers import MixtralConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
 
-from mm1.errors import UserError
+from mm1.errors import UserError, UserValueError
 
 if TYPE_CHECKING:
     from mm1.model.configuration import MM1Config
 
 
-@dataclass
-class Routing:
-    """What the routers of one forward pass did, over the tokens that are not padding.
-
-    Attributes:
-        loss: Scalar, both losses with their weights, summed over the sparse layers.
-        balance: Scalar, mean over the sparse layers of the balance loss; 1 where the load is even.
-        z: Scalar, mean over the sparse layers of the router's z-loss.
-        load: `(sparse layers, experts)`, the share of the assignments that each expert got; rows add up to 1.
-    """
-
-    loss: torch.Tensor
-    balance: torch.Tensor
-    z: torch.Tensor
-    load: torch.Tensor
+_MIXTRAL: Any = MixtralConfig
+EXPERTS_TP_PLAN: dict[str, str] = {k: v for k, v in _MIXTRAL.base_model_tp_plan.items() if ".experts" in k}
+"""What tensor parallelism does with a decoder's experts: module -> style of the library."""
+EXPERTS_EP_PLAN: dict[str, str] = _MIXTRAL.base_model_ep_plan
+"""What expert parallelism does with them."""
 
 
 class SparseBlock(MixtralSparseMoeBlock):
@@ -83,6 +73,27 @@ def sparsify(decoder: PreTrainedModel, config: MM1Config) -> None:
     for number, layer in enumerate(layers):
         if is_sparse(number, config):
             layer.mlp = _sparse_block(layer.mlp, config)
+    initialize_experts(decoder, config)
+
+
+def initialize_experts(decoder: nn.Module, config: MM1Config) -> None:
+    """Draw the weights of routers and experts that are neither drawn nor loaded yet.
+
+    The library does so for the other modules. It asks the decoder's own class how, which knows nothing of experts.
+    """
+    for block in sparse_blocks(decoder):
+        for module in (block.gate, block.experts):
+            if getattr(module, "_is_hf_initialized", False) or next(module.parameters()).is_meta:
+                continue
+            with torch.no_grad():
+                for parameter in module.parameters():
+                    init.normal_(parameter, std=config.text_config.initializer_range)
+            module._is_hf_initialized = True  # type: ignore[assignment]  # the library's mark
+
+
+def sparse_blocks(decoder: nn.Module) -> list[SparseBlock]:
+    """Return the sparse blocks of a decoder, in the order of its layers."""
+    return [module for module in decoder.modules() if isinstance(module, SparseBlock)]
 
 
 def _sparse_block(dense: nn.Module, config: MM1Config) -> SparseBlock:
@@ -93,7 +104,7 @@ def _sparse_block(dense: nn.Module, config: MM1Config) -> SparseBlock:
             "down projection without bias"
         )
     gate: Any = dense.gate_proj
-    if config.moe_implementation == "grouped_mm" and (gate.in_features % 8 or gate.out_features % 8):
+    if experts_implementation(config) == "grouped_mm" and (gate.in_features % 8 or gate.out_features % 8):
         raise UserError(
             f"experts of width {gate.in_features} and {gate.out_features} can't be computed by grouped_mm: "
             "make both multiples of 8"
@@ -105,13 +116,14 @@ def _sparse_block(dense: nn.Module, config: MM1Config) -> SparseBlock:
         num_experts_per_tok=config.moe_top_k,
         hidden_act=config.text_config.hidden_act,
     )
-    settings._experts_implementation = config.moe_implementation
     block = SparseBlock(settings).to(gate.weight.device, gate.weight.dtype)
-    std = config.text_config.initializer_range
-    with torch.no_grad():
-        for parameter in block.parameters():
-            init.normal_(parameter, std=std)
+    block.experts.config = config  # type: ignore[assignment]  # where the library sets how experts are computed
     return block
+
+
+def experts_implementation(config: MM1Config) -> str:
+    """Return how the experts are computed: as asked for at loading, else as the configuration says."""
+    return config._experts_implementation or config.moe_implementation
 
 
 def upcycle(decoder: PreTrainedModel, dense: nn.Module, copy: bool = True) -> None:
@@ -139,50 +151,55 @@ def upcycle(decoder: PreTrainedModel, dense: nn.Module, copy: bool = True) -> No
     decoder.load_state_dict(tensors)
 
 
-def routing(decoder: nn.Module, config: MM1Config, padding: torch.Tensor | None) -> Routing | None:
-    """Collect what the routers did in the last forward pass, and forget it.
+def checkpointed(checkpoint: Callable[..., Any], block: SparseBlock) -> Callable[..., Any]:
+    """Return a checkpointing function for a sparse layer, whose output the routing is a part of.
 
-    Per sparse layer, with E experts, f_e the share of tokens whose first choice is expert e and P_e the mean
-    probability of e: balance = E * sum_e(f_e * P_e) (GShard, Switch Transformer eq. 4; first choices only, as
-    AXLearn has it), z = mean(logsumexp(logits)^2) (ST-MoE eq. 5). The paper's weights are 0.01 and 0.001; as in
-    Switch Transformer, every layer's losses are added.
+    A reentrant checkpoint runs a layer without gradients first. What that run leaves behind on the side has none;
+    what it returns has.
 
     Args:
-        decoder: Holds the sparse blocks.
-        config: Says the losses' weights.
-        padding: `(B * L,)` bool, True at padding, which counts in nothing; None: no padding.
+        checkpoint: Calls a function with arguments and computes it again in the backward pass.
+        block: The layer's.
+    """
+
+    def run(forward: Callable[..., Any], *args: Any) -> Any:
+        alone = False
+
+        def with_routing(*args: Any) -> tuple[torch.Tensor, ...]:
+            nonlocal alone
+            outputs = forward(*args)
+            alone = not isinstance(outputs, tuple)
+            assert block.routed is not None
+            routed, block.routed = block.routed, None
+            return (*((outputs,) if alone else outputs), *routed)
+
+        *outputs, logits, experts = checkpoint(with_routing, *args)
+        block.routed = logits, experts
+        return outputs[0] if alone else tuple(outputs)
+
+    return run
+
+
+def take_routed(decoder: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return what the routers gave in the last forward pass, layer by layer, and forget it.
 
     Returns:
-        None for a dense decoder.
+        Per sparse layer logits `(B * L, experts)` and choices `(B * L, experts per token)`.
+
+    Raises:
+        UserValueError: If the losses made of the logits would have no gradient, which would go unseen.
     """
-    blocks = [module for module in decoder.modules() if isinstance(module, SparseBlock)]
-    routed = [block.routed for block in blocks]
-    for block in blocks:
-        block.routed = None
-    kept = [r for r in routed if r is not None]
-    if not kept:
-        return None
-    balance, z, load = zip(*(_losses(*r, config.moe_num_experts, padding) for r in kept), strict=True)
-    total = config.moe_balance_loss * sum(balance) + config.moe_z_loss * sum(z)
-    return Routing(
-        loss=torch.as_tensor(total),
-        balance=torch.stack(balance).mean().detach(),
-        z=torch.stack(z).mean().detach(),
-        load=torch.stack(load),
-    )
-
-
-def _losses(
-    logits: torch.Tensor, experts: torch.Tensor, num_experts: int, padding: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return balance loss, z-loss and load of one layer from logits `(T, E)` and choices `(T, k)`."""
-    logits = logits.float()  # sums and not matrix products below: autocast would round those
-    weight = logits.new_ones(len(logits)) if padding is None else (~padding).to(logits.dtype)
-    weight = weight / weight.sum().clamp(min=1)
-    probability = (weight[:, None] * logits.softmax(-1)).sum(0)
-    first = torch.zeros_like(probability).index_add(0, experts[:, 0], weight)
-    balance = num_experts * (first * probability).sum()
-    z = (weight * logits.logsumexp(-1).square()).sum()
-    shares = weight.repeat_interleave(experts.shape[1]) / experts.shape[1]
-    load = torch.zeros_like(probability).index_add(0, experts.flatten(), shares).detach()
-    return balance, z, load
+    taken = []
+    for block in sparse_blocks(decoder):
+        if block.routed is None:
+            continue
+        routed, block.routed = block.routed, None
+        gate: Any = block.gate
+        if torch.is_grad_enabled() and gate.weight.requires_grad and not routed[0].requires_grad:
+            raise UserValueError(
+                "the routers' losses would have no gradient, because a sparse layer runs under reentrant checkpointing "
+                "that the model doesn't know of: call activation_checkpointing_enable of the whole model, or take "
+                "use_reentrant=False"
+            )
+        taken.append(routed)
+    return taken

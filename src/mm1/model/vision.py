@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers import CLIPVisionModel, PreTrainedModel
 
@@ -21,13 +23,29 @@ def patch_features(tower: PreTrainedModel, config: MM1Config, pixels: torch.Tens
     Returns:
         `(N, patch_grid^2, vision hidden size)`.
     """
+    return tower_outputs(tower, config, pixels)[0]
+
+
+def tower_outputs(
+    tower: PreTrainedModel, config: MM1Config, pixels: torch.Tensor, **kwargs: Any
+) -> tuple[torch.Tensor, Any]:
+    """Return `patch_features`, and the output of the tower that they are part of.
+
+    Args:
+        tower: As of `patch_features`.
+        config: As of `patch_features`.
+        pixels: As of `patch_features`.
+        kwargs: Passed to the tower (`output_hidden_states` and the like).
+    """
     if reads_inner_layer(config):
-        features = tower(pixels, output_hidden_states=True).hidden_states[config.vision_feature_layer]
+        outputs = tower(pixels, **kwargs | {"output_hidden_states": True, "return_dict": True})
+        features = outputs.hidden_states[config.vision_feature_layer]
     else:
-        features = tower(pixels).last_hidden_state
+        outputs = tower(pixels, **kwargs | {"return_dict": True})
+        features = outputs.last_hidden_state
         if config.vision_final_norm and isinstance(tower, CLIPVisionModel):
             features = tower.post_layernorm(features)
-    return features[:, features.shape[1] - config.patch_grid**2 :]
+    return features[:, features.shape[1] - config.patch_grid**2 :], outputs
 
 
 def reads_inner_layer(config: MM1Config) -> bool:

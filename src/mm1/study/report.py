@@ -132,9 +132,11 @@ def _paper_rows(study: Study) -> list[dict[str, Any]]:
 
 
 def _machine(runs: Sequence[StudyRun]) -> str:
-    """Return what the runs were made on and by, as their environment files say."""
-    found = [read_environment(run.directory) for run in runs if run.seconds is not None]
-    machines = dict.fromkeys(f"{e['cores']} cores of {e['machine']}, {e['device']}, torch {e['torch']}" for e in found)
-    commits = dict.fromkeys(str(e["commit"])[:12] for e in found if e.get("commit"))
+    """Return the machines, the version of results and the commits of the runs, as their environment files name them."""
+    environments = [read_environment(run.directory) for run in runs if run.seconds is not None]
+    machines = dict.fromkeys(
+        f"{e['cores']} cores of {e['machine']}, {e['device']}, torch {e['torch']}" for e in environments
+    )
+    commits = dict.fromkeys(str(e["commit"])[:12] for e in environments if e.get("commit"))
     made = [*machines, f"results version {RESULTS_VERSION}", *([f"commit {', '.join(commits)}"] if commits else [])]
     return "; ".join(made)

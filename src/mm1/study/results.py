@@ -132,7 +132,7 @@ def read_study(runs: Sequence[StudyRun]) -> Results:
             if key[0] not in tasks or key[1] not in run.recipe.evaluate.shots:
                 continue
             other, protocol = protocols.setdefault(key, (run.name, result["protocol"]))
-            if (differs := differing_protocol(protocol, result["protocol"], besides=VARIED)) is not None:
+            if (differs := differing_protocol(protocol, result["protocol"], ignored=VARIED)) is not None:
                 both = f"{other} and {run.name}"
                 raise UserError(f"{key[0]} at {key[1]} shots: {both} were scored differently: {differs}")
             metric, statistics = METRICS[result["metric"]], result_statistics(result)

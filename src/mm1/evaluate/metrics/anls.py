@@ -20,7 +20,7 @@ def anls(prediction: str, references: Sequence[str]) -> float:
     for reference in references:
         truth = " ".join(reference.lower().split())
         longest = max(len(given), len(truth))
-        distance = edit_distance(given, truth) / longest if longest else 0.0
+        distance = edit_distance(given, truth) / longest if given else 1.0  # an empty answer is never right
         if distance < THRESHOLD:
             best = max(best, 1.0 - distance)
     return best

@@ -29,17 +29,27 @@ class Metric:
         name: As tasks name it.
         title: As tables and reports name it.
         source: Where its exact rule comes from.
-        statistics: From n predictions and their reference answers to an array (n, s) of float64.
+        statistics: From n predictions, their reference answers and, if it `reads_options`, the options of multiple
+            choice (an empty sequence where there are none) to an array (n, s) of float64.
         score: From statistics (..., n, s) to scores (...).
         maximum: The best score possible.
+        reads_options: Whether `statistics` takes options. `measure` can be called in any case.
     """
 
     name: str
     title: str
     source: str
-    statistics: Callable[[Sequence[str], Sequence[Sequence[str]]], np.ndarray]
+    statistics: Callable[..., np.ndarray]
     score: Callable[[np.ndarray], np.ndarray] = mean
     maximum: float = 1.0
+    reads_options: bool = False
+
+    def measure(
+        self, predictions: Sequence[str], references: Sequence[Sequence[str]], options: Sequence[Sequence[str]]
+    ) -> np.ndarray:
+        """Return the statistics (n, s) of n predictions, whether or not the metric reads their options."""
+        more = (options,) if self.reads_options else ()
+        return self.statistics(predictions, references, *more)
 
 
 def per_pair(
@@ -51,6 +61,25 @@ def per_pair(
         import numpy as np
 
         values = [rule(p, r) for p, r in zip(predictions, references, strict=True)]
+        return np.array(values, dtype=np.float64).reshape(-1, 1)
+
+    return statistics
+
+
+def per_choice(
+    rule: Callable[[str, Sequence[str], Sequence[str]], float],
+) -> Callable[..., np.ndarray]:
+    """Turn a rule for one prediction, its references and its options into a metric's `statistics`."""
+
+    def statistics(
+        predictions: Sequence[str],
+        references: Sequence[Sequence[str]],
+        options: Sequence[Sequence[str]] | None = None,
+    ) -> np.ndarray:
+        import numpy as np
+
+        every = options or [()] * len(predictions)
+        values = [rule(p, r, o) for p, r, o in zip(predictions, references, every, strict=True)]
         return np.array(values, dtype=np.float64).reshape(-1, 1)
 
     return statistics

@@ -13,8 +13,14 @@ TOLERANCE = 0.05
 
 
 def relaxed_accuracy(prediction: str, references: Sequence[str]) -> float:
-    """Return 1.0 if the answer is within 5 % of a reference number, or equals a reference but for case."""
-    return float(any(_relaxed_match(prediction.strip(), reference.strip()) for reference in references))
+    """Return 1.0 if the answer is within 5 % of a reference number, or equals a reference but for case.
+
+    An empty answer is never right.
+    """
+    return float(
+        bool(prediction.strip())
+        and any(_relaxed_match(prediction.strip(), reference.strip()) for reference in references)
+    )
 
 
 def _relaxed_match(given: str, truth: str) -> bool:

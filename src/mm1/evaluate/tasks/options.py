@@ -59,6 +59,16 @@ def right_answers(values: Sequence[Any], options: Sequence[str], answer_is: Answ
     return (*letters, *(options[index] for index in indices))
 
 
+def right_words(answers: Sequence[str], options: Sequence[str]) -> tuple[str, ...]:
+    """Return the words among the answers of an item with options, as `right_answers` gives them.
+
+    Args:
+        answers: Letters and then words, or words alone.
+        options: The item's.
+    """
+    return tuple(answers[len(answers) // 2 :] if len(options) <= len(_LETTERS) else answers)
+
+
 def _index(answer: Any, options: Sequence[str], answer_is: AnswerIs) -> int:
     if answer_is == "index":
         return int(answer)

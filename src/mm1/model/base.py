@@ -1,0 +1,70 @@
+"""What MM1's models share: configuration, initialisation, what they support."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.models.mixtral.modeling_mixtral import MixtralTopKRouter
+from transformers.utils.output_capturing import OutputRecorder
+
+from mm1.model.configuration import CONNECTORS, MM1Config
+from mm1.model.connectors.attention_pool import AttentionPool
+from mm1.model.connectors.c_abstractor import CAbstractor, LayerNorm2d
+from mm1.model.sparse import SparseBlock, checkpointed, experts_implementation, initialize_experts
+
+
+class MM1PreTrainedModel(PreTrainedModel):
+    """What the models below share: configuration, initialisation, what they support."""
+
+    config: MM1Config
+    config_class = MM1Config
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    input_modalities = ["image", "text"]  # noqa: RUF012  (the library declares a list)
+    supports_gradient_checkpointing = True
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012  (as above)
+    _no_split_modules = list(CONNECTORS.values())  # noqa: RUF012  (tower and decoder add theirs)
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    # What can be asked for. The sparse blocks record it themselves: the library's hooks stop at the decoder.
+    _can_record_outputs = {"router_logits": OutputRecorder(MixtralTopKRouter, index=0)}  # noqa: RUF012  (as above)
+
+    def get_correct_experts_implementation(self, requested_experts: str | None) -> str:
+        """Check how experts shall be computed; default: as the configuration says."""
+        wanted = requested_experts or (experts_implementation(self.config) if self.config.moe_num_experts else None)
+        implementation: str = super().get_correct_experts_implementation(wanted)
+        return implementation
+
+    def _set_gradient_checkpointing(self, *args: Any, **kwargs: Any) -> None:
+        """Set what computes layers again, as the library does; a sparse layer's returns its routing too."""
+        super()._set_gradient_checkpointing(*args, **kwargs)
+        for module in self.modules():
+            layer: Any = module
+            if isinstance(block := getattr(layer, "mlp", None), SparseBlock):
+                layer._gradient_checkpointing_func = checkpointed(layer._gradient_checkpointing_func, block)
+
+    def initialize_weights(self) -> None:
+        """Draw the weights that are not loaded."""
+        initialize_experts(self, self.config)
+        super().initialize_weights()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Normal of the decoder's `initializer_range` (0.02), for the connector too; norms to one."""
+        if isinstance(module, LayerNorm2d):  # the library goes by the class's name, which ends in "2d"
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+            return
+        super()._init_weights(module)
+        std = self.config.get_text_config().initializer_range
+        if isinstance(module, AttentionPool):
+            init.normal_(module.queries, std=std)
+        elif isinstance(module, CAbstractor) and module.positions is not None:
+            init.normal_(module.positions, std=std)
