@@ -6,6 +6,7 @@ the decisions of global steps are stored. Memory holds a range of rows, never th
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,16 +18,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mm1.clean.database import decide_in_database, open_database
-from mm1.clean.step import Dropped, GlobalStep, Step, plain_options
+from mm1.clean.step import PICTURE, Apply, Dropped, GlobalStep, Step, plain_options
 from mm1.data.build import publish, read_info
-from mm1.data.corpus import ShardWriter, Split
+from mm1.data.corpus import ShardWriter, Split, shared_split
 from mm1.data.shards import merge_reasons, open_job, run_units
 from mm1.document import Document
 from mm1.errors import UserError
+from mm1.files import write_json
 
 ROWS_PER_UNIT = 2000
 # Raised when a step gives other results for the same options; incomplete jobs then start again.
 CLEAN_VERSION = 1
+FAILED = "failed.json"
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,8 @@ def _clean_split(split: Split, steps: Sequence[NamedStep], folder: Path, resourc
         if isinstance(named.step, GlobalStep):
             gather = partial(gather_facts, directory, tuple(steps[:number]), named.step, folder)
             (own / "facts").mkdir(exist_ok=True)
-            run(gather, units, own / "facts", description=f"{named.name}: read {split.name}")
+            gathered = run(gather, units, own / "facts", description=f"{named.name}: read {split.name}")
+            write_json(own / FAILED, {row: why for info in gathered for row, why in info["failed"].items()})
             with open_database(own, own / "facts", resources.memory, resources.workers) as database:
                 decide_in_database(named.step.decide(database), own / "decision.parquet", database)
             shutil.rmtree(own / "facts")
@@ -130,8 +134,8 @@ def replay(
     directory: Path, steps: Sequence[NamedStep], folder: Path, rows: range, counts: Sequence[Dropped]
 ) -> Iterator[tuple[int, Document]]:
     """Yield (row, document) for the documents that steps keep of a range of rows; `counts` counts what each drops."""
-    split = Split(directory)
-    appliers = [named.step.applier(step_folder(folder, n), rows) for n, named in enumerate(steps)]
+    split = shared_split(directory)
+    appliers = [_guarded(named.step, step_folder(folder, n), rows) for n, named in enumerate(steps)]
     for row in rows:
         document: Document | None = split[row]
         for apply, dropped in zip(appliers, counts, strict=True):
@@ -141,12 +145,37 @@ def replay(
             yield row, document
 
 
+def _guarded(step: Step, folder: Path, rows: range) -> Apply:
+    """Return the function of a step, by which a document that the step fails on is dropped and counted."""
+    apply = step.applier(folder, rows)
+    failed = json.loads((folder / FAILED).read_text()) if (folder / FAILED).is_file() else {}
+
+    def guarded(row: int, document: Document, dropped: Dropped) -> Document | None:
+        if str(row) in failed:
+            return dropped.drop(failed[str(row)], document)
+        try:
+            return apply(row, document, dropped)
+        except Exception as error:
+            return dropped.drop(_failure(error), document)
+
+    return guarded
+
+
+def _failure(error: Exception) -> str:
+    return f"the step fails on it ({type(error).__name__})"
+
+
 def gather_facts(
     directory: Path, before: Sequence[NamedStep], step: GlobalStep, folder: Path, rows: range, file: Path
 ) -> dict[str, Any]:
-    """Write a global step's facts on a range of rows, after the steps before it, to Parquet next to `file`."""
+    """Write a global step's facts on a range of rows, after the steps before it, to Parquet next to `file`.
+
+    Returns:
+        Under `failed`, the rows on which the step failed and which have no facts, each with the reason.
+    """
     with pq.ParquetWriter(file.with_suffix(".parquet"), step.schema) as writer:
         facts: list[tuple[Any, ...]] = []
+        failed: dict[int, str] = {}
 
         def flush() -> None:
             columns = zip(*facts, strict=True) if facts else [()] * len(step.schema)
@@ -155,11 +184,14 @@ def gather_facts(
             facts.clear()
 
         for row, document in replay(directory, before, folder, rows, [Dropped() for _ in before]):
-            facts.extend(step.facts(row, document))
+            try:
+                facts.extend(list(step.facts(row, document)))
+            except Exception as error:
+                failed[row] = _failure(error)
             if len(facts) >= 50_000:
                 flush()
         flush()
-    return {}
+    return {"failed": failed}
 
 
 def clean_rows(directory: Path, steps: Sequence[NamedStep], folder: Path, rows: range, file: Path) -> dict[str, Any]:
@@ -170,12 +202,18 @@ def clean_rows(directory: Path, steps: Sequence[NamedStep], folder: Path, rows: 
         writer.write(document)
     info = writer.finish()
     file.with_suffix(".digests").write_bytes(writer.digests)
-    skipped = {
-        f"{named.name}: {reason}": entry
+    reasons = [
+        (f"{named.name}: {reason}", entry, reason.startswith(PICTURE))
         for named, count in zip(steps, counts, strict=True)
         for reason, entry in count.reasons.as_dict().items()
+    ]
+    return {
+        **info,
+        "read": len(rows),
+        "skipped": {reason: entry for reason, entry, of_picture in reasons if not of_picture},
+        "lost": {reason: entry for reason, entry, of_picture in reasons if of_picture},
+        "steps": [count.as_dict() for count in counts],
     }
-    return {**info, "skipped": skipped, "changed": {}, "steps": [count.as_dict() for count in counts]}
 
 
 def _sum_counts(counts: Any) -> dict[str, Any]:

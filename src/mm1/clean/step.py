@@ -26,6 +26,10 @@ WHOLE_DOCUMENT = -1
 """Place in a decision that stands for the whole document."""
 
 
+PICTURE = "picture: "
+"""Begins the reasons of pictures whose documents stay."""
+
+
 @dataclass
 class Dropped:
     """What one step dropped, by reason, with the first ids for each."""
@@ -135,7 +139,7 @@ def without_images(document: Document, places: Mapping[int, str], dropped: Dropp
         return document
     dropped.images += len(places)
     for reason in places.values():
-        dropped.reasons.add(f"picture: {reason}", document.id)
+        dropped.reasons.add(f"{PICTURE}{reason}", document.id)
     kept: list[Part] = []
     for place, part in enumerate(document.parts):
         if place in places:
