@@ -20,32 +20,19 @@ from mm1.processing.chat import default_chat_template
 from mm1.processing.processor import MM1Processor, build_processor
 from mm1.recipe import ModelRecipe
 from tests.model.saved.make_saved import CHATML
-from tests.processing.sample_tokenizers import chatty, own, sentencepiece, with_rule, without_bos
+from tests.processing.sample_templates import BRACKETS, DEFAULT_SYSTEM, HEADERS, INST, TURNS
+from tests.processing.sample_tokenizers import marked, own, sentencepiece, with_rule, without_bos
 
 TOKENIZERS: dict[str, Callable[[Path], Any]] = {
     "own": lambda folder: own(),
-    "chatty": lambda folder: chatty(),
+    "marked": lambda folder: marked(),
     "with BOS": lambda folder: with_rule("<bos> $A", folder),
     "with BOS and EOS": lambda folder: with_rule("<bos> $A <eos>", folder),
     "without BOS": without_bos,
     "that begins with a space": sentencepiece,
 }
-# Words in brackets, without BOS, and an answer that ends with the tokenizer's EOS.
-BRACKETS = (
-    "{% for m in messages %}{% if m['role'] == 'assistant' %}"
-    "{% generation %}{{ ' ' + m['content'][0]['text'] + eos_token }}{% endgeneration %}"
-    "{% else %}{{ '[' + m['role'] + ']' }}{% for part in m['content'] %}"
-    "{% if part['type'] == 'image' %}<image>{% else %}{{ ' ' + part['text'] }}{% endif %}{% endfor %}"
-    "{{ '[answer]' }}{% endif %}{% endfor %}"
-)
-INST = (
-    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'assistant' %}"
-    "{% generation %}{{ ' ' + m['content'][0]['text'] + eos_token }}{% endgeneration %}"
-    "{% else %}{{ '[INST]' }}{% for part in m['content'] %}"
-    "{% if part['type'] == 'image' %}<image>{% else %}{{ ' ' + part['text'] }}{% endif %}{% endfor %}"
-    "{{ '[/INST]' }}{% endif %}{% endfor %}"
-)
-TEMPLATES = {"package": default_chat_template(), "brackets": BRACKETS, "inst": INST, "chatml": CHATML}
+TEMPLATES = {"package": default_chat_template(), "brackets": BRACKETS, "inst": INST}
+MARKED = {"chatml": CHATML, "default system": DEFAULT_SYSTEM, "headers": HEADERS, "turns": TURNS}
 
 PICTURES = [PILImage.new("RGB", (16, 12), colour) for colour in ("red", "blue")]
 
@@ -126,13 +113,13 @@ def test_a_prompt_has_the_same_ids_whichever_way_it_is_made(name: str, tmp_path:
             assert loaded.tokenizer(text)["input_ids"] == right
 
 
-# ChatML's marks are in one vocabulary only.
-PAIRS = [(name, template) for name in TOKENIZERS for template in TEMPLATES if name == "chatty" or template != "chatml"]
+PAIRS = [(name, template) for name in TOKENIZERS for template in TEMPLATES]
+PAIRS += [("marked", template) for template in MARKED]
 
 
 @pytest.mark.parametrize(("name", "template"), PAIRS)
 def test_a_conversation_has_the_same_ids_whichever_way_it_is_made(name: str, template: str, tmp_path: Path) -> None:
-    processor = build_processor(TOKENIZERS[name](tmp_path), 16, 4, chat_template=TEMPLATES[template])
+    processor = build_processor(TOKENIZERS[name](tmp_path), 16, 4, chat_template=(TEMPLATES | MARKED)[template])
     model = tiny(processor)
     pipe = pipeline("image-text-to-text", model=model, processor=processor, device="cpu")
     loaded = saved_and_loaded(processor, tmp_path)
