@@ -13,7 +13,7 @@ from PIL import Image as PILImage
 from transformers import pipeline
 from transformers.utils.chat_template_utils import Chat
 
-from mm1.document import Document, Image, Text
+from mm1.document import Document, Image, Part, Text
 from mm1.evaluate.models.mm1 import MM1Generator
 from mm1.model import MM1ForConditionalGeneration, build_model
 from mm1.processing.chat import default_chat_template
@@ -124,7 +124,7 @@ def test_a_conversation_has_the_same_ids_whichever_way_it_is_made(name: str, tem
     pipe = pipeline("image-text-to-text", model=model, processor=processor, device="cpu")
     loaded = saved_and_loaded(processor, tmp_path)
     for pictures in ([], PICTURES[:1], PICTURES):
-        asked = (*map(image, pictures), Text("a red bus?", target=False))
+        asked: tuple[Part, ...] = (*map(image, pictures), Text("a red bus?", target=False))
         question = Document("q", "chat", asked, {"turns": ["user"] * len(asked)})
         answered = Document("q", "chat", (*asked, Text("two")), {"turns": ["user"] * len(asked) + ["assistant"]})
         shown: list[Any] = [{"type": "image", "image": picture} for picture in pictures]
@@ -136,7 +136,8 @@ def test_a_conversation_has_the_same_ids_whichever_way_it_is_made(name: str, tem
             assert made["input_ids"] == [right]
             text = one.apply_chat_template(messages, add_generation_prompt=True)
             assert one(text=text, images=pictures or None)["input_ids"] == [right], "made in two steps"
-        assert pipe.preprocess(Chat(messages))["input_ids"][0].tolist() == right
+        chat: Any = Chat
+        assert pipe.preprocess(chat(messages))["input_ids"][0].tolist() == right
         messages.append({"role": "assistant", "content": [{"type": "text", "text": "two"}]})
         right = processor.encode(answered).input_ids.tolist()
         assert loaded.apply_chat_template(messages, tokenize=True) == [right]
