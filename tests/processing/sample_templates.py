@@ -27,12 +27,13 @@ HEADERS = (  # as Llama 3 has it
     "{{ bos_token }}{% for m in messages %}{{ '<|start|>' + m['role'] + '<|end|>\n\n' }}"
     "{% if m['role'] == 'assistant' %}{% generation %}" + CONTENT + "{{ '<|eot_id|>' }}{% endgeneration %}"
     "{% else %}" + CONTENT + "{{ '<|eot_id|>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start|>assistant<|end|>\n\n' }}{% endif %}"
 )
 TURNS = (  # as Gemma has it: no system, roles must alternate
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
     "{{ '<turn>' + ('model' if m['role'] == 'assistant' else 'user') + '\n' }}{% if m['role'] == 'assistant' %}"
     "{% generation %}" + CONTENT + "{{ '</turn>' }}{% endgeneration %}{% else %}" + CONTENT + "{{ '</turn>' }}"
-    "{% endif %}{{ '\n' }}{% endfor %}"
+    "{% endif %}{{ '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<turn>model\n' }}{% endif %}"
 )
 DEFAULT_SYSTEM = (  # as Qwen 2 has it
     "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nBe short.<|im_end|>\n' }}{% endif %}" + CHATML
