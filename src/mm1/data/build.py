@@ -191,7 +191,8 @@ def read_shard(reader: Reader, shard: Shard, file: Path) -> dict[str, Any]:
         writer.write(document)
     info = writer.finish()
     file.with_suffix(".digests").write_bytes(writer.digests)
-    reasons = {name: getattr(notes, name).as_dict() for name in ("skipped", "lost", "changed")}
+    reasons = {name: getattr(notes, name).as_dict() for name in REASONS}
+    reasons["unread"] = merge_reasons([shard.unread, reasons["unread"]])
     counts = {"read": notes.read, "pictures_left_out": notes.pictures_left_out, "missing": notes.missing}
     return {**info, **counts, **reasons}
 

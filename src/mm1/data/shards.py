@@ -27,8 +27,9 @@ from mm1.progress import console, progress_bar
 Unit = TypeVar("Unit")
 Work = Callable[[Unit, Path], dict[str, Any]]
 
-REASONS = ("skipped", "lost", "changed")
-"""What `corpus.json` counts by reason: records left out, parts that documents lack, what was put right."""
+REASONS = ("skipped", "lost", "changed", "unread")
+"""What `corpus.json` counts by reason: records left out, parts that documents lack, what was put right, files that lie
+among the source files and are none."""
 
 
 def open_job(folder: Path, job: Mapping[str, Any]) -> None:
