@@ -103,7 +103,7 @@ def _folders_below(top: str) -> Iterator[str]:
         for folder in level:
             try:
                 with os.scandir(folder) as entries:
-                    below += sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+                    below += sorted(entry.path for entry in entries if entry.is_dir())
             except OSError:
                 continue
             looked_in += 1

@@ -12,12 +12,12 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mm1.data.corpus import EXAMPLES_PER_SKIP_REASON, content_hash
+from mm1.data.corpus import EXAMPLES_PER_SKIP_REASON, content_hash, join_files
 from mm1.data.engines import ENGINES, WorkerDied
 from mm1.data.registry import did_you_mean
 from mm1.errors import UserError
@@ -27,9 +27,12 @@ from mm1.progress import console, progress_bar
 Unit = TypeVar("Unit")
 Work = Callable[[Unit, Path], dict[str, Any]]
 
+_SMALL_BYTES = 8 * 2**20  # a unit's file up to this size is joined with its neighbours
+_JOINED_BYTES = 64 * 2**20
+
 REASONS = ("skipped", "lost", "changed", "unread")
-"""What `corpus.json` counts by reason: records left out, parts that documents lack, what was put right, files that lie
-among the source files and are none."""
+"""What `corpus.json` counts by reason: records left out, parts that documents lack, what was put right, and files among
+the source files that are none."""
 
 
 def open_job(folder: Path, job: Mapping[str, Any]) -> None:
@@ -95,14 +98,13 @@ def run_units(
 
 def _do(work: Work[Unit], unit: Unit, folder: Path, number: int) -> None:
     marker = _marker(folder, number)
-    # Written apart from what another run of the same job may write, and moved when it is whole.
-    private = folder / f"{marker.stem}.{os.getpid()}"
-    shutil.rmtree(private, ignore_errors=True)
-    private.mkdir()
+    # Written apart from what another run of the same job may write, and moved when it is whole. One folder for all
+    # units of a process: making and removing one takes longer than to read a small source file.
+    private = folder / f"process-{os.getpid()}"
+    private.mkdir(exist_ok=True)
     info = work(unit, private / f"{marker.stem}.arrow")
-    for file in private.iterdir():
+    for file in private.glob(f"{marker.stem}.*"):
         file.replace(folder / file.name)
-    private.rmdir()
     write_json(marker, info)
 
 
@@ -130,10 +132,12 @@ def gather_split(folder: Path, infos: Sequence[Mapping[str, Any]], target: Path)
     if counts["documents"] == 0:
         raise UserError(f"{target.parent.name.removesuffix(PARTIAL)}/{target.name}: {nothing_left(counts)}")
     target.mkdir(parents=True)
-    for number, info in enumerate(infos):
-        if info["documents"]:
-            arrow = unit_file(folder, number, ".arrow")
-            link(arrow, target / arrow.name)
+    arrows = (unit_file(folder, number, ".arrow") for number, info in enumerate(infos) if info["documents"])
+    for files in _together(arrows):
+        if len(files) == 1:
+            link(files[0], target / files[0].name)
+        else:
+            join_files(files, target / files[0].name)
     digests = (unit_file(folder, number, ".digests").read_bytes() for number in range(len(infos)))
     del counts["missing"]
     return {**counts, "content_hash": content_hash(digests)}
@@ -151,6 +155,24 @@ def sum_units(infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         **{name: merge_reasons(info.get(name, {}) for info in infos) for name in REASONS},
         "missing": [missing for info in infos for missing in info.get("missing", ())],
     }
+
+
+def _together(files: Iterable[Path]) -> Iterator[list[Path]]:
+    """Yield files, in order, in the groups that become one file of a split: opening costs by the file."""
+    group: list[Path] = []
+    total = 0
+    for file in files:
+        size = file.stat().st_size
+        if group and (size > _SMALL_BYTES or total + size > _JOINED_BYTES):
+            yield group
+            group, total = [], 0
+        if size > _SMALL_BYTES:
+            yield [file]
+        else:
+            group.append(file)
+            total += size
+    if group:
+        yield group
 
 
 def nothing_left(counts: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ def corpus_table(info: dict[str, Any]) -> Table:
         lines.append(f"derived: {info['derived']}")
     lines += [f"left out: {entry['count']:,} ({reason})" for reason, entry in info["skipped"].items()]
     lines += [f"changed: {entry['count']:,} ({reason})" for reason, entry in info.get("changed", {}).items()]
+    lines += [f"not read: {entry['count']:,} ({reason})" for reason, entry in info.get("unread", {}).items()]
     table = Table(title=info["name"], title_justify="left", caption="\n".join(lines), caption_justify="left")
     table.add_column("split")
     for name in ("documents", "images", "characters"):
