@@ -31,6 +31,8 @@ UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 DAMAGED = "damaged file: the rest of it could not be read"
 
+_UNREAD_MEMBER = "member of an archive that the format doesn't read"
+_NONE_OF_IT = "archive without a member that the format reads"
 _LAYERS = 4  # of packing, at most: some files unpack to themselves
 _CHUNK = 1 << 16
 _MOST_REPLACED = 0.2
@@ -146,10 +148,12 @@ def _zip_members(stream: IO[bytes], name: str, takes: Takes, notes: Notes) -> It
             return
         if not members:
             raise zipfile.BadZipFile("the archive is empty")
+        if len(members) > 1 and not any(takes(info.filename) for info in members):
+            notes.skipped.add(_NONE_OF_IT, f"{name} ({members[0].filename}, ...)")
         for info in members:
             label = f"{name}/{info.filename}" if len(members) > 1 else name
             if len(members) > 1 and not takes(info.filename):
-                notes.unread.add("member of an archive that the format doesn't read", label)
+                notes.unread.add(_UNREAD_MEMBER, label)
                 continue
             try:
                 with archive.open(info) as member:
@@ -159,16 +163,20 @@ def _zip_members(stream: IO[bytes], name: str, takes: Takes, notes: Notes) -> It
 
 
 def _tar_members(stream: IO[bytes], name: str, takes: Takes, notes: Notes) -> Iterator[TextStream]:
+    taken = False
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for info in archive:
             label = f"{name}/{info.name}"
             if not info.isreg() or is_hidden(info.name):
                 continue
             if not takes(info.name):
-                notes.unread.add("member of an archive that the format doesn't read", label)
+                notes.unread.add(_UNREAD_MEMBER, label)
                 continue
+            taken = True
             member = cast("IO[bytes]", archive.extractfile(info))
             yield from _texts(member, label, info.name, takes, notes, inside=True)
+    if not taken:
+        notes.skipped.add(_NONE_OF_IT, name)
 
 
 def without_packing(name: str) -> str:
