@@ -1,7 +1,7 @@
-"""The job of cleaning: passes over ranges of rows, in parallel, one pass for every global step and one to write.
+"""The cleaning job: parallel passes over ranges of rows, one pass for every global step and one that writes.
 
-Every pass applies the steps so far anew, from the source: a step is a pure function, so nothing between is stored but
-the facts that global steps gather and their decisions. Memory holds a range of rows, never the corpus.
+Every pass applies the steps before it again, starting from the source. A step is a pure function, so only the facts and
+the decisions of global steps are stored. Memory holds a range of rows, never the corpus.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from mm1.errors import UserError
 from mm1.files import write_json
 
 ROWS_PER_UNIT = 2000
-# Raised when a step's outcome changes for the same options: jobs begun before are begun anew.
+# Raised when a step gives other results for the same options; incomplete jobs then start again.
 CLEAN_VERSION = 1
 FAILED = "failed.json"
 
 
 @dataclass(frozen=True)
 class NamedStep:
-    """A step as a configuration has it."""
+    """A step with its name."""
 
     name: str
     step: Step
@@ -42,11 +42,11 @@ class NamedStep:
 
 @dataclass(frozen=True)
 class Resources:
-    """What a job may use.
+    """The resources of a job.
 
     Attributes:
-        workers: Processes; None: as many as there are cores.
-        memory: Limit for DuckDB.
+        workers: Processes; None: one per core.
+        memory: Memory limit of DuckDB.
         engine: One of `mm1.data.engines.ENGINES`.
     """
 
@@ -63,10 +63,10 @@ def clean_splits(
     splits: Sequence[str] | None,
     resources: Resources,
 ) -> dict[str, Any]:
-    """Clean splits of a corpus into another (see `mm1.clean.clean`)."""
+    """Clean splits of a corpus into a new one (see `mm1.clean.clean`)."""
     info = read_info(source)
     if info is None:
-        raise UserError(f"{source}: no corpus there (no corpus.json): name the directory of a corpus")
+        raise UserError(f"{source}: not a corpus (it has no corpus.json): name the directory of a corpus")
     names = list(splits or info["splits"])
     opened = {name: Split(source / name) for name in names}
     config = [{named.name: plain_options(named.step)} for named in steps]
@@ -112,7 +112,7 @@ def _clean_split(split: Split, steps: Sequence[NamedStep], folder: Path, resourc
         if isinstance(named.step, GlobalStep):
             gather = partial(gather_facts, directory, tuple(steps[:number]), named.step, folder)
             (own / "facts").mkdir(exist_ok=True)
-            gathered = run(gather, units, own / "facts", description=f"{named.name}: look at {split.name}")
+            gathered = run(gather, units, own / "facts", description=f"{named.name}: read {split.name}")
             write_json(own / FAILED, {row: why for info in gathered for row, why in info["failed"].items()})
             with open_database(own, own / "facts", resources.memory, resources.workers) as database:
                 decide_in_database(named.step.decide(database), own / "decision.parquet", database)
@@ -126,14 +126,14 @@ def _clean_split(split: Split, steps: Sequence[NamedStep], folder: Path, resourc
 
 
 def step_folder(folder: Path, number: int) -> Path:
-    """Return where the step of this number keeps what it prepared and decided."""
+    """Return the folder of a step's prepared files and decisions."""
     return folder / f"step-{number:02d}"
 
 
 def replay(
     directory: Path, steps: Sequence[NamedStep], folder: Path, rows: range, counts: Sequence[Dropped]
 ) -> Iterator[tuple[int, Document]]:
-    """Yield row and document of what steps leave of some rows of a split; count in `counts` what each drops."""
+    """Yield (row, document) for the documents that steps keep of a range of rows; `counts` counts what each drops."""
     split = shared_split(directory)
     appliers = [_guarded(named.step, step_folder(folder, n), rows) for n, named in enumerate(steps)]
     for row in rows:
@@ -168,10 +168,10 @@ def _failure(error: Exception) -> str:
 def gather_facts(
     directory: Path, before: Sequence[NamedStep], step: GlobalStep, folder: Path, rows: range, file: Path
 ) -> dict[str, Any]:
-    """Write a global step's facts on some rows, as the steps before leave them, to Parquet beside `file`.
+    """Write a global step's facts on a range of rows, after the steps before it, to Parquet next to `file`.
 
     Returns:
-        Under `failed`, the rows that have none since the step failed on them, each with the reason.
+        Under `failed`, the rows on which the step failed and which have no facts, each with the reason.
     """
     with pq.ParquetWriter(file.with_suffix(".parquet"), step.schema) as writer:
         facts: list[tuple[Any, ...]] = []
@@ -195,7 +195,7 @@ def gather_facts(
 
 
 def clean_rows(directory: Path, steps: Sequence[NamedStep], folder: Path, rows: range, file: Path) -> dict[str, Any]:
-    """Write what the steps leave of some rows; return counts as `read_shard` does, and those of every step."""
+    """Write the documents that the steps keep of a range of rows; return counts like `read_shard`, and per step."""
     writer = ShardWriter(file)
     counts = [Dropped() for _ in steps]
     for _, document in replay(directory, steps, folder, rows, counts):

@@ -33,6 +33,7 @@ from mm1.plan.arrays import ArrayWriter, map_array
 from mm1.plan.conversations import count_conversations
 from mm1.plan.lengths import IMAGE, LONG, Index, LongTexts
 from mm1.processing.chat import ChatLayout
+from mm1.processing.tokenizer import without_beginning
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -115,9 +116,12 @@ def has_conversations(split: Split) -> bool:
 
 
 def _serialized(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the tokenizer as JSON, without the settings of its last call."""
+    """Return the tokenizer as JSON, without the settings of its last call and of its processor."""
     content = json.loads(tokenizer.backend_tokenizer.to_str())
-    return json.dumps({**content, "truncation": None, "padding": None}, ensure_ascii=False)
+    post_processor = without_beginning(content["post_processor"])
+    return json.dumps(
+        {**content, "truncation": None, "padding": None, "post_processor": post_processor}, ensure_ascii=False
+    )
 
 
 def _write(

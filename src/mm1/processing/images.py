@@ -176,7 +176,7 @@ def to_rgb(image: PILImage.Image) -> PILImage.Image:
         return image
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _to_8_bits(image)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+    if image.has_transparency_data:
         layer = image.convert("RGBA")
         return PILImage.alpha_composite(PILImage.new("RGBA", layer.size, _WHITE), layer).convert("RGB")
     return image.convert("RGB")

@@ -183,8 +183,8 @@ class ModelRecipe(Section):
     resolution: ResolutionRecipe = ResolutionRecipe()
     chat_template: str | None = Field(
         None,
-        description="File with a Jinja chat template; default: the template of the model it starts from, else the "
-        "package's if the mixture has chat.",
+        description="File with a Jinja chat template, `package` or `decoder` (the decoder's own); default: the "
+        "template of the model it starts from, else the package's if the mixture has chat.",
     )
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from mm1.data.corpus import Split
 from mm1.model import MM1ForConditionalGeneration
+from mm1.model.ends import end_with_turns
 from mm1.model.factory import build_model
 from mm1.model.processor import recipe_processor
 from mm1.model.resolve import resolve_models
@@ -116,6 +117,7 @@ def recipe_model(
         pad_token_id=tokenizer.pad_token_id,
         seed=recipe.seed,
     )
+    end_with_turns(model, processor)
     torch.nn.Module.to(model, device)
     model.set_attn_implementation(
         {

@@ -20,6 +20,7 @@ from transformers import DynamicCache
 from mm1.document import Document, Image
 from mm1.errors import UserError
 from mm1.evaluate.models.generator import Advance, Answer, ContextTooShort, Likelihood, has_stop, until_stop
+from mm1.model.ends import end_with_turns
 from mm1.processing.images import ImageError
 
 
@@ -43,7 +44,8 @@ class MM1Generator:
     """Greedy generation with our own model.
 
     Args:
-        model: An `MM1ForConditionalGeneration`; it is put into evaluation mode on `device`.
+        model: An `MM1ForConditionalGeneration`; it is put into evaluation mode on `device`, and its own `generate` ends
+            where this does.
         processor: The model's `MM1Processor`.
         batch_size: Prompts per forward pass.
         device: The device to compute on.
@@ -63,6 +65,7 @@ class MM1Generator:
     ) -> None:
         self.model = model.eval().to(device)
         self.processor = processor
+        end_with_turns(model, processor)
         self.batch_size = batch_size
         self.device = torch.device(device)
         self.share_prefixes = share_prefixes
@@ -73,7 +76,7 @@ class MM1Generator:
     @property
     def takes_turns(self) -> bool:
         """Whether the model was fine-tuned on conversations, so that prompts must be conversations."""
-        return self.processor.chat_template is not None
+        return bool(self.processor.takes_turns)
 
     @property
     def protocol(self) -> dict[str, str]:
@@ -238,18 +241,20 @@ class MM1Generator:
         self, tokens: torch.Tensor, cache: DynamicCache, max_new_tokens: int, stop: Sequence[str]
     ) -> list[str]:
         """Generate from the first token of each row (B,) until all rows have ended."""
-        tokenizer = self.processor.tokenizer
+        tokenizer, ends = self.processor.tokenizer, self.processor.end_token_ids
         written: list[list[int]] = [[] for _ in range(len(tokens))]
         ended = [False] * len(tokens)
         for step in range(max_new_tokens):
             for row, token in enumerate(tokens.tolist()):
                 if not ended[row]:
                     written[row].append(token)
-                    ended[row] = token == tokenizer.eos_token_id or has_stop(tokenizer.decode(written[row]), stop)
+                    ended[row] = token in ends or has_stop(tokenizer.decode(written[row]), stop)
             if all(ended) or step == max_new_tokens - 1:
                 break
             tokens = self._forward(tokens[:, None], None, cache)
-        return [until_stop(tokenizer.decode(ids, skip_special_tokens=True), stop) for ids in written]
+        # An end may be a token that isn't special, which decoding would keep.
+        words = [ids[:-1] if ids and ids[-1] in ends else ids for ids in written]
+        return [until_stop(tokenizer.decode(ids, skip_special_tokens=True), stop) for ids in words]
 
     def _forward(self, ids: torch.Tensor, pictures: torch.Tensor | None, cache: DynamicCache) -> torch.Tensor:
         """Extend the cache by `ids` (B, L) and return the likeliest next tokens (B,)."""
