@@ -123,7 +123,7 @@ def _texts(
     stream = unpacked(raw)
     head = stream.peek(HEAD_BYTES)
     if head.startswith((b"PK\3\4", b"PK\5\6")) and not inside:
-        yield from _zip_members(stream, name, takes, notes)
+        yield from _zip_members(stream, name, path, takes, notes)
         return
     if head[257:262] == b"ustar" and not inside:
         yield from _tar_members(stream, name, takes, notes)
@@ -140,7 +140,7 @@ def _texts(
     yield TextStream(name, end, stream)
 
 
-def _zip_members(stream: IO[bytes], name: str, takes: Takes, notes: Notes) -> Iterator[TextStream]:
+def _zip_members(stream: IO[bytes], name: str, path: str, takes: Takes, notes: Notes) -> Iterator[TextStream]:
     with zipfile.ZipFile(stream) as archive:
         members = [info for info in archive.infolist() if not info.is_dir() and not is_hidden(info.filename)]
         if any(info.filename == "[Content_Types].xml" for info in members):
@@ -157,7 +157,8 @@ def _zip_members(stream: IO[bytes], name: str, takes: Takes, notes: Notes) -> It
                 continue
             try:
                 with archive.open(info) as member:
-                    yield from _texts(member, label, info.filename, takes, notes, inside=True)
+                    inner = info.filename if takes(info.filename) else path
+                    yield from _texts(member, label, inner, takes, notes, inside=True)
             except UNREADABLE as error:
                 notes.skipped.add(DAMAGED, f"{label} ({error})")
 
@@ -191,7 +192,7 @@ def _by_arrow(codec: str) -> Callable[[IO[bytes]], Any]:
 
 
 _PACKED: dict[bytes, Callable[[IO[bytes]], Any]] = {
-    b"\x1f\x8b": lambda stream: gzip.GzipFile(fileobj=stream),
+    b"\x1f\x8b": lambda stream: gzip.GzipFile(fileobj=stream, mode="rb"),
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\0": lzma.LZMAFile,
     b"\x28\xb5\x2f\xfd": _by_arrow("zstd"),
