@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 
 def corpus_table(info: dict[str, Any]) -> Table:
@@ -19,7 +20,9 @@ def corpus_table(info: dict[str, Any]) -> Table:
     lines += [f"left out: {entry['count']:,} ({reason})" for reason, entry in info["skipped"].items()]
     lines += [f"changed: {entry['count']:,} ({reason})" for reason, entry in info.get("changed", {}).items()]
     lines += [f"not read: {entry['count']:,} ({reason})" for reason, entry in info.get("unread", {}).items()]
-    table = Table(title=info["name"], title_justify="left", caption="\n".join(lines), caption_justify="left")
+    # As Text: brackets are no markup here.
+    title, caption = Text(info["name"]), Text("\n".join(lines))
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("split")
     for name in ("documents", "images", "characters"):
         table.add_column(name, justify="right")
