@@ -310,7 +310,7 @@ def test_mistakes(tmp_path: Path) -> None:
     source = corpus(tmp_path / "from", mixed(10))
     with pytest.raises(UserError, match="would replace its source"):
         clean(source, source)
-    with pytest.raises(UserError, match="no corpus there"):
+    with pytest.raises(UserError, match="not a corpus"):
         clean(tmp_path / "nothing", tmp_path / "to")
     with pytest.raises(UserError, match="no split 'test'"):
         clean(source, tmp_path / "to", splits=["test"])

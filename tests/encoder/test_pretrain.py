@@ -269,7 +269,7 @@ def test_from_another_tower_its_own_sizes_and_statistics_hold(
         plan = json.loads((run / "plan" / "plan.json").read_text())
         assert plan["tokens_per_image"] == 16
         assert lines[-1]["tokens"] >= 3 * 8 * 16
-        assert pixel_statistics(str(run)) == ([0.5] * 3, [0.25] * 3)
+        assert pixel_statistics(str(resolve_model(run))) == ([0.5] * 3, [0.25] * 3)
 
 
 def test_special_tokens_in_a_caption_are_text(encoder_recipe: Path, data: Path, tmp_path: Path) -> None:

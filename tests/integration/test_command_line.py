@@ -161,7 +161,7 @@ def test_a_run_of_another_recipe(home: Path) -> None:
         (["evaluate", "runs/demo", "--shots", "0,x"], ["--shots 0,x"]),
         (["evaluate", "runs/demo", "--tasks", "pages", "--shots", "500"], ["500"]),
         (["report", "nowhere"], ["nowhere"]),
-        (["data", "build", "scene"], ["no corpus is called 'scene'", "scenes"]),
+        (["data", "build", "scene"], ["corpus 'scene' is unknown", "scenes"]),
         (["data", "build", "scenes", "--set", "colour=3"], ["no option 'colour'", "count"]),
         (["data", "show", "scenes/all"], ["no split 'all'", "heldout"]),
     ],

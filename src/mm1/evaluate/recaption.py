@@ -107,7 +107,7 @@ def caption_rows(split: Split, model: Path, rows: range, file: Path) -> dict[str
             writer.write(dataclasses.replace(document, parts=(picture, Text(f" {caption}")), meta=meta))
     info = writer.finish()
     file.with_suffix(".digests").write_bytes(writer.digests)
-    return {**info, "skipped": skips.as_dict(), "changed": {}}
+    return {**info, "read": len(rows), "skipped": skips.as_dict()}
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 
 def corpus_table(info: dict[str, Any]) -> Table:
@@ -18,7 +19,10 @@ def corpus_table(info: dict[str, Any]) -> Table:
         lines.append(f"derived: {info['derived']}")
     lines += [f"left out: {entry['count']:,} ({reason})" for reason, entry in info["skipped"].items()]
     lines += [f"changed: {entry['count']:,} ({reason})" for reason, entry in info.get("changed", {}).items()]
-    table = Table(title=info["name"], title_justify="left", caption="\n".join(lines), caption_justify="left")
+    lines += [f"not read: {entry['count']:,} ({reason})" for reason, entry in info.get("unread", {}).items()]
+    # As Text: brackets are no markup here.
+    title, caption = Text(info["name"]), Text("\n".join(lines))
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("split")
     for name in ("documents", "images", "characters"):
         table.add_column(name, justify="right")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ class MM1GenerationMixin(GenerationMixin):
     """The library's generation. It encodes the pictures once, before the first step (`mm_encoder_outputs`)."""
 
     config: MM1Config
-    # The library types `self` as a protocol, for a checker (ty) that is not mypy: hence the ignores below.
+    # The library's own; it types `self` as a protocol, for a checker (ty) that is not mypy.
+    generate: Callable[..., Any]
 
     def _maybe_prepare_encoder_kwargs_for_generation(
         self,
@@ -39,7 +41,7 @@ class MM1GenerationMixin(GenerationMixin):
                     raise UserValueError(
                         f"{count} image tokens in the text, but no image: give the images as pixel_values"
                     )
-        prepare: Any = super()._maybe_prepare_encoder_kwargs_for_generation  # type: ignore[misc]
+        prepare: Any = super()._maybe_prepare_encoder_kwargs_for_generation  # type: ignore[misc]  # the protocol of `generate`
         prepared: dict[str, Any] = prepare(inputs_tensor, model_kwargs, model_input_name, generation_config)
         return prepared
 
@@ -66,7 +68,7 @@ class MM1GenerationMixin(GenerationMixin):
                     features = torch.stack(list(features))
                 repeated = _repeat(features, counts, expand_size)
                 images["mm_encoder_outputs"] = {"image": MM1ImageFeatures(pooler_output=repeated)}
-        expand: Any = super()._expand_inputs_for_generation  # type: ignore[misc]
+        expand: Any = super()._expand_inputs_for_generation  # type: ignore[misc]  # the protocol of `generate`
         expanded, inputs = expand(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
         return expanded, inputs | images
 

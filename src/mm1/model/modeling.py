@@ -7,7 +7,6 @@ D the decoder's width, V the vocabulary.
 # No `from __future__ import annotations`: the library reads from the types which outputs can be asked for. It also
 # searches this file for "@use_experts_implementation", to learn that it may choose how a model's experts are computed.
 
-from collections.abc import Callable
 from typing import Any, TypedDict
 
 import torch
@@ -214,8 +213,6 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, MM1GenerationMixin):
     # The library declares a dict.
     _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}  # noqa: RUF012
     _tp_plan = {"lm_head": "colwise_gather_output"}  # noqa: RUF012  (as above)
-    # The library's own; it types `self` as a protocol, for a checker (ty) that is not mypy.
-    generate: Callable[..., Any]
 
     def __init__(self, config: MM1Config) -> None:
         super().__init__(config)
