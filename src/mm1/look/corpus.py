@@ -6,6 +6,9 @@ from typing import Any
 
 from rich.table import Table
 
+LABELS = {"skipped": "left out", "lost": "parts left out", "changed": "changed", "unread": "not read"}
+"""What the reasons that `corpus.json` counts are called, by key."""
+
 
 def corpus_table(info: dict[str, Any]) -> Table:
     """Return a table of a corpus: counts per split, licence, how it was derived, what was left out.
@@ -16,9 +19,10 @@ def corpus_table(info: dict[str, Any]) -> Table:
     lines = [f"licence: {info['licence']}"]
     if info["derived"]:
         lines.append(f"derived: {info['derived']}")
-    lines += [f"left out: {entry['count']:,} ({reason})" for reason, entry in info["skipped"].items()]
-    lines += [f"changed: {entry['count']:,} ({reason})" for reason, entry in info.get("changed", {}).items()]
-    lines += [f"not read: {entry['count']:,} ({reason})" for reason, entry in info.get("unread", {}).items()]
+    if read := sum(split.get("read", 0) for split in info["splits"].values()):
+        lines.append(f"read: {read:,} records")
+    for name, label in LABELS.items():
+        lines += [f"{label}: {entry['count']:,} ({reason})" for reason, entry in info.get(name, {}).items()]
     table = Table(title=info["name"], title_justify="left", caption="\n".join(lines), caption_justify="left")
     table.add_column("split")
     for name in ("documents", "images", "characters"):
