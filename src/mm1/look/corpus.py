@@ -7,6 +7,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+LABELS = {"skipped": "left out", "lost": "parts left out", "changed": "changed", "unread": "not read"}
+"""What the reasons that `corpus.json` counts are called, by key."""
+
 
 def corpus_table(info: dict[str, Any]) -> Table:
     """Return a table of a corpus: counts per split, licence, how it was derived, what was left out.
@@ -17,9 +20,10 @@ def corpus_table(info: dict[str, Any]) -> Table:
     lines = [f"licence: {info['licence']}"]
     if info["derived"]:
         lines.append(f"derived: {info['derived']}")
-    lines += [f"left out: {entry['count']:,} ({reason})" for reason, entry in info["skipped"].items()]
-    lines += [f"changed: {entry['count']:,} ({reason})" for reason, entry in info.get("changed", {}).items()]
-    lines += [f"not read: {entry['count']:,} ({reason})" for reason, entry in info.get("unread", {}).items()]
+    if read := sum(split.get("read", 0) for split in info["splits"].values()):
+        lines.append(f"read: {read:,} records")
+    for name, label in LABELS.items():
+        lines += [f"{label}: {entry['count']:,} ({reason})" for reason, entry in info.get(name, {}).items()]
     # As Text: brackets are no markup here.
     title, caption = Text(info["name"]), Text("\n".join(lines))
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
