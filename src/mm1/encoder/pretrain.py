@@ -302,6 +302,6 @@ def _print_training(parts: dict[str, int], plan: Plan, pictures: dict[str, Pictu
         epochs = plan.info["sources"][name]["epochs"]
         console.print(f"{name}: {len(selected.rows):,} pictures, {epochs:.1f} epochs")
         for reason, count in selected.left_out.items():
-            console.print(f"[yellow]{name}: {count:,} documents are left out: {reason}[/]")
+            console.print(f"{name}: {count:,} documents are left out: {reason}", style="yellow")
         if selected.cut:
-            console.print(f"[yellow]{name}: {selected.cut:,} captions are cut to data.sequence_length[/]")
+            console.print(f"{name}: {selected.cut:,} captions are cut to data.sequence_length", style="yellow")

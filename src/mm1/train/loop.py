@@ -238,7 +238,7 @@ class Trainer:
             return
         self.state["bad_steps"] += 1
         self._bad_steps_in_a_row += 1
-        console.print(f"[yellow]step {step + 1}: gradient norm is {norm}; the step is skipped[/]")
+        console.print(f"step {step + 1}: gradient norm is {norm}; the step is skipped", style="yellow")
         if (row := self._bad_steps_in_a_row) >= self.recipe.max_bad_steps:
             raise UserError(
                 f"step {step + 1}: the gradients of {row} steps in a row are infinite or undefined: lower "
@@ -260,7 +260,7 @@ class Trainer:
     def _report_bad_images(self, group: list[TrainingBatch]) -> int:
         sentences = [sentence for batch in group for sentence in batch["bad_images"]]
         for sentence in sentences:
-            console.print(f"[yellow]left out: {sentence}[/]")
+            console.print(f"left out: {sentence}", style="yellow")
         return len(sentences)
 
     def _scores(self, done: int) -> dict[str, float]:

@@ -236,4 +236,4 @@ def _print_training(parts: dict[str, int], plan: Plan, peak: float) -> None:
         "limit)"
     )
     for warning in info["warnings"]:
-        console.print(f"[yellow]{warning}[/]")
+        console.print(warning, style="yellow")

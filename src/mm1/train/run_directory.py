@@ -57,10 +57,10 @@ def open_run(directory: Path, recipe: RunRecipe) -> None:
         keys = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
         keys = [key for key in keys if not key.startswith(CHANGEABLE_KEYS)]
         if keys:
-            shown = ", ".join(f"{k} ({before.get(k)!r} there, {now.get(k)!r} now)" for k in keys[:8])
+            shown = ", ".join(f"{k} ({before.get(k)!r} there, {now.get(k)!r} here)" for k in keys[:8])
             more = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
             raise UserError(
-                f"{directory}: the directory has a run of another recipe; these keys differ: {shown}{more}: choose "
+                f"{directory}: this directory contains a run of another recipe, which differs in {shown}{more}: choose "
                 "another directory with --to, or remove this one"
             )
     elif directory.is_dir() and any(entry.name not in _BEFORE for entry in directory.iterdir()):
