@@ -154,7 +154,7 @@ def _stop_at(number: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         return step(self, at, *rest)
 
-    Trainer._step = stopping  # type: ignore[method-assign]
+    setattr(Trainer, "_step", stopping)  # noqa: B010 - mypy refuses a method that is assigned to
 
 
 def _count_lines(kill_at: int) -> Callable[[], int]:
