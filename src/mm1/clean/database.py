@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import duckdb
@@ -43,7 +44,8 @@ def open_database(folder: Path, facts: Path, memory: str, workers: int | None) -
     database.execute("SET enable_progress_bar = false")  # it would overwrite the job's bar
     if workers is not None:
         database.execute(f"SET threads = {workers}")
-    database.execute(f"CREATE VIEW facts AS SELECT * FROM read_parquet('{_quoted(facts / '*.parquet')}')")  # noqa: S608
+    folder_as_it_is = re.sub(r"([*?\[])", r"[\1]", _quoted(facts))  # its name may look like a pattern
+    database.execute(f"CREATE VIEW facts AS SELECT * FROM read_parquet('{folder_as_it_is}/*.parquet')")  # noqa: S608
     return database
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text as Styled
 
 from mm1.data.corpus import Skips, open_split
 from mm1.devices import choose_device
@@ -74,12 +74,12 @@ def result_table(results: list[Result]) -> Table:
     for name in ("items", "score", "chance"):
         table.add_column(name, justify="right", no_wrap=True)
     for heading in dict.fromkeys((line["task"], line["corpus"]) for line in results):
-        table.add_row(f"[bold]{heading[0]}, {escape(heading[1])}[/]")
+        table.add_row(", ".join(heading), style="bold")
         for line in (line for line in results if (line["task"], line["corpus"]) == heading):
             low, high = line["interval"]
-            score = f"{100 * line['score']:.1f} [dim]±{50 * (high - low):.1f}[/]"
-            chance = f"[dim]{100 * line['chance']:.1f}[/]"
-            table.add_row(f"  {escape(line['measure'])}", f"{line['items']:,}", score, chance)
+            score = Styled.assemble(f"{100 * line['score']:.1f} ", (f"±{50 * (high - low):.1f}", "dim"))
+            chance = Styled(f"{100 * line['chance']:.1f}", "dim")
+            table.add_row(f"  {line['measure']}", f"{line['items']:,}", score, chance)
         table.add_section()
     return table
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text as Styled
 
 from mm1.confidence import SIGNIFICANCE, TAILS
 from mm1.errors import UserError
@@ -87,14 +88,14 @@ def comparison_table(comparisons: Sequence[Comparison], first: str, second: str)
     for row in comparisons:
         low, high = (100 * bound for bound in row.interval)
         table.add_row(
-            f"{row.task}\n[dim]{METRICS[row.metric].title}[/]",
+            Styled.assemble(f"{row.task}\n", (METRICS[row.metric].title, "dim")),
             str(row.shots),
             f"{row.items:,}",
             f"{100 * row.first:.1f}",
             f"{100 * row.second:.1f}",
-            f"{100 * (row.second - row.first):+.1f}\n[dim]{low:+.1f} to {high:+.1f}[/]",
+            Styled.assemble(f"{100 * (row.second - row.first):+.1f}\n", (f"{low:+.1f} to {high:+.1f}", "dim")),
             f"{row.p_value:.4f}",
-            "[green]yes[/]" if row.real else "[dim]no[/]",
+            Styled("yes", "green") if row.real else Styled("no", "dim"),
         )
     return table
 

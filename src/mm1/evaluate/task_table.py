@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.table import Table
+from rich.text import Text as Styled
 
 from mm1.evaluate.metrics import METRICS
 from mm1.evaluate.tasks.task import ItemSource, load_task, packaged_tasks
@@ -19,7 +20,8 @@ def task_table() -> Table:
         needs = [task.data.title if task.data.corpus else f"Hub: {_needed(task.data)}"]
         if task.pool != task.data:
             needs.append(f"shots: {_needed(task.pool)}")
-        table.add_row(f"{name}\n[dim]{METRICS[task.metric].title}[/]", task.description, "\n".join(needs))
+        title = Styled.assemble(f"{name}\n", (METRICS[task.metric].title, "dim"))
+        table.add_row(title, task.description, "\n".join(needs))
     return table
 
 

@@ -62,7 +62,7 @@ def fetch_once(package: str, find: Callable[[Path], Path | None], download: Call
     cached = find(downloads) if downloads.is_dir() else None
     if cached is not None:
         return cached
-    console.print(f"[dim]downloading {package} with {tool}[/]")
+    console.print(f"downloading {package} with {tool}", style="dim")
     partial: Path | None = None
     try:
         downloads.mkdir(parents=True, exist_ok=True)

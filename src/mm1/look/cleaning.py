@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 
 def cleaning_table(info: dict[str, Any]) -> Table:
@@ -20,9 +21,10 @@ def cleaning_table(info: dict[str, Any]) -> Table:
     table.add_column("dropped for")
     for name, split in info["splits"].items():
         before = split["cleaned_from"]
-        table.add_row(f"[bold]{name}[/] before", f"{before['documents']:,}", f"{before['images']:,}", "")
+        table.add_row(Text.assemble((name, "bold"), " before"), f"{before['documents']:,}", f"{before['images']:,}", "")
         for step in split["cleaning"]:
             reasons = ", ".join(f"{reason}: {entry['count']:,}" for reason, entry in step["reasons"].items())
             table.add_row(f"  {step['step']}", f"{-step['documents']:,}", f"{-step['images']:,}", reasons)
-        table.add_row(f"[bold]{name}[/] after", f"{split['documents']:,}", f"{split['images']:,}", "", end_section=True)
+        after = (f"{split[key]:,}" for key in ("documents", "images"))
+        table.add_row(Text.assemble((name, "bold"), " after"), *after, "", end_section=True)
     return table

@@ -19,6 +19,7 @@ from rich.text import Text as Styled
 from mm1.document import Document, Image, Text
 from mm1.look.page import printable, write_page
 from mm1.look.pictures import embedded, read_header
+from mm1.progress import terminal
 
 
 def show_text(documents: Iterable[Document], limit: int = 3, console: Console | None = None) -> None:
@@ -29,7 +30,7 @@ def show_text(documents: Iterable[Document], limit: int = 3, console: Console | 
         limit: Most documents to print.
         console: The console to print to; default: standard output.
     """
-    console = console or Console(highlight=False)
+    console = console or terminal()
     for document in islice(documents, limit):
         console.print(Rule(Styled.assemble((document.kind, "bold cyan"), "  ", printable(document.id)), align="left"))
         body = Styled()

@@ -22,6 +22,7 @@ from mm1.errors import UserError
 from mm1.look.page import printable, write_page
 from mm1.look.pictures import embedded, read_header
 from mm1.plan.loader import PlanDataset
+from mm1.progress import terminal
 
 _BAR_WIDTH = 100
 _STYLES = {"image": ("▒", "green"), "target": ("█", "cyan"), "given": ("░", "cyan"), "padding": ("·", "dim")}
@@ -119,7 +120,7 @@ def show_sequences(dataset: PlanDataset, numbers: Iterable[int], console: Consol
     Raises:
         UserError: If the plan has no such sequence.
     """
-    console = console or Console(highlight=False)
+    console = console or terminal()
     console.print(_legend())
     for number in numbers:
         pieces = list(pieces_of(dataset, number))

@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mm1.data.corpus import TARGET, Split
 from mm1.look.pictures import read_header
 from mm1.plan.plan import Plan
-from mm1.progress import track
+from mm1.progress import terminal, track
 
 PICTURES_LOOKED_AT = 500
 """Number of pictures whose sizes are read, spread evenly over the split."""
@@ -69,13 +70,15 @@ def show_stats(split: Split, console: Console | None = None) -> None:
         split: The split.
         console: The console to print to; default: standard output.
     """
-    console = console or Console(highlight=False)
+    console = console or terminal()
     stats = split_stats(split)
     characters, target = int(stats.characters.sum()), int(stats.target_characters.sum())
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in stats.kinds.items())
     console.print(
-        f"[bold]{split.name}[/]: {len(split):,} documents ({kinds}), {int(stats.images.sum()):,} images, "
-        f"{characters:,} characters, {target / max(1, characters):.0%} of them targets"
+        Text(split.name, "bold"),
+        f": {len(split):,} documents ({kinds}), {int(stats.images.sum()):,} images, "
+        f"{characters:,} characters, {target / max(1, characters):.0%} of them targets",
+        sep="",
     )
     console.print(histogram("characters per document", stats.characters))
     console.print(histogram("images per document", stats.images))
@@ -91,7 +94,7 @@ def show_plan_stats(plan: Plan, console: Console | None = None) -> None:
         plan: The plan, which is read completely.
         console: The console to print to; default: standard output.
     """
-    console = console or Console(highlight=False)
+    console = console or terminal()
     kinds = np.array([source["kind"] for source in plan.info["sources"].values()])[plan.source]
     pieces = np.diff(np.append(plan.first_piece, len(plan.document)))
     tokens, images = (np.add.reduceat(c, plan.first_piece, dtype=np.int64) for c in (plan.length, plan.images))
@@ -99,7 +102,7 @@ def show_plan_stats(plan: Plan, console: Console | None = None) -> None:
         of_kind = kinds == kind
         if not of_kind.any():
             continue
-        console.print(f"[bold]{kind}[/]: {entry['sequences']:,} sequences")
+        console.print(Text(kind, "bold"), f": {entry['sequences']:,} sequences", sep="")
         console.print(histogram("pieces per sequence", pieces[of_kind]))
         console.print(histogram(f"images per sequence (limit {entry['images_per_sequence']})", images[of_kind]))
         console.print(histogram("free tokens per sequence", plan.info["sequence_length"] - tokens[of_kind]))

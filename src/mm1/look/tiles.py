@@ -21,6 +21,7 @@ from mm1.look.page import write_page
 from mm1.look.pictures import as_png, data_url
 from mm1.processing.images import ImageError, cut_image, decode_image
 from mm1.processing.tiles import Tiling, TilingRule, tile
+from mm1.progress import terminal
 
 _GREY = (128, 128, 128)
 
@@ -101,7 +102,7 @@ def view_tiles(picture: Path, size: int, tokens_per_image: int, rule: TilingRule
 
 def print_tiles(view: TileView, console: Console | None = None) -> None:
     """Print the images of a picture, in the order in which the decoder reads them."""
-    console = console or Console(highlight=False)
+    console = console or terminal()
     console.print(view.summary, soft_wrap=True)
     table = Table(box=None)
     for name in ("image", "what", "from the scaled picture", "tokens"):

@@ -21,8 +21,22 @@ if TYPE_CHECKING:
     from mm1.plan.lengths import Index
 
 
-Counts = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Number of parts of each document; tokens (or `IMAGE`) of each part; whether each part is a target."""
+@dataclass(frozen=True)
+class Counts:
+    """What documents were counted to have.
+
+    Attributes:
+        parts: (documents,) int64: number of parts of each document.
+        tokens: (parts,) int32: tokens of each part, or `IMAGE`.
+        target: (parts,) bool: whether the part is a target.
+        unusable: Why the template can't lay out some conversations, by their position. No plan has them; their pictures
+            are among the parts, as those of every document.
+    """
+
+    parts: np.ndarray
+    tokens: np.ndarray
+    target: np.ndarray
+    unusable: dict[int, str]
 
 
 def count_conversations(
@@ -34,29 +48,48 @@ def count_conversations(
         documents: The documents; their pictures may lack bytes.
         chat: The layout of conversations.
         lengths: Maps texts to their numbers of tokens.
-
-    Raises:
-        UserError: If a conversation can't be laid out.
     """
-    layouts: list[tuple[Document, Sequence[Piece]]] = [
-        (document, chat.lay_out(document) if document.kind == "chat" else document.parts) for document in documents
-    ]
-    sizes = iter(lengths([piece.text for _, pieces in layouts for piece in pieces if isinstance(piece, Text)]))
+    layouts: list[Sequence[Piece]] = []
+    unusable: dict[int, str] = {}
+    is_chat: list[bool] = []
+    for position, document in enumerate(documents):
+        pieces: Sequence[Piece] = document.parts
+        if document.kind == "chat":
+            try:
+                pieces = _laid_out(document, chat)
+            except UserError as error:
+                unusable[position] = str(error).removeprefix(f"document '{document.id}': ")
+        layouts.append(pieces)
+        is_chat.append(document.kind == "chat" and position not in unusable)
+    sizes = iter(lengths([piece.text for pieces in layouts for piece in pieces if isinstance(piece, Text)]))
     counts: list[int] = []
     parts: list[tuple[int, bool]] = []
-    for document, pieces in layouts:
+    for in_runs, pieces in zip(is_chat, layouts, strict=True):
         counted = [
             (IMAGE, False) if isinstance(p, Image) else (next(sizes) if isinstance(p, Text) else 1, p.target)
             for p in pieces
         ]
-        runs = _runs(counted, document.id) if document.kind == "chat" else counted
+        runs = _runs(counted) if in_runs else counted
         counts.append(len(runs))
         parts += runs
     tokens, target = np.array(parts, dtype=np.int64).reshape(-1, 2).T
-    return np.array(counts, dtype=np.int64), tokens.astype(np.int32), target.astype(bool)
+    return Counts(np.array(counts, dtype=np.int64), tokens.astype(np.int32), target.astype(bool), unusable)
 
 
-def _runs(parts: list[tuple[int, bool]], name: str) -> list[tuple[int, bool]]:
+def _laid_out(document: Document, chat: ChatLayout) -> list[Piece]:
+    """Return the pieces of a conversation.
+
+    Raises:
+        UserError: If it can't be laid out, or there is no token before its first picture or after its last.
+    """
+    pieces = chat.lay_out(document)
+    for piece, end in ((pieces[0], "begins"), (pieces[-1], "ends")):
+        if isinstance(piece, Image):
+            raise UserError(f"document '{document.id}': it {end} with a picture as the chat template lays it out")
+    return pieces
+
+
+def _runs(parts: list[tuple[int, bool]]) -> list[tuple[int, bool]]:
     """Join consecutive texts that all are targets, or all are not, and remove the first and the last token."""
     runs: list[tuple[int, bool]] = []
     for tokens, target in parts:
@@ -66,8 +99,6 @@ def _runs(parts: list[tuple[int, bool]], name: str) -> list[tuple[int, bool]]:
             runs.append((tokens, target))
     for end in (0, -1):
         tokens, target = runs[end]
-        if tokens < 1:
-            raise UserError(f"document '{name}': the chat template must begin and end with text, not with a picture")
         runs[end] = (tokens - 1, target)
     return runs
 
@@ -78,9 +109,10 @@ class FittedConversations:
 
     Attributes:
         index: The index; a conversation that is too long ends after the last answer that fits.
-        documents: (n,) rows of the remaining documents: all but conversations whose first answer doesn't fit.
+        documents: (n,) rows of the remaining documents: all but conversations whose first answer doesn't fit, and those
+            that can't be laid out.
         shortened: Rows of shortened conversations.
-        left_out: Rows of conversations that are left out.
+        left_out: Rows of conversations whose first answer doesn't fit.
     """
 
     index: Index
@@ -102,9 +134,13 @@ def fit_conversations(index: Index, tokens_per_image: int, max_tokens: int, max_
     tokens = np.where(is_image, tokens_per_image * images, index.parts).astype(np.int64)
     ends = [np.concatenate([[0], np.cumsum(values, dtype=np.int64)]) for values in (tokens, images)]
     of_document = [np.diff(values[index.offsets]) for values in ends]
-    chat = np.zeros(len(index), dtype=bool) if index.chat is None else index.chat
+    chat = np.zeros(len(index), dtype=bool) if index.chat is None else index.chat.copy()
+    unusable = sorted(row for rows in index.unusable.values() for row in rows)
+    chat[unusable] = False
     long = np.flatnonzero(chat & ((of_document[0] + 2 > max_tokens) | (of_document[1] > max_images)))
     parts, keep = index.parts.copy(), np.ones(len(index.parts), dtype=bool)
+    for document in unusable:
+        keep[index.offsets[document] : index.offsets[document + 1]] = False
     shortened, left_out = [], []
     for document in long.tolist():
         first, last = index.offsets[document : document + 2].tolist()
@@ -133,7 +169,7 @@ def fit_conversations(index: Index, tokens_per_image: int, max_tokens: int, max_
         offsets=np.concatenate([[0], np.cumsum(counts)]),
         sub_images=None if index.sub_images is None else index.sub_images[keep],
     )
-    documents = np.setdiff1d(np.arange(len(index)), left_out)
+    documents = np.setdiff1d(np.arange(len(index)), [*left_out, *unusable])
     return FittedConversations(
         fitted, documents, np.array(shortened, dtype=np.int64), np.array(left_out, dtype=np.int64)
     )

@@ -43,6 +43,7 @@ VERSION = 3
 """Version of the index's files; part of their folder's name."""
 
 _CHAT = "chat.json"
+_UNUSABLE = "unusable.json"
 _ROWS_PER_UNIT = 65_536
 _ROWS_AT_ONCE = 1024
 _CHARACTERS_PER_CALL = 1_000_000  # the tokenizer's results take about 100 bytes per token
@@ -81,7 +82,7 @@ def build_index(
         chat: The chat template; required if there are conversations.
 
     Raises:
-        UserError: If the index can't be written, a process died, or a conversation can't be laid out.
+        UserError: If the index can't be written, or a process died.
     """
     names = [split.directory.name, split.content_hash, tokenizer_fingerprint(tokenizer), str(VERSION)]
     if not has_conversations(split):
@@ -107,7 +108,11 @@ def build_index(
     parts, offsets, target, long_parts, long_ids = (map_array(folder / f"{name}.npy") for name in _FILES)
     long_offsets = np.concatenate([[0], np.cumsum(parts[long_parts], dtype=np.int64)])
     index = Index(parts, offsets, target, LongTexts(long_parts, long_offsets, long_ids))
-    return index if chat is None else replace(index, chat=map_array(folder / "chat.npy"))
+    if chat is None:
+        return index
+    file = folder / _UNUSABLE
+    unusable = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}  # older indexes have no such rows
+    return replace(index, chat=map_array(folder / "chat.npy"), unusable=unusable)
 
 
 def has_conversations(split: Split) -> bool:
@@ -137,12 +142,16 @@ def _write(
         write_json(job / _CHAT, asdict(chat))
     count = partial(_count_unit, split.directory.absolute(), job / "tokenizer.json", single)
     description = f"count tokens of {split.name}"
-    run_units(count, units, job, workers=workers, description=description, engine=engine)
+    infos = run_units(count, units, job, workers=workers, description=description, engine=engine)
     with whole_folder(folder, shared=True) as new:
         _gather(job, len(units), new)
         if chat is not None:
             with ArrayWriter(new / "chat.npy", np.bool_) as is_chat:
                 is_chat.write(split.kinds() == "chat")
+            unusable: dict[str, list[int]] = {}
+            for row, reason in (pair for info in infos for pair in info["unusable"]):
+                unusable.setdefault(reason, []).append(row)
+            write_json(new / _UNUSABLE, unusable, indent=None)
     shutil.rmtree(job)
 
 
@@ -170,21 +179,26 @@ def _count_unit(directory: Path, tokenizer: Path, single: bool, rows: range, fil
         single: Whether this is the only process that counts; the tokenizer then uses all cores.
         rows: The rows.
         file: A path whose stem names the arrays.
+
+    Returns:
+        Under `unusable`, the rows of conversations that can't be laid out, each with the reason.
     """
     if not single:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"  # this process has one core
     counter = _counter(directory, tokenizer)
+    unusable: list[tuple[int, str]] = []
     with ExitStack() as stack:
         writers = {
             name: stack.enter_context(ArrayWriter(file.with_suffix(f".{name}.npy"), dtype))
             for name, dtype in _UNIT_FILES.items()
         }
         for start in range(rows.start, rows.stop, _ROWS_AT_ONCE):
-            counted = counter(start, min(start + _ROWS_AT_ONCE, rows.stop))
+            counted, reasons = counter(start, min(start + _ROWS_AT_ONCE, rows.stop))
+            unusable += [(start + position, reason) for position, reason in reasons.items()]
             counted["long_parts"] += writers["parts"].length
             for name, values in counted.items():
                 writers[name].write(values)
-    return {}
+    return {"unusable": unusable}
 
 
 @lru_cache(maxsize=4)
@@ -210,8 +224,8 @@ class _Counter:
         # As in encode_document, the characters "<image>" in a text are text.
         self.tokenizer.encode_special_tokens = True
 
-    def __call__(self, start: int, stop: int) -> dict[str, np.ndarray]:
-        """Return the arrays of `_UNIT_FILES` for a row range."""
+    def __call__(self, start: int, stop: int) -> tuple[dict[str, np.ndarray], dict[int, str]]:
+        """Return the arrays of `_UNIT_FILES` for a row range, and why conversations are unusable, by position."""
         if self.chat is not None:
             return self._conversations(self.split.without_pictures(start, stop), self.chat)
         counted: dict[str, list[Any]] = {name: [] for name in _UNIT_FILES}
@@ -229,13 +243,16 @@ class _Counter:
             counted["long_parts"].append(before + np.flatnonzero(is_text)[long_ones])
             counted["long_ids"] += [np.zeros(0, np.uint32), *long_ids]
             before += len(parts)
-        return {name: np.concatenate(arrays) for name, arrays in counted.items()}
+        return {name: np.concatenate(arrays) for name, arrays in counted.items()}, {}
 
-    def _conversations(self, documents: Iterator[Document], chat: ChatLayout) -> dict[str, np.ndarray]:
-        """Return the arrays of `_UNIT_FILES` for documents with conversations; no text counts as long."""
-        counts, parts, target = count_conversations(documents, chat, lambda texts: self._tokenize(texts)[0])
+    def _conversations(
+        self, documents: Iterator[Document], chat: ChatLayout
+    ) -> tuple[dict[str, np.ndarray], dict[int, str]]:
+        """Return what `__call__` does for documents with conversations; no text counts as long."""
+        counts = count_conversations(documents, chat, lambda texts: self._tokenize(texts)[0])
         none = {name: np.zeros(0, _UNIT_FILES[name]) for name in ("long_parts", "long_ids")}
-        return {"counts": counts, "parts": parts, "target": target, **none}
+        arrays = {"counts": counts.parts, "parts": counts.tokens, "target": counts.target, **none}
+        return arrays, counts.unusable
 
     def _tokenize(self, texts: list[str]) -> tuple[list[int], np.ndarray, list[np.ndarray]]:
         """Return the number of tokens of every text, the numbers of the long texts, and their tokens."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -53,6 +54,7 @@ class Index:
         long_texts: The tokens of texts of `LONG` characters or more; None in the result of `take`.
         sub_images: (number of parts,) int32 images that a picture becomes, 0 for a text; None: one image per picture.
         chat: (documents,) bool, whether a document is a conversation; None: none is.
+        unusable: Rows of conversations that can't be laid out, by the reason; empty in the result of `take`.
     """
 
     parts: np.ndarray
@@ -61,6 +63,7 @@ class Index:
     long_texts: LongTexts | None = None
     sub_images: np.ndarray | None = None
     chat: np.ndarray | None = None
+    unusable: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

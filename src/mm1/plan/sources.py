@@ -82,20 +82,33 @@ def open_splits(recipe: Recipe | EncoderRecipe) -> dict[str, Split]:
 
 
 def fit_source(source: Source, split: Split, processor: MM1Processor, data: DataRecipe) -> Source:
-    """Return a source whose conversations fit a sequence each; its warnings name shortened and left out ones."""
+    """Return a source whose conversations fit a sequence each; its warnings name shortened and left out ones.
+
+    Raises:
+        UserError: If the chat template can lay out none of its conversations.
+    """
     if source.index.chat is None:
         return source
+    unusable = {reason: np.array(rows) for reason, rows in source.index.unusable.items()}
+    if unusable and sum(map(len, unusable.values())) == int(source.index.chat.sum()):
+        reason, rows = max(unusable.items(), key=lambda item: len(item[1]))
+        raise UserError(
+            f"{source.name}: the chat template can lay out no conversation (document '{split[int(rows[0])].id}': "
+            f"{reason}): use another template, or build the split again"
+        )
     fitted = fit_conversations(
         source.index, processor.tokens_per_image, data.sequence_length, data.max_images(source.kind)
     )
     limits = f"a sequence ({data.sequence_length:,} tokens, {data.max_images(source.kind)} images)"
+    effects = [
+        (fitted.shortened, f"are longer than {limits} and end after the last answer that fits"),
+        (fitted.left_out, f"are left out, since their first answer does not fit {limits}"),
+        *((rows, f"are left out, since they can't be laid out: {reason}") for reason, rows in unusable.items()),
+    ]
     warnings = [
         f"{source.name}: {len(rows):,} of {len(split):,} conversations {effect}, for example "
         + ", ".join(f"'{split[int(row)].id}'" for row in rows[:3])
-        for rows, effect in (
-            (fitted.shortened, f"are longer than {limits} and end after the last answer that fits"),
-            (fitted.left_out, f"are left out, since their first answer does not fit {limits}"),
-        )
+        for rows, effect in effects
         if len(rows)
     ]
     return replace(source, index=fitted.index, documents=fitted.documents, warnings=tuple(warnings))

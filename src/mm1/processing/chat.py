@@ -188,7 +188,7 @@ def turns(document: Document) -> list[tuple[str, list[int]]]:
     roles = document.meta.get("turns")
     if roles is None:
         roles = ["assistant" if isinstance(part, Text) and part.target else "user" for part in document.parts]
-    if len(roles) != len(document.parts) or not set(roles) <= set(ROLES):
+    if not isinstance(roles, list) or len(roles) != len(document.parts) or not all(role in ROLES for role in roles):
         raise UserError(f"document '{document.id}': its turns must name one of {', '.join(ROLES)} for every part")
     return [(role, list(numbers)) for role, numbers in groupby(range(len(roles)), roles.__getitem__)]
 

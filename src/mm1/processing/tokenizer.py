@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from mm1.errors import UserError
@@ -93,8 +93,22 @@ def complete(tokenizer: PreTrainedTokenizerBase) -> None:
         tokenizer.bos_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    if tokenizer.convert_tokens_to_ids(IMAGE_TOKEN) in (None, tokenizer.unk_token_id):
-        tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]})
+    _make_image_token_special(tokenizer)
+
+
+def _make_image_token_special(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make `<image>` a special token, whether a tokenizer lacks it or has it as a word: no text becomes it then.
+
+    If it is a word of the tokenizer's model, texts would still have it; they are cut after its first character.
+    """
+    if IMAGE_TOKEN not in tokenizer.all_special_tokens:
+        tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]}, replace_extra_special_tokens=False)
+    as_text = tokenizer(IMAGE_TOKEN, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    if tokenizer.convert_tokens_to_ids(IMAGE_TOKEN) in as_text:
+        backend: Any = tokenizer.backend_tokenizer
+        cut = pre_tokenizers.Split(Regex(f"{IMAGE_TOKEN[0]}(?={IMAGE_TOKEN[1:]})"), "isolated")
+        own = [] if backend.pre_tokenizer is None else [backend.pre_tokenizer]
+        backend.pre_tokenizer = pre_tokenizers.Sequence([cut, *own])
 
 
 def keep_sides(tokenizer: PreTrainedTokenizerBase) -> None:

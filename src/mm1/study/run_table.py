@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text as Styled
 
 from mm1.study.plan import StudyRun, training_seconds
 from mm1.study.schema import Study, arm_name
@@ -27,7 +28,7 @@ def run_table(study: Study, runs: Sequence[StudyRun], jobs: int) -> Table:
     for seed in study.seeds:
         table.add_column(f"seed {seed}")
     for arm in study.arms():
-        states = ("to make" if run.seconds is None else "[green]done[/]" for run in runs if run.arm == arm)
+        states = ("to make" if run.seconds is None else Styled("done", "green") for run in runs if run.arm == arm)
         table.add_row(arm_name(arm), *states)
     return table
 

@@ -182,7 +182,7 @@ def make_runs(runs: Sequence[StudyRun], jobs: int = 1) -> list[Failure]:
                         continue
                     for run in (run for run in group if run.seconds is None):
                         failures.append(Failure(run, reason))
-                        console.print(f"[yellow]failed: {run.name}: {reason} (see {run.log})[/]")
+                        console.print(f"failed: {run.name}: {reason} (see {run.log})", style="yellow")
                 bar.advance(task, len(group))
             bar.update(task, note=" · ".join(workers.running()))
     if workers.stopped:

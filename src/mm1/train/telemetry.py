@@ -132,8 +132,9 @@ class SpikeWatch:
             spike = bool(loss > mean + SPIKE_DEVIATIONS * deviation)
             if spike and not self._inside:
                 console.print(
-                    f"[yellow]step {step:,}: loss spike: {loss:.2f}, after {len(self.losses):,} steps with a loss of "
-                    f"{mean:.2f} ± {deviation:.2f} (a spike is more than {SPIKE_DEVIATIONS} deviations above)[/]"
+                    f"step {step:,}: loss spike: {loss:.2f}, after {len(self.losses):,} steps with a loss of "
+                    f"{mean:.2f} ± {deviation:.2f} (a spike is more than {SPIKE_DEVIATIONS} deviations above)",
+                    style="yellow",
                 )
         self._inside = spike
         self.losses.append(loss)

@@ -225,8 +225,8 @@ def _nothing(pattern: str, missing: list[str], names: int, wanted: str, unread: 
     if names > 1:
         which = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else "")
         return (
-            f"{pattern}: {len(missing)} of the {names} names that the braces spell out are not there, or have no "
-            f"{wanted} below them ({which}): fetch them, or name the files that there are (with * for the braces, say)"
+            f"{pattern}: of the {names} names that the braces spell out, {len(missing)} lead to no file ({which}): "
+            "fetch what is missing, or name the files that there are (with * in place of the braces, say)"
         )
     if os.path.isdir(pattern):
         there = "; ".join(f"{count}x {reason}" for reason, count in unread.counts.most_common(5))
