@@ -85,6 +85,12 @@ def unpacked(raw: IO[bytes]) -> io.BufferedReader:
     return stream
 
 
+def read_up_to(stream: IO[bytes], limit: int) -> bytes:
+    """Return what is left of a stream, up to a limit; room for all that it allows is not taken beforehand."""
+    content = stream.read(_CHUNK)
+    return content if len(content) < _CHUNK else content + stream.read(limit - _CHUNK)
+
+
 def decode(content: bytes, notes: Notes, where: str) -> str:
     """Return text from UTF-8, or from the encoding that its byte order mark tells.
 
