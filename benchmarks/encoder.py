@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+from transformers import CLIPConfig, CLIPModel
 
 from mm1.encoder import contrastive
 from mm1.encoder.contrastive import ContrastiveEncoder, Temperature, softmax_loss
@@ -39,13 +39,10 @@ def ours(image_size: int, width: int, layers: int, attention: str) -> tuple[torc
     """Return our encoder and its loss as a function of pictures and captions."""
     common = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers, "hidden_act": "gelu"}
     common |= {"num_attention_heads": width // 32}
-    text = CLIPTextConfig(
-        vocab_size=VOCABULARY, max_position_embeddings=TOKENS, eos_token_id=3, bos_token_id=1, pad_token_id=0, **common
-    )
-    vision = CLIPVisionConfig(image_size=image_size, patch_size=PATCH, **common)
-    clip = CLIPModel(
-        CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=width)
-    ).train()
+    text = {"vocab_size": VOCABULARY, "max_position_embeddings": TOKENS, **common}
+    text |= {"eos_token_id": 3, "bos_token_id": 1, "pad_token_id": 0}
+    vision = {"image_size": image_size, "patch_size": PATCH, **common}
+    clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=width)).train()
     clip.set_attn_implementation({"vision_config": attention, "text_config": attention})
     model = ContrastiveEncoder(clip, ObjectiveRecipe(), ALONE)
     return model, lambda pixels, ids: model(pixels, ids)[0] / len(pixels)
@@ -112,12 +109,12 @@ def one_loss(form: str, count: int, ranks: int) -> None:
     """Run the loss of one of several ranks, the others' features being there already, and print the peak."""
     torch.manual_seed(0)
     features = [torch.nn.functional.normalize(torch.randn(count, 512), dim=-1) for _ in range(2)]
-    mine = [rows[: count // ranks].clone().requires_grad_() for rows in features]
+    images, texts = (rows[: count // ranks].clone().requires_grad_() for rows in features)
     others = iter(features)
     contrastive.gathered = lambda rows, world: torch.cat([rows, next(others)[len(rows) :]])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     total, _ = softmax_loss(
-        *mine, Temperature(14.3, None, 100), World(0, ranks, torch.device("cpu")), local=form == "local"
+        images, texts, Temperature(14.3, None, 100), World(0, ranks, torch.device("cpu")), local=form == "local"
     )
     total.backward()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

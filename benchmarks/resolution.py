@@ -111,7 +111,8 @@ def main() -> None:
     recipe = model_recipe(arguments.tiny)
     base = recipe.vision.image_size
     sizes = (base * 2, base * 4)
-    costs = picture_costs(*arguments.image, recipe, VOCABULARY, context=512, interpolated=sizes)
+    width, height = arguments.image
+    costs = picture_costs(width, height, recipe, VOCABULARY, context=512, interpolated=sizes)
     pictures, rounds = (1, 1) if arguments.tiny else (arguments.pictures, arguments.rounds)
     modes = [build(recipe, cost, pictures) for cost in costs]
     for mode in modes:

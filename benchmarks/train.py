@@ -29,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ import yaml
 from PIL import Image as PILImage
 
 from mm1.data.corpus import write_corpus
-from mm1.document import Document, Image, Part, Text
+from mm1.document import Document, Image, Kind, Part, Text
 from mm1.model.llava import to_llava
 from mm1.model.processor import recipe_processor
 from mm1.plan.sources import open_splits
@@ -55,7 +55,7 @@ from mm1.train.prepare import prepare_plan, prepare_tokenizer
 from model import IMAGE, Sample, samples
 
 WORDS = ("the", "a", "of", "and", "to", "in", "is", "it", "on", "with", "as", "for", "was", "that", "at", "by", "from")
-KINDS = {0: "text", 1: "caption"}
+KINDS: dict[int, Kind] = {0: "text", 1: "caption"}
 """Of a sample, by its number of images; more are a page."""
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -232,8 +232,7 @@ def llava(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     def ours() -> float:
         trainer = bench.trainer()
-        # Replaced on this one object: what is timed is training without writing.
-        trainer.checkpointer.save = lambda state, wait=False: None  # type: ignore[method-assign]
+        trainer.checkpointer.save = not_saved  # type: ignore[method-assign]  # on this one object
         return seconds(trainer.run)
 
     def trainer(name: str) -> float:
@@ -302,12 +301,13 @@ def lost(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     def turn() -> float:
         spent: dict[str, float] = {}
         trainer = bench.trainer()
-        # Replaced on this one object: what is timed is training without writing.
-        trainer.checkpointer.save = lambda state, wait=False: None  # type: ignore[method-assign]
+        trainer.checkpointer.save = not_saved  # type: ignore[method-assign]  # on this one object
         loader_from = trainer.loader_from
         trainer.loss = timed(trainer.loss, "forward", spent)
         # Replaced on these objects, so that the trainer itself carries no stopwatch.
-        trainer.optimizer.step = timed(trainer.optimizer.step, "optimizer", spent)  # type: ignore[method-assign]
+        step = timed(trainer.optimizer.step, "optimizer", spent)
+        trainer.optimizer.step = step  # type: ignore[method-assign]  # on this one object
+        # The loop only iterates over it.
         trainer.loader_from = lambda step: Timed(loader_from(step), spent)  # type: ignore[assignment, return-value]
         with patched(torch.Tensor, "backward", "backward", spent), patched(loop, "clip_gradients", "clip", spent):
             whole = seconds(trainer.run)
@@ -318,6 +318,10 @@ def lost(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     parts = {name: statistics.median(t[name] / t["whole"] for t in turns[1:]) for name in turns[0]}
     compute = sum(parts[name] for name in ("forward", "backward", "optimizer"))
     return {"workers": bench.recipe.data.workers, "shares of a step": parts, "lost": 1 - compute}
+
+
+def not_saved(state: dict[str, Any], *, wait: bool = False) -> None:
+    """Stand for the checkpointer's `save`, where training without writing is timed."""
 
 
 class Timed:
@@ -369,8 +373,7 @@ def checkpoints(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             if way != "none" and not wait:  # the last one is waited for in any case: left out
                 save(state, wait=way == "blocking")
 
-        # Replaced on this one object, as above.
-        trainer.checkpointer.save = saving  # type: ignore[method-assign]
+        trainer.checkpointer.save = saving  # type: ignore[method-assign]  # on this one object
         return seconds(trainer.run)
 
     ways = {"in the background": "background", "while training waits": "blocking", "none": "none"}
@@ -408,7 +411,7 @@ def ranks(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {"useful tokens/s": rates, "two ranks over one process": two / one}
 
 
-def in_turns(arguments: argparse.Namespace, contestants: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
+def in_turns(arguments: argparse.Namespace, contestants: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
     """Return what each contestant's turns give; a first round warms up and is left out."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(1 + (1 if arguments.tiny else arguments.rounds)):

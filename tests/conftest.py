@@ -14,9 +14,11 @@ import yaml
 from PIL import Image as PILImage
 
 from mm1.data.corpus import write_corpus
-from mm1.document import Document, Image, Part, Text
+from mm1.document import Document, Image, Kind, Part, Text
 from mm1.train.loop import Trainer
 
+KINDS: dict[str, Kind] = {"captions": "caption", "pages": "interleaved", "prose": "text"}
+"""Of the tiny corpora, by name."""
 COLOURS = {"red": (255, 0, 0), "green": (0, 160, 0), "blue": (0, 0, 255), "yellow": (255, 255, 0)}
 
 torch.set_num_threads(1)
@@ -29,7 +31,7 @@ def png(colour: str, size: int = 20) -> bytes:
     return stream.getvalue()
 
 
-def tiny_documents(kind: str, count: int) -> list[Document]:
+def tiny_documents(kind: Kind, count: int) -> list[Document]:
     """Return `count` documents of a kind, of differing lengths, the same every time."""
     names = list(COLOURS)
     documents = []
@@ -44,7 +46,7 @@ def tiny_documents(kind: str, count: int) -> list[Document]:
                 parts += [Image(png(colour)), Text(" Colour:", target=False), Text(f" {colour}\n")]
         else:
             parts = [Text("Once upon a time there was a square. " * (1 + i % 4))]
-        documents.append(Document(f"{kind}-{i}", kind, tuple(parts)))  # type: ignore[arg-type]
+        documents.append(Document(f"{kind}-{i}", kind, tuple(parts)))
     return documents
 
 
@@ -72,7 +74,7 @@ def breaking_at(number: int) -> Iterator[None]:
 def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory with the corpora `captions`, `pages` and `prose`, each with the split `train`."""
     directory = tmp_path_factory.mktemp("data")
-    for name, kind in (("captions", "caption"), ("pages", "interleaved"), ("prose", "text")):
+    for name, kind in KINDS.items():
         write_corpus(directory / name, {"train": tiny_documents(kind, 40)}, licence="none", sources=["made up"])
     return directory
 

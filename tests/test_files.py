@@ -24,6 +24,11 @@ def holder(lock: Path) -> subprocess.Popen:
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def release(process: subprocess.Popen) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+
+
 def line_of(stream) -> str:
     return stream.readline().strip()
 
@@ -33,12 +38,12 @@ def test_one_process_holds_it_and_the_next_waits(tmp_path: Path) -> None:
     with holder(lock) as held:
         assert line_of(held.stdout) == "held"
         waiting = holder(lock)
-        assert line_of(waiting.stderr) == "a.lock: held by another process; waiting for it"
+        assert line_of(waiting.stderr) == "a.lock: another process holds this lock; waiting for it"
         with pytest.raises(LockedError), hold(lock, wait=False):
             pass
-        held.stdin.close()
+        release(held)
         assert line_of(waiting.stdout) == "held"
-        waiting.stdin.close()
+        release(waiting)
         assert (held.wait(30), waiting.wait(30)) == (0, 0)
 
 

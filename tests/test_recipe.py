@@ -18,7 +18,7 @@ def test_packaged_recipes_are_valid_and_survive_being_written_out(tmp_path: Path
 
 
 def test_another_sort_of_recipe_is_named() -> None:
-    with pytest.raises(UserError, match="clip-demo: this is an encoder's recipe: it is trained by `mm1 encoder`"):
+    with pytest.raises(UserError, match="clip-demo: this is an encoder's recipe: train it with `mm1 encoder`"):
         load_recipe("clip-demo")
     with pytest.raises(UserError, match=r"demo: unknown key 'model\.connector': known keys here: from, vision, text"):
         load_recipe("demo", schema=EncoderRecipe)
@@ -61,7 +61,7 @@ def test_mistakes_are_one_sentence(override: str, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "not valid YAML"), ("- a", "a recipe is a mapping"), ("base: nothing", "recipe 'nothing' is unknown")],
+    [("{", "not valid YAML"), ("- a", "a recipe must be a mapping"), ("base: nothing", "recipe 'nothing' is unknown")],
 )
 def test_files_that_are_no_recipes(tmp_path: Path, content: str, message: str) -> None:
     file = tmp_path / "bad.yaml"

@@ -1,4 +1,4 @@
-"""The demo: corpora, encoder, training, scores and report, one after another, each kept if it is there already."""
+"""The demo: corpora, encoder, training, scores and report in turn; a step whose output exists is skipped."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from mm1.train.pretrain import pretrain
 CORPORA = ("scenes", "easy-vqa", "openmoji", "pages", "text")
 
 _ENCODER, _CORPORA = "encoder.", "corpora."
-"""Beginnings of the settings that are not the recipe's."""
+"""Prefixes of the settings that belong to the encoder's recipe and to the corpora."""
 
 
 def run_demo(directory: Path, settings: Sequence[str] = ()) -> Path:
-    """Run the demo, or resume it where it was stopped.
+    """Run the demo, or resume it where it stopped.
 
     Args:
-        directory: The run's. The encoder's run is `clip-demo` beside it.
+        directory: The run's directory. The encoder's run is `clip-demo` next to it.
         settings: Changes as `key=value`: to the packaged recipe `demo` (`train.steps=100`), to the encoder's recipe
-            `clip-demo` (`encoder.train.steps=100`), to a corpus (`corpora.scenes.count=2000`). With a
-            `model.vision.from` among them no encoder is trained.
+            `clip-demo` (`encoder.train.steps=100`), to a corpus (`corpora.scenes.count=2000`). If they set
+            `model.vision.from`, no encoder is trained.
 
     Returns:
-        The report.
+        The report's path.
 
     Raises:
-        UserError: If a setting is wrong or has no effect, or one of the steps can't be done.
+        UserError: If a setting is wrong or has no effect, or a step fails.
     """
     encoder = directory.parent / "clip-demo"
     of_encoder = [setting.removeprefix(_ENCODER) for setting in settings if setting.startswith(_ENCODER)]
@@ -50,7 +50,8 @@ def run_demo(directory: Path, settings: Sequence[str] = ()) -> Path:
     trains_encoder = recipe.model.vision.from_ == str(encoder)
     if of_encoder and not trains_encoder:
         raise UserError(
-            f"--set {_ENCODER}{of_encoder[0]}: no encoder is trained with model.vision.from: drop one of them"
+            f"--set {_ENCODER}{of_encoder[0]}: it has no effect, since model.vision.from is set and no encoder is "
+            "trained: leave one of the two out"
         )
     console.rule("1/5 corpora", align="left")
     for name, options in corpora.items():
@@ -63,8 +64,8 @@ def run_demo(directory: Path, settings: Sequence[str] = ()) -> Path:
         for line in _encoder_scores(encoder):
             if line["measure"] == "image to text R@1":
                 console.print(
-                    f"{line['corpus']}: {line['score']:.1%} of {line['items']:,} held-out pictures find their caption "
-                    f"first (chance {line['chance']:.1%})"
+                    f"{line['corpus']}: {line['score']:.1%} of {line['items']:,} held-out pictures rank their own "
+                    f"caption first (chance {line['chance']:.1%})"
                 )
     console.rule("3/5 pre-training", align="left")
     pretrain(recipe, directory, scorer_during_training(recipe.evaluate))
@@ -76,7 +77,7 @@ def run_demo(directory: Path, settings: Sequence[str] = ()) -> Path:
 
 
 def _corpus_options(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the demo's corpora with their options, from settings `NAME.OPTION=VALUE`."""
+    """Return the demo's corpora with their options, taken from settings `NAME.OPTION=VALUE`."""
     corpora: dict[str, dict[str, Any]] = {name: {} for name in CORPORA}
     for setting in settings:
         key, value = parse_setting(setting)

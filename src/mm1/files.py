@@ -1,6 +1,6 @@
-"""Files and folders that are whole or not there, and a lock between processes.
+"""Files and folders written completely or not at all, and a lock between processes.
 
-What is written lies beside its place under a temporary name until it is complete, and is renamed then.
+A file or folder is written next to its final path under a temporary name, and renamed when it is complete.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from mm1.progress import console
 
 PARTIAL = ".partial"
-"""Ending of whatever is not complete."""
+"""Ending of the temporary name of an incomplete file or folder."""
 
 
 class LockedError(Exception):
@@ -28,14 +28,16 @@ class LockedError(Exception):
 
 @contextmanager
 def hold(path: Path, *, wait: bool) -> Iterator[None]:
-    """Hold a lock until the block ends. It goes with the process, however that ends; the lock's file stays.
+    """Hold a lock until the block ends.
+
+    The lock is released when the process ends, even if it is killed. The lock's file stays.
 
     Args:
-        path: The lock's file, in a folder that exists.
-        wait: Whether to wait, which is said, while another process holds the lock.
+        path: The lock's file, in an existing folder.
+        wait: Whether to print a line and wait while another process holds the lock.
 
     Raises:
-        LockedError: If another process holds it, unless told to wait.
+        LockedError: If another process holds the lock and `wait` is false.
     """
     lock = FileLock(path)
     try:
@@ -43,7 +45,7 @@ def hold(path: Path, *, wait: bool) -> Iterator[None]:
     except Timeout:
         if not wait:
             raise LockedError from None
-        console.print(f"{path.name}: held by another process; waiting for it")
+        console.print(f"{path.name}: another process holds this lock; waiting for it")
         lock.acquire()
     try:
         yield
@@ -53,14 +55,14 @@ def hold(path: Path, *, wait: bool) -> Iterator[None]:
 
 @contextmanager
 def whole_file(file: Path, *, shared: bool = False) -> Iterator[Path]:
-    """Give a block the temporary path of a file, which takes the file's place when the block is through.
+    """Write a file through a temporary path, which is renamed to the file when the block ends.
 
     Args:
         file: The file; replaced if it exists.
-        shared: Whether several processes may write it at the same time: each then has a temporary name of its own.
+        shared: Whether several processes may write it at the same time. Each then uses its own temporary name.
 
     Yields:
-        Where the block is to write. What it leaves there is removed if it fails.
+        The path that the block writes. If the block fails, the file at this path is removed.
     """
     partial = file.with_name(f"{file.name}.{os.getpid()}{PARTIAL}" if shared else file.name + PARTIAL)
     try:
@@ -72,14 +74,14 @@ def whole_file(file: Path, *, shared: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(folder: Path, *, shared: bool = False) -> Iterator[Path]:
-    """Give a block an empty folder, which takes a folder's place when the block is through.
+    """Write a folder under a temporary name, and rename it when the block ends.
 
     Args:
-        folder: The folder; replaced if it exists. If it is `shared`, one that another process has put there stays.
-        shared: As of `whole_file`.
+        folder: The folder; replaced if it exists. If `shared`, an existing folder stays instead.
+        shared: As in `whole_file`.
 
     Yields:
-        The folder to fill. It is removed if the block fails.
+        An empty folder for the block to fill. If the block fails, it is removed.
     """
     partial = folder.with_name(f"{folder.name}.{os.getpid()}{PARTIAL}" if shared else folder.name + PARTIAL)
     shutil.rmtree(partial, ignore_errors=True)
@@ -112,18 +114,18 @@ def _rename_unless_there(new: Path, old: Path) -> None:
 
 
 def write_text(file: Path, text: str, *, shared: bool = False) -> None:
-    """Write a UTF-8 file, whole or not at all; what UTF-8 can't hold (of odd file names, say) becomes `?`."""
+    """Write a UTF-8 file completely or not at all. Characters that UTF-8 can't encode (lone surrogates) become `?`."""
     with whole_file(file, shared=shared) as partial:
         partial.write_bytes(text.encode("utf-8", "replace"))
 
 
 def write_json(file: Path, value: Any, *, indent: int | None = 2, shared: bool = False) -> None:
-    """Write a JSON file, whole or not at all."""
+    """Write a JSON file completely or not at all."""
     write_text(file, json.dumps(value, indent=indent, ensure_ascii=False) + "\n", shared=shared)
 
 
 def link(source: Path | str, target: Path | str) -> None:
-    """Link a file, or copy it where the file system has no links."""
+    """Make a hard link to a file, or a copy where the file system has no links."""
     try:
         os.link(source, target)
     except OSError:
@@ -135,7 +137,7 @@ def hash_files(files: Iterable[Path], *, names: bool = True) -> str:
 
     Args:
         files: The files.
-        names: Whether their names, without their folders, count too.
+        names: Whether the hash includes the files' names (without folders).
     """
     digest = hashlib.blake2b(digest_size=16)
     for file in files:

@@ -1,12 +1,12 @@
-"""Jobs on a SLURM cluster, through submitit: any `mm1` command, on many ranks, requeued until it is done.
+"""Jobs on a SLURM cluster, through submitit: any `mm1` command, on many ranks, requeued until it is complete.
 
     mm1 launch --> RUN/slurm/JOB_submission.sh --sbatch, srun--> one task a rank --> python -m mm1 COMMAND
                <-- RUN/slurm/JOB_RANK_log.err                    (a `Launched`)
 
-A task is one rank: it gets the environment that torchrun would give it and runs the command in a process of its
-own, so that signals and exit codes pass through. SLURM sends SIGUSR2 some time before the limit, and, where the
-cluster is set so, before it takes the machine away. The task then asks the command to stop (SIGTERM); training saves
-a checkpoint and exits with 75; submitit puts the job back in the queue, where it goes on from the checkpoint.
+A task is one rank. It sets the environment as torchrun does and runs the command in a separate process, so that signals
+and exit codes pass through. SLURM sends SIGUSR2 some time before the time limit and, if the cluster is configured so,
+before pre-emption. The task then sends SIGTERM to the command; training saves a checkpoint and exits with 75; submitit
+requeues the job, which resumes from the checkpoint.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from mm1.errors import UserError
 from mm1.progress import console
 
 _STOPPED = (os.EX_TEMPFAIL, -signal.SIGTERM)
-"""How a command ends that was asked to stop: it saved, or had not begun to train."""
+"""Exit codes of a command that was asked to stop: it saved a checkpoint, or training had not begun."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a job asks for.
+    """The resources that a job asks for.
 
     Attributes:
-        name: Of the job.
-        nodes: How many machines.
-        gpus_per_node: GPUs of each; as many ranks unless `tasks_per_node` says otherwise.
-        tasks_per_node: Ranks on each machine, for training on CPUs.
-        cpus_per_task: Cores of a rank, and its threads.
+        name: The job's name.
+        nodes: Number of machines.
+        gpus_per_node: GPUs per machine; also the ranks per machine, unless `tasks_per_node` is given.
+        tasks_per_node: Ranks per machine, for training on CPUs.
+        cpus_per_task: Cores per rank, and threads per rank.
         minutes: The time limit.
-        grace: Seconds before the limit at which the job is asked to save.
-        requeues: How often it may run into the limit and go on.
-        partition: SLURM's; None: the default one.
-        sbatch: Any other option of `sbatch`, such as `{"account": "vision"}`.
-        setup: Shell lines that come before the command, such as `module load cuda`.
+        grace: Seconds before the time limit at which the job is asked to save.
+        requeues: How often the job may reach the time limit and resume.
+        partition: SLURM's partition; None: the default one.
+        sbatch: Other options of `sbatch`, such as `{"account": "vision"}`.
+        setup: Shell lines that run before the command, such as `module load cuda`.
     """
 
     name: str = "mm1"
@@ -67,12 +67,12 @@ class Resources:
 
 
 def sbatch_script(command: list[str], folder: Path, resources: Resources) -> str:
-    """Return the script that would be handed to `sbatch`; needs no cluster.
+    """Return the script that `submit` passes to `sbatch`; works without a cluster.
 
     Args:
-        command: What follows `mm1`.
-        folder: For the script, the logs and what submitit keeps.
-        resources: What to ask for.
+        command: The arguments after `mm1`.
+        folder: The folder for the script, the logs and submitit's files.
+        resources: The resources to ask for.
     """
     executor = _slurm_executor(folder, resources)
     shebang, script = executor._make_submission_file_text(executor._submitit_command_str, "").split("\n", 1)
@@ -83,15 +83,15 @@ def submit(command: list[str], folder: Path, resources: Resources) -> str:
     """Put a job in SLURM's queue.
 
     Args:
-        command: What follows `mm1`.
-        folder: For the script, the logs and what submitit keeps; must be seen by all nodes.
-        resources: What to ask for.
+        command: The arguments after `mm1`.
+        folder: The folder for the script, the logs and submitit's files; all nodes must see it.
+        resources: The resources to ask for.
 
     Returns:
         The job's number.
 
     Raises:
-        UserError: If this isn't a machine that submits jobs, or SLURM refuses the job.
+        UserError: If this machine can't submit jobs, or SLURM refuses the job.
     """
     submitit = _submitit()
     require_slurm()
@@ -103,33 +103,33 @@ def submit(command: list[str], folder: Path, resources: Resources) -> str:
 
 
 def require_slurm() -> None:
-    """Make sure that jobs can be submitted.
+    """Check that this machine can submit jobs.
 
     Raises:
-        UserError: If this isn't a machine that submits jobs.
+        UserError: If it can't.
     """
     _submitit()
     if shutil.which("sbatch") is None:
         raise UserError(
-            "sbatch isn't here: run this where jobs are submitted from, or on this machine (launch: add --local; "
-            "study: leave --slurm out)"
+            "the command sbatch is not on this machine: run this on a node that submits jobs, or run the job here "
+            "(mm1 launch: add --local; mm1 study: leave --slurm out)"
         )
 
 
 def run_here(command: list[str], folder: Path, resources: Resources) -> None:
-    """Run a job on this machine as a cluster would, requeues included, and wait for it.
+    """Run a job on this machine as a cluster does, requeues included, and wait until it ends.
 
     Args:
-        command: What follows `mm1`.
-        folder: For the logs and what submitit keeps.
-        resources: What to ask for; of one node.
+        command: The arguments after `mm1`.
+        folder: The folder for the logs and submitit's files.
+        resources: The resources of the job, which must have one node.
 
     Raises:
-        UserError: If several nodes are asked for, or the job failed or was stopped.
+        UserError: If there are several nodes, or the job failed or was stopped.
     """
     submitit = _submitit()
     if resources.nodes > 1:
-        raise UserError(f"--nodes {resources.nodes}: with --local there is one, this machine")
+        raise UserError(f"--nodes {resources.nodes}: --local runs on this machine only: leave --nodes out, or --local")
     executor = submitit.LocalExecutor(folder.absolute(), max_num_timeout=resources.requeues)
     executor.update_parameters(
         timeout_min=resources.minutes,
@@ -139,10 +139,10 @@ def run_here(command: list[str], folder: Path, resources: Resources) -> None:
         setup=list(resources.setup),
     )
     job = executor.submit(Launched(tuple(command), resources))
-    console.print(f"job {job.job_id}; the log: {job.paths.stderr}", soft_wrap=True)
+    console.print(f"job {job.job_id}; its log: {job.paths.stderr}", soft_wrap=True)
     job.wait()
     if not all(job.task(rank).paths.result_pickle.is_file() for rank in range(job.num_tasks)):
-        raise UserError(f"job {job.job_id} did not come to its end: {job.paths.stderr} says why")
+        raise UserError(f"job {job.job_id} did not finish: read the reason in {job.paths.stderr}")
 
 
 @dataclass(frozen=True)
@@ -150,21 +150,22 @@ class Launched:
     """One task of a job: runs the command as one rank. submitit stores it and calls it on every node.
 
     Args:
-        command: What follows `mm1`.
-        resources: Of the job.
+        command: The arguments after `mm1`.
+        resources: The job's resources.
     """
 
     command: tuple[str, ...]
     resources: Resources
 
     def __call__(self) -> int:
-        """Run the command to its end, or until it has saved and the job is to be requeued.
+        """Run the command until it ends, or until it has saved and the job can be requeued.
 
         Returns:
-            0 if it came to its end, 75 if it saved: the first rank sees to the rest, which does not return.
+            0 if the command finished; 75 if it saved, on every rank but the first, which requeues the job and doesn't
+            return.
 
         Raises:
-            SystemExit: With the command's exit code if it failed, 75 if it was stopped for good.
+            SystemExit: With the command's exit code if it failed, with 75 if the job was stopped for good.
         """
         submitit = _submitit()
         task = submitit.JobEnvironment()
@@ -187,7 +188,8 @@ class Launched:
         if task.global_rank > 0:
             return os.EX_TEMPFAIL
         if task.cluster == "slurm":
-            # SIGTERM alone: somebody cancelled the job, or SLURM requeues it itself, if it is still there by then.
+            # SIGTERM without the requeue signal: the user cancelled the job, or SLURM itself requeues it if the task is
+            # still running after the grace time.
             until = time.monotonic() + self.resources.grace
             while requeue_signal not in asked and time.monotonic() < until:
                 time.sleep(0.1)
@@ -196,7 +198,7 @@ class Launched:
         sys.exit(os.EX_TEMPFAIL)
 
     def checkpoint(self) -> Any:
-        """Return what runs after a requeue: the same command, which goes on from its checkpoint."""
+        """Return what runs after a requeue: the same command, which resumes from its checkpoint."""
         return _submitit().helpers.DelayedSubmission(self)
 
 
@@ -205,12 +207,12 @@ def _with_python(command: Sequence[str]) -> list[str]:
 
 
 def _slurm_executor(folder: Path, resources: Resources) -> Any:
-    """Return submitit's executor for a job: a task for each rank, all of them ended if one fails."""
+    """Return submitit's executor for a job, with one task per rank; if one fails, all of them end."""
 
-    class Executor(_submitit().SlurmExecutor):  # type: ignore[misc]
+    class Executor(_submitit().SlurmExecutor):  # type: ignore[misc]  # submitit is loaded late: Any
         @classmethod
         def affinity(cls) -> int:
-            """Say that SLURM is here: a script can be written without."""
+            """Report that SLURM is available, so that a script can be written without it."""
             return 1
 
     executor = Executor(folder.absolute(), max_num_timeout=resources.requeues)
@@ -224,7 +226,7 @@ def _slurm_executor(folder: Path, resources: Resources) -> Any:
         time=resources.minutes,
         signal_delay_s=resources.grace,
         setup=list(resources.setup),
-        # srun does not take the number of cores over from sbatch.
+        # srun does not inherit the number of cores from sbatch.
         srun_args=["--kill-on-bad-exit=1", f"--cpus-per-task={resources.cpus_per_task}"],
         additional_parameters={"requeue": True, **resources.sbatch},
     )

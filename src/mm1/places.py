@@ -1,4 +1,4 @@
-"""Where things are, and what the name of a model stands for."""
+"""Where data and runs are, and what a model's name stands for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Literal
 from mm1.errors import UserError
 
 RUNS = "runs"
-"""Directory that commands write runs to unless they are told otherwise."""
+"""Directory that commands write runs to by default."""
 
 HUB = "hub:"
 """Prefix of a Hub id; needed only where a folder has the same name."""
@@ -23,11 +23,11 @@ MODEL_HELP = (
     "A run's directory (runs/demo), a step of a run (runs/demo@750), a model's folder, a Hub id (owner/name, "
     "owner/name@revision), or smollm2."
 )
-"""What may be given wherever a model is wanted."""
+"""What every option and key that names a model accepts."""
 
 
 def data_directory() -> Path:
-    """Where corpora are built and looked for: `$MM1_DATA`, else `./data`."""
+    """Return the directory that holds the corpora: `$MM1_DATA`, else `./data`."""
     return Path(os.environ.get("MM1_DATA", "data"))
 
 
@@ -36,10 +36,10 @@ class ModelName:
     """What the name of a model stands for.
 
     Attributes:
-        text: The name as it was given.
+        text: The name as the user gave it.
         kind: `folder` (of a model or a run), `step` (of a run), `hub` or `packaged`.
         place: The folder, the Hub id, or the package's name for the model.
-        version: The step's number, or the revision on the Hub (None: the newest).
+        version: The step's number, or the revision on the Hub (None: the latest).
     """
 
     text: str
@@ -49,11 +49,11 @@ class ModelName:
 
     @property
     def folder(self) -> Path | None:
-        """The folder on this machine, be it there or not; None for what is elsewhere."""
+        """The folder on this machine, whether or not it exists; None for a Hub id and a packaged model."""
         return Path(self.place) if self.kind in ("folder", "step") else None
 
     def scores(self) -> Path:
-        """Return where the model's scores go unless they are told otherwise."""
+        """Return the folder that the model's scores are written to by default."""
         if self.folder is None:
             return Path("scores") / "@".join([self.place.replace("/", "--"), *([self.version] if self.version else [])])
         if self.kind == "step":
@@ -62,15 +62,15 @@ class ModelName:
 
 
 def parse_model_name(text: Path | str) -> ModelName:
-    """Return what a name stands for. No file is read and nobody is asked.
+    """Return what a name stands for, without reading a file or asking the Hub.
 
-    A folder that is there comes first. `owner/name` is a Hub id, unless `owner` is a folder that is there or `runs`.
+    An existing folder comes first. `owner/name` is a Hub id, unless `owner` is `runs` or an existing folder.
 
     Args:
         text: See `MODEL_HELP`.
 
     Raises:
-        UserError: If what stands behind a run's `@` is no step.
+        UserError: If the text after a run's `@` isn't the number of a step.
     """
     text = str(text)
     if text.startswith(HUB):
@@ -83,7 +83,7 @@ def parse_model_name(text: Path | str) -> ModelName:
     if at and _is_folder(place):
         step = re.fullmatch(r"(?:step-)?0*(\d+)", version)
         if step is None:
-            raise UserError(f"{text}: '{version}' is no step: write the number of a checkpoint, as in {place}@750")
+            raise UserError(f"{text}: '{version}' isn't a step: write the number of a checkpoint, as in {place}@750")
         return ModelName(text, "step", place, step[1])
     if _is_folder(text):
         return ModelName(text, "folder", text)
@@ -96,7 +96,7 @@ def _hub(text: str, name: str) -> ModelName:
 
 
 def _is_folder(text: str) -> bool:
-    """Whether a name is a folder's, be the folder there or not, and no Hub id."""
+    """Return whether a name means a folder, which need not exist, and not a Hub id."""
     path = Path(text)
     if path.is_dir() or path.is_absolute() or len(path.parts) > 2 or text.startswith((".", "~")):
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -21,7 +21,13 @@ from rich.text import Text
 
 T = TypeVar("T")
 
-console = Console(stderr=True, highlight=False)
+
+def terminal(**options: Any) -> Console:
+    """Return a console that prints names, paths and licences as they are: brackets in them are no markup."""
+    return Console(**{"highlight": False, "markup": False, "emoji": False} | options)
+
+
+console = terminal(stderr=True)
 
 
 class RateColumn(ProgressColumn):
@@ -48,10 +54,10 @@ def progress_bar(notes_below: bool = False) -> Progress:
     Args:
         notes_below: Whether the tasks' notes stand below the bars and not beside them.
     """
-    notes = () if notes_below else (TextColumn("[dim]{task.fields[note]}[/]"),)
+    notes = () if notes_below else (TextColumn("{task.fields[note]}", style="dim", markup=False),)
     return (_NotesBelow if notes_below else Progress)(
         SpinnerColumn(finished_text="[green]✓[/]"),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
         RateColumn(),

@@ -37,6 +37,7 @@ class _Watch(MetaPathFinder):
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
             # Set on the one loader: whatever else asks for it (`python -m`, resources, sources) finds it as it was.
+            # Hence mypy's complaint about a method that is assigned to.
             spec.loader.exec_module = lambda module: self._execute(module, execute)  # type: ignore[method-assign]
         return spec
 

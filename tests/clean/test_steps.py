@@ -12,7 +12,7 @@ from PIL import Image as PILImage
 
 from mm1.clean import STEPS, make_steps, read_steps
 from mm1.clean.step import Dropped
-from mm1.document import Document, Image, Text
+from mm1.document import Document, Image, Kind, Text
 from mm1.errors import UserError
 from tests.data.sample_sources import picture
 
@@ -34,8 +34,8 @@ def apply(name: str, document: Document, **options: Any) -> Outcome:
     return Outcome(named.step.applier(Path("unused"), range(1))(0, document, dropped), dropped)
 
 
-def page(*parts: str | Image, kind: str = "interleaved") -> Document:
-    return Document("x", kind, tuple(Text(part) if isinstance(part, str) else part for part in parts))  # type: ignore[arg-type]
+def page(*parts: str | Image, kind: Kind = "interleaved") -> Document:
+    return Document("x", kind, tuple(Text(part) if isinstance(part, str) else part for part in parts))
 
 
 def sized(width: int, height: int, path: str | None = None) -> Image:
@@ -144,7 +144,7 @@ def test_read_steps(tmp_path: Path) -> None:
     file.write_text("- image-size: {min_side: 64}\n- exact-duplicates\n- decodable:\n")
     assert [named.name for named in make_steps(read_steps(file))] == ["image-size", "exact-duplicates", "decodable"]
     file.write_text("image-size: {}\n")
-    with pytest.raises(UserError, match="must be a YAML list"):
+    with pytest.raises(UserError, match="write a YAML list of steps"):
         read_steps(file)
     file.write_text("[")
     with pytest.raises(UserError, match="can't be read"):

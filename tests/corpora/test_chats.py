@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,13 +141,13 @@ def test_find_with_one_grey_drawing_a_picture(built: Path, tmp_path: Path, monke
 @pytest.mark.parametrize("options", [{"nouns": 3}, {"drawing": 200}, {"count": 0}, {"things": 5}])
 def test_impossible_sizes(options: dict, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MM1_DATA", str(built))
-    with pytest.raises(UserError, match="find needs"):
+    with pytest.raises(UserError, match="options of corpus find: set"):
         build_corpus("find", **options)
 
 
 def test_the_same_seed_gives_the_same(built: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MM1_DATA", str(built))
-    options = {"count": 30, "heldout": 20, "things": 4, "drawing": 32, "nouns": 12, "color": True}
+    options: dict[str, Any] = {"count": 30, "heldout": 20, "things": 4, "drawing": 32, "nouns": 12, "color": True}
     again = build_corpus("find", tmp_path / "find", **options)
     assert again["splits"]["train"]["content_hash"] == open_split("find/train").content_hash
     other = build_corpus("find", tmp_path / "other", **options, seed=1)

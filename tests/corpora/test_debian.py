@@ -236,7 +236,7 @@ def test_wordnet(downloads: Path) -> None:
 )
 def test_package_of_another_sort(corpus: str, package: str, downloads: Path) -> None:
     write_deb(downloads / f"{package}_1_all.deb", {"usr/share/x": b""})
-    with pytest.raises(UserError, match=r"it has no .* delete it, it will be downloaded again"):
+    with pytest.raises(UserError, match=r"it has no .* delete it to download it again"):
         build_corpus(corpus)
     assert [path.name for path in downloads.parent.iterdir()] == ["downloads"]
 

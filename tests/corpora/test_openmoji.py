@@ -94,7 +94,7 @@ def test_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(surfer.meta["names"]) == 14
     assert (surfer.meta["group"], surfer.meta["subgroup"]) == ("People & Body", "person-sport")
     assert documents["2600"].meta["group"] == "Travel & Places"
-    picture = Pillow.open(io.BytesIO(surfer.images[0].data))
+    picture = Pillow.open(io.BytesIO(surfer.images[0].read()))
     assert (picture.size, picture.mode, picture.getpixel((0, 0))) == ((24, 24), "RGB", (255, 255, 255))
     assert picture.getpixel((12, 12)) == (200, 30, 30)
     info = build_corpus("openmoji", size=24, skin_tones=False)

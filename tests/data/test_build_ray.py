@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ ray = pytest.importorskip("ray")
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+def cluster(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # Ray writes the token of its local cluster there
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
@@ -38,7 +39,7 @@ def test_ray_makes_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     built = {}
     for engine in ("processes", "ray"):
         info = build_from("webdataset", [str(tmp_path / "tars")], tmp_path / engine, workers=1, engine=engine)
-        steps = ["exact-duplicates", {"text-length": {"min_characters": 3}}]
+        steps: list[str | dict[str, Any]] = ["exact-duplicates", {"text-length": {"min_characters": 3}}]
         info_clean = clean(tmp_path / engine, tmp_path / f"{engine}-clean", steps, workers=1, engine=engine)
         info_clean["splits"]["train"].pop("cleaned_from")  # tells the name of the corpus
         split = open_split(str(tmp_path / f"{engine}-clean" / "train"))

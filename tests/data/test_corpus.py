@@ -72,11 +72,10 @@ def test_duplicate_ids_are_refused_and_the_corpus_before_stays(tmp_path: Path) -
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Full(corpus.ArrowWriter):
-        def write(self, *args, **kwargs):
-            raise OSError(errno.ENOSPC, "No space left on device")
+    def full(self: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(corpus, "ArrowWriter", Full)
+    monkeypatch.setattr(corpus.ShardWriter, "_flush", full)
     with pytest.raises(UserError, match="No space left on device.*free some space"):
         write_corpus(tmp_path / "c", {"train": [one("a")]}, licence="", sources=[])
     assert list(tmp_path.iterdir()) == []

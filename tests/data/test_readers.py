@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from mm1.data.readers import READERS, make_reader
-from mm1.data.readers.reader import Notes, expand_braces
+from mm1.data.readers.find import expand_braces
+from mm1.data.readers.reader import Notes
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 from tests.data.sample_sources import (
@@ -131,7 +132,13 @@ def test_obelics_with_files_addresses_and_bad_rows(tmp_path: Path) -> None:
     write_parquet(
         tmp_path / "x.parquet",
         {
-            "images": [["a.png"], ["https://example.org/b.png"], ["../x.parquet", None], ["gone.png", None], ["a.png"]],
+            "images": [
+                ["a.png"],
+                ["https://example.org/b.png"],
+                ["../../x.parquet", None],
+                ["gone.png", None],
+                ["a.png"],
+            ],
             "texts": [[None], [None], [None, "kept"], [None, "too"], [None, "longer"]],
             "metadata": ["{broken", None, None, None, None],
         },
@@ -139,12 +146,15 @@ def test_obelics_with_files_addresses_and_bad_rows(tmp_path: Path) -> None:
     documents, notes = read("obelics", tmp_path / "x.parquet", pictures=str(tmp_path / "images"))
     assert [layout(document) for document in documents] == [["[picture]"], ["kept\n"], ["too\n"]]
     assert dict(notes.skipped.counts) == {
-        "the picture is a web address: fetch it first (with img2dataset, say)": 1,
         "page without text and usable pictures": 1,
+        "images and texts of different numbers": 1,
+    }
+    assert dict(notes.lost.counts) == {
+        "the picture is a web address: fetch it first (with img2dataset, say)": 1,
         "the picture lies outside of the source folder": 1,
         "the picture's file is missing": 1,
-        "row whose images and texts are not lists of one length": 1,
     }
+    assert notes.pictures_left_out == 3
     assert dict(notes.changed.counts) == {"broken metadata: row taken without it": 1}
 
 
@@ -180,7 +190,7 @@ def test_captions_finds_columns_or_takes_those_named(tmp_path: Path) -> None:
     assert documents[0].meta == {"alt": "c", "url": "https://e.org"}
     documents, notes = read("captions", tmp_path / "x.parquet", caption="alt")
     assert [document.text for document in documents] == [" c"]
-    assert notes.skipped.counts == {"row without a caption": 1}
+    assert notes.skipped.counts == {"caption that is null": 1}
 
 
 def test_mmc4_puts_a_picture_before_its_sentence(tmp_path: Path) -> None:
@@ -196,7 +206,9 @@ def test_mmc4_puts_a_picture_before_its_sentence(tmp_path: Path) -> None:
         "mmc4", tmp_path / "mmc4" / "docs.jsonl", pictures=str(tmp_path / "mmc4" / "images"), min_similarity=0.24
     )
     assert layout(documents[0]) == ["One.\n", "[picture]", " Two. Three.\n"]
-    assert notes.skipped.counts == {"matched_sim below 0.24": 1}
+    assert not notes.skipped.counts
+    assert notes.lost.counts == {"matched_sim below 0.24": 1}
+    assert notes.pictures_left_out == 0  # it is what was asked for
 
 
 def test_mmc4_bad_records(tmp_path: Path) -> None:
@@ -214,11 +226,13 @@ def test_mmc4_bad_records(tmp_path: Path) -> None:
         stream.write('{"text_list": ["cut of')
     documents, notes = read("mmc4", file)
     assert len(documents) == 3
-    assert dict(notes.skipped.counts) == {
-        "record without a text_list of texts": 1,
-        "image_info that is no list: taken as text": 1,
+    assert dict(notes.lost.counts) == {
+        "image_info that is an object": 1,
         "image_info without an image_name": 2,
         "matched_text_index that names no sentence": 1,
+    }
+    assert dict(notes.skipped.counts) == {
+        "text_list that is a text": 1,
         "JSON line that is no object": 1,
         "broken JSON line": 1,
     }
@@ -267,10 +281,8 @@ def test_packed_text_that_is_damaged(tmp_path: Path) -> None:
     zipfile.ZipFile(tmp_path / "b.jsonl.zip", "w").close()
     documents, notes = read("text", tmp_path)
     assert documents == []
-    assert {reason: e[0].split(" ")[0] for reason, e in notes.skipped.examples.items()} == {
-        "text file that can't be read": "a.txt.gz",
-        "damaged file: the rest of it could not be read": "b.jsonl.zip",
-    }
+    examples = notes.skipped.examples["damaged file: the rest of it could not be read"]
+    assert [example.split(" ")[0] for example in examples] == ["a.txt.gz", "b.jsonl.zip"]
 
 
 def test_llava(tmp_path: Path) -> None:
@@ -317,11 +329,11 @@ def test_llava_bad_records(tmp_path: Path) -> None:
     documents, notes = read("llava", tmp_path)
     assert [document.id for document in documents] == ["cut.json:0", "x.json:7"]
     assert dict(notes.skipped.counts) == {
-        "conversation that is no list of turns with 'from' and 'value'": 2,
+        "turns of a conversation that are a text": 1,
+        "turn whose role is none of user, assistant and system": 1,
         "conversation without an answer": 1,
         "the picture's file is missing": 1,
-        "the picture's bytes are missing": 1,
-        "conversation without its picture": 2,
+        "a picture that is a number": 1,
         "conversation whose <image> marks and pictures differ in number": 1,
         "JSON record that is no object": 1,
         "broken JSON array: the rest of it could not be read": 1,
@@ -336,7 +348,7 @@ def test_json_array_longer_than_a_chunk(tmp_path: Path, monkeypatch: pytest.Monk
     )
     documents, notes = read("llava", tmp_path / "x.json")
     assert [document.meta["id"] for document in documents] == list(range(20))
-    assert {document.parts[0].text for document in documents} == {"é" * 30}
+    assert {layout(document)[0] for document in documents} == {"é" * 30}
     assert not notes.skipped.counts
 
 
@@ -352,7 +364,7 @@ def test_image_folder(tmp_path: Path) -> None:
         ("sub/b.webp", ["[picture]", " another"]),
     ]
     assert dict(notes.skipped.counts) == {
-        "picture without a caption file": 1, "empty or broken caption file": 1, "not a picture, or a damaged one": 1,
+        "picture without a caption file": 1, "caption that is empty": 1, "not a picture, or a damaged one": 1,
     }  # fmt: skip
     write_files(tmp_path / "two", {"a.png": picture(), "a.txt": "English\nde.utf8=Deutsch\n"})
     assert read("image-folder", tmp_path / "two", first_line=True)[0][0].text == " English"
@@ -379,7 +391,7 @@ def test_html_paths_encodings_and_oddities(tmp_path: Path) -> None:
     import base64
 
     data_address = "data:image/png;base64," + base64.b64encode(picture(5)).decode()
-    pages = {
+    pages: dict[str, bytes | str] = {
         "sub/paths.html": "<img src='../a%20b.png?v=1'><img src='/a b.png'><img src='../../x.png'>"
         f"<img src='//cdn/x.png'><img src='{data_address}'><img src='data:x'><img><nav><img src='a.png'>menu</nav>",
         "latin.html": "<meta charset='iso-8859-1'><p>caf\xe9".encode("latin-1"),
@@ -394,10 +406,13 @@ def test_html_paths_encodings_and_oddities(tmp_path: Path) -> None:
     assert found["latin.html"] == ["café\n"]
     assert found["windows.html"] == ["“quoted”\n"]
     assert found["odd.html"][0].endswith("x\n  y\nz\nw 1 2\n")
-    assert dict(notes.skipped.counts) == {
+    assert dict(notes.lost.counts) == {
         "the picture lies outside of the source folder": 1,
         "the picture is a web address: fetch it first (with img2dataset, say)": 1,
         "a data: address that can't be decoded": 1,
+        "img without an address": 1,
+    }
+    assert dict(notes.skipped.counts) == {
         "page without text and usable pictures": 1,
     }
 
@@ -473,7 +488,7 @@ def test_hub_reads_the_layout_of_obelics(tmp_path: Path) -> None:
     assert [(document.parts, document.meta) for document in documents] == [
         ((Text("Between.\n"),), {"url": "https://example.org/"})
     ] * 2
-    assert notes.skipped.counts == {"the picture is a web address: fetch it first (with img2dataset, say)": 4}
+    assert notes.lost.counts == {"the picture is a web address: fetch it first (with img2dataset, say)": 4}
     fewer, _ = read("hub", tmp_path / "OBELICS", subset="opt_out_docs_removed_2023_07_12")
     assert len(fewer) == 1
     with pytest.raises(UserError, match="can't be opened.*nonsense"):

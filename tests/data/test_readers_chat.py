@@ -100,8 +100,9 @@ def test_what_is_no_conversation_is_counted_with_its_row(tmp_path: Path) -> None
         "conversation whose <image> marks and pictures differ in number": 1,
         "conversation with a picture in an answer": 1,
         "the picture's file is missing": 1,
-        "conversation without its picture": 1,
-        "row whose messages are no list of turns with 'role' and 'content'": 3,
+        "conversation with calls of tools": 1,
+        "conversation with video": 1,
+        "record without turns of a conversation": 1,
     }
     assert notes.skipped.examples["conversation with an empty answer"] == ["data.jsonl:3"]
 
@@ -153,7 +154,7 @@ def test_questions_with_options_and_captions_as_answers(tmp_path: Path) -> None:
     ((document,), _) = read("questions", tmp_path / "c.parquet", suffix=asked)
     assert layout(document) == ["[picture]", asked, "A ramp."]
     _, notes = read("questions", tmp_path / "c.parquet")
-    assert dict(notes.skipped.counts) == {"row without a question": 1}
+    assert dict(notes.skipped.counts) == {"record without a question": 1}
     with pytest.raises(UserError, match=r"there is no column correct; it has image, caption"):
         read("questions", tmp_path / "c.parquet", answer="correct")
 

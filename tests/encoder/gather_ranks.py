@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 
 from mm1.encoder.contrastive import Temperature, sigmoid_loss, softmax_loss
-from mm1.train.parallel import joined
+from mm1.train.parallel import join_ranks
 from tests.encoder.test_contrastive import batch
 
 LOSSES = {"softmax": softmax_loss, "sigmoid": sigmoid_loss}
 
-with joined("cpu") as world:
+with join_ranks("cpu") as world:
     results = {}
     for kind, loss in LOSSES.items():
         for local in (True, False):

@@ -134,7 +134,7 @@ def test_an_aim_run_has_a_probe_and_no_words(encoder_recipe: Path, on_squares: l
     pretrain_encoder(load_recipe(str(encoder_recipe), settings, schema=EncoderRecipe), run)
     (probed,) = score_encoder(run, ["evaluate.retrieval=[]"])
     assert probed["task"] == "linear probe"
-    with pytest.raises(UserError, match=r"no text tower: only evaluate\.probe can score it"):
+    with pytest.raises(UserError, match=r"no text tower, so only evaluate\.probe can score it"):
         score_encoder(run)
 
 
@@ -143,9 +143,9 @@ def test_mistakes_are_named(encoder_recipe: Path, on_squares: list[str], tmp_pat
         score_encoder(tmp_path)
     run = tmp_path / "run"
     pretrain_encoder(load_recipe(str(encoder_recipe), ["train.steps=3", on_squares[0]], schema=EncoderRecipe), run)
-    with pytest.raises(UserError, match="the recipe says nothing to score on"):
+    with pytest.raises(UserError, match="the recipe names no corpus to score the encoder on"):
         score_encoder(run)
-    with pytest.raises(UserError, match="squares/test: no document can be scored on .*no 'shape'"):
+    with pytest.raises(UserError, match="squares/test: the split has no document to score the encoder on .*no 'shape'"):
         score_encoder(run, ["evaluate.zero_shot=[{corpus: squares/test, label: shape}]"])
     with pytest.raises(UserError, match=r"templates.*\{\}"):
         score_encoder(run, ["evaluate.zero_shot=[{corpus: squares/test, label: color, templates: [a square]}]"])

@@ -215,11 +215,11 @@ def test_a_corpus_without_pictures_is_refused(encoder_recipe: Path, data: Path, 
         (["train.micro_batch_size=4"], "micro_batch_size 4: a contrastive loss compares the whole batch at once"),
         (["model.vision.image_size=20"], "image_size 20 is not a multiple of patch_size 8"),
         (["train.learning_rate=null"], "learning_rate is missing"),
-        (["train.freeze=[vision]"], "train.freeze is of the multimodal model"),
-        (["model.from=x", "objective.kind=aim"], "give AIM a tower by model.vision.from"),
-        (["model.vision.attention=flex_attention", "objective.kind=aim"], "takes no prefix mask"),
+        (["train.freeze=[vision]"], "train.freeze is for multimodal training only"),
+        (["model.from=x", "objective.kind=aim"], "for AIM set model.vision.from instead"),
+        (["model.vision.attention=flex_attention", "objective.kind=aim"], "doesn't support AIM's prefix mask"),
         (["data.crop_area=[0.5, 0.2]"], r"crop_area \[0.5, 0.2\]"),
-        (["data.mixture.caption.images_per_sequence=2"], "an encoder sees one picture at a time"),
+        (["data.mixture.caption.images_per_sequence=2"], "an encoder's sequence has one picture"),
         (["model.text.num_heads=3"], "model.text: hidden_size 16 is not a multiple of num_heads 3"),
         (
             ["train.batch_size=9", "train.micro_batch_size=9", "model.vision.from=/dev"],
@@ -257,8 +257,10 @@ def test_from_another_tower_its_own_sizes_and_statistics_hold(
 ) -> None:
     """Of 4-pixel patches where the recipe says 8, normalised otherwise than CLIP does."""
     tower = tmp_path / "tower"
-    common = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    CLIPVisionModel(CLIPVisionConfig(image_size=16, patch_size=4, **common)).save_pretrained(tower)
+    config = CLIPVisionConfig(
+        image_size=16, patch_size=4, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
+    )
+    CLIPVisionModel(config).save_pretrained(tower)
     CLIPImageProcessorPil(image_mean=[0.5] * 3, image_std=[0.25] * 3).save_pretrained(tower)
     for kind in ("clip", "aim"):
         run = tmp_path / kind
@@ -267,7 +269,7 @@ def test_from_another_tower_its_own_sizes_and_statistics_hold(
         plan = json.loads((run / "plan" / "plan.json").read_text())
         assert plan["tokens_per_image"] == 16
         assert lines[-1]["tokens"] >= 3 * 8 * 16
-        assert pixel_statistics(str(run)) == ([0.5] * 3, [0.25] * 3)
+        assert pixel_statistics(str(resolve_model(run))) == ([0.5] * 3, [0.25] * 3)
 
 
 def test_special_tokens_in_a_caption_are_text(encoder_recipe: Path, data: Path, tmp_path: Path) -> None:
@@ -280,5 +282,5 @@ def test_special_tokens_in_a_caption_are_text(encoder_recipe: Path, data: Path, 
     assert ids[0] == tokenizer.bos_token_id
     assert [i for i, token in enumerate(ids) if token == tokenizer.eos_token_id] == [11]
     assert tokenizer.convert_tokens_to_ids("<image>") not in ids
-    with pytest.raises(UserError, match="sequence_length 13 is longer than the texts .* at most 12"):
+    with pytest.raises(UserError, match="sequence_length 13 is too long for .* at most 12"):
         train(encoder_recipe, tmp_path / "longer", f"model.from={run}", "data.sequence_length=13")

@@ -3,7 +3,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mm1.evaluate.metrics.anls import anls, edit_distance
-from mm1.evaluate.metrics.multiple_choice import chosen_letter, multiple_choice
 from mm1.evaluate.metrics.relaxed_accuracy import relaxed_accuracy
 
 WORD = st.text("abc ", max_size=6)
@@ -54,29 +53,3 @@ def test_anls(given_answer, truths, score):
 )
 def test_relaxed_accuracy(given_answer, truth, score):
     assert relaxed_accuracy(given_answer, [truth]) == score
-
-
-@pytest.mark.parametrize(
-    ("text", "letter"),
-    [
-        ("B", "B"),
-        ("(B)", "B"),
-        ("B. a dog", "B"),
-        ("B: a dog", "B"),
-        ("The answer is (C)", "C"),
-        ("Answer: D", "D"),
-        ("A dog", None),
-        ("a dog", None),
-        ("I think it's a dog", None),
-        ("", None),
-    ],
-)
-def test_chosen_letter(text, letter):
-    assert chosen_letter(text) == letter
-
-
-def test_multiple_choice_takes_letter_or_words():
-    assert multiple_choice("B.", ["B", "a dog"]) == 1.0
-    assert multiple_choice("A dog", ["B", "a dog"]) == 1.0
-    assert multiple_choice("C", ["B", "a dog"]) == 0.0
-    assert multiple_choice("a cat", ["B", "a dog"]) == 0.0

@@ -80,8 +80,8 @@ def idefics3(chat_template=None):
         scale_factor=2,
         vision_config={**vision, "num_attention_heads": 2, "intermediate_size": 32},
         text_config={"model_type": "llama", "vocab_size": len(words), **SIZES},
-        pad_token_id=0,
     )
+    config.pad_token_id = 0
     torch.manual_seed(0)
     return Idefics3ForConditionalGeneration(config), processor
 
@@ -122,8 +122,8 @@ def llava_onevision():
             "vision_use_head": False,
         },
         text_config={"model_type": "qwen2", "vocab_size": len(words), **SIZES},
-        image_token_id=processor.image_token_id,
-        video_token_id=words.convert_tokens_to_ids("<video>"),
+        image_token_index=processor.image_token_id,
+        video_token_index=words.convert_tokens_to_ids("<video>"),
         image_grid_pinpoints=[[16, 16]],
         vision_feature_layer=-1,
         vision_feature_select_strategy="full",
@@ -151,6 +151,7 @@ def test_damaged_picture_and_stop():
     broken = Document("broken", "caption", (Image(b"not a picture"),))
     error, whole = generator.generate([broken, prompts(1)[0]], max_new_tokens=6, stop=[])
     assert isinstance(error, UserError)
+    assert isinstance(whole, str)
     mark = whole[1]
     (cut,) = generator.generate(prompts(1), max_new_tokens=6, stop=[mark])
     assert cut == whole.split(mark)[0].strip()
@@ -161,8 +162,10 @@ def test_chat_template_and_plain_prompt():
     chat = TransformersGenerator(model, processor)
     plain = TransformersGenerator(model, processor, chat=False)
     (prompt,) = prompts(1)
-    assert chat._text(prompt) == f"User:<image>{prompt.text} Assistant:"
-    assert plain._text(prompt) == f"<image>{prompt.text}"
+    seen = [generator._inputs([prompt])["input_ids"][0] for generator in (chat, plain)]
+    image = processor.tokenizer.decode(seen[1]).removesuffix(prompt.text)
+    assert image.count("<image>") == processor.image_seq_len
+    assert processor.tokenizer.decode(seen[0]) == f"User:{image}{prompt.text} Assistant:"
     assert (chat.protocol["adapter"], plain.protocol["adapter"]) == ("chat template", "plain prompt")
 
 

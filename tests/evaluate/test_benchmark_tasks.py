@@ -3,6 +3,8 @@
 The columns were checked against lmms-eval 0.7.3 and lm-evaluation-harness 0.4.13, which read the same data sets.
 """
 
+from typing import Any
+
 import pytest
 
 from mm1.errors import UserError
@@ -10,7 +12,7 @@ from mm1.evaluate.compare import compare_runs
 from mm1.evaluate.metrics import METRICS
 from mm1.evaluate.prompts import as_text, build_prompt
 from mm1.evaluate.tasks.items import open_items
-from mm1.evaluate.tasks.task import load_task, packaged_tasks
+from mm1.evaluate.tasks.task import IdTable, load_task, packaged_tasks
 
 from .test_evaluate_model import run
 from .test_tables import pictures, write_parquet
@@ -26,7 +28,7 @@ OPTIONS = "Question: What color?\nA. red\nB. blue\nAnswer:"
 CHOICE_PROMPT = f"<image> {OPTIONS} B\n<image> {OPTIONS}"
 
 # task: (columns besides `image`, prompt of one shot, a right answer)
-SCHEMAS = {
+SCHEMAS: dict[str, tuple[dict[str, list[Any]], str, str]] = {
     "coco": ({**QUESTION, "file_name": FILE_NAMES, "answer": [CAPTIONS] * 3}, CAPTION_PROMPT, CAPTIONS[0]),
     "nocaps": ({"image_id": [1, 2, 3], "annotations_captions": [CAPTIONS] * 3}, CAPTION_PROMPT, CAPTIONS[0]),
     "textcaps": ({"image_id": ["a", "b", "c"], "caption_str": [CAPTIONS] * 3}, CAPTION_PROMPT, CAPTIONS[0]),
@@ -105,6 +107,7 @@ def test_gqa_joins_its_pictures(tmp_path):
     columns = {"question": ["What color?"] * 3, "answer": ["red"] * 3, "imageId": ["n2", "n1", "n2"]}
     file = write_parquet(tmp_path / "gqa.parquet", columns, ())
     task = load_task("gqa")
+    assert task.data.pictures is not None
     pictures_source = task.data.pictures.model_copy(update={"file": images, "name": None})
     task = localized(task, file, pictures=pictures_source)
     items = open_items(task.data)
@@ -131,22 +134,24 @@ def test_coco_is_karpathys_test_split_and_draws_from_his_validation_split(tmp_pa
         table = {"filename": [f"{n}.jpg" for n in rows], "sentences": [CAPTIONS] * len(rows)}
         splits[name] = write_parquet(tmp_path / f"{name}.parquet", table, ())
     task = load_task("coco")
+    assert isinstance(task.data.only, IdTable)
+    assert isinstance(task.shots.only, IdTable)
     assert (task.data.only.split, task.shots.only.split) == ("test", "validation")
     only = {"hub": None, "split": None}
-    task = localized(task, file, only=task.data.only.model_copy(update={**only, "file": splits["test"]}))
     own = task.shots.only.model_copy(update={**only, "file": splits["validation"]})
+    task = localized(task, file, only=task.data.only.model_copy(update={**only, "file": splits["test"]}))
     task = task.model_copy(update={"shots": task.shots.model_copy(update={"only": own}), "floors": []})
     (result,) = run(Says({"": "A red square."}), tmp_path / "scores", task, shots=(3,))
     assert sorted(p["id"] for p in result["predictions"]) == ["0.jpg", "4.jpg"]
     assert {shot for p in result["predictions"] for shot in p["shot_ids"]} == {"1.jpg", "2.jpg", "5.jpg"}
-    with pytest.raises(UserError, match="4 shots are asked for, and .* has 3"):
+    with pytest.raises(UserError, match="it needs 4 shots, and .* has only 3 items"):
         run(Says({"": ""}), tmp_path / "more", task, shots=(4,))
     other = {"filename": ["1.jpg", "2.jpg", "3.jpg"], "sentences": [CAPTIONS] * 3}
     write_parquet(tmp_path / "validation.parquet", other, ())  # other shots: the result there is not kept
     (again,) = run(Says({"": "A red square."}), tmp_path / "scores", task, shots=(3,))
     assert {shot for p in again["predictions"] for shot in p["shot_ids"]} == {"1.jpg", "2.jpg", "3.jpg"}
     wrong = task.data.only.model_copy(update={"column": "file"})
-    with pytest.raises(UserError, match=r"no column 'file': the columns there are filename, sentences"):
+    with pytest.raises(UserError, match=r"no column 'file': name one of filename, sentences"):
         run(Says({"": ""}), tmp_path / "wrong", localized(task, file, only=wrong), shots=(0,))
 
 

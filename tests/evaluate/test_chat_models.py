@@ -95,7 +95,7 @@ def test_scoring_a_chat_model(squares, tmp_path, model, chat):
 def test_mixed_resolution_fits_where_full_does_not(squares, tmp_path, model, chat, monkeypatch):
     generator = MM1Generator(model, chat)
     monkeypatch.setattr(MM1Generator, "max_context", 125)
-    with pytest.raises(UserError, match="2 shots need"):
+    with pytest.raises(UserError, match="with 2 shots needs"):
         run(generator, tmp_path / "full", task(chat_prompt="{image} {question}"), shots=(2,))
     run(generator, tmp_path / "mixed", task(chat_prompt="{image} {question}"), shots=(2,), detailed_shots=0)
 
@@ -104,8 +104,8 @@ def test_options_by_likelihood_stay_plain(squares, tmp_path, model, chat):
     """Text benchmarks score a text's continuation: no conversation is laid around it."""
     rows = [{"question": f"{n}?", "choices": ["red", "blue"], "label": 0} for n in range(3)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    data = {"file": str(tmp_path / "rows.jsonl"), "answers": "label", "options": "choices", "answer_is": "index"}
-    data["images"] = []
+    data: dict[str, object] = {"file": str(tmp_path / "rows.jsonl"), "answers": "label", "answer_is": "index"}
+    data |= {"options": "choices", "images": []}
     asked = task(
         data=data, prompt="{question}", likelihood="sum", shots={}, floors=[], metric="multiple_choice", also=[]
     )
@@ -162,7 +162,7 @@ def test_the_answer_behind_the_thoughts_is_scored(squares, tmp_path):
 def test_a_picture_put_into_words(tmp_path: Path, model, chat, monkeypatch):
     model.save_pretrained(tmp_path / "model")
     chat.save_pretrained(tmp_path / "model")
-    (tmp_path / "red.png").write_bytes(square("red").data)
+    (tmp_path / "red.png").write_bytes(square("red").read())
     seen: list[Document] = []
     generate = MM1Generator.generate
 
@@ -174,7 +174,9 @@ def test_a_picture_put_into_words(tmp_path: Path, model, chat, monkeypatch):
     assert isinstance(caption_image(tmp_path, tmp_path / "red.png"), str)
     assert isinstance(caption_image(tmp_path, tmp_path / "red.png", "what color is it?"), str)
     assert [document.kind for document in seen] == ["chat", "chat"]
-    assert seen[1].parts[1].text == "what color is it?"
+    asked = seen[1].parts[1]
+    assert isinstance(asked, Text)
+    assert asked.text == "what color is it?"
     assert isinstance(seen[0].parts[0], Image)
 
 

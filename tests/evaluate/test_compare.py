@@ -94,10 +94,10 @@ def test_different_protocols_are_refused(tmp_path):
 def test_nothing_in_common_and_nothing_there(tmp_path):
     write_result(tmp_path / "a", [True], shots=0)
     write_result(tmp_path / "b", [True], shots=4)
-    with pytest.raises(UserError, match="no task with the same number of shots in common"):
+    with pytest.raises(UserError, match="no result for the same task and number of shots"):
         compare_runs(tmp_path / "a", tmp_path / "b")
     (tmp_path / "c").mkdir()
-    with pytest.raises(UserError, match="no results there"):
+    with pytest.raises(UserError, match="there are no results"):
         compare_runs(tmp_path / "a", tmp_path / "c")
 
 
@@ -113,5 +113,5 @@ def test_table(tmp_path):
 
 def test_results_in_folders_of_their_own_are_named(tmp_path):
     write_result(tmp_path / "a" / "scores" / "one", [True])
-    with pytest.raises(UserError, match="no results there: name one of .*a/scores/one$"):
+    with pytest.raises(UserError, match="there are no results: name one of .*a/scores/one$"):
         compare_runs(tmp_path / "a", tmp_path / "a")

@@ -93,6 +93,7 @@ def test_damaged_picture_is_that_prompts_error_alone(model, processor):
 def test_stops_before_the_first_stop_string(model, processor):
     generator = MM1Generator(model, processor)
     (whole,) = generator.generate(prompts(1), max_new_tokens=8, stop=[])
+    assert isinstance(whole, str)
     assert len(whole) > 3
     mark = whole[2]
     (cut,) = generator.generate(prompts(1), max_new_tokens=8, stop=[mark])
@@ -103,6 +104,21 @@ def test_prompt_without_pictures(model, processor):
     asked = [Document("t", "text", (Text("Question: is it red? Short answer:"),))]
     generator = MM1Generator(model, processor)
     assert isinstance(generator.generate(asked, max_new_tokens=3, stop=STOP)[0], str)
+
+
+def test_prompts_with_and_without_pictures_of_equal_length_are_batched(model, processor):
+    """Some benchmarks have rows without a picture."""
+    generator = MM1Generator(model, processor)
+    shown = Document("with", "caption", (square(COLORS[0]), Text("a")))
+    tokens = generator.count_tokens(shown)
+    alone = Document("without", "text", (Text("0" * (tokens - 1)),))  # a digit is a token
+    asked = [shown, alone, Document("both", "caption", (square(COLORS[1]), Text("b")))]
+    assert {generator.count_tokens(prompt) for prompt in asked} == {tokens}
+    each = [generator.generate([prompt], max_new_tokens=4, stop=STOP)[0] for prompt in asked]
+    assert generator.generate(asked, max_new_tokens=4, stop=STOP) == each
+    likely = [generator.log_likelihoods([prompt], ["x"])[0].total for prompt in asked]
+    together = [found.total for found in generator.log_likelihoods(asked, ["x"] * 3)]
+    assert together == pytest.approx(likely, abs=1e-4)
 
 
 def test_too_long_a_prompt_is_named(model, processor):

@@ -142,6 +142,10 @@ TEXT_TASKS = {
 }
 
 
+def as_it_is(error, item, shots):
+    return error
+
+
 class Likes:
     """Finds likeliest what a rule likes."""
 
@@ -150,6 +154,12 @@ class Likes:
     def __init__(self, likes):
         self._likes = likes
         self.asked = []
+
+    def count_tokens(self, prompt):
+        return 1
+
+    def generate(self, prompts, *, max_new_tokens, stop, advance=None):
+        raise AssertionError("options are chosen by likelihood, not written")
 
     def log_likelihoods(self, prompts, continuations, *, advance=None):
         self.asked += [(as_text(p), c) for p, c in zip(prompts, continuations, strict=True)]
@@ -165,7 +175,7 @@ def test_text_task(name, tmp_path):
     item = open_items(task.data)[0]
     assert item.answers[-1] == right
     seer = Likes(lambda text: -(10.0 ** -text.count(right)))
-    shown, answers = choose_options(seer, task, [item], [(item,)], None, lambda done: None)
+    shown, answers = choose_options(seer, task, [item], [(item,)], as_it_is, lambda done: None)
     assert as_text(shown[0]) == expected
     assert [text for _, text in seer.asked] == continuations
     assert answers == [right]
@@ -177,8 +187,8 @@ def test_likelihood_per_character_does_not_punish_length(tmp_path):
     item = open_items(task.data)[0]
     each = Likes(lambda text: -2.0 if text.endswith(" ab") else -4.0)
     summed = task.model_copy(update={"likelihood": "sum"})
-    assert choose_options(each, task, [item], [()], None, lambda done: None)[1] == ["abcdefgh"]
-    assert choose_options(each, summed, [item], [()], None, lambda done: None)[1] == ["ab"]
+    assert choose_options(each, task, [item], [()], as_it_is, lambda done: None)[1] == ["abcdefgh"]
+    assert choose_options(each, summed, [item], [()], as_it_is, lambda done: None)[1] == ["ab"]
 
 
 def test_greedy_needs_to_be_what_decoding_writes(tmp_path):
@@ -188,7 +198,7 @@ def test_greedy_needs_to_be_what_decoding_writes(tmp_path):
 
     task = localized(load_task("lambada"), write_parquet(tmp_path / "l.parquet", {"text": ["a b c"]}, ()))
     item = open_items(task.data)[0]
-    assert choose_options(Reluctant(None), task, [item], [()], None, lambda done: None)[1] == [""]
+    assert choose_options(Reluctant(None), task, [item], [()], as_it_is, lambda done: None)[1] == [""]
 
 
 def test_triviaqa_takes_any_alias(tmp_path):
@@ -209,7 +219,7 @@ def test_webqs_takes_whichever_accepted_answer_greedy_decoding_writes(tmp_path):
     items = [open_items(task.data)[row] for row in range(2)]
     assert items[0].options == ("Bern", "Rome")  # who writes "Rome Italy" has written "Rome"
     assert items[0].answers == ("A", "B", "Bern", "Rome")
-    assert choose_options(Writes(None), task, items, [(), ()], None, lambda done: None)[1] == ["Rome", ""]
+    assert choose_options(Writes(None), task, items, [(), ()], as_it_is, lambda done: None)[1] == ["Rome", ""]
 
 
 def test_a_text_task_from_end_to_end(tmp_path, model, processor):
@@ -227,5 +237,5 @@ def test_a_text_task_from_end_to_end(tmp_path, model, processor):
 
 
 def test_a_row_that_a_rule_does_not_fit_is_named():
-    with pytest.raises(UserError, match="row 3: not as rule 'arc' expects it"):
+    with pytest.raises(UserError, match="row 3: the row doesn't have the form that rule 'arc' expects"):
         derived("arc", {"choices": {"text": ["a"], "label": ["A"]}, "answerKey": "B"}, "row 3")

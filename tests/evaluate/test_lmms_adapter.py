@@ -30,7 +30,7 @@ def adapter(monkeypatch):
     except ImportError:
         for name in ("lmms_eval", "lmms_eval.api", "lmms_eval.api.model"):
             monkeypatch.setitem(sys.modules, name, ModuleType(name))
-        sys.modules["lmms_eval.api.model"].lmms = Base
+        monkeypatch.setattr(sys.modules["lmms_eval.api.model"], "lmms", Base, raising=False)
     monkeypatch.delitem(sys.modules, "mm1.evaluate.models.lmms_adapter", raising=False)
     return importlib.import_module("mm1.evaluate.models.lmms_adapter")
 
@@ -49,7 +49,8 @@ def test_the_entry_point_names_the_adapter(adapter, monkeypatch):
         for name in ("lmms_eval.models", "lmms_eval.models.registry_v2"):
             monkeypatch.setitem(sys.modules, name, ModuleType(name))
         registered = lambda model_id, simple_class_path: SimpleNamespace(simple_class_path=simple_class_path)  # noqa: E731
-        sys.modules["lmms_eval.models.registry_v2"].ModelManifest = registered
+        registry = sys.modules["lmms_eval.models.registry_v2"]
+        monkeypatch.setattr(registry, "ModelManifest", registered, raising=False)
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     module, _, function = project["entry-points"]["lmms_eval.models"]["mm1"].partition(":")
     manifest = getattr(importlib.import_module(module), function)()
@@ -60,7 +61,7 @@ def test_the_entry_point_names_the_adapter(adapter, monkeypatch):
 def opened(number):
     from mm1.processing.images import decode_image
 
-    return decode_image(square(COLORS[number], dot=number).data)
+    return decode_image(square(COLORS[number], dot=number).read())
 
 
 def request(number, *arguments):
@@ -100,7 +101,7 @@ def test_what_it_cannot_do_is_said(lmms_model):
     with pytest.raises(UserError, match="mm1 decodes greedily"):
         lmms_model.generate_until([request(0, "why?", {"do_sample": True})])
     lmms_model.task_dict["squares"]["test"][1]["image"] = ["film.mp4"]
-    with pytest.raises(UserError, match="squares 1: shows a str: mm1 takes pictures"):
+    with pytest.raises(UserError, match="squares 1: it shows a str, and mm1 takes only pictures"):
         lmms_model.generate_until([request(1, "why?", {})])
 
 

@@ -62,7 +62,7 @@ def test_braces_in_an_answer_stay():
 
 def test_missing_field_names_those_there():
     bare = Item("item/9", (PICTURES[0],), {"query": "?", "answer": "!"}, ("!",), 9)
-    with pytest.raises(UserError, match=r"'item/9' has no field 'question': it has answer, query"):
+    with pytest.raises(UserError, match=r"'item/9' has no field 'question': name one of answer, query"):
         build_prompt(load_task("easy-vqa"), bare)
 
 

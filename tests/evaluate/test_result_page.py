@@ -11,7 +11,7 @@ def test_page_shows_pictures_shots_words_and_truth(squares, tmp_path, model, pro
     run(MM1Generator(model, processor), tmp_path, task(), shots=(2,))
     page = (tmp_path / "squares.2-shot.html").read_text()
     assert page.count("<article") == 20
-    first = question("test", 3).images[0].data
+    first = question("test", 3).images[0].read()
     assert base64.b64encode(first).decode() in page
     assert page.count('role="img"') == 60
     assert "what color is it?" in page

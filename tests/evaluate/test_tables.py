@@ -77,7 +77,7 @@ def test_pictures_where_the_text_names_them(tmp_path):
     prompt = build_prompt(task, items[0])
     assert as_text(prompt) == "Q: which? <image> or <image>? A:"
     assert prompt.images == items[0].images[::-1]
-    with pytest.raises(UserError, match="'1' names picture 2 and has 1 pictures"):
+    with pytest.raises(UserError, match="'1' names picture 2, and the item has 1 pictures"):
         build_prompt(task, items[1])
     assert len(open_items(source(**data, where={"kind": "open"}))) == 1
 
@@ -131,7 +131,7 @@ def test_only_the_ids_of_a_file(tmp_path):
 
 def test_missing_columns_name_those_there(tmp_path):
     file = write_parquet(tmp_path / "v.parquet", {"image": pictures(1), "question": ["q"], "truth": ["x"]})
-    with pytest.raises(UserError, match=r"no column 'answers': the columns there are image, question, truth"):
+    with pytest.raises(UserError, match=r"no column 'answers': name one of image, question, truth"):
         open_items(source(file=file, answers="answers.answer"))
     with pytest.raises(UserError, match=r"no column 'picture'"):
         open_items(source(file=file, images="picture", answers="truth"))
@@ -150,7 +150,7 @@ def test_a_wrong_letter_is_named(tmp_path):
     columns = {"image": pictures(1), "options": [["dog", "cat"]], "answer": ["C"]}
     file = write_parquet(tmp_path / "m.parquet", columns)
     items = open_items(source(file=file, options="options", answers="answer", answer_is="letter"))
-    with pytest.raises(UserError, match="answer 'C' is none of its 2 options"):
+    with pytest.raises(UserError, match="answer 'C' names none of the 2 options"):
         items[0]
 
 

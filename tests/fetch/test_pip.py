@@ -82,7 +82,7 @@ def test_fetches_wheel_through_pip(data: Path, index: Path) -> None:
 
 
 def test_unknown_version_is_one_sentence(data: Path, index: Path) -> None:
-    with pytest.raises(UserError, match=r"^tiny-data 9\.9 could not be downloaded \(No matching distribution"):
+    with pytest.raises(UserError, match=r"^tiny-data 9\.9 can't be downloaded \(No matching distribution"):
         fetch_wheel("tiny-data", "9.9")
     assert list((data / "downloads").iterdir()) == []
 
@@ -115,12 +115,12 @@ def test_nothing_half_written(what: str, data: Path, monkeypatch: pytest.MonkeyP
         fetch_sdist("tiny-data", "1.2")
     assert list((data / "downloads").iterdir()) == []
     if what == "full disk":
-        assert "no room left" in str(caught.value)
+        assert "no space left" in str(caught.value)
 
 
 def test_place_that_is_a_file(data: Path) -> None:
     data.write_text("a file, not a directory")
-    with pytest.raises(UserError, match="could not be stored there"):
+    with pytest.raises(UserError, match="can't be stored in it"):
         fetch_sdist("tiny-data", "1.2")
 
 
@@ -158,5 +158,5 @@ def test_damaged_archive(name: str, tmp_path: Path) -> None:
 def test_oversized_member_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "MAX_MEMBER_BYTES", 10)
     path = write_zip(tmp_path / "big-1-py3-none-any.whl", {"a": b"x" * 11})
-    with pytest.raises(UserError, match="its member a says it has 11 bytes"):
+    with pytest.raises(UserError, match="its member a claims to have 11 bytes"):
         list(read_members(path, lambda name: True))

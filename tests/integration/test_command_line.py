@@ -75,6 +75,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = mm1("demo", *SETTINGS, data=home / "data")
     assert result.returncode == 0, result.stderr
     assert "report.html" in result.stderr
+    assert "%|" not in result.stderr, "a progress bar of a library"
     return home
 
 
@@ -120,13 +121,14 @@ def test_caption_and_question(home: Path) -> None:
     for more in ([], ["--question", "what color is the shape?"]):
         result = mm1("caption", home / "runs" / "demo", picture, *more, data=home / "data")
         assert result.returncode == 0, result.stderr
+        assert "%|" not in result.stderr, "a progress bar of a library"
         assert result.stdout.endswith("\n")
 
 
 def test_show_in_the_terminal_and_as_a_page(home: Path) -> None:
     result = mm1("data", "show", "scenes/train", "--limit", 2, data=home / "data")
     assert result.returncode == 0
-    assert result.stdout.count("image 64x64 PNG") == 2
+    assert result.stdout.count("picture 64x64 PNG") == 2
     result = mm1("data", "show", "scenes/train", "--html", home / "page.html", data=home / "data")
     assert result.returncode == 0
     assert "data:image/png;base64" in (home / "page.html").read_text()
@@ -159,7 +161,7 @@ def test_a_run_of_another_recipe(home: Path) -> None:
         (["evaluate", "runs/demo", "--shots", "0,x"], ["--shots 0,x"]),
         (["evaluate", "runs/demo", "--tasks", "pages", "--shots", "500"], ["500"]),
         (["report", "nowhere"], ["nowhere"]),
-        (["data", "build", "scene"], ["no corpus is called 'scene'", "scenes"]),
+        (["data", "build", "scene"], ["corpus 'scene' is unknown", "scenes"]),
         (["data", "build", "scenes", "--set", "colour=3"], ["no option 'colour'", "count"]),
         (["data", "show", "scenes/all"], ["no split 'all'", "heldout"]),
     ],

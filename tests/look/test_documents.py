@@ -3,6 +3,7 @@ import html
 import io
 import re
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from PIL import Image as Pillow
@@ -25,9 +26,10 @@ def page_document(id: str = "one", text: str = " red\n") -> Document:
     return Document(id, "interleaved", parts, {"convention": "color"})
 
 
-def shown(documents: list[Document], limit: int = 3, **settings: object) -> str:
+def shown(documents: list[Document], limit: int = 3, color: bool = False) -> str:
     out = io.StringIO()
-    show_text(documents, limit, Console(file=out, width=100, **settings))
+    system: Literal["auto", "standard"] = "standard" if color else "auto"
+    show_text(documents, limit, Console(file=out, width=100, force_terminal=color or None, color_system=system))
     return out.getvalue()
 
 
@@ -40,9 +42,9 @@ def test_terminal_shows_parts_in_order() -> None:
             "interleaved",
             "one",
             "Opening.",
-            f"[image 40x30 PNG {size}]",
+            f"[picture 40x30 PNG {size}]",
             " red\n",
-            "[image 64x64 PNG",
+            "[picture 64x64 PNG",
             " blue\n",
             '"convention": "color"',
         )
@@ -51,7 +53,7 @@ def test_terminal_shows_parts_in_order() -> None:
 
 
 def test_terminal_dims_what_is_not_learned() -> None:
-    text = shown([page_document()], force_terminal=True, color_system="standard")
+    text = shown([page_document()], color=True)
     assert "\x1b[2mOpening." in text
     assert "\x1b[2m red" not in text
 
@@ -70,8 +72,8 @@ def test_terminal_takes_text_literally() -> None:
 
 
 def test_header_of_what_is_no_picture() -> None:
-    assert str(read_header(b"x" * 2048)) == "unreadable image, 2.0 KB"
-    assert str(read_header(b"")) == "unreadable image, 0.0 KB"
+    assert str(read_header(b"x" * 2048)) == "unreadable picture, 2.0 KB"
+    assert str(read_header(b"")) == "unreadable picture, 0.0 KB"
     bomb = png()[:16] + (60_000).to_bytes(4, "big") * 2 + png()[24:]
     assert read_header(bomb).format is None
 
@@ -100,7 +102,7 @@ def test_page_escapes_everything(tmp_path: Path) -> None:
     page = (tmp_path / "page.html").read_text("utf-8")
     assert "<script" not in page
     assert "<svg" not in page
-    assert "unreadable image" in page
+    assert "unreadable picture" in page
     assert html.unescape(page).count("<script>alert('x')</script>") == 5
 
 

@@ -19,7 +19,9 @@ def encoded(format: str, size: tuple[int, int] = (40, 20)) -> bytes:
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
 def test_what_browsers_show_is_embedded_unchanged(format):
     content = encoded(format)
-    url = data_url(content, read_header(content).mime)
+    mime = read_header(content).mime
+    assert mime is not None
+    url = data_url(content, mime)
     assert url == embedded(Image(content))["source"]
     kind, _, text = url.partition(";base64,")
     assert kind == f"data:image/{format.lower()}"

@@ -52,14 +52,15 @@ def test_the_text_of_whole_documents_is_theirs(dataset: PlanDataset) -> None:
 
 
 def test_in_the_terminal(dataset: PlanDataset) -> None:
-    console = Console(file=io.StringIO(), width=140)
+    out = io.StringIO()
+    console = Console(file=out, width=140)
     show_sequences(dataset, [0, 1, 2], console)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    text = out.getvalue()
     assert re.search(r"sequence 0 of step 1: caption from captions/train, \d pieces, \d+ of 48 tokens", text)
-    assert "[image 20x20 PNG 0.1 KB, 4 tokens]" in text
+    assert "[picture 20x20 PNG 0.1 KB, 4 tokens]" in text
     bars = [line for line in text.splitlines() if re.fullmatch("[▒█░·]+", line)]
     assert [len(bar) for bar in bars] == [48, 48, 48]
-    with pytest.raises(UserError, match="sequence 48: the plan has the sequences 0 to 47"):
+    with pytest.raises(UserError, match="sequence 48 doesn't exist: choose one from 0 to 47"):
         show_sequences(dataset, [48], console)
 
 
@@ -76,11 +77,11 @@ def test_as_a_page(data: Path, recipe_file: Path, tmp_path: Path, monkeypatch: p
     assert "a &lt;title&gt;" in page
     assert page.count("<section>") == 4
     assert "data:image/png;base64," in page
-    assert "unreadable image" in page
+    assert "unreadable picture" in page
 
 
 def test_a_run_without_a_plan_or_of_other_corpora_is_named(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no plan there: make one with `mm1 data plan"):
+    with pytest.raises(UserError, match="it has no plan: make one with `mm1 data plan"):
         open_sequences(tmp_path)
     file = run / "plan" / "plan.json"
     info = json.loads(file.read_text())

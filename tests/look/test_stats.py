@@ -54,21 +54,23 @@ def test_they_are_shown(tmp_path: Path) -> None:
         Document("c", "text", ()),
     ]
     write_corpus(tmp_path / "corpus", {"train": documents, "none": []}, licence="none", sources=[])
-    console = Console(file=io.StringIO(), width=120)
+    out = io.StringIO()
+    console = Console(file=out, width=120)
     show_stats(open_split(str(tmp_path / "corpus" / "train")), console)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    text = out.getvalue()
     assert "corpus/train: 3 documents (2 caption, 1 text), 2 images, 17 characters, 0% of them targets" in text
     assert "longer side of 2 images in pixels" in text
     show_stats(open_split(str(tmp_path / "corpus" / "none")), console)
-    assert "corpus/none: 0 documents" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "corpus/none: 0 documents" in out.getvalue()
 
 
 def test_a_plan_is_shown_kind_by_kind(data: Path, recipe_file: Path, tmp_path: Path) -> None:
     make_plan(load_recipe(str(recipe_file)), tmp_path / "run")
     plan = Plan(tmp_path / "run" / "plan")
-    console = Console(file=io.StringIO(), width=120)
+    out = io.StringIO()
+    console = Console(file=out, width=120)
     show_plan_stats(plan, console)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    text = out.getvalue()
     captions, pages, prose = text.split("free tokens per sequence")[:3]
     assert f"caption: {plan.info['kinds']['caption']['sequences']} sequences" in captions
     mean = plan.info["kinds"]["interleaved"]["images"] / plan.info["kinds"]["interleaved"]["sequences"]

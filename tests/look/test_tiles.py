@@ -18,6 +18,7 @@ from mm1.look.tiles import print_tiles, view_tiles, write_tiles
 from mm1.processing.processor import build_processor
 from mm1.processing.tiles import TilingRule
 from mm1.processing.tokenizer import train_tokenizer
+from mm1.recipe.schema import Overview
 
 
 @pytest.fixture
@@ -65,8 +66,8 @@ def test_impossible_options_are_one_sentence(picture: Path, arguments: list[str]
 @pytest.mark.parametrize(
     ("overview", "last"), [("first", "row 2, column 1"), ("last", "whole"), ("none", "row 2, col")]
 )
-def test_the_page_shows_every_image(picture: Path, tmp_path: Path, overview: str, last: str) -> None:
-    rule = TilingRule(grid="2x1", overview=overview)  # type: ignore[arg-type]
+def test_the_page_shows_every_image(picture: Path, tmp_path: Path, overview: Overview, last: str) -> None:
+    rule = TilingRule(grid="2x1", overview=overview)
     view = view_tiles(picture, 32, 4, rule)
     page = tmp_path / "tiles.html"
     write_tiles(view, page)
@@ -84,6 +85,6 @@ def test_a_file_that_is_no_picture(tmp_path: Path) -> None:
 
 
 def test_one_image_says_by_how_much_it_shrinks(picture: Path) -> None:
-    console = Console(file=io.StringIO(), width=120)
-    print_tiles(view_tiles(picture, 45, 4, TilingRule()), console)
-    assert "becomes 1 image (45 px), 4 tokens; its longer side is scaled by 0.50" in console.file.getvalue()  # type: ignore[attr-defined]
+    out = io.StringIO()
+    print_tiles(view_tiles(picture, 45, 4, TilingRule()), Console(file=out, width=120))
+    assert "becomes 1 image (45 px), 4 tokens; its longer side is scaled by 0.50" in out.getvalue()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import CLIPVisionConfig, LlamaConfig, PreTrainedConfig
+from transformers import CLIPVisionConfig, LlamaConfig, PreTrainedConfig, PreTrainedModel
 
 from mm1.model import MM1Config, MM1ForConditionalGeneration
 from mm1.recipe import ModelRecipe
@@ -56,6 +56,13 @@ def tiny_model(seed: int = 0, **changes: Any) -> MM1ForConditionalGeneration:
     """A model of `tiny_config`, in evaluation mode."""
     torch.manual_seed(seed)
     return MM1ForConditionalGeneration(tiny_config(**changes)).eval()
+
+
+def embedding_matrix(model: PreTrainedModel) -> torch.Tensor:
+    """The decoder's token embedding `(V, D)`."""
+    embedding = model.get_input_embeddings()
+    assert isinstance(embedding, torch.nn.Embedding)
+    return embedding.weight
 
 
 def tiny_recipe(**changes: dict[str, Any]) -> ModelRecipe:
@@ -122,3 +129,10 @@ def pack(rows: list[list[Sample]]) -> dict[str, Any]:
         "target_positions": torch.tensor(target),
         "target_ids": torch.tensor(targets),
     }
+
+
+def image_tokens(model: MM1ForConditionalGeneration, pixel_values: torch.Tensor) -> torch.Tensor:
+    """Return the tokens (N, T, D) that images become."""
+    tokens = model.get_image_features(pixel_values).pooler_output
+    assert tokens is not None
+    return tokens

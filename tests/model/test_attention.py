@@ -51,9 +51,18 @@ def test_packed_rows_of_every_family(name):
 
 def test_a_sliding_window_stays_one():
     def text(sliding: bool) -> Qwen2Config:
-        sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-        window = {"use_sliding_window": sliding, "sliding_window": 4, "max_window_layers": 1}
-        return Qwen2Config(vocab_size=VOCABULARY, num_key_value_heads=2, initializer_range=0.2, **sizes, **window)
+        return Qwen2Config(
+            vocab_size=VOCABULARY,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            initializer_range=0.2,
+            use_sliding_window=sliding,
+            sliding_window=4,
+            max_window_layers=1,
+        )
 
     batch = pack(ROWS)
     one, two = both(text_config=text(sliding=True))

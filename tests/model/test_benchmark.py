@@ -15,6 +15,8 @@ FILE = Path(__file__).parents[2] / "benchmarks" / "model.py"
 @pytest.fixture(scope="module")
 def benchmark():
     spec = importlib.util.spec_from_file_location("benchmark_model", FILE)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["benchmark_model"] = module
     spec.loader.exec_module(module)

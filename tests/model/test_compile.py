@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -35,4 +37,4 @@ def test_the_compiled_step_gives_the_same_loss_and_gradients():
     again.backward()
     torch.testing.assert_close(again, loss)
     for (name, one), two in zip(model.named_parameters(), compiled.parameters(), strict=True):
-        torch.testing.assert_close(two.grad, one.grad, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(two.grad, one.grad, msg=partial("{}: {}".format, name))

@@ -12,10 +12,12 @@ from transformers import CLIPVisionConfig
 from mm1.errors import UserError
 from mm1.model.configuration import CONNECTORS
 from mm1.model.connectors import build_connector
+from mm1.model.connectors.attention_pool import AttentionPool
 from mm1.model.connectors.average_pool import AveragePool
 from mm1.model.connectors.c_abstractor import Bottleneck, CAbstractor
+from mm1.model.connectors.mlp import MLP
 
-from .builders import tiny_config, tiny_model
+from .builders import image_tokens, tiny_config, tiny_model
 
 VISION, HIDDEN = 16, 32
 
@@ -41,7 +43,7 @@ def test_every_weight_is_initialised_and_learns(kind):
         assert weight.isfinite().all(), name
         if weight.ndim > 1:
             assert 0.1 < weight.std() < 0.35, name  # the tiny configuration's initializer_range is 0.2
-    model.get_image_features(torch.randn(2, 3, 16, 16)).pooler_output.square().sum().backward()
+    image_tokens(model, torch.randn(2, 3, 16, 16)).square().sum().backward()
     # An attention's key bias shifts all scores alike and changes nothing.
     still = {n for n, w in model.model.connector.named_parameters() if w.grad is None or w.grad.abs().max() < 1e-6}
     assert still == ({"key.bias"} if kind == "attention_pool" else set())
@@ -93,11 +95,12 @@ def test_bottleneck_is_regnets():
     def norm(x, module):
         return F.layer_norm(x.movedim(1, -1), (8,), module.weight, module.bias, 1e-5).movedim(-1, 1)
 
+    shortcut, shortcut_norm = block.shortcut.children()
     hidden = F.silu(norm(F.conv2d(plane, block.conv1.weight), block.norm1))
     hidden = F.silu(norm(F.conv2d(hidden, block.conv2.weight, padding=1, groups=8), block.norm2))
     gate = F.silu(block.excite.reduce(F.adaptive_avg_pool2d(hidden, 1)))
     hidden = norm(F.conv2d(hidden * block.excite.expand(gate).sigmoid(), block.conv3.weight), block.norm3)
-    wanted = F.silu(hidden + norm(F.conv2d(plane, block.shortcut[0].weight), block.shortcut[1]))
+    wanted = F.silu(hidden + norm(F.conv2d(plane, shortcut.get_parameter("weight")), shortcut_norm))
     torch.testing.assert_close(block(plane), wanted)
     assert block.excite.reduce.out_channels == round(6 / 4)
 
@@ -105,6 +108,7 @@ def test_bottleneck_is_regnets():
 def test_attention_pool_is_multi_head_attention():
     torch.manual_seed(0)
     connector = build_connector(grids(4, 3, connector="attention_pool", connector_num_heads=4))
+    assert isinstance(connector, AttentionPool)
     torch.nn.init.normal_(connector.queries)
     inner = connector.queries.shape[1]
     reference = torch.nn.MultiheadAttention(inner, 4, kdim=VISION, vdim=VISION, batch_first=True)
@@ -129,10 +133,11 @@ def test_attention_pool_takes_any_number_of_tokens():
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_mlp_is_its_layers(depth):
     connector = build_connector(tiny_config(connector="mlp", image_seq_length=16, connector_mlp_depth=depth))
+    assert isinstance(connector, MLP)
     patches = torch.randn(2, 16, VISION)
     hidden = patches
     for n, layer in enumerate(connector.layers):
-        hidden = F.linear(F.gelu(hidden) if n else hidden, layer.weight, layer.bias)
+        hidden = F.linear(F.gelu(hidden) if n else hidden, layer.get_parameter("weight"), layer.get_parameter("bias"))
     assert len(connector.layers) == depth
     torch.testing.assert_close(connector(patches), hidden)
 

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
 
-from .builders import IMAGE, Sample, pack, sample, tiny_config, tiny_model
+from .builders import IMAGE, Sample, embedding_matrix, pack, sample, tiny_config, tiny_model
 
 
 def left_padded(documents: list[Sample]) -> dict[str, torch.Tensor]:
@@ -39,7 +39,7 @@ def test_saved_and_loaded_is_bit_equal(tmp_path, tied, shard):
     tensors = model.state_dict()
     assert tensors.keys() == loaded.state_dict().keys()
     assert all(torch.equal(value, tensors[name]) for name, value in loaded.state_dict().items())
-    shared = loaded.lm_head.weight.data_ptr() == loaded.get_input_embeddings().weight.data_ptr()
+    shared = loaded.lm_head.weight.data_ptr() == embedding_matrix(loaded).data_ptr()
     assert shared is tied
     # Weights mapped from a file may lie at odd addresses, where kernels round otherwise.
     for parameter in loaded.parameters():
@@ -198,3 +198,28 @@ def test_the_vocabulary_can_be_resized_by_the_librarys_own_method():
 def test_an_image_token_without_a_picture_is_an_error():
     with pytest.raises(UserError, match=r"1 image tokens.*no image"):
         tiny_model().generate(torch.tensor([[1, IMAGE, 5]]), max_new_tokens=1)
+
+
+@pytest.mark.parametrize("new", [0, 1])
+@pytest.mark.parametrize("way", ["forward", "generate", "samples"])
+def test_an_image_given_twice_is_said_to_be_in_the_cache(new: int, way: str) -> None:
+    """A conversation that goes on with the cache of its beginning gives new images only."""
+    model, first = tiny_model(), sample("1i2", 1)
+    with torch.no_grad():
+        beginning = torch.tensor([first.ids])
+        cache = model(input_ids=beginning, pixel_values=first.images, use_cache=True).past_key_values
+        added = sample("i3" if new else "3", 2)
+        rest = torch.tensor([added.ids])
+        images = torch.cat([first.images, added.images])
+
+        def go_on(pixels: torch.Tensor | None) -> torch.Tensor:
+            if way == "forward":
+                return model(input_ids=rest, pixel_values=pixels, past_key_values=cache).logits
+            several = {"num_return_sequences": 2, "do_sample": True} if way == "samples" else {}
+            whole = torch.cat([beginning, rest], dim=1)
+            return model.generate(whole, pixel_values=pixels, past_key_values=cache, max_new_tokens=2, **several)
+
+        with pytest.raises(UserError, match="don't give images again that are in the cache"):
+            go_on(images)
+        if way != "samples":  # the library repeats no cache
+            assert len(go_on(added.images if new else None)) == 1

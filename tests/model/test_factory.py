@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, PhiConfig
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from mm1.errors import UserError
 from mm1.model import build_model, non_embedding_parameters, parameters_by_part
 from mm1.recipe import VIT_SIZES, ModelRecipe, VisionRecipe, load_recipe
 
-from .builders import tiny_recipe
+from .builders import embedding_matrix, tiny_recipe
 from .test_sparse import FAMILIES, family
 
 
@@ -79,14 +79,14 @@ def test_the_vocabulary_grows_only_where_needed(tied, tokenizer, rows, tmp_path)
     decoder = AutoModelForCausalLM.from_config(family("llama", tie_word_embeddings=tied)).eval()
     decoder.save_pretrained(tmp_path)
     model = build_model(recipe(**{"from": str(tmp_path)}), vocab_size=tokenizer, image_token_id=tokenizer - 1)
-    embedding = model.get_input_embeddings().weight
+    embedding = embedding_matrix(model)
     assert model.config.text_config.vocab_size == len(embedding) == len(model.lm_head.weight) == rows
     assert torch.equal(embedding[1:64], decoder.get_input_embeddings().weight[1:])
     assert (embedding.data_ptr() == model.lm_head.weight.data_ptr()) is tied
     ids = torch.randint(4, min(64, tokenizer) - 1, (1, 9))
     torch.testing.assert_close(model.eval()(ids).logits[..., :64], decoder(ids).logits)
     model(ids, labels=ids).loss.backward()
-    assert (model.lm_head.weight.data_ptr() == model.get_input_embeddings().weight.data_ptr()) is tied
+    assert (model.lm_head.weight.data_ptr() == embedding_matrix(model).data_ptr()) is tied
 
 
 def test_named_sizes_of_towers():
@@ -126,14 +126,16 @@ def test_a_tower_that_can_not_be_is_one_sentence(changes, message):
         build_model(tiny_recipe(vision=changes), vocab_size=64, image_token_id=3)
 
 
-SMALL = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+def small(architecture: str, **more: int) -> PreTrainedConfig:
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return AutoConfig.for_model(architecture, vocab_size=64, **sizes, **more)
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (PhiConfig(**SMALL), "another vocabulary head"),
-        (Gemma2Config(**SMALL, num_key_value_heads=1, head_dim=8), "final_logit_softcapping"),
+        (small("phi"), "another vocabulary head"),
+        (small("gemma2", num_key_value_heads=1, head_dim=8), "final_logit_softcapping"),
     ],
 )
 def test_a_decoder_with_another_head_is_refused(config, message, tmp_path):
@@ -143,7 +145,7 @@ def test_a_decoder_with_another_head_is_refused(config, message, tmp_path):
 
 
 def test_a_broken_checkpoint_is_one_sentence(tmp_path):
-    AutoModelForCausalLM.from_config(LlamaConfig(**SMALL)).save_pretrained(tmp_path)
+    AutoModelForCausalLM.from_config(small("llama")).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(UserError, match="can't be loaded"):
         build_model(recipe(**{"from": str(tmp_path)}), vocab_size=64, image_token_id=3)

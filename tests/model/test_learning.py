@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -10,7 +12,7 @@ from mm1.model import build_model
 from .builders import IMAGE, Sample, pack, tiny_recipe
 
 COLOURS = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]])
-VARIANTS = {
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "average_pool": {},
     "attention_pool": {"connector": {"kind": "attention_pool"}},
     "c_abstractor": {"connector": {"kind": "c_abstractor", "depth": 1, "hidden_size": 32}},

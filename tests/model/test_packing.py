@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -56,7 +58,7 @@ def test_gradients_equal_alone_and_packed(attention, rows):
     compared = 0
     for (name, one), two in zip(alone.named_parameters(), packed.parameters(), strict=True):
         if one.grad is not None:
-            torch.testing.assert_close(two.grad, one.grad, atol=1e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(two.grad, one.grad, atol=1e-5, rtol=1e-4, msg=partial("{}: {}".format, name))
             compared += 1
     assert compared > 50
 

@@ -58,7 +58,7 @@ def test_a_folder_comes_before_a_packaged_name(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     (tmp_path / "smollm2").mkdir()
     assert parse_model_name("smollm2").kind == "folder"
-    with pytest.raises(UserError, match="'last' is no step: write the number of a checkpoint, as in smollm2@750"):
+    with pytest.raises(UserError, match="'last' isn't a step: write the number of a checkpoint, as in smollm2@750"):
         parse_model_name("smollm2@last")
 
 

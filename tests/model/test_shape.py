@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
+from transformers import (
+    AutoModelForCausalLM,
+    CLIPConfig,
+    CLIPModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+    SiglipConfig,
+    SiglipModel,
+)
 
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration, build_model
@@ -39,7 +48,7 @@ def test_a_tower_from_weights(name: str, image_size: int, tmp_path: Path) -> Non
     ("model", "config"), [(CLIPModel, CLIPConfig), (SiglipModel, SiglipConfig)], ids=["clip", "siglip"]
 )
 def test_the_vision_half_of_two_towers(
-    model: type[CLIPModel | SiglipModel], config: type[CLIPConfig | SiglipConfig], tmp_path: Path
+    model: type[PreTrainedModel], config: Callable[..., PreTrainedConfig], tmp_path: Path
 ) -> None:
     vision = SIZES | {"intermediate_size": 32}
     model(config(vision_config=vision, text_config=TEXT | {"vocab_size": 50})).save_pretrained(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +15,8 @@ from transformers import (
     Aimv2Model,
     Aimv2VisionConfig,
     Aimv2VisionModel,
+    AutoConfig,
     AutoModel,
-    BertConfig,
     CLIPConfig,
     CLIPModel,
     CLIPVisionConfig,
@@ -24,6 +25,8 @@ from transformers import (
     Dinov2Model,
     Dinov2WithRegistersConfig,
     Dinov2WithRegistersModel,
+    PreTrainedConfig,
+    PreTrainedModel,
     SiglipConfig,
     SiglipModel,
     SiglipVisionConfig,
@@ -37,11 +40,17 @@ from mm1.model.towers import load_tower, pixel_statistics
 from mm1.model.vision import patch_features
 from mm1.recipe import ModelRecipe
 
-from .builders import pack, sample, tiny_config, tiny_model
+from .builders import image_tokens, pack, sample, tiny_config, tiny_model
 
-SIZES = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 16, "patch_size": 4}
-TEXT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-TOWERS = {
+SIZES: dict[str, Any] = {
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "image_size": 16,
+    "patch_size": 4,
+}
+TEXT: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+TOWERS: dict[str, tuple[type[PreTrainedModel], type[PreTrainedConfig], dict[str, Any]]] = {
     "clip": (CLIPVisionModel, CLIPVisionConfig, {"intermediate_size": 32}),
     "siglip": (SiglipVisionModel, SiglipVisionConfig, {"intermediate_size": 32}),
     "dinov2": (Dinov2Model, Dinov2Config, {}),
@@ -51,6 +60,8 @@ TOWERS = {
 }
 # How many special tokens each puts before the patches.
 SPECIAL = {"clip": 1, "siglip": 0, "dinov2": 1, "dinov2 with registers": 4, "aimv2": 0, "aimv2 native": 0}
+
+POSITIONS = "embeddings.position_embedding.weight"
 
 
 def random_tower(name: str):
@@ -147,12 +158,12 @@ def test_a_smooth_table_stays_what_it_is():
 def test_a_whole_model_takes_another_size_and_is_saved_with_it(connector, tmp_path):
     model = tiny_model(connector=connector, image_seq_length=16 if connector == "mlp" else 4)
     pixels = torch.randn(2, 3, 16, 16)
-    before = model.get_image_features(pixels).pooler_output
+    before = image_tokens(model, pixels)
     resize_images(model, 16)
-    assert torch.equal(model.get_image_features(pixels).pooler_output, before)
+    assert torch.equal(image_tokens(model, pixels), before)
     resize_images(model, 24)
     tokens = 36 if connector == "mlp" else 4
-    larger = model.get_image_features(torch.randn(2, 3, 24, 24)).pooler_output
+    larger = image_tokens(model, torch.randn(2, 3, 24, 24))
     assert larger.shape == (2, tokens, 32)
     batch = pack([[sample("i2", 1, tokens, 24)]])
     logits = model(**batch).logits
@@ -167,15 +178,13 @@ class OpenClipBlock(nn.Module):
         super().__init__()
         self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attn = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.mlp = nn.Sequential()
-        self.mlp.add_module("c_fc", nn.Linear(width, 2 * width))
-        self.mlp.add_module("c_proj", nn.Linear(2 * width, width))
+        self.mlp = nn.ModuleDict({"c_fc": nn.Linear(width, 2 * width), "c_proj": nn.Linear(2 * width, width)})
 
     def forward(self, x, quick):
         y = self.ln_1(x)
         x = x + self.attn(y, y, y, need_weights=False)[0]
-        y = self.mlp.c_fc(self.ln_2(x))
-        return x + self.mlp.c_proj(y * (1.702 * y).sigmoid() if quick else F.gelu(y))
+        y = self.mlp["c_fc"](self.ln_2(x))
+        return x + self.mlp["c_proj"](y * (1.702 * y).sigmoid() if quick else F.gelu(y))
 
 
 class OpenClipTower(nn.Module):
@@ -187,15 +196,15 @@ class OpenClipTower(nn.Module):
         self.class_embedding = nn.Parameter(torch.randn(width))
         self.positional_embedding = nn.Parameter(torch.randn(10, width))
         self.ln_pre, self.ln_post = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.transformer = nn.Module()
-        self.transformer.resblocks = nn.ModuleList(OpenClipBlock(width, heads) for _ in range(2))
+        blocks = nn.ModuleList(OpenClipBlock(width, heads) for _ in range(2))
+        self.transformer = nn.ModuleDict({"resblocks": blocks})
         self.proj = nn.Parameter(torch.randn(width, 12))
 
     def forward(self, pixels, quick):
         x = self.conv1(pixels).flatten(2).transpose(1, 2)
         x = torch.cat([self.class_embedding.expand(len(x), 1, -1), x], 1) + self.positional_embedding
         x = self.ln_pre(x)
-        for block in self.transformer.resblocks:
+        for block in self.transformer["resblocks"].children():
             x = block(x, quick)
         return x
 
@@ -223,8 +232,8 @@ def test_an_open_clip_tower_is_converted(tmp_path, quick):
 
 def test_open_clip_towers_are_shrunk_with_antialiasing_as_open_clip_does(tmp_path):
     open_clip_checkpoint(tmp_path)
-    table = load_tower(str(tmp_path)).embeddings.position_embedding.weight
-    shrunk = load_tower(str(tmp_path), 12).embeddings.position_embedding.weight
+    table = load_tower(str(tmp_path)).get_parameter(POSITIONS)
+    shrunk = load_tower(str(tmp_path), 12).get_parameter(POSITIONS)
     torch.testing.assert_close(shrunk[1:], resize_table(table[1:], 2, antialias=True))
     assert not torch.allclose(shrunk[1:], resize_table(table[1:], 2, antialias=False))
 
@@ -247,9 +256,9 @@ def test_a_recipe_takes_an_open_clip_tower_at_another_size(tmp_path):
     model = build_model(recipe, vocab_size=32, image_token_id=3)
     assert model.config.patch_grid == 5
     assert not model.config.vision_final_norm
-    assert model.get_image_features(torch.randn(1, 3, 30, 30)).pooler_output.shape == (1, 4, 16)
-    table = load_tower(str(tmp_path)).embeddings.position_embedding.weight
-    ours = model.model.vision_tower.embeddings.position_embedding.weight
+    assert image_tokens(model, torch.randn(1, 3, 30, 30)).shape == (1, 4, 16)
+    table = load_tower(str(tmp_path)).get_parameter(POSITIONS)
+    ours = model.model.vision_tower.get_parameter(POSITIONS)
     assert torch.equal(ours[0], table[0])
     torch.testing.assert_close(ours[1:], resize_table(table[1:], 5, antialias=True))
 
@@ -292,7 +301,7 @@ def test_pixel_statistics_are_the_checkpoints_or_the_familys(tmp_path):
 def test_what_is_no_tower_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match=r"model.vision.from: '/nowhere' is no model"):
         load_tower("/nowhere")
-    AutoModel.from_config(BertConfig(vocab_size=9, **TEXT)).save_pretrained(tmp_path)
+    AutoModel.from_config(AutoConfig.for_model("bert", vocab_size=9, **TEXT)).save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"is a bert: take one of aimv2"):
         load_tower(str(tmp_path))
     with pytest.raises(UserError, match="30 is not a multiple of the patch size 4"):

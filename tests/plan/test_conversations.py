@@ -88,11 +88,12 @@ def test_another_template_is_another_index(chats: Path, processor: MM1Processor)
     split, layout = open_split("chats/train"), processor.chat_layout
     assert layout is not None
     build_index(split, processor.tokenizer, chat=layout)
-    other = processor.chat_template.replace("user", "user") + " "  # type: ignore[union-attr]
+    assert isinstance(processor.chat_template, str)
+    other = processor.chat_template.replace("user", "user") + " "
     changed = build_processor(processor.tokenizer, 16, 4, chat_template=other).chat_layout
     build_index(split, processor.tokenizer, chat=changed)
     assert sum(path.is_dir() for path in (chats / "chats" / "index").iterdir()) == 2
-    with pytest.raises(UserError, match="chats/train has conversations, and the model has no chat template"):
+    with pytest.raises(UserError, match="chats/train: the split has conversations, but the model has no chat template"):
         build_index(split, processor.tokenizer)
 
 
@@ -137,7 +138,7 @@ def test_a_plan_says_what_was_shortened_and_left_out(chats: Path, recipe_file: P
     info = make_plan(load_recipe(str(chat_recipe(recipe_file, sequence_length=44))), tmp_path / "run")
     shortened, left_out = info["warnings"][:2]
     assert "chats/train: " in shortened
-    assert "of 31 conversations are longer than a sequence (44 tokens, 4 images) and end behind the last" in shortened
+    assert "of 31 conversations are longer than a sequence (44 tokens, 4 images) and end after the last" in shortened
     assert "are left out, since their first answer does not fit" in left_out
     assert "for example 'chat-" in left_out
     dataset = open_sequences(tmp_path / "run")

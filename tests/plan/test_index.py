@@ -10,7 +10,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from mm1.data.corpus import ShardWriter, content_hash, open_split, write_corpus
-from mm1.document import Document, Image, Text
+from mm1.document import Document, Image, Part, Text
 from mm1.errors import UserError
 from mm1.plan import index as index_module
 from mm1.plan.index import IMAGE, build_index, tokenizer_fingerprint
@@ -29,7 +29,7 @@ def tokenizer():
 def documents(count: int = 50) -> list[Document]:
     made = []
     for i in range(count):
-        parts = []
+        parts: list[Part] = []
         for j in range(i % 5):
             parts += [Image(b"bytes"), Text(TEXTS[(i + j) % 4], target=(i + j) % 3 > 0)]
         made.append(Document(str(i), "interleaved", tuple(parts if i % 2 else parts[::-1])))

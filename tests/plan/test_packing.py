@@ -35,7 +35,7 @@ def test_every_token_is_in_one_piece_and_no_picture_is_cut(parts, max_tokens, ma
     pieces = cut_documents(index_of(parts), TOKENS_PER_IMAGE, max_tokens, max_images)
     for number, document in enumerate(parts):
         tokens = tokens_of(document)
-        seen = []
+        seen: list[int] = []
         for row in np.flatnonzero(pieces.document == number):
             first, length = pieces.first[row], pieces.length[row]
             inside = tokens[first : first + length]

@@ -5,6 +5,7 @@ import pickle
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from mm1.document import Kind
 from mm1.errors import UserError
 from mm1.look.plan import plan_table
 from mm1.plan.index import IMAGE
@@ -33,10 +35,10 @@ def test_every_prefix_has_its_shares_to_less_than_one(weights, count) -> None:
     assert np.abs(counts - due).max() < 1
 
 
-def source(name: str, kind: str, lengths: list[list[int]], weight: float = 1.0) -> Source:
+def source(name: str, kind: Kind, lengths: list[list[int]], weight: float = 1.0) -> Source:
     parts = np.array([x for p in lengths for x in p], dtype=np.int32)
     offsets = np.concatenate([[0], np.cumsum([len(p) for p in lengths])]).astype(np.int64)
-    return Source(name, kind, weight, name + "-content", Index(parts, offsets, parts != IMAGE))  # type: ignore[arg-type]
+    return Source(name, kind, weight, name + "-content", Index(parts, offsets, parts != IMAGE))
 
 
 def recipe(**changes) -> DataRecipe:
@@ -59,8 +61,8 @@ SOURCES = [
 
 
 def plan(directory, sources=SOURCES, data=None, **changes):
-    settings_ = {"tokenizer_fingerprint": "t", "tokens_per_image": 5, "batch_size": 4, "steps": 50, "seed": 0} | changes
-    return write_plan(directory, sources, data or recipe(), **settings_)
+    settings_: dict[str, Any] = {"tokenizer_fingerprint": "t", "tokens_per_image": 5, "batch_size": 4, "steps": 50}
+    return write_plan(directory, sources, data or recipe(), **(settings_ | {"seed": 0} | changes))
 
 
 def test_kinds_and_sources_have_their_weights(tmp_path) -> None:
@@ -96,7 +98,7 @@ def test_the_same_inputs_give_the_same_plan_and_others_another(tmp_path) -> None
     for name in ("source", "first_piece", "document", "first", "length", "images"):
         assert np.array_equal(getattr(first, name), getattr(second, name))
     assert first.hash == second.hash
-    others = [{"seed": 1}, {"tokenizer_fingerprint": "u"}, {"tokens_per_image": 4}, {"steps": 51}]
+    others: list[dict[str, Any]] = [{"seed": 1}, {"tokenizer_fingerprint": "u"}, {"tokens_per_image": 4}, {"steps": 51}]
     assert len({plan(tmp_path / str(i), **o).hash for i, o in enumerate(others)} | {first.hash}) == 5
 
 
@@ -116,7 +118,7 @@ def test_an_empty_source_is_named(tmp_path) -> None:
 
 
 def test_any_stretch_of_the_mixture_is_that_of_the_whole() -> None:
-    sources = [("caption", 3.0), ("text", 1.0), ("caption", 0.28), ("interleaved", 1.0)]
+    sources: list[tuple[Kind, float]] = [("caption", 3.0), ("text", 1.0), ("caption", 0.28), ("interleaved", 1.0)]
     mixture = Mixture({"caption": 0.45, "interleaved": 0.45, "text": 0.1}, sources, 10_000)
     whole = mixture(0, 10_000)
     assert np.array_equal(np.concatenate([mixture(a, a + 625) for a in range(0, 10_000, 625)]), whole)
@@ -216,7 +218,7 @@ def test_the_table_names_every_source_and_total(tmp_path) -> None:
     for name in ("a/train", "b/train", "c/train", "caption", "text"):
         assert name in text
     assert "200 steps of 4 sequences" in text
-    assert "epochs repeated tokens teach less" in text
+    assert "epochs repeated tokens are worth less" in text
 
 
 def test_a_plan_travels_between_processes_as_a_path(tmp_path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as PILImage
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase
 
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
@@ -30,8 +30,8 @@ CHATML = (
 )
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    return train_tokenizer(TEXTS * 3, 330)  # type: ignore[return-value]
+def tokenizer() -> PreTrainedTokenizerBase:
+    return train_tokenizer(TEXTS * 3, 330)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,10 @@ def test_a_text_never_becomes_a_special_token(plain: MM1Processor) -> None:
 
 @given(st.lists(st.text(min_size=1, max_size=30), min_size=2, max_size=6))
 def test_learned_tokens_spell_the_answers(plain: MM1Processor, texts: list[str]) -> None:
-    document = chat(*((("user", "assistant")[n % 2], [text]) for n, text in enumerate(texts)))
+    turns: list[tuple[str, list[str | Image]]] = [
+        (("user", "assistant")[n % 2], [text]) for n, text in enumerate(texts)
+    ]
+    document = chat(*turns)
     encoded = plain.encode(document)
     answers = "".join(f" {text}<eos>" for text in texts[1::2])
     assert plain.tokenizer.decode(encoded.input_ids[encoded.target]) == answers.encode("utf-8", "replace").decode()

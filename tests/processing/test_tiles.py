@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from mm1.processing.tiles import TilingRule, choose_grid, place, tile
 from mm1.recipe import ResolutionRecipe
+from mm1.recipe.schema import Overview
 
 TWO_BY_TWO = TilingRule(grid="2x2")
 DYNAMIC = TilingRule(grid="dynamic", overview="last", fit="pad", max_pictures=2)
@@ -38,9 +39,9 @@ def test_without_tiles_a_picture_is_one_image() -> None:
 
 
 @pytest.mark.parametrize(("overview", "order"), [("first", [0, 1, 2]), ("last", [1, 2, 0]), ("none", [1, 2])])
-def test_where_the_overview_stands(overview: str, order: list[int]) -> None:
+def test_where_the_overview_stands(overview: Overview, order: list[int]) -> None:
     images = [None, (0, 0, 10, 10), (10, 0, 20, 10)]
-    tiling = tile(7, 7, 10, TilingRule(grid="1x2", overview=overview))  # type: ignore[arg-type]
+    tiling = tile(7, 7, 10, TilingRule(grid="1x2", overview=overview))
     assert list(tiling.images) == [images[n] for n in order]
     assert len(tiling) == len(order)
 

@@ -71,13 +71,13 @@ def test_a_finished_run(write_run):
         "A model of 3.08M parameters, trained for 6 min 45 s, reaches 83.1 % on easy-vqa (0 shots; floor 37.0 %), "
         "CIDEr 146.0 on scenes-caption (4 shots; floor 11.7) and 96.4 % on pages (8 shots; floor 24.0 %)." in page.text
     )
-    for fact in ("tokens seen 3.02M", "pictures seen 64,500", "tokens/s 7,444", "packing fill 99.2 %"):
+    for fact in ("tokens seen 3.02M", "images seen 64,500", "tokens/s 7,444", "packing fill 99.2 %"):
         assert fact in page.text
     assert "caption 45.0 % 45.0 % 2,700" in page.text
     assert "4 layers × 128, 64 px in patches of 8" in page.text
     assert "82.2 % 79.2–84.7 37.0 % yes 35.2 % 33.2–37.2 +45.2 1,000" in page.text
     assert "exact match 79.0 %" in page.text
-    assert "Not there yet" not in page.text
+    assert "Missing so far" not in page.text
     assert page.html.count('role="img" aria-label="loss"') == 4
     assert page.html.count('role="img" aria-label="score"') == 3
     assert "learning_rate" in page.text  # the recipe
@@ -92,7 +92,7 @@ def test_held_out_pictures_are_the_first_twelve_and_marked(write_run):
     assert captions.count('class="right"') == 11
     assert captions.count('class="wrong"') == 1
     assert "<em>hexagon</em>" in captions
-    assert captions.count('class="truth"') == 1
+    assert captions.count('class="reference"') == 1
     assert "a yellow square on the left" in captions
 
 
@@ -102,7 +102,7 @@ def test_the_prompt_is_of_the_task_that_shots_help_most(write_run):
     assert prompt.count("<img") == 9
     assert "> BLUE\n<img" in prompt
     assert "<mark>red</mark>" in prompt
-    assert "pages, 8 shots. What the model wrote is underlined; the truth is “red”." in page.text
+    assert "pages, 8 shots. The model’s answer is underlined; the reference is “red”." in page.text
 
 
 def test_a_run_that_goes_on(write_run):
@@ -112,7 +112,7 @@ def test_a_run_that_goes_on(write_run):
         "A model of 3.08M parameters is at step 420 of 1,500 (28 %), 1 min 53 s into its training, at loss" in page.text
     )
     assert "still training" in page.text
-    assert "Not there yet: the trained model (model/config.json), how well the model does (scores/)." in page.text
+    assert "Missing so far: the trained model (model/config.json), the model's scores (scores/)." in page.text
 
 
 def test_trained_but_not_scored(write_run):
@@ -148,12 +148,12 @@ def test_missing_or_broken_parts_are_named(write_run, part, content):
 
 def test_an_empty_directory(tmp_path):
     page = page_of(tmp_path)
-    assert "The model is being set up: no training step is logged yet." in page.text
+    assert "The model is being prepared; no training step is logged yet." in page.text
     assert "the loss curves (metrics.jsonl)" in page.text
 
 
 def test_no_directory(tmp_path):
-    with pytest.raises(UserError, match=r"nowhere: no such run directory: name the folder"):
+    with pytest.raises(UserError, match=r"nowhere: no such run directory: name a folder"):
         write_report(tmp_path / "nowhere")
 
 
@@ -203,7 +203,7 @@ def test_speed_gradients_routers_and_scores_on_the_way(write_run):
     captions = re.findall(r"<figcaption>([^<]*)</figcaption>", page.html)
     assert captions == [
         *["pages, 4-shot", "all kinds", "caption", "interleaved", "text"],
-        *["tokens/s", "pictures/s", "MFU, %", "data wait, %", "learning rate", "gradient norm"],
+        *["tokens/s", "images/s", "MFU, %", "data wait, %", "learning rate", "gradient norm"],
         *["gradient norm: connector", "gradient norm: vision", "router: largest load"],
     ]
     assert "2 steps were skipped, since their gradients were infinite or undefined." in page.text

@@ -96,10 +96,10 @@ def test_a_measured_rate_sets_the_pace():
 
 
 def test_what_does_not_fit_or_divide_is_one_sentence():
-    with pytest.raises(UserError, match=r"train.batch_size 16 can't be shared out over 3 GPUs"):
+    with pytest.raises(UserError, match=r"train.batch_size 16 can't be divided over 3 GPUs"):
         make_budget(tiny(), gpu("h100"), 3)
     small = GPU("small", 1e12, 1e6, 1e9, 1e9)
-    with pytest.raises(UserError, match=r"mm1-tiny does not fit on 2 x small: the leanest layout takes"):
+    with pytest.raises(UserError, match=r"mm1-tiny does not fit on 2 x small: the smallest layout takes"):
         make_budget(tiny(), small, 2)
     with pytest.raises(UserError, match="GPU 'v100' is unknown"):
         gpu("v100")

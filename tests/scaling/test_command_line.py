@@ -54,7 +54,7 @@ def test_budget_says_how_to_train():
         "budget", "mm1-tiny", "--gpus", 2, "--price", 3, "--set", "train.batch_size=4", "--set", "train.steps=3000"
     )
     assert "to train so: --set train.micro_batch_size=" in text
-    for wanted in ("vision tower", "most at once per GPU", "communication of a step", "GPU hours", "at 3 a GPU hour"):
+    for wanted in ("vision tower", "peak per GPU", "communication per step", "GPU hours", "at 3 per GPU hour"):
         assert wanted in text
 
 

@@ -86,7 +86,9 @@ def test_the_vertex_is_as_uncertain_as_it_scatters(tmp_path):
         draw = random.Random(seed)
         rows = [row | {"score": row["score"] + draw.gauss(0, 0.3)} for row in sweep(sizes=[size], seeds=3, steps=2)]
         fit = fit_file(write(tmp_path, rows + sweep(sizes=[2e9, 4e9])))
-        errors.append(fit.optima[0].error)
+        error = fit.optima[0].error
+        assert error is not None
+        errors.append(error)
         gaps.append(math.log(fit.optima[0].learning_rate / PAPER_LAW(size)))
     spread = math.sqrt(sum(gap**2 for gap in gaps) / len(gaps))
     assert sum(errors) / len(errors) == pytest.approx(spread, rel=0.15)
@@ -138,13 +140,13 @@ def test_an_optimum_at_the_edge_is_refused_or_named(tmp_path, low):
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
-        ([], "has no points"),
-        (sweep(sizes=SIZES[:2]), "needs 3 sizes with an optimum, there are 2"),
-        (sweep(steps=1)[:2] + sweep()[7:], "a parabola needs three learning rates, there are 2"),
+        ([], "the file has no points"),
+        (sweep(sizes=SIZES[:2]), "needs 3 sizes with an optimum, and the file has 2"),
+        (sweep(steps=1)[:2] + sweep()[7:], "a parabola needs three learning rates, and the sweep has 2"),
         ([*sweep(), {"size": 1e9, "learning_rate": 1e-4, "loss": 2}], "both scores and losses"),
-        ([{"size": 1e9, "learning_rate": 1e-4}, {"size": 1e9, "learning_rate": 2e-4}], "neither score nor loss"),
-        ([*sweep(), {"size": 1e9, "learning_rate": 1e-4}], "point 29: has no score"),
-        ([*sweep(), {"size": 1e9, "score": 1}], "point 29: has no learning_rate"),
+        ([{"size": 1e9, "learning_rate": 1e-4}, {"size": 1e9, "learning_rate": 2e-4}], "no score or loss to choose by"),
+        ([*sweep(), {"size": 1e9, "learning_rate": 1e-4}], "point 29: it has no score"),
+        ([*sweep(), {"size": 1e9, "score": 1}], "point 29: it has no learning_rate"),
         ([*sweep(), {"size": 0, "learning_rate": 1e-4, "score": 1}], "size 0 must be above 0"),
         ([*sweep(), {"size": 1e9, "learning_rate": 1e-4, "score": "nan"}], "is not a number"),
         ([{"size": 1e9, "lr": 1e-4}], "'lr' is unknown"),
@@ -159,7 +161,7 @@ def test_points_that_do_not_bend_are_refused(tmp_path):
     jagged = sweep(sizes=[9e6], steps=2)
     for row, score in zip(jagged, [9, 0, 10, 0, 9], strict=True):
         row["score"] = score
-    with pytest.raises(UserError, match="do not bend to an optimum"):
+    with pytest.raises(UserError, match="has no optimum between them"):
         fit_file(write(tmp_path, jagged + sweep(sizes=[85e6, 1e9])))
 
 

@@ -54,7 +54,10 @@ def test_verdicts_on_a_difference(difference: float, spread: float, minimum: flo
 
 
 def test_arms_that_a_choice_leaves_open_are_averaged_and_effects_compared() -> None:
-    axes = {"size": {"small": {}, "large": {}}, "pixels": {"few": {}, "many": {}}}
+    axes: dict[str, dict[str, dict[str, object]]] = {
+        "size": {"small": {}, "large": {}},
+        "pixels": {"few": {}, "many": {}},
+    }
     study, random = study_of(axes=axes), np.random.default_rng(4)
     assert [dict(arm) for arm in study.arms()][1] == {"size": "small", "pixels": "many"}
     means = np.array([10.0, 30.0, 11.0, 31.0])  # pixels are worth 20 points, size is worth 1
@@ -100,7 +103,10 @@ def test_of_the_training_loss_the_better_arm_has_less(large: tuple[float, ...], 
 
 
 def test_an_effect_on_the_training_loss_exceeds_another() -> None:
-    axes = {"size": {"small": {}, "large": {}}, "rate": {"low": {}, "high": {}}}
+    axes: dict[str, dict[str, dict[str, object]]] = {
+        "size": {"small": {}, "large": {}},
+        "rate": {"low": {}, "high": {}},
+    }
     losses = np.array([5.0, 4.0, 3.0, 3.3])[:, None] + np.array([0.0, 0.1, 0.2])  # the high rate: -1 small, +0.3 large
     results = results_of(study_of(axes=axes), np.full((4, 3, 5), 50.0), losses=losses)
     small, large = (
@@ -133,5 +139,5 @@ def test_a_missing_run_and_an_unknown_task_are_named() -> None:
     missing = Results(whole.arms, whole.seeds, whole.scores, there, there)
     with pytest.raises(UserError, match=r"a run is missing.*mm1 study run"):
         judge(Claim.model_validate(LARGER), missing)
-    with pytest.raises(UserError, match="not scored on task pages: they were on easy-vqa"):
+    with pytest.raises(UserError, match="no scores for task pages: choose from easy-vqa"):
         judge(Claim.model_validate(LARGER | {"tasks": ["pages"]}), missing)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -30,7 +31,7 @@ from mm1.study.results import read_study
 from mm1.study.runner import by_directory, make_command, make_runs, prepared_runs
 from mm1.study.schema import Study, load_study
 from mm1.study.sweep import decoder_size, last_loss, write_points
-from tests.conftest import tiny_documents
+from tests.conftest import KINDS, tiny_documents
 from tests.study.builders import results_of, study_of
 
 TASK = {
@@ -42,7 +43,7 @@ TASK = {
     "max_new_tokens": 4,
     "floors": ["swapped pictures"],
 }
-STUDY = {
+STUDY: dict[str, Any] = {
     "name": "steps",
     "question": "Do more steps help?",
     "lesson": "Not a question of the paper.",
@@ -67,7 +68,7 @@ STUDY = {
 @pytest.fixture(scope="module")
 def corpora_with_test(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = tmp_path_factory.mktemp("study") / "data"
-    for name, kind in (("captions", "caption"), ("pages", "interleaved"), ("prose", "text")):
+    for name, kind in KINDS.items():
         documents = tiny_documents(kind, 40)
         heldout = [Document(f"test-{d.id}", d.kind, d.parts, d.meta) for d in documents[:8]]
         write_corpus(data / name, {"train": documents, "test": heldout}, licence="none", sources=["made up"])
@@ -263,7 +264,7 @@ def test_the_loss_of_a_run_is_that_of_its_last_tenth(tmp_path: Path) -> None:
 
 
 def test_without_any_run_there_is_no_scoreboard(home: Path) -> None:
-    with pytest.raises(UserError, match="no run of any study is in"):
+    with pytest.raises(UserError, match="no run of any study is done"):
         write_lessons([lesson(Study.model_validate(STUDY), [])], home)
 
 

@@ -22,24 +22,24 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 @pytest.mark.parametrize("part", ["vision", "language_model"])
 @pytest.mark.parametrize(
     ("attention", "why"),
-    [("flash_attention_2", "needs a GPU, and this is cpu"), ("flex_attention", "has no backward pass on a CPU")],
+    [("flash_attention_2", "needs a GPU, and the device is cpu"), ("flex_attention", "has no backward pass on a CPU")],
 )
 def test_attention_that_is_not_there_is_refused_or_replaced(
     recipe_file: Path, data: Path, tmp_path: Path, part: str, attention: str, why: str
 ) -> None:
     key = f"model.{part}.attention"
-    with pytest.raises(UserError, match=f"{key}: {attention} {why}: take sdpa, or let it be second"):
+    with pytest.raises(UserError, match=f"{key}: {attention} {why}: set it to sdpa, or to a list"):
         pretrain(load_recipe(str(recipe_file), [f"{key}={attention}"]), tmp_path / "run")
     with console.capture() as said:
         pretrain(load_recipe(str(recipe_file), [f"{key}=[{attention}, sdpa]"]), tmp_path / "run2")
-    assert f"{key}: sdpa, since {attention} {why}" in " ".join(said.get().split())
+    assert f"{key}: using sdpa, since {attention} {why}" in " ".join(said.get().split())
 
 
 def test_attention_document_by_document_is_not_compiled() -> None:
     assert usable_attention("sdpa_packed", "key", CPU, None) == "sdpa_packed"
     assert usable_attention(["sdpa_packed", "sdpa"], "key", CPU, None, compiled=True) == "sdpa"
     with pytest.raises(
-        UserError, match="key: sdpa_packed goes through documents one by one, which train.compile can't"
+        UserError, match="key: sdpa_packed computes documents one by one, which train.compile does not support"
     ):
         usable_attention("sdpa_packed", "key", CPU, None, compiled=True)
 
@@ -62,7 +62,7 @@ def test_a_gpu_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
         autocast_dtype(TrainRecipe(dtype="bfloat16"), GPU)
     with console.capture() as said:
         assert autocast_dtype(TrainRecipe(dtype="auto"), GPU) is None
-    assert "this GPU has no bfloat16: float32 instead" in said.get()
+    assert "this GPU has no bfloat16; training in float32" in said.get()
     assert autocast_dtype(TrainRecipe(dtype="bfloat16"), CPU) is torch.bfloat16
 
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,14 @@ def children_of(process: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
+def longer_than(run: Path, lines: int) -> bool:
+    return len(lines_of(run)) > lines
+
+
+def childless(process: int) -> bool:
+    return not children_of(process)
+
+
 def command(recipe_file: Path, run: Path, steps: int) -> list[str]:
     settings = ("--set", f"train.steps={steps}", "--set", "train.checkpoint_every=100000")
     return ["pretrain", str(recipe_file), "--to", str(run), *settings]
@@ -57,7 +66,7 @@ def test_a_job_that_is_to_make_way_is_requeued_and_loses_nothing(recipe_file: Pa
     job.join(PATIENCE_SECONDS)
     assert not job.is_alive()
     assert "Requeued job" in log.read_text()
-    assert "going on from step" in log.with_suffix(".err").read_text()
+    assert "resuming from step" in log.with_suffix(".err").read_text()
     pretrain(load_recipe(str(recipe_file), [f"train.steps={steps}"]), tmp_path / "whole")
     whole = lines_of(tmp_path / "whole")
     assert [line["tokens"] for line in lines_of(run)] == [line["tokens"] for line in whole]
@@ -100,18 +109,18 @@ def test_on_a_cluster_signals_save_and_requeue_as_often_as_allowed(
     for turn in range(2):
         before = len(lines_of(run))
         job = start(cluster)
-        wait_for(lambda before=before: len(lines_of(run)) > before)
+        wait_for(partial(longer_than, run, before))
         (task,) = children_of(job.pid)  # bash's child: srun, which has become the task
         if turn == 0:  # SIGTERM comes first, and may be all that comes: it saves and waits
             os.kill(task, signal.SIGTERM)
             wait_for(lambda: checkpoints(run / "checkpoints"))
-            wait_for(lambda task=task: not children_of(task))
+            wait_for(partial(childless, task))
             assert job.poll() is None
         os.kill(task, signal.SIGUSR2)
         _, log = job.communicate(timeout=PATIENCE_SECONDS)
         steps.append(json.loads((checkpoints(run / "checkpoints")[-1] / "state.json").read_text())["step"])
         assert steps[-1] == lines_of(run)[-1]["step"]
-    assert f"going on from step {steps[0]}" in log
+    assert f"resuming from step {steps[0]}" in log
     assert asked.read_text() == "requeue 7\n"
     assert job.returncode != 0
     assert "timed-out too many times" in log
@@ -146,9 +155,9 @@ def test_the_script_says_what_was_asked_for(tmp_path: Path) -> None:
 
 def test_mistakes_are_named(recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="sbatch isn't here.*--local"):
+    with pytest.raises(UserError, match="sbatch is not on this machine.*--local"):
         submit(["report", "run"], tmp_path / "slurm", Resources())
-    with pytest.raises(UserError, match="--nodes 2: with --local there is one"):
+    with pytest.raises(UserError, match="--nodes 2: --local runs on this machine only"):
         run_here(["report", "run"], tmp_path / "slurm", Resources(nodes=2))
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(UserError, match=r"pip install 'mm1\[slurm\]'"):
@@ -156,7 +165,7 @@ def test_mistakes_are_named(recipe_file: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_command_that_fails_is_pointed_to_its_log(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"did not come to its end: .*_0_log\.err says why") as failed:
+    with pytest.raises(UserError, match=r"did not finish: read the reason in .*_0_log\.err") as failed:
         run_here(["report", str(tmp_path / "nowhere")], tmp_path / "slurm", Resources())
-    log = Path(str(failed.value).split("end: ")[1].removesuffix(" says why"))
+    log = Path(str(failed.value).split("the reason in ")[1])
     assert "error:" in log.read_text()

@@ -24,7 +24,7 @@ from mm1.model import MM1ForConditionalGeneration
 from mm1.processing.processor import MM1Processor
 from mm1.recipe import load_recipe
 from mm1.train.pretrain import pretrain
-from tests.conftest import breaking_at, tiny_documents
+from tests.conftest import KINDS, breaking_at, tiny_documents
 
 
 def lines_of(run: Path) -> list[dict]:
@@ -108,7 +108,7 @@ def test_asked_to_stop_it_saves_and_says_so(
     log, deadline = run / "metrics.jsonl", time.monotonic() + 120
     while not (log.is_file() and log.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.05)
-    with pytest.raises(UserError, match="another process is training there"):
+    with pytest.raises(UserError, match="another process is training this run"):
         pretrain(load_recipe(str(recipe_file), changes={"train.steps": 20000, "train.checkpoint_every": 20000}), run)
     process.send_signal(number)
     _, output = process.communicate(timeout=60)
@@ -120,7 +120,7 @@ def test_asked_to_stop_it_saves_and_says_so(
 
 def test_another_recipe_is_refused_with_its_keys(whole: Path, recipe_file: Path) -> None:
     before = (whole / "recipe.yaml").read_text()
-    with pytest.raises(UserError, match=r"train\.batch_size \(4 there, 8 here\).*--to"):
+    with pytest.raises(UserError, match=r"train\.batch_size \(4 there, 8 now\).*--to"):
         pretrain(load_recipe(str(recipe_file), ["train.batch_size=8"]), whole)
     assert (whole / "recipe.yaml").read_text() == before
 
@@ -145,7 +145,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(
         return write_data(self, *args)
 
     monkeypatch.setattr(HuggingFaceStorageWriter, "write_data", filling)
-    with pytest.raises(UserError, match=r"No space left on device.*the last good one stays"):
+    with pytest.raises(UserError, match=r"No space left on device.*earlier ones are intact"):
         pretrain(load_recipe(str(recipe_file)), tmp_path / "run")
     assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000004"]
 
@@ -168,23 +168,23 @@ def test_a_run_whose_corpus_changed_is_not_gone_on_with(
     recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MM1_DATA", str(tmp_path / "data"))
-    for name, kind in (("captions", "caption"), ("pages", "interleaved"), ("prose", "text")):
+    for name, kind in KINDS.items():
         write_corpus(tmp_path / "data" / name, {"train": tiny_documents(kind, 40)}, licence="none", sources=[])
     run = tmp_path / "run"
     with breaking_at(9):
         pretrain(load_recipe(str(recipe_file)), run)
     before = (run / "plan" / "plan.json").read_bytes()
     write_corpus(tmp_path / "data" / "pages", {"train": tiny_documents("interleaved", 41)}, licence="none", sources=[])
-    with pytest.raises(UserError, match="since the corpus pages/train changed: .*begin another run with --to"):
+    with pytest.raises(UserError, match="since the corpus pages/train changed: .*start another run with --to"):
         pretrain(load_recipe(str(recipe_file)), run)
     assert (run / "plan" / "plan.json").read_bytes() == before
     shutil.rmtree(run / "plan")  # the run's environment.json still says which it was
     with pytest.raises(UserError, match="since a corpus, the tokenizer or the recipe changed: .*with --to"):
         pretrain(load_recipe(str(recipe_file)), run)
     (run / "environment.json").unlink()
-    with pytest.raises(UserError, match="neither environment.json nor plan/plan.json says by which plan"):
+    with pytest.raises(UserError, match="neither environment.json nor plan/plan.json says which plan"):
         pretrain(load_recipe(str(recipe_file)), run)
-    shutil.rmtree(run / "checkpoints")  # nothing has been learned by the old plan: it may be made anew
+    shutil.rmtree(run / "checkpoints")  # nothing is trained by the old plan any more, so a new one may be made
     pretrain(load_recipe(str(recipe_file)), run)
     assert (run / "plan" / "plan.json").read_bytes() != before
 

@@ -79,7 +79,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(recipe_file: Path, data: Pat
         pretrain(load_recipe(str(recipe_file)), run)
     result = train_on_two(recipe_file, run, data)
     assert result.returncode == 0, result.stderr
-    assert "going on from step 4" in result.stderr
+    assert "resuming from step 4" in result.stderr
     assert column(run, "loss") == pytest.approx(column(whole, "loss"), rel=2e-4)
     assert column(run, "tokens") == column(whole, "tokens")
 

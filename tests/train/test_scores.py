@@ -18,7 +18,7 @@ from mm1.evaluate.run import evaluate_run
 from mm1.evaluate.settings import EvaluationSettings
 from mm1.recipe import load_recipe
 from mm1.train.pretrain import pretrain
-from mm1.train.scores import random_numbers_kept
+from mm1.train.scores import preserve_random_state
 from tests.conftest import breaking_at
 from tests.train.test_ranks import train_on_two
 
@@ -102,7 +102,7 @@ def test_a_missing_task_is_named_before_training(recipe_file: Path, data: Path) 
     recipe = load_recipe(str(recipe_file), ["evaluate.during={every: 4, tasks: [easy-vqa]}"])
     with pytest.raises(UserError, match="easy-vqa"):
         scorer_during_training(recipe.evaluate)  # its corpus isn't there
-    with pytest.raises(UserError, match="during names no tasks"):
+    with pytest.raises(UserError, match="neither during.tasks nor tasks names a task"):
         load_recipe(str(recipe_file), ["evaluate.during={every: 4}"])
 
 
@@ -112,7 +112,7 @@ def test_what_a_scorer_draws_is_put_back() -> None:
     expected = random.random(), np.random.rand(), torch.rand(1)
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(1)
-    with random_numbers_kept():
+    with preserve_random_state():
         random.random(), np.random.rand(), torch.rand(1)
         torch.manual_seed(5)
     assert (random.random(), np.random.rand(), torch.rand(1)) == expected

@@ -107,7 +107,7 @@ def test_stopped_and_gone_on_with_it_comes_to_the_same_end(base: Path, tmp_path:
 def test_what_fine_tuning_needs(recipe_file: Path, base: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'tiny': fine-tuning needs conversations"):
         fine_tune(load_recipe(str(recipe_file)), tmp_path / "run")
-    with pytest.raises(UserError, match="'sft': fine-tuning starts from a trained model: set model.from"):
+    with pytest.raises(UserError, match="'sft': fine-tuning needs a trained model to start from: set model.from"):
         fine_tune(load_recipe("sft"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

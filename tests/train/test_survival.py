@@ -124,7 +124,7 @@ def test_a_full_disk_stops_the_run_cleanly_and_it_goes_on_when_there_is_room(
     assert not partials(run)
     subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
     assert end(start_ranks(ranks, arguments, tmp_path / "more")) == [0] * ranks
-    assert "going on from step" in (tmp_path / "more.0").read_text()
+    assert "resuming from step" in (tmp_path / "more.0").read_text()
     arguments[arguments.index(run)] = tmp_path / "whole"
     assert end(start_ranks(ranks, arguments, tmp_path / "log")) == [0] * ranks
     assert column(run, "loss") == column(tmp_path / "whole", "loss")
@@ -133,7 +133,10 @@ def test_a_full_disk_stops_the_run_cleanly_and_it_goes_on_when_there_is_room(
 def disagreement(first: list[object], second: list[object], folder: Path, **of_second: object) -> str:
     """Have two ranks run different commands, which both of them must refuse; return what the first says."""
     one, two = environments(2)
-    processes = [start(first, folder / "first", **one), start(second, folder / "second", **{**two, **of_second})]
+    processes = [
+        start(first, folder / "first", environment=one),
+        start(second, folder / "second", environment={**two, **of_second}),
+    ]
     assert end(processes) == [2, 2]
     return " ".join((folder / "first").read_text().split())
 

@@ -12,6 +12,7 @@ import torch
 
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.sizes import flops_per_step, unit_flops
+from mm1.plan.loader import TrainingBatch
 from mm1.plan.plan import Plan
 from mm1.progress import console
 from mm1.recipe import load_recipe
@@ -88,8 +89,8 @@ def test_a_row_of_spikes_is_said_once() -> None:
     with console.capture() as said:
         found = [watch.is_spike(loss, 1001 + i) for i, loss in enumerate([9.0, 9.5, 2.0, 30.0])]
     assert found == [True, True, False, True]
-    assert said.get().count("a loss spike") == 2
-    assert "step 1,001: a loss spike: 9.00, where the 1,000 steps before have 2.0" in " ".join(said.get().split())
+    assert said.get().count("loss spike") == 2
+    assert "step 1,001: loss spike: 9.00, after 1,000 steps with a loss of 2.0" in " ".join(said.get().split())
 
 
 def test_spikes_are_counted_in_the_log_and_after_going_on(
@@ -97,7 +98,7 @@ def test_spikes_are_counted_in_the_log_and_after_going_on(
 ) -> None:
     backward = Trainer.backward
 
-    def spiking(self: Trainer, batch: object, number: int, count: float) -> Losses:
+    def spiking(self: Trainer, batch: TrainingBatch, number: int, count: float) -> Losses:
         losses = backward(self, batch, number, count)
         losses.by_kind *= 100 if number in (7, 10) else 1  # what is logged, not what is learned from
         return losses

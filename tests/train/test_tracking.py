@@ -51,7 +51,8 @@ def test_wandb_has_every_step_once_in_one_run(
     assert len(goes) == 2
     logged: dict[int, float] = {}
     for go in goes:
-        name, history = "", []
+        name = ""
+        history: list[tuple[int, float]] = []
         deadline = time.monotonic() + 30
         while not history and time.monotonic() < deadline:  # a process of W&B's own writes the file, at its own pace
             name, history = read_offline_run(next(go.glob("*.wandb")))
@@ -65,11 +66,11 @@ def test_wandb_has_every_step_once_in_one_run(
 
 def read_offline_run(file: Path) -> tuple[str, list[tuple[int, float]]]:
     """Return the id of a run kept by W&B on this machine, and (step, loss) of its history."""
-    from wandb.proto import wandb_internal_pb2
+    messages = importlib.import_module("wandb.proto.wandb_internal_pb2")
 
     name, history = "", []
     for content in leveldb_records(file.read_bytes()):
-        record = wandb_internal_pb2.Record()
+        record = messages.Record()
         record.ParseFromString(content)
         if record.HasField("run"):
             name = record.run.run_id
@@ -104,7 +105,7 @@ def test_wandb_out_of_reach_is_a_sentence(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    with pytest.raises(UserError, match="W&B can't be used .*: run `wandb login`, or set WANDB_MODE=offline"):
+    with pytest.raises(UserError, match="W&B doesn't start .*: run `wandb login`, or set WANDB_MODE=offline"):
         pretrain(load_recipe(str(recipe_file), ["train.trackers=[wandb]"]), tmp_path / "run")
 
 

@@ -1,4 +1,4 @@
-"""Cleaning a corpus: named steps, each optional and counted.
+"""Cleans a corpus by named cleaning steps; each step is optional and counts what it drops.
 
     clean(Path("data/web"), Path("data/web-clean"), ["image-size", {"near-duplicates": {"threshold": 0.9}}])
 
@@ -38,7 +38,7 @@ STEPS: dict[str, type[Step]] = {
 }
 
 DEFAULT_STEPS = tuple(name for name in STEPS if name not in ("decodable", "near-evaluation"))
-"""What the paper does to interleaved pages (arXiv 2403.09611, appendix A, after OBELICS), in this order."""
+"""The steps that the paper applies to interleaved pages (arXiv 2403.09611, appendix A, after OBELICS), in order."""
 
 StepConfig = str | Mapping[str, Mapping[str, Any] | None]
 
@@ -53,27 +53,27 @@ def clean(
     memory: str = "2GB",
     engine: str = "processes",
 ) -> dict[str, Any]:
-    """Clean a corpus into another; what every step dropped is in its `corpus.json`, under `cleaning` of each split.
+    """Clean a corpus into a new one, whose `corpus.json` counts under `cleaning` what every step dropped.
 
-    Steps are applied in order, each to what those before it left. An interrupted job goes on.
+    Steps are applied in order, each to the output of the step before. An interrupted job resumes.
 
     Args:
         source: The corpus, such as `data/web`.
-        target: Where the clean corpus is to be; replaced if it exists.
+        target: The directory of the clean corpus; replaced if it exists.
         steps: Names, or mappings of one name to its options: `{"image-size": {"min_side": 64}}`.
-        splits: Those to clean; default: all. Others are not taken over.
-        workers: Processes; default: as many as there are cores.
-        memory: Limit for DuckDB in the global steps; what is more goes to the disk.
-        engine: Where documents are looked at: `processes` of this machine, or `ray` for a cluster.
+        splits: The splits to clean; default: all. Other splits are left out of the new corpus.
+        workers: Processes; default: one per core.
+        memory: Memory limit of DuckDB in the global steps; it writes larger data to disk.
+        engine: Where the work is done: `processes` on this machine, or `ray` on a cluster.
 
     Returns:
         The content of `corpus.json`.
 
     Raises:
-        UserError: If a step or option is unknown, the source isn't a corpus, or nothing is left.
+        UserError: If a step or option is unknown, the source isn't a corpus, or no document is left.
     """
     if source.resolve() == target.resolve():
-        raise UserError(f"{target}: the clean corpus would replace its source: choose another place")
+        raise UserError(f"{target}: the clean corpus would replace its source: choose another directory")
     resources = Resources(workers, memory, engine)
     return clean_splits(source, target, make_steps(steps), splits=splits, resources=resources)
 
@@ -86,14 +86,14 @@ def make_steps(steps: Sequence[StepConfig]) -> list[NamedStep]:
     """
     made: list[NamedStep] = []
     if isinstance(steps, (str, Mapping)) or not isinstance(steps, Sequence):
-        raise UserError(f"steps must be a list of names or 'name: options' (given: {steps!r})")
+        raise UserError(f"steps must be a list of names or 'name: options' (given: {steps!r}): write a list")
     for entry in steps:
         named = {entry: None} if isinstance(entry, str) else entry
         if not isinstance(named, Mapping) or len(named) != 1:
-            raise UserError(f"a step must be a name, or one name with its options (given: {entry!r})")
+            raise UserError(f"a step must be a name, or one name with its options (given: {entry!r}): write one step")
         ((name, options),) = named.items()
         if options is not None and not isinstance(options, Mapping):
-            raise UserError(f"step '{name}': its options must be 'option: value' (given: {options!r})")
+            raise UserError(f"step '{name}': its options must have the form 'option: value' (given: {options!r})")
         made.append(NamedStep(name, make(STEPS, "step", name, options or {})))
     return made
 
@@ -102,12 +102,12 @@ def read_steps(file: Path) -> list[StepConfig]:
     """Return the list of steps of a YAML file.
 
     Raises:
-        UserError: If it can't be read, or isn't a list.
+        UserError: If the file can't be read or isn't a list.
     """
     try:
         steps = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{file}: the steps can't be read ({error}): write a YAML list of steps") from None
     if not isinstance(steps, list):
-        raise UserError(f"{file}: it must be a YAML list of steps, such as '- image-size'")
+        raise UserError(f"{file}: the file isn't a list: write a YAML list of steps, such as '- image-size'")
     return steps

@@ -1,7 +1,8 @@
-"""DuckDB for the global steps: bounded in memory, spilling to the job's folder."""
+"""DuckDB for the global steps: with a memory limit; it writes larger data to the job's folder."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import duckdb
@@ -11,7 +12,7 @@ from mm1.files import whole_file
 
 
 def decide_in_database(select: str, target: Path, database: duckdb.DuckDBPyConnection) -> None:
-    """Write what a query selects, sorted by row and place, to a Parquet file, whole or not at all."""
+    """Write a query's result, sorted by row and place, to a Parquet file, completely or not at all."""
     with whole_file(target) as partial:
         database.execute(
             f"COPY (SELECT row, place FROM ({select}) ORDER BY row, place) TO '{_quoted(partial)}' "  # noqa: S608
@@ -20,16 +21,16 @@ def decide_in_database(select: str, target: Path, database: duckdb.DuckDBPyConne
 
 
 def open_database(folder: Path, facts: Path, memory: str, workers: int | None) -> duckdb.DuckDBPyConnection:
-    """Return a new database in a folder, with a view `facts` over the Parquet files of another.
+    """Return a new database in a folder, with a view `facts` over the Parquet files of another folder.
 
     Args:
-        folder: Where it keeps its file and what it spills.
-        facts: Folder of the Parquet files.
-        memory: Limit of its memory, such as `2GB`; what is more goes to the disk.
-        workers: Threads; default: as many as there are cores.
+        folder: The folder for the database's file and the data that it writes to disk.
+        facts: The folder of the Parquet files.
+        memory: Memory limit, such as `2GB`; larger data is written to disk.
+        workers: Threads; default: one per core.
 
     Raises:
-        UserError: If the limit isn't one.
+        UserError: If `memory` is not a size.
     """
     file = folder / "work.duckdb"
     file.unlink(missing_ok=True)
@@ -40,10 +41,11 @@ def open_database(folder: Path, facts: Path, memory: str, workers: int | None) -
         raise UserError(f"memory '{memory}': write it as a number with a unit, such as 2GB") from None
     database.execute(f"SET temp_directory = '{_quoted(folder / 'spill')}'")
     database.execute("SET preserve_insertion_order = false")
-    database.execute("SET enable_progress_bar = false")  # it writes over the job's own
+    database.execute("SET enable_progress_bar = false")  # it would overwrite the job's bar
     if workers is not None:
         database.execute(f"SET threads = {workers}")
-    database.execute(f"CREATE VIEW facts AS SELECT * FROM read_parquet('{_quoted(facts / '*.parquet')}')")  # noqa: S608
+    folder_as_it_is = re.sub(r"([*?\[])", r"[\1]", _quoted(facts))  # its name may look like a pattern
+    database.execute(f"CREATE VIEW facts AS SELECT * FROM read_parquet('{folder_as_it_is}/*.parquet')")  # noqa: S608
     return database
 
 

@@ -1,4 +1,4 @@
-"""Global steps that count: pictures repeated over documents, documents that are the same."""
+"""Global steps that count: pictures that occur in many documents, and equal documents."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RepeatedImages(GlobalStep):
-    """Drop pictures that come in many documents, by their bytes or their web address: adverts, banners.
+    """Drop pictures that occur in many documents, by their bytes or their web address: adverts, banners.
 
     Attributes:
-        max_documents: Documents that a picture may be in (10 in arXiv 2306.16527 and arXiv 2403.09611).
-        kinds: Kinds of documents that it is about.
+        max_documents: Most documents that a picture may occur in (10 in arXiv 2306.16527 and arXiv 2403.09611).
+        kinds: Kinds of documents that the step applies to.
     """
 
     schema: ClassVar[pa.Schema] = pa.schema({"row": pa.int64(), "place": pa.int32(), "key": pa.binary(16)})
@@ -32,7 +32,7 @@ class RepeatedImages(GlobalStep):
     kinds: tuple[Kind, ...] = ("interleaved",)
 
     def facts(self, row: int, document: Document) -> Iterator[tuple[Any, ...]]:
-        """Yield one fact for every picture, one more for its address."""
+        """Yield one fact for every picture, and another one for its address."""
         if document.kind not in self.kinds:
             return
         for place, image in numbered_images(document):
@@ -41,7 +41,7 @@ class RepeatedImages(GlobalStep):
                 yield row, place, picture_key(Image(path=image.path))
 
     def decide(self, database: duckdb.DuckDBPyConnection) -> str:
-        """Select every use of the pictures in too many documents."""
+        """Select every use of the pictures that occur in too many documents."""
         return f"""
             WITH uses AS (SELECT DISTINCT key, row FROM facts),
                  frequent AS (SELECT key FROM uses GROUP BY key HAVING count(*) > {self.max_documents})
@@ -51,7 +51,7 @@ class RepeatedImages(GlobalStep):
 
 @dataclass(frozen=True)
 class ExactDuplicates(GlobalStep):
-    """Keep the first of documents with the same text and pictures; case and white space don't count."""
+    """Keep the first of several documents with the same text and pictures; case and white space don't count."""
 
     schema: ClassVar[pa.Schema] = pa.schema({"row": pa.int64(), "key": pa.binary(16)})
     reason: ClassVar[str] = "the same as one before"
@@ -67,7 +67,7 @@ class ExactDuplicates(GlobalStep):
         yield row, digest.digest()
 
     def decide(self, database: duckdb.DuckDBPyConnection) -> str:
-        """Select all but the first of every content."""
+        """Select all documents but the first one of every content."""
         return f"""
             WITH firsts AS (SELECT key, min(row) AS first FROM facts GROUP BY key HAVING count(*) > 1)
             SELECT row, {WHOLE_DOCUMENT} AS place FROM facts JOIN firsts USING (key) WHERE row <> first

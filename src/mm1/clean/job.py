@@ -1,11 +1,12 @@
-"""The job of cleaning: passes over ranges of rows, in parallel, one pass for every global step and one to write.
+"""The cleaning job: parallel passes over ranges of rows, one pass for every global step and one that writes.
 
-Every pass applies the steps so far anew, from the source: a step is a pure function, so nothing between is stored but
-the facts that global steps gather and their decisions. Memory holds a range of rows, never the corpus.
+Every pass applies the steps before it again, starting from the source. A step is a pure function, so only the facts and
+the decisions of global steps are stored. Memory holds a range of rows, never the corpus.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,21 +18,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mm1.clean.database import decide_in_database, open_database
-from mm1.clean.step import Dropped, GlobalStep, Step, plain_options
+from mm1.clean.step import PICTURE, Apply, Dropped, GlobalStep, Step, plain_options
 from mm1.data.build import publish, read_info
-from mm1.data.corpus import ShardWriter, Split
+from mm1.data.corpus import ShardWriter, Split, shared_split
 from mm1.data.shards import merge_reasons, open_job, run_units
 from mm1.document import Document
 from mm1.errors import UserError
+from mm1.files import write_json
 
 ROWS_PER_UNIT = 2000
-# Raised when a step's outcome changes for the same options: jobs begun before are begun anew.
+# Raised when a step gives other results for the same options; incomplete jobs then start again.
 CLEAN_VERSION = 1
+FAILED = "failed.json"
 
 
 @dataclass(frozen=True)
 class NamedStep:
-    """A step as a configuration has it."""
+    """A step with its name."""
 
     name: str
     step: Step
@@ -39,11 +42,11 @@ class NamedStep:
 
 @dataclass(frozen=True)
 class Resources:
-    """What a job may use.
+    """The resources of a job.
 
     Attributes:
-        workers: Processes; None: as many as there are cores.
-        memory: Limit for DuckDB.
+        workers: Processes; None: one per core.
+        memory: Memory limit of DuckDB.
         engine: One of `mm1.data.engines.ENGINES`.
     """
 
@@ -60,10 +63,10 @@ def clean_splits(
     splits: Sequence[str] | None,
     resources: Resources,
 ) -> dict[str, Any]:
-    """Clean splits of a corpus into another (see `mm1.clean.clean`)."""
+    """Clean splits of a corpus into a new one (see `mm1.clean.clean`)."""
     info = read_info(source)
     if info is None:
-        raise UserError(f"{source}: no corpus there (no corpus.json): name the directory of a corpus")
+        raise UserError(f"{source}: not a corpus (it has no corpus.json): name the directory of a corpus")
     names = list(splits or info["splits"])
     opened = {name: Split(source / name) for name in names}
     config = [{named.name: plain_options(named.step)} for named in steps]
@@ -109,7 +112,8 @@ def _clean_split(split: Split, steps: Sequence[NamedStep], folder: Path, resourc
         if isinstance(named.step, GlobalStep):
             gather = partial(gather_facts, directory, tuple(steps[:number]), named.step, folder)
             (own / "facts").mkdir(exist_ok=True)
-            run(gather, units, own / "facts", description=f"{named.name}: look at {split.name}")
+            gathered = run(gather, units, own / "facts", description=f"{named.name}: read {split.name}")
+            write_json(own / FAILED, {row: why for info in gathered for row, why in info["failed"].items()})
             with open_database(own, own / "facts", resources.memory, resources.workers) as database:
                 decide_in_database(named.step.decide(database), own / "decision.parquet", database)
             shutil.rmtree(own / "facts")
@@ -122,16 +126,16 @@ def _clean_split(split: Split, steps: Sequence[NamedStep], folder: Path, resourc
 
 
 def step_folder(folder: Path, number: int) -> Path:
-    """Return where the step of this number keeps what it prepared and decided."""
+    """Return the folder of a step's prepared files and decisions."""
     return folder / f"step-{number:02d}"
 
 
 def replay(
     directory: Path, steps: Sequence[NamedStep], folder: Path, rows: range, counts: Sequence[Dropped]
 ) -> Iterator[tuple[int, Document]]:
-    """Yield row and document of what steps leave of some rows of a split; count in `counts` what each drops."""
-    split = Split(directory)
-    appliers = [named.step.applier(step_folder(folder, n), rows) for n, named in enumerate(steps)]
+    """Yield (row, document) for the documents that steps keep of a range of rows; `counts` counts what each drops."""
+    split = shared_split(directory)
+    appliers = [_guarded(named.step, step_folder(folder, n), rows) for n, named in enumerate(steps)]
     for row in rows:
         document: Document | None = split[row]
         for apply, dropped in zip(appliers, counts, strict=True):
@@ -141,12 +145,37 @@ def replay(
             yield row, document
 
 
+def _guarded(step: Step, folder: Path, rows: range) -> Apply:
+    """Return a step's function, which drops and counts the documents that the step fails on."""
+    apply = step.applier(folder, rows)
+    failed = json.loads((folder / FAILED).read_text()) if (folder / FAILED).is_file() else {}
+
+    def guarded(row: int, document: Document, dropped: Dropped) -> Document | None:
+        if str(row) in failed:
+            return dropped.drop(failed[str(row)], document)
+        try:
+            return apply(row, document, dropped)
+        except Exception as error:
+            return dropped.drop(_failure(error), document)
+
+    return guarded
+
+
+def _failure(error: Exception) -> str:
+    return f"the step fails on it ({type(error).__name__})"
+
+
 def gather_facts(
     directory: Path, before: Sequence[NamedStep], step: GlobalStep, folder: Path, rows: range, file: Path
 ) -> dict[str, Any]:
-    """Write a global step's facts on some rows, as the steps before leave them, to Parquet beside `file`."""
+    """Write a global step's facts on a range of rows, after the steps before it, to Parquet next to `file`.
+
+    Returns:
+        Under `failed`, the reason for each row that the step failed on, which has no facts.
+    """
     with pq.ParquetWriter(file.with_suffix(".parquet"), step.schema) as writer:
         facts: list[tuple[Any, ...]] = []
+        failed: dict[int, str] = {}
 
         def flush() -> None:
             columns = zip(*facts, strict=True) if facts else [()] * len(step.schema)
@@ -155,27 +184,36 @@ def gather_facts(
             facts.clear()
 
         for row, document in replay(directory, before, folder, rows, [Dropped() for _ in before]):
-            facts.extend(step.facts(row, document))
+            try:
+                facts.extend(list(step.facts(row, document)))
+            except Exception as error:
+                failed[row] = _failure(error)
             if len(facts) >= 50_000:
                 flush()
         flush()
-    return {}
+    return {"failed": failed}
 
 
 def clean_rows(directory: Path, steps: Sequence[NamedStep], folder: Path, rows: range, file: Path) -> dict[str, Any]:
-    """Write what the steps leave of some rows; return counts as `read_shard` does, and those of every step."""
+    """Write the documents that the steps keep of a range of rows; return counts like `read_shard`, and per step."""
     writer = ShardWriter(file)
     counts = [Dropped() for _ in steps]
     for _, document in replay(directory, steps, folder, rows, counts):
         writer.write(document)
     info = writer.finish()
     file.with_suffix(".digests").write_bytes(writer.digests)
-    skipped = {
-        f"{named.name}: {reason}": entry
+    reasons = [
+        (f"{named.name}: {reason}", entry, reason.startswith(PICTURE))
         for named, count in zip(steps, counts, strict=True)
         for reason, entry in count.reasons.as_dict().items()
+    ]
+    return {
+        **info,
+        "read": len(rows),
+        "skipped": {reason: entry for reason, entry, of_picture in reasons if not of_picture},
+        "lost": {reason: entry for reason, entry, of_picture in reasons if of_picture},
+        "steps": [count.as_dict() for count in counts],
     }
-    return {**info, "skipped": skipped, "changed": {}, "steps": [count.as_dict() for count in counts]}
 
 
 def _sum_counts(counts: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""MinHash (Broder, 1997): how alike two sets are, from signatures of a fixed length; and which to compare at all."""
+"""MinHash (Broder, 1997): the similarity of two sets from signatures of a fixed length, and which pairs to compare."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHINGLES_AT_ONCE = 4096
 
 
 def token_hashes(text: str) -> np.ndarray:
-    """Return a hash of every word (every character, in scripts without spaces), whatever its case.
+    """Return a hash of every word (every character, in scripts without spaces); case doesn't count.
 
     Returns:
         (words,) uint64.
@@ -29,7 +29,7 @@ def ngram_hashes(tokens: np.ndarray, n: int) -> np.ndarray:
 
     Args:
         tokens: (words,) uint64, from `token_hashes`.
-        n: Words in a row.
+        n: Words per n-gram.
 
     Returns:
         (max(0, words - n + 1),) uint64.
@@ -38,7 +38,7 @@ def ngram_hashes(tokens: np.ndarray, n: int) -> np.ndarray:
     hashes = np.zeros(count, np.uint64)
     for offset in range(n):
         hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + tokens[offset : offset + count]
-    # Mixed once more, so that every bit depends on every word (the finalizer of MurmurHash3).
+    # Mix again, so that every bit depends on every word (the finalizer of MurmurHash3).
     hashes ^= hashes >> np.uint64(33)
     hashes *= np.uint64(0xFF51AFD7ED558CCD)
     return hashes ^ (hashes >> np.uint64(33))
@@ -47,12 +47,12 @@ def ngram_hashes(tokens: np.ndarray, n: int) -> np.ndarray:
 def signature(hashes: np.ndarray, length: int) -> np.ndarray:
     """Return the MinHash signature of a set of hashes.
 
-    Two signatures agree in a share of their places that estimates the sets' Jaccard similarity, with a standard
-    error of at most 0.5 / sqrt(length).
+    The share of positions in which two signatures agree estimates the sets' Jaccard similarity, with a standard error
+    of at most 0.5 / sqrt(length).
 
     Args:
         hashes: (n,) uint64, n >= 1.
-        length: Places of the signature.
+        length: Length of the signature.
 
     Returns:
         (length,) uint32.
@@ -60,9 +60,9 @@ def signature(hashes: np.ndarray, length: int) -> np.ndarray:
     factors, shifts = _family(length)
     least = np.full(length, np.iinfo(np.uint64).max, np.uint64)
     for start in range(0, len(hashes), _SHINGLES_AT_ONCE):
-        some = hashes[start : start + _SHINGLES_AT_ONCE, None]
+        chunk = hashes[start : start + _SHINGLES_AT_ONCE, None]
         # Multiply-shift hashing (Dietzfelbinger et al., 1997): the upper half of a * x + b modulo 2**64.
-        np.minimum(least, (some * factors + shifts).min(axis=0), out=least)
+        np.minimum(least, (chunk * factors + shifts).min(axis=0), out=least)
     return (least >> np.uint64(32)).astype(np.uint32)
 
 
@@ -75,11 +75,12 @@ def _family(length: int) -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def bands_for(threshold: float, length: int) -> tuple[int, int]:
-    """Return into how many bands of how many rows to cut signatures, to find pairs at least so alike.
+    """Return the numbers of bands and of rows per band into which signatures are cut to find similar pairs.
 
-    Two signatures are compared if they agree in a whole band: with probability 1 - (1 - s**rows)**bands for sets of
-    similarity s. The choice makes wrongly compared below and missed above the threshold least, a missed pair weighing
-    ten times as much, since those compared are checked (Leskovec et al., Mining of Massive Datasets, section 3.4).
+    Two signatures are compared if they agree in a whole band; for sets of similarity s the probability of this is
+    1 - (1 - s**rows)**bands. The choice minimises the pairs compared below the threshold and the pairs missed above it.
+    A missed pair weighs ten times as much, since compared pairs are checked (Leskovec et al., Mining of Massive
+    Datasets, section 3.4).
     """
     similarity = np.linspace(0, 1, 201)
     best: tuple[float, int, int] | None = None
@@ -94,5 +95,5 @@ def bands_for(threshold: float, length: int) -> tuple[int, int]:
 
 
 def band_keys(signature_: np.ndarray, bands: int, rows: int) -> list[int]:
-    """Return one 64-bit key for every band of a signature; bands of different place have different keys."""
+    """Return one 64-bit key for every band of a signature; bands at different positions have different keys."""
     return [xxhash.xxh3_64_intdigest(signature_[b * rows : (b + 1) * rows].tobytes(), seed=b) for b in range(bands)]

@@ -1,4 +1,4 @@
-"""Near duplicates by MinHash: the first of every group of documents with nearly the same text is kept."""
+"""Near duplicates by MinHash: keeps the first of every group of documents with nearly the same text."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ _PAIRS_AT_ONCE = 10_000
 
 @dataclass(frozen=True)
 class NearDuplicates(GlobalStep):
-    """Keep the first of documents whose texts share most n-grams of words.
+    """Keep the first of several documents whose texts share most n-grams of words.
 
-    Candidates agree in a whole band of their MinHash signatures; every candidate is compared with the first of its
-    band by the signature as a whole; groups are the connected components of the pairs that pass.
+    Candidates agree in a whole band of their MinHash signatures. Every candidate is compared with the first document of
+    its band by the whole signature. Groups are the connected components of the pairs that pass.
 
     Attributes:
-        threshold: Jaccard similarity of the sets of n-grams, at least, for two documents to be one.
-        ngram: Words in a row.
-        signature_length: Places of the signature; the estimate's standard error is 0.5 / sqrt of it at most.
-        kinds: Kinds of documents that it is about. Captions are short, and the same words may fit other pictures.
+        threshold: Least Jaccard similarity of the sets of n-grams at which two documents count as one.
+        ngram: Words per n-gram.
+        signature_length: Length of the signature; the estimate's standard error is at most 0.5 / sqrt of it.
+        kinds: Kinds of documents that the step applies to; not captions, since the same short text may fit other
+            pictures.
     """
 
     schema: ClassVar[pa.Schema] = pa.schema(
@@ -43,7 +44,7 @@ class NearDuplicates(GlobalStep):
     kinds: tuple[Kind, ...] = ("interleaved", "text")
 
     def facts(self, row: int, document: Document) -> Iterator[tuple[Any, ...]]:
-        """Yield the signature of a document's text and the keys of its bands; nothing for texts below one n-gram."""
+        """Yield the signature of a document's text and the keys of its bands; nothing if it has no n-gram."""
         if document.kind not in self.kinds:
             return
         hashes = ngram_hashes(token_hashes(document.text), self.ngram)
@@ -65,7 +66,8 @@ class NearDuplicates(GlobalStep):
             CREATE TABLE edges AS SELECT row AS a, first AS b FROM pairs UNION SELECT first, row FROM pairs;
             CREATE TABLE labels AS SELECT DISTINCT a AS row, a AS label FROM edges;
         """)
-        # Every document takes the lowest label among its neighbours' and then that label's own, until none changes.
+        # Every document takes the lowest label among its neighbours, and then the label of that label, until none
+        # changes.
         changed = 1
         while changed:
             database.execute("""
@@ -86,17 +88,17 @@ class NearDuplicates(GlobalStep):
         return f"SELECT row, {WHOLE_DOCUMENT} AS place FROM labels WHERE row <> label"  # noqa: S608 - a constant
 
     def _compare(self, database: duckdb.DuckDBPyConnection) -> None:
-        """Fill `pairs` with the candidates whose signatures as a whole are alike enough."""
-        found = database.cursor().sql("""
+        """Fill `pairs` with the candidates whose whole signatures are similar enough."""
+        relation = database.cursor().sql("""
             SELECT candidates.row, first, mine.signature AS mine, its.signature AS its
             FROM candidates JOIN facts AS mine ON mine.row = candidates.row JOIN facts AS its ON its.row = first
         """)
-        batches: pa.RecordBatchReader = found.to_arrow_reader(_PAIRS_AT_ONCE)
+        batches: pa.RecordBatchReader = relation.to_arrow_reader(_PAIRS_AT_ONCE)
         for batch in batches:
             mine, its = (
                 np.frombuffer(b"".join(batch[name].to_pylist()), np.uint32).reshape(-1, self.signature_length)
                 for name in ("mine", "its")
             )
-            alike = (mine == its).mean(axis=1) >= self.threshold
-            passed = pa.table(batch.select(["row", "first"]).filter(pa.array(alike)))  # noqa: F841 - read by DuckDB
+            similar = (mine == its).mean(axis=1) >= self.threshold
+            passed = pa.table(batch.select(["row", "first"]).filter(pa.array(similar)))  # noqa: F841 - read by DuckDB
             database.execute("INSERT INTO pairs SELECT row, first FROM passed")

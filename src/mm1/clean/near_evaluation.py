@@ -1,4 +1,4 @@
-"""Removal of what is near an evaluation set: pictures by difference hash, texts by n-grams of words."""
+"""Removes documents near an evaluation set: pictures by difference hash, texts by n-grams of words."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _FILE = "near-evaluation.npz"
 
 @dataclass(frozen=True)
 class NearEvaluation(Step):
-    """Drop documents with a picture or a stretch of text of an evaluation set.
+    """Drop documents that share a picture or a stretch of text with an evaluation set.
 
     Attributes:
         against: The evaluation sets, as `corpus/split`.
-        max_distance: Bits of 128 that the hashes of two pictures may differ in to be the same picture; -1 leaves
-            pictures alone. The same bytes are always the same picture.
-        ngram: Words in a row that two texts share to be near (13 in GPT-3: arXiv 2005.14165, appendix C); 0 leaves
-            texts alone. Evaluation texts of 8 words or more that are shorter than that count as a whole.
-        max_items: An n-gram in more evaluation items than this is their prompt's form, not their content.
+        max_distance: Most bits of 128 in which the hashes of two pictures may differ if they are the same picture; -1
+            ignores pictures. Equal bytes are always the same picture.
+        ngram: Number of consecutive words that two near texts share (13 in GPT-3: arXiv 2005.14165, appendix C); 0
+            ignores texts. A shorter evaluation text of 8 words or more must be shared completely.
+        max_items: An n-gram in more evaluation items than this belongs to their prompt and doesn't count.
     """
 
     against: tuple[str, ...] = ()
@@ -46,10 +46,12 @@ class NearEvaluation(Step):
         """Hash the evaluation sets' pictures and texts.
 
         Raises:
-            UserError: If no evaluation set is named, or one isn't there.
+            UserError: If no evaluation set is named, or one doesn't exist.
         """
         if not self.against:
-            raise UserError("step 'near-evaluation': 'against' names no evaluation set: give it, as in [easy-vqa/test]")
+            raise UserError(
+                "step 'near-evaluation': 'against' names no evaluation set: name one, as in [easy-vqa/test]"
+            )
         pictures: set[tuple[int, ...]] = set()
         bytes_: set[bytes] = set()
         items: Counter[int] = Counter()
@@ -71,10 +73,10 @@ class NearEvaluation(Step):
         )
 
     def applier(self, folder: Path, rows: range) -> Apply:
-        """Return the function that compares with what `prepare` hashed."""
+        """Return the function that compares documents with the hashes of `prepare`."""
         with np.load(folder / _FILE) as prepared:
             pictures, ngrams = prepared["pictures"], prepared["ngrams"]
-            # numpy strips zero bytes at the end of strings.
+            # numpy removes zero bytes at the end of strings.
             same_bytes = {key.ljust(16, b"\0") for key in prepared["bytes"].tolist()}
 
         def apply(row: int, document: Document, dropped: Dropped) -> Document | None:
@@ -103,5 +105,5 @@ class NearEvaluation(Step):
 
 
 def _marked(hashes: np.ndarray, n: int) -> np.ndarray:
-    """Return hashes that those of n-grams of another length don't equal."""
+    """Return hashes that differ from those of n-grams of other lengths."""
     return hashes ^ np.uint64(n * 0x9E3779B97F4A7C15 % 2**64)

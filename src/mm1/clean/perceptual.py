@@ -1,7 +1,8 @@
-"""Difference hashes: pictures that look alike have hashes that differ in few bits, whatever their size and format.
+"""Difference hashes: the hashes of similar pictures differ in few bits, also in another size or format.
 
-One bit for every two neighbours on a small grey copy: whether it gets brighter from left to right (64 bits, on 9 x 8
-pixels) and from top to bottom (64 bits, on 8 x 9). The same as `imagehash.dhash` and `imagehash.dhash_vertical`.
+A hash has one bit for every two neighbouring pixels of a small grey copy: whether it gets brighter from left to right
+(64 bits, on 9 x 8 pixels) and from top to bottom (64 bits, on 8 x 9). The bits are the same as in `imagehash.dhash` and
+`imagehash.dhash_vertical`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from PIL import Image as PILImage
 
 from mm1.processing.images import ImageError, decode_image
 
-# Below this difference of lightest and darkest grey (of 255) a picture is flat, with the hash of any other flat one.
+# Below this difference between lightest and darkest grey (of 255) a picture is flat; all flat pictures have one hash.
 _FLAT = 8
 
 
@@ -19,7 +20,7 @@ def difference_hash(data: bytes) -> np.ndarray | None:
     """Return the hash of an encoded picture.
 
     Returns:
-        (2,) uint64: left to right, top to bottom; None if it can't be decoded, or is nearly of one grey.
+        (2,) uint64: left to right, top to bottom; None if the picture can't be decoded or has nearly one grey.
     """
     try:
         grey = decode_image(data, target_size=64).convert("L")
@@ -35,7 +36,7 @@ def difference_hash(data: bytes) -> np.ndarray | None:
 
 
 def nearest(hash_: np.ndarray, others: np.ndarray) -> int:
-    """Return the least number of bits that a hash differs in from others.
+    """Return the least number of bits in which a hash differs from others.
 
     Args:
         hash_: (2,) uint64.

@@ -1,6 +1,6 @@
-"""Steps on pictures that look at one document: size, aspect, address, number, copies, damage.
+"""Local steps on pictures: size, aspect ratio, address, number, copies, damage.
 
-The limits are OBELICS' as the paper's notes have them (arXiv 2306.16527; arXiv 2403.09611, appendix A).
+The limits are those of OBELICS, which the paper uses (arXiv 2306.16527; arXiv 2403.09611, appendix A).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mm1.processing.images import ImageError, decode_image
 
 
 def picture_bytes(image: Image) -> bytes | None:
-    """Return the encoded bytes, or None if they are in a file that can't be read."""
+    """Return the encoded bytes; None if their file can't be read."""
     try:
         return image.read()
     except UserError:
@@ -29,9 +29,9 @@ class ImageSize(LocalStep):
     """Drop pictures that are too small, too large, or too long on one side.
 
     Attributes:
-        min_side: Pixels that both sides have at least.
-        max_side: Pixels that both sides have at most.
-        max_aspect: Longer side over shorter side, at most.
+        min_side: Least pixels of both sides.
+        max_side: Most pixels of both sides.
+        max_aspect: Largest ratio of the longer side to the shorter one.
     """
 
     min_side: int = 100
@@ -39,7 +39,7 @@ class ImageSize(LocalStep):
     max_aspect: float = 2.0
 
     def apply(self, document: Document, dropped: Dropped) -> Document | None:
-        """Drop pictures outside of the limits, each for the first that it breaks."""
+        """Drop pictures that exceed a limit; the reason is the first one exceeded."""
         reasons = ((place, self._reason(image)) for place, image in numbered_images(document))
         return without_images(document, {place: reason for place, reason in reasons if reason}, dropped)
 
@@ -59,27 +59,27 @@ class ImageSize(LocalStep):
 
 @dataclass(frozen=True)
 class ImageAddress(LocalStep):
-    """Drop pictures whose address or file name says that they are furniture of the page.
+    """Drop pictures whose address or file name says that they are part of the page's layout.
 
     Attributes:
-        words: Any of them, anywhere in the address, whatever the case.
+        words: A picture is dropped if its address contains any of these words; case doesn't count.
     """
 
     words: tuple[str, ...] = ("logo", "button", "icon", "plugin", "widget")
 
     def apply(self, document: Document, dropped: Dropped) -> Document | None:
         """Drop pictures with one of the words in their address."""
-        found = re.compile("|".join(re.escape(word) for word in self.words) or "(?!)", re.IGNORECASE)
-        places = {place for place, image in numbered_images(document) if found.search(image.path or "")}
+        pattern = re.compile("|".join(re.escape(word) for word in self.words) or "(?!)", re.IGNORECASE)
+        places = {place for place, image in numbered_images(document) if pattern.search(image.path or "")}
         return without_images(document, dict.fromkeys(places, "a word in its address"), dropped)
 
 
 @dataclass(frozen=True)
 class Decodable(LocalStep):
-    """Drop pictures that can't be decoded to the last pixel (readers look at headers only)."""
+    """Drop pictures that can't be decoded completely (readers check headers only)."""
 
     def apply(self, document: Document, dropped: Dropped) -> Document | None:
-        """Decode every picture; drop those that fail."""
+        """Drop the pictures that can't be decoded."""
         places = set()
         for place, image in numbered_images(document):
             try:
@@ -94,7 +94,7 @@ class CopiesInDocument(LocalStep):
     """Keep the first copy of a picture within a document."""
 
     def apply(self, document: Document, dropped: Dropped) -> Document | None:
-        """Drop pictures whose bytes, or address if there are none, came before."""
+        """Drop pictures whose bytes (or address, without bytes) occur earlier in the document."""
         seen: set[bytes] = set()
         places = set()
         for place, image in numbered_images(document):
@@ -110,9 +110,9 @@ class ImageCount(LocalStep):
     """Drop documents with too few or too many pictures.
 
     Attributes:
-        min: Pictures, at least.
-        max: Pictures, at most.
-        kinds: Kinds of documents that it is about.
+        min: Fewest pictures.
+        max: Most pictures.
+        kinds: Kinds of documents that the step applies to.
     """
 
     min: int = 1
@@ -120,7 +120,7 @@ class ImageCount(LocalStep):
     kinds: tuple[Kind, ...] = ("interleaved",)
 
     def apply(self, document: Document, dropped: Dropped) -> Document | None:
-        """Drop the document if the number of its pictures is outside of the limits."""
+        """Drop the document if the number of its pictures is outside the limits."""
         if document.kind not in self.kinds:
             return document
         number = len(document.images)
@@ -132,5 +132,5 @@ class ImageCount(LocalStep):
 
 
 def picture_key(image: Image) -> bytes:
-    """Return 16 bytes that stand for a picture: of its bytes, or of its address if there are none."""
+    """Return a hash of 16 bytes of a picture's bytes, or of its address if it has no bytes."""
     return hashlib.blake2b(image.data or (image.path or "").encode(), digest_size=16).digest()

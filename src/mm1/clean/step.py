@@ -1,7 +1,7 @@
-"""A step of cleaning: a pure function over documents, made from its options and, for some, from facts on all of them.
+"""A cleaning step: a pure function over documents, made from the step's options and, for some, from facts on all.
 
-A local step looks at one document. A global step first gathers facts on every document (in parallel, into Parquet),
-then decides in DuckDB, out of core, which documents and pictures are dropped; its function looks that up.
+A local step needs one document. A global step first gathers facts on every document (in parallel, into Parquet), then
+decides in DuckDB, out of core, which documents and pictures to drop; its function looks up the decision.
 """
 
 from __future__ import annotations
@@ -23,41 +23,45 @@ if TYPE_CHECKING:
     import duckdb
 
 WHOLE_DOCUMENT = -1
-"""As a place in a decision: not one part, but all of the document."""
+"""Place in a decision that stands for the whole document."""
+
+
+PICTURE = "picture: "
+"""Prefix of the reasons for pictures that are dropped while their documents stay."""
 
 
 @dataclass
 class Dropped:
-    """What one step dropped, by reason, with the first ids of each."""
+    """What one step dropped, by reason, with the first ids for each."""
 
     documents: int = 0
     images: int = 0
     reasons: Skips = field(default_factory=Skips)
 
     def drop(self, reason: str, document: Document) -> Document | None:
-        """Count a document; return None, which is what a step returns for it."""
+        """Count a dropped document; return None, the step's result for it."""
         self.documents += 1
         self.reasons.add(reason, document.id)
         return None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the counts as `corpus.json` has them."""
+        """Return the counts for `corpus.json`."""
         return {"documents": self.documents, "images": self.images, "reasons": self.reasons.as_dict()}
 
 
 Apply = Callable[[int, Document, Dropped], Document | None]
-"""From a document and its row in the split: the document as it stays, or None; what is dropped is counted."""
+"""Takes a document's row in the split and the document; returns the kept document or None, and counts what it drops."""
 
 
 @dataclass(frozen=True)
 class Step(ABC):
-    """One step; the options are the fields of the (frozen) dataclass."""
+    """One step; its options are the fields of the (frozen) dataclass."""
 
-    def prepare(self, folder: Path) -> None:  # noqa: B027 - most have nothing to prepare
-        """Do what is done once, before any document is looked at; leave its result in the folder."""
+    def prepare(self, folder: Path) -> None:  # noqa: B027 - most steps have nothing to prepare
+        """Prepare the step once, before any document is read, and write the result into the folder."""
 
     def inputs(self) -> dict[str, str]:
-        """Return the content hashes of what it reads beside the corpus that is cleaned."""
+        """Return the content hashes of the splits that the step reads besides the corpus that is cleaned."""
         return {}
 
     @abstractmethod
@@ -65,13 +69,13 @@ class Step(ABC):
         """Return the function for these rows of the split.
 
         Args:
-            folder: Where `prepare` and, for global steps, the decision left their results.
-            rows: The rows it will be called for.
+            folder: The folder with the results of `prepare` and, for global steps, the decision.
+            rows: The rows that the function is called for.
         """
 
 
 class LocalStep(Step):
-    """A step that needs nothing but the document."""
+    """A step that needs only the document."""
 
     def applier(self, folder: Path, rows: range) -> Apply:
         """Return `apply` for any rows."""
@@ -79,7 +83,7 @@ class LocalStep(Step):
 
     @abstractmethod
     def apply(self, document: Document, dropped: Dropped) -> Document | None:
-        """Return the document as it stays, or None."""
+        """Return the kept document, or None."""
 
 
 class GlobalStep(Step):
@@ -87,7 +91,7 @@ class GlobalStep(Step):
 
     Attributes:
         schema: Columns of the facts; the first is `row`.
-        reason: What is counted for what it drops.
+        reason: The reason under which dropped documents and pictures are counted.
     """
 
     schema: ClassVar[pa.Schema]
@@ -99,10 +103,10 @@ class GlobalStep(Step):
 
     @abstractmethod
     def decide(self, database: duckdb.DuckDBPyConnection) -> str:
-        """Return the SQL that selects `(row, place)` of what is dropped, from the view `facts`."""
+        """Return the SQL that selects `(row, place)` of what to drop from the view `facts`."""
 
     def applier(self, folder: Path, rows: range) -> Apply:
-        """Return the function that drops what was decided for these rows."""
+        """Return the function that applies the decision for these rows."""
         within = [("row", ">=", rows.start), ("row", "<", rows.stop)]
         table = pq.read_table(folder / "decision.parquet", filters=within)
         places: dict[int, set[int]] = {}
@@ -121,26 +125,26 @@ class GlobalStep(Step):
 
 
 def without_images(document: Document, places: Mapping[int, str], dropped: Dropped) -> Document | None:
-    """Return the document without the pictures at some places among its parts; count them.
+    """Return the document without the pictures at the given places, which are counted.
 
-    A caption without its picture, a conversation that lacks one of its pictures, and a page without anything are
-    dropped whole.
+    A caption without its picture, a conversation that lacks one of its pictures, and an empty page are dropped
+    completely.
 
     Args:
         document: The document.
-        places: For every place, the reason why its picture is dropped.
-        dropped: Where they are counted.
+        places: Index of a picture among the document's parts -> the reason why it is dropped.
+        dropped: Counts the dropped pictures and documents.
     """
     if not places:
         return document
     dropped.images += len(places)
     for reason in places.values():
-        dropped.reasons.add(f"picture: {reason}", document.id)
+        dropped.reasons.add(f"{PICTURE}{reason}", document.id)
     kept: list[Part] = []
     for place, part in enumerate(document.parts):
         if place in places:
             continue
-        # The space that stands between a picture and its text goes with the picture.
+        # The space between a picture and its text is removed with the picture.
         if isinstance(part, Text) and place - 1 in places and not (kept and isinstance(kept[-1], Image)):
             part = replace(part, text=part.text.removeprefix(" "))
         kept.append(part)
@@ -151,7 +155,7 @@ def without_images(document: Document, places: Mapping[int, str], dropped: Dropp
 
 
 def numbered_images(document: Document) -> Iterator[tuple[int, Image]]:
-    """Yield place among the parts and picture, of every picture."""
+    """Yield (index among the parts, picture) for every picture."""
     return ((place, part) for place, part in enumerate(document.parts) if isinstance(part, Image))
 
 

@@ -1,7 +1,7 @@
-"""Steps on text that look at one document: length, and quality by rules that hold in any language.
+"""Local steps on text: length, and quality by rules that hold in any language.
 
-The rules are those of Gopher (arXiv 2112.11446, table A1) without the one on English stop words. Rules on words are
-not applied to scripts that are written without spaces.
+The rules are those of Gopher (arXiv 2112.11446, table A1) without the one on English stop words. Rules on words don't
+apply to scripts without spaces.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from mm1.document import Document, Kind
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 _BULLETS = ("•", "‣", "▪", "●", "*", "-")
-# Share of a text's characters that may be in the most frequent n-gram (n = 2, 3, 4), and in n-grams that come more
-# than once (n = 5 to 10): Gopher, table A1.
+# Largest share of a text's characters in the most frequent n-gram (n = 2, 3, 4), and in n-grams that occur more than
+# once (n = 5 to 10): Gopher, table A1.
 _TOP_NGRAM = {2: 0.20, 3: 0.18, 4: 0.16}
 _REPEATED_NGRAM = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
 
@@ -29,9 +29,9 @@ class TextLength(LocalStep):
     """Drop documents with too little or too much text.
 
     Attributes:
-        min_characters: At least so many, without the space around.
-        max_characters: At most so many.
-        kinds: Kinds of documents that it is about.
+        min_characters: Fewest characters, without white space at the ends.
+        max_characters: Most characters, without white space at the ends.
+        kinds: Kinds of documents that the step applies to.
     """
 
     min_characters: int = 1
@@ -39,7 +39,7 @@ class TextLength(LocalStep):
     kinds: tuple[Kind, ...] = ("caption", "interleaved", "text")
 
     def apply(self, document: Document, dropped: Dropped) -> Document | None:
-        """Drop the document if its text is outside of the limits."""
+        """Drop the document if its text is outside the limits."""
         if document.kind not in self.kinds:
             return document
         length = len(document.text.strip())
@@ -52,19 +52,19 @@ class TextLength(LocalStep):
 
 @dataclass(frozen=True)
 class TextQuality(LocalStep):
-    """Drop documents whose text is not prose: symbols, lists of stumps, repetition.
+    """Drop documents whose text is not prose: symbols, lists of fragments, repetition.
 
     Attributes:
-        min_words: Words that a text has at least for the rules to be applied.
-        min_word_length: Mean characters of a word, at least.
-        max_word_length: Mean characters of a word, at most.
-        max_symbols: `#` and ellipses over words, at most.
-        max_bullet_lines: Share of lines that begin with a bullet, at most.
-        max_ellipsis_lines: Share of lines that end with an ellipsis, at most.
-        min_alphabetic: Share of words with a letter, at least.
-        max_repeated_lines: Share of lines that came before, at most.
+        min_words: The rules apply to texts with at least this many words.
+        min_word_length: Least mean characters per word.
+        max_word_length: Largest mean characters per word.
+        max_symbols: Largest ratio of `#` and ellipses to words.
+        max_bullet_lines: Largest share of lines that begin with a bullet.
+        max_ellipsis_lines: Largest share of lines that end with an ellipsis.
+        min_alphabetic: Least share of words with a letter.
+        max_repeated_lines: Largest share of lines that repeat an earlier one.
         repetition: Whether to apply the rules on repeated n-grams of words.
-        kinds: Kinds of documents that it is about.
+        kinds: Kinds of documents that the step applies to.
     """
 
     min_words: int = 20
@@ -79,7 +79,7 @@ class TextQuality(LocalStep):
     kinds: tuple[Kind, ...] = ("interleaved", "text")
 
     def apply(self, document: Document, dropped: Dropped) -> Document | None:
-        """Drop the document for the first rule that it breaks."""
+        """Drop the document if it breaks a rule; the reason is the first one broken."""
         if document.kind not in self.kinds:
             return document
         text = document.text
@@ -126,7 +126,7 @@ class TextQuality(LocalStep):
 
 
 def _repeated_characters(words: Sequence[str], n: int) -> int:
-    """Return how many characters of the words are in n-grams that came before, each counted once."""
+    """Return the number of the words' characters in n-grams that repeat an earlier one; each counts once."""
     seen: set[tuple[str, ...]] = set()
     repeated = covered = 0
     for start in range(len(words) - n + 1):

@@ -13,7 +13,7 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 from typer.core import TyperGroup
 
 from mm1.cli import data, model, scale, study
@@ -34,6 +34,7 @@ PANELS = ("Start", "Data", "Train", "Evaluate", "Use", "Study", "Plan")
 class _Group(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the commands in the order of their panels."""
+        # Typer's commands have a panel, of which click's type does not know.
         return sorted(self.commands, key=lambda name: PANELS.index(self.commands[name].rich_help_panel))  # type: ignore[attr-defined]
 
     def invoke(self, ctx: Any) -> Any:
@@ -85,13 +86,13 @@ def main() -> None:
     try:
         app(prog_name="mm1")
     except UserError as error:
-        console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        console.print(Text("error:", "bold red"), str(error), soft_wrap=True)
         sys.exit(2)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        console.print(f"[bold red]error:[/] {escape(str(error))}: free some space and run the same command again")
+        console.print(Text("error:", "bold red"), f"{error}: free some space and run the same command again")
         sys.exit(2)
     except Stopped as stopped:
-        console.print("[yellow]stopped; the same command resumes[/]")
+        console.print("stopped; the same command resumes", style="yellow")
         sys.exit(os.EX_TEMPFAIL if stopped.signal_number == signal.SIGTERM else 130)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from mm1.progress import terminal
 from mm1.ranks import is_first_rank
 
 
 def output() -> Console:
     """Return a console on standard output. Only the first rank prints."""
-    return Console(highlight=False, quiet=not is_first_rank())
+    return terminal(quiet=not is_first_rank())

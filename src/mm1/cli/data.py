@@ -14,6 +14,17 @@ from mm1.progress import console
 
 app = typer.Typer(help="Build, clean and inspect corpora, and plan trainings on them.", no_args_is_help=True)
 
+AcceptLosses = Annotated[
+    bool,
+    typer.Option(
+        "--accept-losses",
+        help="Keep a corpus that lacks most records or all pictures of its files. Default: it is put aside.",
+    ),
+]
+MaxLosses = Annotated[
+    float,
+    typer.Option(min=0, max=1, help="Share of the records that may be left out before --accept-losses is needed."),
+]
 Force = Annotated[bool, typer.Option("--force", help="Build the corpus again if it exists. Default: it is kept.")]
 
 _WHAT = "A split, as corpus/split or as its directory, or a directory of a run, whose plan is shown."
@@ -49,6 +60,8 @@ def build(
         ),
     ] = None,
     force: Force = False,
+    max_losses: MaxLosses = 0.5,
+    accept_losses: AcceptLosses = False,
     workers: Workers = None,
     engine: Engine = "processes",
 ) -> None:
@@ -71,6 +84,7 @@ def build(
             licence=licence,
             force=force,
             engine=engine,
+            max_losses=None if accept_losses else max_losses,
         )
         console.print(corpus_table(info))
         return
@@ -88,13 +102,15 @@ def collect(
         typer.Option(help="Directory with a folder of files for each split, such as DIR/vqav2. Default: none."),
     ] = None,
     set_: Set = None,
+    max_losses: MaxLosses = 0.5,
+    accept_losses: AcceptLosses = False,
     workers: Workers = None,
 ) -> None:
     """Build the corpora that a recipe describes, from local files or else from the Hub."""
     from mm1.data.collect import collect as build_all
     from mm1.recipe import load_recipe
 
-    missing = build_all(load_recipe(recipe, set_ or []), local, workers)
+    missing = build_all(load_recipe(recipe, set_ or []), local, workers, None if accept_losses else max_losses)
     if missing:
         raise UserError(
             f"{len(missing)} sources have neither a local copy nor a dataset of the Hub: {', '.join(missing)}: put "

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from mm1.progress import console
 
@@ -29,4 +30,4 @@ def demo(
     from mm1.demo import run_demo
 
     report = run_demo(run, set_ or [])
-    console.print(f"[bold]the report:[/] {report.resolve().as_uri()}")
+    console.print(Text("the report:", "bold"), report.resolve().as_uri())

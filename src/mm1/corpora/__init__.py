@@ -1,4 +1,4 @@
-"""Real corpora, one file each, built from what package indexes ship; the last four from packages of Debian.
+"""Real corpora, one file each, built from packages on package indexes; the last four from Debian packages.
 
     build_corpus("scenes", count=8000, size=64)
 
@@ -46,7 +46,7 @@ BUILDERS: dict[str, Callable[..., Material]] = {
     "wordnet": wordnet.build,
 }
 
-# Raised when a builder's output changes for the same options: corpora built by an earlier one are built anew.
+# Raised when a builder's output changes for the same options; older corpora are then built again.
 BUILDER_VERSION = 3
 
 
@@ -54,36 +54,36 @@ def corpus_options(name: str) -> dict[str, Any]:
     """Return the options of a corpus with their defaults.
 
     Raises:
-        UserError: If there is no such corpus.
+        UserError: If the corpus is unknown.
     """
     if name not in BUILDERS:
         near = difflib.get_close_matches(name, BUILDERS, n=2, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(BUILDERS)}"
-        raise UserError(f"no corpus is called '{name}': {hint}")
+        hint = f"did you mean {' or '.join(near)}?" if near else f"name one of {', '.join(BUILDERS)}"
+        raise UserError(f"corpus '{name}' is unknown: {hint}")
     parameters = inspect.signature(BUILDERS[name]).parameters
     return {option: parameter.default for option, parameter in parameters.items()}
 
 
 def build_corpus(name: str, directory: Path | None = None, *, force: bool = False, **options: Any) -> dict[str, Any]:
-    """Build a corpus, unless it is there already with the same options.
+    """Build a corpus, unless it exists with the same options.
 
     Args:
         name: One of `BUILDERS`.
-        directory: Where it is to be; default `data_directory()/name`.
-        force: Build it even if it is there.
-        options: The builder's options (see `corpus_options`); those not given have their defaults.
+        directory: The corpus's directory; default: `data_directory()/name`.
+        force: Whether to build the corpus again if it exists.
+        options: The builder's options (see `corpus_options`); others have their defaults.
 
     Returns:
         The content of `corpus.json`.
 
     Raises:
-        UserError: If the corpus or an option is unknown, an option's value is impossible, or the sources can't be
-            fetched or the corpus written. Nothing half-written is left behind.
+        UserError: If the corpus or an option is unknown, an option's value is wrong, or the sources can't be downloaded
+            or the corpus can't be written. No incomplete corpus is left behind.
     """
     known = corpus_options(name)
     for option, value in options.items():
         if option not in known:
-            raise UserError(f"corpus '{name}' has no option '{option}': its options are {', '.join(known)}")
+            raise UserError(f"corpus '{name}' has no option '{option}': name one of {', '.join(known)}")
         if type(value) is not type(known[option]) and not (isinstance(known[option], float) and type(value) is int):
             raise UserError(
                 f"option '{option}' of corpus '{name}' must be of type {type(known[option]).__name__} "
@@ -109,7 +109,7 @@ def build_corpus(name: str, directory: Path | None = None, *, force: bool = Fals
 
 
 def _read_info(directory: Path) -> dict[str, Any] | None:
-    """Return the content of a directory's `corpus.json`; None if it has none that can be read."""
+    """Return the content of a directory's `corpus.json`; None if the file is missing or can't be read."""
     try:
         info = json.loads((directory / "corpus.json").read_text())
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
 """chats: conversations derived from other corpora: names of drawings, questions on shapes, two pictures, plain text.
 
-The corpora openmoji, easy-vqa and text must be built before; pictures with captions of another corpus (gimp-help's real
-figures, say) can be talked about as well.
+It needs the corpora openmoji, easy-vqa and text. The conversations can also be about captioned pictures of another
+corpus, such as the figures of gimp-help.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ Draw = Callable[[random.Random], list[Turn] | None]
 _ASKED = ("What is this?", "What does the picture show?", "Name what you see.")
 _LANGUAGES = {"de": "German", "es": "Spanish", "fr": "French"}
 _QUESTION = re.compile(r"Question: (.*) Short answer:")
-_PROSE = 160  # characters of a passage that is given, and that is asked for, at most
+_PROSE = 160  # most characters of the beginning of a text, and of its continuation
 
 
 def build(*, count: int = 6000, captions: str = "", seed: int = 0) -> Material:
     """Return the material of chats: the split `train`.
 
     Args:
-        count: Conversations.
-        captions: A split of captioned pictures to talk about besides, such as `gimp-help/train-captions`.
-        seed: Of everything that is drawn.
+        count: Number of conversations.
+        captions: A further split of captioned pictures to talk about, such as `gimp-help/train-captions`.
+        seed: The seed of all random choices.
     """
     if count < 1:
-        raise UserError(f"chats needs count of at least 1 (given: {count})")
+        raise UserError(f"option count of corpus chats must be at least 1 (given: {count})")
     splits = {
         name: open_split(name) for name in ("openmoji/train", "easy-vqa/train", "easy-vqa/train-captions", "text/train")
     }
@@ -43,7 +43,7 @@ def build(*, count: int = 6000, captions: str = "", seed: int = 0) -> Material:
         "names": (3, lambda draw: _names(_any(splits["openmoji/train"], draw), draw)),
         "questions": (3, lambda draw: _questions(_any(splits["easy-vqa/train"], draw), draw)),
         "two pictures": (2, lambda draw: _two_pictures(splits["easy-vqa/train-captions"], draw)),
-        "text": (2, lambda draw: _go_on(_any(splits["text/train"], draw))),
+        "text": (2, lambda draw: _continuation(_any(splits["text/train"], draw))),
     }
     if captions:
         splits[captions] = open_split(captions)
@@ -76,7 +76,7 @@ def _any(split: Split, draw: random.Random) -> Document:
 
 
 def _names(document: Document, draw: random.Random) -> list[Turn]:
-    """A drawing and its name, often in another language too."""
+    """Return a conversation about a drawing's name, often also in another language."""
     pairs = [(draw.choice(_ASKED), str(document.meta["caption"]))]
     known = [code for code in _LANGUAGES if code in document.meta["names"]]
     if known and draw.random() < 0.5:
@@ -86,7 +86,7 @@ def _names(document: Document, draw: random.Random) -> list[Turn]:
 
 
 def _questions(document: Document, draw: random.Random) -> list[Turn]:
-    """Some of easy-vqa's questions on a picture."""
+    """Return a conversation of some of easy-vqa's questions on a picture."""
     texts = [part.text for part in document.parts if isinstance(part, Text)]
     asked = [match[1] for match in map(_QUESTION.search, texts[::2]) if match]
     pairs = list(zip(asked, (text.strip() for text in texts[1::2]), strict=True))
@@ -94,7 +94,7 @@ def _questions(document: Document, draw: random.Random) -> list[Turn]:
 
 
 def _two_pictures(split: Split, draw: random.Random) -> list[Turn]:
-    """Two shapes in one turn: which is which, and whether they are alike."""
+    """Return a conversation about two shapes in one turn: what each is, and whether they share colour or shape."""
     first, second = _any(split, draw), _any(split, draw)
     captions = [str(document.meta["caption"]) for document in (first, second)]
     colours, shapes = zip(*(caption.split()[1:] for caption in captions), strict=True)
@@ -107,18 +107,18 @@ def _two_pictures(split: Split, draw: random.Random) -> list[Turn]:
     return rounds((*first.images, *second.images), draw.sample(pairs, draw.randint(1, 3)))
 
 
-def _go_on(document: Document) -> list[Turn] | None:
-    """The beginning of a text, to be gone on with: no picture."""
+def _continuation(document: Document) -> list[Turn] | None:
+    """Return a conversation without pictures: the beginning of a text and its continuation; None if it is too short."""
     words = document.text.split()
-    given = _fitting(words)
-    wanted = _fitting(words[len(given) :])
-    if not given or not wanted:
+    beginning = _fitting(words)
+    continuation = _fitting(words[len(beginning) :])
+    if not beginning or not continuation:
         return None
-    return [("user", [f"Go on: {' '.join(given)}"]), ("assistant", [" ".join(wanted)])]
+    return [("user", [f"Go on: {' '.join(beginning)}"]), ("assistant", [" ".join(continuation)])]
 
 
 def _fitting(words: list[str]) -> list[str]:
-    """Return the first words that together are not too long."""
+    """Return the first words, as many as fit `_PROSE` characters."""
     taken = 0
     while taken < len(words) and len(" ".join(words[: taken + 1])) <= _PROSE:
         taken += 1

@@ -1,7 +1,7 @@
-"""How does a text go on? Multiple choice derived from passages of prose: what text teaches, without downloads.
+"""Multiple choice on how a text continues, derived from passages of prose, to measure what text teaches.
 
-The wrong endings are the right one with its words in another order. So it takes no knowledge of the subject, which
-small models lack, but some of the language.
+The wrong endings are the right one with its words in another order. So the choice needs no knowledge of the subject,
+which small models lack, but some of the language.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ OPTIONS = 4
 
 
 def continuations(passages: Iterable[Document], seed: int) -> Iterator[Document]:
-    """Yield items: the words before a place in a passage, and four endings: the one that follows, and shuffled ones.
+    """Yield items: some words of a passage with four endings, the real one and three with its words shuffled.
 
-    Passages are gone through without overlap; endings of too few different words are left out. An item's facts:
-    `context`, `options`, `answer` (one of them).
+    The items of a passage don't overlap; endings with too few different words are left out. An item's meta has
+    `context`, `options` and `answer` (one of the options).
 
     Args:
         passages: Documents of text.
-        seed: Of the order of words and of options.
+        seed: The seed of the order of words and of options.
     """
     for passage in passages:
         words = passage.text.split()
@@ -38,7 +38,7 @@ def continuations(passages: Iterable[Document], seed: int) -> Iterator[Document]
                 if shuffled not in options:
                     options.append(shuffled)
             draw.shuffle(options)
-            said = {"context": " ".join(context), "answer": " ".join(ending)}
-            parts = (Text(said["context"], target=False), Text(f" {said['answer']}"))
-            facts = {**said, "options": [" ".join(option) for option in options]}
-            yield Document(f"{passage.id}/{number}", "text", parts, facts)
+            texts = {"context": " ".join(context), "answer": " ".join(ending)}
+            parts = (Text(texts["context"], target=False), Text(f" {texts['answer']}"))
+            meta = {**texts, "options": [" ".join(option) for option in options]}
+            yield Document(f"{passage.id}/{number}", "text", parts, meta)

@@ -1,7 +1,7 @@
-"""The conventions that a page may keep: ways to put a coloured shape into words.
+"""The conventions of pages: ways to describe a coloured shape.
 
-One picture alone can't tell which of them is meant; the lines before it can. No two conventions agree on more
-than one colour in eight (French and Spanish share `gris`), so two to four lines tell them apart.
+A picture alone doesn't show its page's convention; the lines before it do. No two conventions agree on more than one
+colour in eight (French and Spanish share `gris`), so two to four lines distinguish them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _COLORS = {
     "fr": ("noir", "gris", "rouge", "vert", "bleu", "jaune", "turquoise", "marron"),
     "es": ("negro", "gris", "rojo", "verde", "azul", "amarillo", "turquesa", "marrón"),
 }
-# French has no convention that names the shape alone: two of its three words are the English ones.
+# There is no French convention that names only the shape, since two of its three words are the English ones.
 _SHAPES = {
     "de": ("Kreis", "Rechteck", "Dreieck"),
     "fr": ("cercle", "rectangle", "triangle"),
@@ -39,11 +39,11 @@ def _german(color: str, shape: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Convention:
-    """A way to put a coloured shape into words.
+    """A way to describe a coloured shape.
 
     Attributes:
-        name: Its name.
-        phrase: From a colour (one of `easy_vqa.COLORS`) and a shape (one of `easy_vqa.SHAPES`) to the words.
+        name: The convention's name.
+        phrase: Maps a colour (one of `easy_vqa.COLORS`) and a shape (one of `easy_vqa.SHAPES`) to the description.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Conversations as documents: turns of texts and pictures, the assistant's are targets."""
+"""Conversations as documents: turns of texts and pictures; the assistant's texts are targets."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def dialogue(id: str, turns: Sequence[Turn], **meta: object) -> Document:
 
     Args:
         id: The document's id.
-        turns: In order; the user begins.
-        meta: Further facts to record.
+        turns: The turns in order; the user begins.
+        meta: Further values for the document's meta.
     """
     parts: list[Part] = []
     roles: list[str] = []
@@ -28,7 +28,7 @@ def dialogue(id: str, turns: Sequence[Turn], **meta: object) -> Document:
 
 
 def rounds(pictures: Sequence[Image], pairs: Sequence[tuple[str, str]]) -> list[Turn]:
-    """Return the turns of questions and answers, the pictures before the first question."""
+    """Return the turns of questions and answers, with the pictures before the first question."""
     turns: list[Turn] = []
     for number, (question, answer) in enumerate(pairs):
         turns += [("user", [*(pictures if number == 0 else ()), question]), ("assistant", [answer])]

@@ -1,4 +1,4 @@
-"""Drawings and pictures made ready for a corpus: SVG rendered, transparency laid on white, the size bounded."""
+"""Prepares drawings and pictures for a corpus: renders SVG, puts transparency on white, limits the size."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from PIL import ImageChops
 from mm1.errors import UserError
 from mm1.processing.images import decode_image, to_rgb
 
-SMALLEST, LARGEST = 16, 1024  # pixels of the longer side that may be asked for
-_OVERVIEW = 64  # pixels at which the drawing is looked for on its page
-_CLOSEST = 4  # a drawing is enlarged at most so much to fill its picture
+SMALLEST, LARGEST = 16, 1024  # allowed pixels of the longer side
+_OVERVIEW = 64  # pixels of the small rendering that finds the drawing on its page
+_CLOSEST = 4  # largest factor by which a drawing is enlarged to fill its picture
 
 
 class BlankError(ValueError):
-    """Nothing is to be seen on a drawing."""
+    """A drawing shows nothing."""
 
 
 def check_size(size: int) -> None:
-    """Refuse a size of pictures that makes no sense.
+    """Check the size of pictures.
 
     Raises:
         UserError: If it isn't from `SMALLEST` to `LARGEST` pixels.
@@ -30,36 +30,36 @@ def check_size(size: int) -> None:
 
 
 def render(svg: str, size: int) -> Pillow.Image:
-    """Return a drawing rendered as large as fits into `size` x `size` pixels (RGBA). No fonts: text isn't drawn.
+    """Return a drawing rendered as large as fits into `size` x `size` pixels (RGBA). Text isn't drawn (no fonts).
 
     Raises:
         UserError: If the renderer isn't installed.
-        ValueError: If it is no SVG that can be drawn.
+        ValueError: If the SVG can't be rendered.
     """
     try:
         import resvg_py
     except ImportError:
         raise UserError(
-            "rendering drawings needs the package resvg-py: install it with `pip install 'mm1[demo]'`"
+            "this corpus renders drawings, which needs the package resvg-py: run pip install 'mm1[demo]'"
         ) from None
-    # Without a dpi, sizes in pt and mm count as zero.
+    # Without `dpi`, sizes in pt and mm count as zero.
     drawn = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, dpi=96, skip_system_fonts=True)
     return Pillow.open(io.BytesIO(drawn)).convert("RGBA")
 
 
 def render_cut(svg: str, size: int) -> Pillow.Image:
-    """Return what is drawn on an SVG's page without the empty space around it, on white (RGB).
+    """Return the drawing on an SVG's page, without the empty space around it, on white (RGB).
 
     Args:
         svg: The SVG.
-        size: Pixels of the longer side, at most.
+        size: Most pixels of the longer side.
 
     Raises:
         UserError: If the renderer isn't installed.
-        BlankError: If nothing is to be seen on white.
-        ValueError: If it is no SVG that can be drawn.
+        BlankError: If the drawing shows nothing on white.
+        ValueError: If the SVG can't be rendered.
     """
-    # Where on its page the drawing is, is seen at a low resolution, so that it is rendered large only once.
+    # A small rendering finds the drawing on its page, so that it is rendered large only once.
     box = render(svg, _OVERVIEW).getchannel("A").getbbox()
     if box is None:
         raise BlankError
@@ -74,7 +74,7 @@ def render_cut(svg: str, size: int) -> Pillow.Image:
 
 
 def on_white(picture: Pillow.Image) -> Pillow.Image:
-    """Return the picture in RGB, transparent parts on white."""
+    """Return the picture in RGB, with transparent parts on white."""
     return to_rgb(picture)
 
 
@@ -84,14 +84,14 @@ def png(picture: Pillow.Image) -> bytes:
 
 
 def bounded(data: bytes, size: int) -> bytes:
-    """Return an encoded picture as it is, or, if its longer side has more than `size` pixels, scaled down to them.
+    """Return an encoded picture; if its longer side has more than `size` pixels, it is scaled down to them.
 
     Args:
-        data: The encoded picture; what is scaled down and was JPEG stays JPEG, all else becomes PNG.
-        size: Pixels.
+        data: The encoded picture. A scaled JPEG stays JPEG, other formats become PNG.
+        size: Most pixels of the longer side.
 
     Raises:
-        mm1.processing.images.ImageError: If it can't be decoded.
+        mm1.processing.images.ImageError: If the picture can't be decoded.
     """
     picture = decode_image(data)
     if max(picture.size) <= size:

@@ -34,11 +34,11 @@ class Picture:
     """One picture of easy-vqa.
 
     Attributes:
-        number: Its number within its split.
+        number: The picture's number in its split.
         png: The encoded picture, 64x64 RGB.
-        questions: Questions and answers about it, in the source's order.
-        color: One of `COLORS`, where the answers tell it.
-        shape: One of `SHAPES`, where the answers tell it.
+        questions: Questions and answers about the picture, in the source's order.
+        color: One of `COLORS`, if the answers determine it.
+        shape: One of `SHAPES`, if the answers determine it.
     """
 
     number: int
@@ -49,10 +49,10 @@ class Picture:
 
 
 def read_pictures() -> dict[str, list[Picture]]:
-    """Fetch easy-vqa and return the pictures of `train` and `test`, in order of their numbers.
+    """Download easy-vqa if necessary, and return the pictures of `train` and `test`, in order of their numbers.
 
     Raises:
-        UserError: If the package can't be fetched or isn't what it should be.
+        UserError: If the package can't be downloaded or doesn't have the expected content.
     """
     archive = fetch_sdist(PACKAGE, PACKAGE_VERSION)
     images: dict[str, dict[int, bytes]] = {"train": {}, "test": {}}
@@ -68,7 +68,7 @@ def read_pictures() -> dict[str, list[Picture]]:
             questions[split].setdefault(image, []).append((question, answer))
     if not (images["train"] and images["test"] and questions["train"] and questions["test"]):
         raise UserError(
-            f"{archive}: it has no easy_vqa/data with pictures and questions: delete it, it will be downloaded again"
+            f"{archive}: it has no easy_vqa/data with pictures and questions: delete it to download it again"
         )
     return {
         split: [_picture(number, png, asked.get(number, [])) for number, png in sorted(images[split].items())]
@@ -81,21 +81,21 @@ def _picture(number: int, png: bytes, questions: list[tuple[str, str]]) -> Pictu
 
 
 def derive(questions: Iterable[tuple[str, str]]) -> tuple[str | None, str | None]:
-    """Return the colour and the shape that the answers of one picture determine, each None if they don't.
+    """Return the colour and the shape that the answers on one picture determine; None for what they don't.
 
-    They are told by an answer that is one ("what color is the shape?" - "gray"), by the subject of an open
-    question ("what color is the triangle?"), and by a positive question answered yes or a negative one
-    answered no ("is there not a blue shape?" - "no").
+    They follow from an answer that names one ("what color is the shape?" - "gray"), from the subject of an open
+    question ("what color is the triangle?"), and from a positive question answered yes or a negative one answered no
+    ("is there not a blue shape?" - "no").
     """
     color = shape = None
     for question, answer in questions:
         words = set(re.findall("[a-z]+", question))
         negative = bool(words & {"not", "no"})
-        told = words | {answer} if answer not in ("yes", "no") else words
+        true_words = words | {answer} if answer not in ("yes", "no") else words
         if (answer == "yes" and negative) or (answer == "no" and not negative):
             continue
-        color = next((name for name in COLORS if name in told), color)
-        shape = next((name for name in SHAPES if name in told), shape)
+        color = next((name for name in COLORS if name in true_words), color)
+        shape = next((name for name in SHAPES if name in true_words), shape)
     return color, shape
 
 
@@ -106,12 +106,13 @@ def build(*, seed: int = 0, questions_per_document: int = 5) -> Material:
     `train-captions` and `test-captions`.
 
     Args:
-        seed: Of the order of the questions about a picture.
-        questions_per_document: At most so many questions follow one picture; a picture with more of them
-            comes in several documents.
+        seed: The seed of the order of the questions about a picture.
+        questions_per_document: Most questions in one document; a picture with more questions gets several documents.
     """
     if questions_per_document < 1:
-        raise UserError(f"questions_per_document must be at least 1 (given: {questions_per_document})")
+        raise UserError(
+            f"option questions_per_document of corpus easy-vqa must be at least 1 (given: {questions_per_document})"
+        )
     pictures = read_pictures()
     skips = Skips()
     return Material(
@@ -136,7 +137,7 @@ def _interviews(pictures: list[Picture], seed: int, most: int) -> Iterator[Docum
         seeded(seed, picture.number).shuffle(asked)
         documents = -(-len(asked) // most)
         for index in range(documents):
-            # Every documents-th question, so that the documents of a picture are about equally long.
+            # Each document takes every `documents`-th question, so that they are about equally long.
             yield interview(
                 f"train/{picture.number}/{index}",
                 Image(picture.png),

@@ -1,7 +1,7 @@
-"""find: small openmoji drawings in a large picture, and what they are: it needs resolution.
+"""find: questions on small openmoji drawings in a large picture, which need resolution.
 
-At 256 pixels a drawing of 16 is told by eye; scaled to 64 it has four pixels a side left. With one drawing a picture it
-is resolution alone that counts; with more, also to look where the question says.
+At 256 pixels a drawing of 16 pixels is recognisable; scaled to 64 it has four pixels per side. With one drawing per
+picture only resolution counts; with more, the model must also look at the place that the question names.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ def build(
 ) -> Material:
     """Return the material of find.
 
-    Splits: `train` (conversations of one question or more on a picture) and `heldout` (one question a picture).
+    Splits: `train` (conversations of one or more questions on a picture) and `heldout` (one question per picture).
 
     Args:
-        count: Pictures in `train`.
-        heldout: Pictures in `heldout`.
-        things: How many drawings a picture has, each in a quarter of its own, all different.
+        count: Number of pictures in `train`.
+        heldout: Number of pictures in `heldout`.
+        things: Drawings per picture, all different, each in a separate quarter.
         size: Side of a picture in pixels.
         drawing: Longer side of a drawing in pixels.
-        nouns: How many different things there are.
-        color: Whether the drawings have their colours, which tell much even of a drawing of four pixels; else they are
-            grey, and their shape counts.
-        seed: Of everything that is drawn.
+        nouns: Number of different things.
+        color: Whether the drawings are coloured, which gives hints even at four pixels; otherwise they are grey, and
+            only their shape counts.
+        seed: The seed of all random choices.
     """
     if (
         min(count, heldout) < 1
@@ -58,9 +58,9 @@ def build(
         or size > 2048
     ):
         raise UserError(
-            f"find needs count and heldout of at least 1, things from 1 to {len(PLACES)}, nouns from 4 to "
-            f"{len(NOUNS)}, drawing from 4 pixels to half of size, and size of at most 2048 (given: count={count}, "
-            f"heldout={heldout}, things={things}, nouns={nouns}, drawing={drawing}, size={size})"
+            f"options of corpus find: set count and heldout to at least 1, things from 1 to {len(PLACES)}, nouns from "
+            f"4 to {len(NOUNS)}, drawing from 4 pixels to half of size, and size to at most 2048 (given: "
+            f"count={count}, heldout={heldout}, things={things}, nouns={nouns}, drawing={drawing}, size={size})"
         )
     known = NOUNS[:nouns]
     svgs = sprites.read_svgs({CODES[noun] for noun in known})
@@ -91,17 +91,17 @@ def _chats(
     for number in track(range(count), f"find: {split}"):
         draw = seeded(seed, split, number)
         places = PLACES if things == len(PLACES) else draw.sample(PLACES, things)
-        there = dict(zip(places, draw.sample(sorted(drawings), things), strict=True))
-        image = Image(_painted({place: drawings[noun] for place, noun in there.items()}, size, draw))
+        by_place = dict(zip(places, draw.sample(sorted(drawings), things), strict=True))
+        image = Image(_painted({place: drawings[noun] for place, noun in by_place.items()}, size, draw))
         asked = draw.sample(places, draw.randint(1, things) if split == "train" else 1)
         where = "in the picture" if things == 1 else "at the {place}"
-        pairs = [(f"What is {where.format(place=place)}?", there[place]) for place in asked]
-        facts = {"there": there, "question": pairs[0][0], "answer": pairs[0][1]}
-        yield dialogue(f"{split}/{number}", rounds([image], pairs), **facts)
+        pairs = [(f"What is {where.format(place=place)}?", by_place[place]) for place in asked]
+        meta = {"there": by_place, "question": pairs[0][0], "answer": pairs[0][1]}
+        yield dialogue(f"{split}/{number}", rounds([image], pairs), **meta)
 
 
 def _painted(drawings: dict[str, Pillow.Image], size: int, draw: random.Random) -> bytes:
-    """Return a PNG with the drawings, each somewhere in its quarter."""
+    """Return a PNG with the drawings, each at a random position in its quarter."""
     picture, half = Pillow.new("RGB", (size, size), "white"), size // 2
     for place, drawing in ((PLACES.index(name), drawing) for name, drawing in drawings.items()):
         left = place % 2 * half + draw.randint(0, half - drawing.width)

@@ -1,6 +1,6 @@
 """gimp-help: the manual of GIMP as interleaved pages, and its figures with their captions.
 
-From Debian's package `gimp-help-en`, whose copyright file is in `gimp-help-common`: GFDL 1.2 or later.
+Source: the Debian package `gimp-help-en`, GFDL 1.2 or later; its copyright file is in `gimp-help-common`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mm1.processing.images import ImageError
 from mm1.progress import track
 
 PACKAGE, LICENCE_PACKAGE = "gimp-help-en", "gimp-help-common"
-SMALLEST_PICTURE = 64  # pixels of the longer side: smaller ones are icons
+SMALLEST_PICTURE = 64  # pixels of the longer side; smaller pictures are icons
 
 _FOLDER = "usr/share/gimp/2.0/help/en/"
 _XHTML = "{http://www.w3.org/1999/xhtml}"
@@ -40,9 +40,9 @@ class Figure:
     """One picture with its caption.
 
     Attributes:
-        picture: Its path below the manual's folder.
-        caption: Title of the figure, and what is said of this picture in it.
-        page: The page that it is on.
+        picture: The picture's path below the manual's folder.
+        caption: The figure's title and the caption of this picture in it.
+        page: The page of the figure.
     """
 
     picture: str
@@ -53,19 +53,19 @@ class Figure:
 def build(*, size: int = 256, images: int = 2, heldout: float = 0.1, seed: int = 0) -> Material:
     """Return the material of gimp-help.
 
-    Splits: `train` and `heldout` (pages with pictures), `train-text` and `heldout-text` (pages without any),
-    `train-captions` and `heldout-captions` (figures; those with one caption in the same split).
+    Splits: `train` and `heldout` (pages with pictures), `train-text` and `heldout-text` (pages without pictures),
+    `train-captions` and `heldout-captions` (figures; equal captions share a split).
 
     Args:
-        size: Pixels of the longer side of a picture, at most.
-        images: A page with pictures, but with fewer, is left out.
-        heldout: Share of the pages, and of the captions, that is held out.
-        seed: Of the choice of pages and captions that are held out.
+        size: Most pixels of the longer side of a picture.
+        images: A page with pictures, but with fewer than this, is left out.
+        heldout: Share of the pages and of the captions that is held out.
+        seed: The seed of the choice of held-out pages and captions.
     """
     check_size(size)
     check_share(heldout)
     if images < 1:
-        raise UserError(f"images must be at least 1 (given: {images})")
+        raise UserError(f"option images of corpus gimp-help must be at least 1 (given: {images})")
     archive = fetch_deb(PACKAGE)
     files = {
         name.removeprefix(_FOLDER): content
@@ -75,7 +75,7 @@ def build(*, size: int = 256, images: int = 2, heldout: float = 0.1, seed: int =
     pictures = _pictures(files, size, skips)
     pages = _pages(files, pictures, skips)
     if not pages:
-        raise UserError(f"{archive}: it has no pages in {_FOLDER}: delete it, it will be downloaded again")
+        raise UserError(f"{archive}: it has no pages in {_FOLDER}: delete it to download it again")
     splits: dict[str, list[Document]] = {
         f"{split}{kind}": [] for kind in ("", "-text", "-captions") for split in ("train", "heldout")
     }
@@ -100,7 +100,7 @@ def build(*, size: int = 256, images: int = 2, heldout: float = 0.1, seed: int =
 
 
 def _pictures(files: Mapping[str, bytes], size: int, skips: Skips) -> dict[str, bytes]:
-    """Return the pictures that are no icons, bounded, by their path."""
+    """Return the pictures that are not icons, with limited size, by their paths."""
     pictures = {}
     names = [name for name in sorted(files) if name.endswith((".png", ".jpg"))]
     for name in track(names, "gimp-help: pictures"):
@@ -115,7 +115,7 @@ def _pictures(files: Mapping[str, bytes], size: int, skips: Skips) -> dict[str, 
 
 
 def _pages(files: Mapping[str, bytes], pictures: Mapping[str, bytes], skips: Skips) -> dict[str, Xml.Element]:
-    """Return the pages without navigation and without references to what isn't among the pictures."""
+    """Return the pages without navigation and without references to other pictures than the given ones."""
     pages = {}
     for name in sorted(files):
         if not name.endswith(".html"):
@@ -158,7 +158,7 @@ def _documents(
 
 
 def _figures(pages: Mapping[str, Xml.Element], pictures: Mapping[str, bytes], skips: Skips) -> Iterator[Figure]:
-    """Yield every picture that has a caption, once."""
+    """Yield every picture that has a caption; equal pictures only once."""
     seen: set[bytes] = set()
     for name, page in pages.items():
         titled: set[Xml.Element] = set()
@@ -187,5 +187,5 @@ def _figures(pages: Mapping[str, Xml.Element], pictures: Mapping[str, bytes], sk
 
 
 def _text(element: Xml.Element | None) -> str:
-    """Return an element's text on one line; empty if there is no such element."""
+    """Return an element's text on one line; empty for None."""
     return "" if element is None else " ".join("".join(element.itertext()).split())

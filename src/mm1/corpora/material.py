@@ -1,4 +1,4 @@
-"""What a corpus builder hands over: the documents of each split and where they come from."""
+"""The result of a corpus builder: the documents of each split and their origin."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Material:
     """The content of a corpus before it is written.
 
     Attributes:
-        splits: The documents of each split; generators are consumed one after another, in this order.
-        licence: The licence of the material, for people to read.
-        sources: Packages and files that the material came from.
-        derived: If documents were made from the sources by a rule, the rule in a sentence or two.
-        skips: What was left out; complete once all splits are consumed.
-        changed: What was put right; complete once all splits are consumed.
+        splits: The documents of each split; generators are consumed in this order.
+        licence: The licence of the material.
+        sources: Packages and files that the material comes from.
+        derived: One or two sentences with the rule, if documents are made from the sources by a rule.
+        skips: Counts of what is left out; complete when all splits are consumed.
+        changed: Counts of what is corrected; complete when all splits are consumed.
     """
 
     splits: Mapping[str, Iterable[Document]]

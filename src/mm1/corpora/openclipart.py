@@ -1,8 +1,8 @@
-"""openclipart: drawings from the Open Clip Art Library with the titles that their makers gave them.
+"""openclipart: drawings from the Open Clip Art Library with the titles of their makers.
 
-From Debian's package `openclipart-svg`, public domain. Titles are uneven: some name the collection and not the
-drawing, some are left from the template, some are Italian, French or Spanish. Named rules clean what can be told by
-rule, and every rule is counted.
+Source: the Debian package `openclipart-svg`, public domain. The quality of titles varies: some name the collection
+instead of the drawing, some come from the template, some are Italian, French or Spanish. Named rules clean the titles,
+and each rule counts its changes.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from mm1.fetch.debian import fetch_deb, package_name, read_deb, read_licence
 from mm1.progress import track
 
 PACKAGE = "openclipart-svg"
-MOST_ALIKE = 15  # more drawings than these with one title or description: it is the collection's, not theirs
-LONGEST_DESCRIPTION = 25  # words; of longer ones the first sentence is taken
+MOST_ALIKE = 15  # a title or description of more drawings than this belongs to the collection, not to the drawing
+LONGEST_DESCRIPTION = 25  # words; a longer description is cut to its first sentence
 
 _FOLDER = "usr/share/openclipart/svg/"
 _LICENCE = r"(creative commons Public Domain Dedication)"
 _DC = "{http://purl.org/dc/elements/1.1/}"
 _WORK = ".//{http://web.resource.org/cc/}Work"
 
-# What is put right in a title, in this order: name of the rule, what is looked for, what it becomes.
+# Rules that correct titles, in this order: name of the rule, pattern, replacement.
 _TITLE_RULES = (
     ("underscores made spaces", re.compile("_+"), " "),
     ("name of the set removed", re.compile(r" - (RPG map elements|body part|clothing|iconset)$"), ""),
@@ -61,11 +61,11 @@ class Drawing:
     """One drawing.
 
     Attributes:
-        name: Its path below the library's folder.
-        title: The `dc:title` in it.
-        description: The `dc:description` in it; empty for most.
-        keywords: What it is filed under.
-        svg: The file.
+        name: The drawing's path below the library's folder.
+        title: The `dc:title` in the file.
+        description: The `dc:description` in the file; usually empty.
+        keywords: The keywords in the file.
+        svg: The file's content.
     """
 
     name: str
@@ -76,12 +76,12 @@ class Drawing:
 
 
 def build(*, size: int = 256, heldout: float = 0.1, seed: int = 0) -> Material:
-    """Return the material of openclipart; splits `train` and `heldout`, drawings of one thing in the same one.
+    """Return the material of openclipart; splits `train` and `heldout`; drawings of one thing share a split.
 
     Args:
-        size: Pixels of the longer side of a picture, at most.
+        size: Most pixels of the longer side of a picture.
         heldout: Share of the captions that is held out.
-        seed: Of the choice of captions that are held out.
+        seed: The seed of the choice of held-out captions.
     """
     check_size(size)
     check_share(heldout)
@@ -94,7 +94,7 @@ def build(*, size: int = 256, heldout: float = 0.1, seed: int = 0) -> Material:
         if (drawing := _read(name.removeprefix(_FOLDER), svg, skips)) is not None
     ]
     if not drawings:
-        raise UserError(f"{archive}: it has no drawings in {_FOLDER}: delete it, it will be downloaded again")
+        raise UserError(f"{archive}: it has no drawings in {_FOLDER}: delete it to download it again")
     titles = Counter(drawing.title for drawing in drawings)
     descriptions = Counter(drawing.description for drawing in drawings)
     splits: dict[str, list[tuple[Drawing, str]]] = {"train": [], "heldout": []}
@@ -130,7 +130,7 @@ def _read(name: str, svg: bytes, skips: Skips) -> Drawing | None:
         skips.add("damaged SVG", name)
         return None
     work = root.find(_WORK)
-    # Creator and publisher have titles as well: only those directly below the work are the work's.
+    # Creator and publisher have titles as well; the work's are directly below the work.
     title, description = (_text(work, f"{_DC}{field}") for field in ("title", "description"))
     keywords = [] if work is None else [_one_line(item.text) for item in work.findall(f"{_DC}subject//*")]
     return Drawing(name, title, description, tuple(filter(None, keywords)), svg)
@@ -145,7 +145,7 @@ def _one_line(text: str | None) -> str:
 
 
 def _title(drawing: Drawing, alike: int, skips: Skips, changed: Skips) -> str | None:
-    """Return the title after all rules, or count why there is none and return None."""
+    """Return the title after all rules; if there is none, count the reason and return None."""
     title = drawing.title
     if not title or alike > MOST_ALIKE or _TEMPLATE.match(title):
         reason = "collection's or template's title" if title else "no title"
@@ -170,7 +170,7 @@ def _title(drawing: Drawing, alike: int, skips: Skips, changed: Skips) -> str | 
 
 
 def file_words(name: str) -> str | None:
-    """Return the words that a file name is made of, None if it isn't made of words.
+    """Return the words of a file name; None if the name doesn't consist of words.
 
     >>> file_words("transportation/aiga-symbols/aiga_first_aid_.svg")
     'first aid'
@@ -185,7 +185,7 @@ def file_words(name: str) -> str | None:
 
 
 def _description(drawing: Drawing, alike: int, changed: Skips) -> str:
-    """Return the description after all rules; empty if there is none left."""
+    """Return the description after all rules; empty if none is left."""
     text = drawing.description
     if not text:
         return ""
@@ -202,15 +202,15 @@ def _description(drawing: Drawing, alike: int, changed: Skips) -> str:
 
 
 def combined(title: str, description: str) -> str:
-    """Return the caption: title or description alone if the other says no more than it, else both."""
-    said, described = set(caption_key(title).split()), set(caption_key(description).split())
-    if described <= said:
+    """Return the caption: title or description alone if it contains the words of the other, else both."""
+    titled, described = set(caption_key(title).split()), set(caption_key(description).split())
+    if described <= titled:
         return title
-    return description if said <= described else f"{title}: {description}"
+    return description if titled <= described else f"{title}: {description}"
 
 
 def caption_key(caption: str) -> str:
-    """Return what captions of one thing have in common: words in order of the alphabet, without colours' remarks."""
+    """Return a key shared by the captions of one thing: its words in alphabetical order, without remarks on colour."""
     plain = re.sub(r"\(.*?\)|, black and white", " ", caption.casefold())
     return " ".join(sorted(set(re.findall(r"[^\W\d_]+", plain)) - {"a", "an", "the"}))
 

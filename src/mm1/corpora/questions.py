@@ -2,7 +2,7 @@ r"""Questions about a picture as document parts, in the paper's prompt form (sec
 
     [Image][" Question: what color is the shape? Short answer:"][" gray\n"]["Question: ..."][" circle\n"]
 
-The questions are read, the answers are targets.
+Only the answers are targets.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from mm1.document import Document, Image, Part, Text
 
 
 def question_prompt(question: str) -> str:
-    """Return the prompt for one question, to be followed by `" answer"`."""
+    """Return the prompt for one question; `" answer"` follows it."""
     return f"Question: {question} Short answer:"
 
 
 def interview(id: str, image: Image, pairs: Sequence[tuple[str, str]], **meta: object) -> Document:
-    """Return a document of one picture and several questions with their answers, one a line.
+    """Return a document of one picture and several questions with their answers, one per line.
 
     Args:
         id: The document's id.
         image: The picture.
         pairs: Questions and answers.
-        meta: Further facts to record.
+        meta: The document's meta.
     """
     parts: list[Part] = [image]
     for number, (question, answer) in enumerate(pairs):

@@ -1,4 +1,4 @@
-"""One scene: what is in it, its words, its questions, its picture. `scenes` makes a corpus of many."""
+"""One scene: its things, caption, questions and picture. `scenes` makes a corpus of many."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 
 from mm1.corpora.sprites import cutout
 
-# Singular noun, plural noun, code point of the openmoji drawing: told apart even at 14 pixels.
+# Singular noun, plural noun, code point of the openmoji drawing. The drawings are distinguishable at 14 pixels.
 THINGS = (
     ("red apple", "red apples", "1F34E"),
     ("green apple", "green apples", "1F34F"),
@@ -54,11 +54,11 @@ Size = Literal["large", "small"]
 Layout = Literal["alone", "left-right", "top-bottom"]
 Placed = tuple[Pillow.Image, tuple[int, int]]
 
-# How many things a group has at most: all of them must fit without touching.
+# Most things in a group: all of them must fit without touching.
 _MOST_ALONE = {"large": 4, "small": 4}
 _MOST_IN_HALF = {"large": 2, "small": 3}
 _SHARE_ALONE = 0.4
-# Sides of the drawings, and of the cell that each keeps to itself, as shares of the picture's side.
+# Sides of the drawings, and of the cell reserved for each, as shares of the picture's side.
 _SPRITE = {"large": (26 / 64, 28 / 64, 30 / 64), "small": (13 / 64, 14 / 64, 15 / 64)}
 _CELL = {"large": 31 / 64, "small": 16 / 64}
 _BACKGROUNDS = ("#ffffff", "#ffffff", "#fff6e5", "#e9f4ff", "#eefbea", "#f6eefc", "#f1f1f1")
@@ -66,12 +66,12 @@ _BACKGROUNDS = ("#ffffff", "#ffffff", "#fff6e5", "#e9f4ff", "#eefbea", "#f6eefc"
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Some equal things of equal size.
+    """Equal things of equal size.
 
     Attributes:
-        noun: What they are, one of `NOUNS`.
-        count: How many (1 to 4).
-        size: How large they are drawn.
+        noun: Their noun, one of `NOUNS`.
+        count: Their number (1 to 4).
+        size: The size of the drawings.
     """
 
     noun: str
@@ -80,22 +80,22 @@ class Group:
 
     @property
     def name(self) -> str:
-        """The noun in its number: `red apple` or `red apples`."""
+        """The noun in singular or plural: `red apple` or `red apples`."""
         return self.noun if self.count == 1 else PLURALS[self.noun]
 
     @property
     def phrase(self) -> str:
-        """The whole in words: `two large red apples`."""
+        """The group as text: `two large red apples`."""
         return f"{'a' if self.count == 1 else NUMBERS[self.count - 1]} {self.size} {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a picture shows.
+    """The content of a picture.
 
     Attributes:
-        layout: One group somewhere, or two groups side by side or one above the other.
-        groups: In reading order: left before right, top before bottom. Their nouns differ.
+        layout: One group anywhere, or two groups side by side or one above the other.
+        groups: The groups in reading order: left before right, top before bottom. Their nouns differ.
     """
 
     layout: Layout
@@ -103,7 +103,7 @@ class Scene:
 
     @property
     def caption(self) -> str:
-        """The whole scene in words, without the leading space."""
+        """The scene as text, without a leading space."""
         first = self.groups[0].phrase
         if self.layout == "alone":
             return first
@@ -114,13 +114,13 @@ class Scene:
             else f"{first} on the left and {second} on the right"
         )
 
-    def facts(self) -> dict[str, Any]:
-        """Return the scene as JSON values."""
+    def meta(self) -> dict[str, Any]:
+        """Return the scene as JSON values, for a document's meta."""
         return {"layout": self.layout, "groups": [asdict(group) for group in self.groups]}
 
 
 def draw_scene(draw: random.Random, seed: int, unseen: bool) -> Scene:
-    """Return a random scene for a held-out split (`unseen`: it has held-out combinations) or for training."""
+    """Return a random scene, for a held-out split if `unseen` (it has held-out combinations), else for training."""
     while True:
         scene = _draw_any_scene(draw)
         if bool(unseen_combinations(scene, seed)) == unseen:
@@ -141,10 +141,10 @@ def _draw_group(draw: random.Random, noun: str, most: Mapping[str, int]) -> Grou
 
 
 def unseen_combinations(scene: Scene, seed: int) -> list[str]:
-    """Return which combinations in the scene are held out: these never occur in training.
+    """Return the combinations in the scene that are held out, which never occur in training.
 
-    A seeded hash holds out one pair of nouns in eight and, for every other noun, one number from two to
-    four. So every noun is seen in training alone, in the plural and in most of its pairs.
+    A seeded hash holds out one pair of nouns in eight and, for every second noun, one number from two to four. So
+    training shows every noun alone, in the plural and in most of its pairs.
     """
     unseen = [
         f"{group.count} {group.name}" for group in scene.groups if _unseen_number(group.noun, seed) == group.count
@@ -189,7 +189,7 @@ def draw_question(scene: Scene, draw: random.Random) -> tuple[str, str]:
 
 
 class Painter:
-    """Draws scenes at one size; the drawings of all things are rendered once.
+    """Paints scenes at one size; the drawings of all things are rendered once.
 
     Args:
         svgs: The SVG text of each code point in `CODES` (`sprites.read_svgs`).
@@ -208,10 +208,10 @@ class Painter:
         }
 
     def paint(self, scene: Scene, draw: random.Random) -> bytes:
-        """Return a picture of the scene as PNG; where exactly things are, and on what ground, is random."""
+        """Return a picture of the scene as PNG; exact positions and the background are random."""
         picture = Pillow.new("RGB", (self.size, self.size), draw.choice(_BACKGROUNDS))
         placed = self._place(scene, draw)
-        # Two groups one diagonally above the other could be told either way: draw again until they can't.
+        # Two diagonal groups fit both layouts, so positions are drawn again until only one fits.
         while scene.layout != "alone" and not _face(
             placed[0], placed[1], axis=1 if scene.layout == "left-right" else 0
         ):
@@ -223,26 +223,26 @@ class Painter:
         return out.getvalue()
 
     def _place(self, scene: Scene, draw: random.Random) -> list[list[Placed]]:
-        """Return each group's sprites with the pixel of their left top corner."""
+        """Return each group's sprites with the positions of their top left corners in pixels."""
         placed: list[list[Placed]] = []
         for group, box in zip(scene.groups, self._boxes(scene.layout), strict=True):
             placed.append([])
             for left, top, width, height in self._cells(group, box, draw):
                 sprite = draw.choice(self._sprites[group.noun, group.size])
-                # Anywhere in its cell, so that no two things overlap.
+                # A random position in its cell, so that things don't overlap.
                 x = left + draw.randint(0, max(0, width - sprite.width))
                 y = top + draw.randint(0, max(0, height - sprite.height))
                 placed[-1].append((sprite, (x, y)))
         return placed
 
     def _boxes(self, layout: Layout) -> list[tuple[int, int, int, int]]:
-        """Return (left, top, width, height) of the region of each group, in pixels."""
-        whole, half = self.size, self.size // 2
+        """Return (left, top, width, height) of each group's region, in pixels."""
+        side, half = self.size, self.size // 2
         if layout == "left-right":
-            return [(0, 0, half, whole), (half, 0, half, whole)]
+            return [(0, 0, half, side), (half, 0, half, side)]
         if layout == "top-bottom":
-            return [(0, 0, whole, half), (0, half, whole, half)]
-        return [(0, 0, whole, whole)]
+            return [(0, 0, side, half), (0, half, side, half)]
+        return [(0, 0, side, side)]
 
     def _cells(
         self, group: Group, box: tuple[int, int, int, int], draw: random.Random
@@ -259,7 +259,7 @@ class Painter:
 
 
 def _face(first: list[Placed], second: list[Placed], axis: int) -> bool:
-    """Whether the extents of two groups along an axis share at least half of the smaller one."""
+    """Return whether the extents of two groups along an axis share at least half of the smaller one."""
     (start, end), (other_start, other_end) = (
         (min(at[axis] for _, at in group), max(at[axis] + sprite.size[axis] for sprite, at in group))
         for group in (first, second)

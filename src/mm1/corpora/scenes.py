@@ -3,7 +3,7 @@
     [picture] two large red apples
     [picture] a small dog on the left and three small trees on the right
 
-Which, how many, where, large or small; some combinations are never seen in training.
+Scenes differ in things, numbers, positions and sizes; some combinations never occur in training.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from mm1.progress import track
 def build(*, count: int = 8000, questions: int = 3000, heldout: int = 500, size: int = 64, seed: int = 0) -> Material:
     """Return the material of scenes.
 
-    Splits: `train` (captions), `train-questions` (a picture and one to four questions), and of
-    combinations that neither of them holds: `heldout` (captions) and `heldout-questions` (a picture and one question).
+    Splits: `train` (captions), `train-questions` (a picture and one to four questions), and with combinations that
+    these two don't have: `heldout` (captions) and `heldout-questions` (a picture and one question).
 
     Args:
-        count: Pictures in `train`.
-        questions: Pictures in `train-questions`.
-        heldout: Pictures in each of the held-out splits.
+        count: Number of pictures in `train`.
+        questions: Number of pictures in `train-questions`.
+        heldout: Number of pictures in each held-out split.
         size: Side of the pictures in pixels.
-        seed: Of everything that is drawn, and of the choice of the combinations that are held out.
+        seed: The seed of all random choices, including the held-out combinations.
     """
     if min(count, questions, heldout) < 1 or not 32 <= size <= 1024:
         raise UserError(
-            "scenes needs count, questions and heldout of at least 1 and size from 32 to 1024 "
+            "options of corpus scenes: set count, questions and heldout to at least 1 and size from 32 to 1024 "
             f"(given: count={count}, questions={questions}, heldout={heldout}, size={size})"
         )
     painter = Painter(sprites.read_svgs(set(CODES.values())), size)
@@ -56,7 +56,7 @@ def build(*, count: int = 8000, questions: int = 3000, heldout: int = 500, size:
 
 
 def _scenes(count: int, split: str, seed: int) -> Iterator[tuple[str, Scene, random.Random]]:
-    """Yield (id, scene, source of further randomness); each depends on its number and the seed only."""
+    """Yield (id, scene, generator for further random choices); each depends only on its number and the seed."""
     for number in track(range(count), f"scenes: {split}"):
         draw = seeded(seed, split, number)
         scene = draw_scene(draw, seed, unseen=split.startswith("heldout"))
@@ -65,15 +65,15 @@ def _scenes(count: int, split: str, seed: int) -> Iterator[tuple[str, Scene, ran
 
 def _captions(painter: Painter, count: int, split: str, seed: int) -> Iterator[Document]:
     for id, scene, draw in _scenes(count, split, seed):
-        meta = {"caption": scene.caption, **scene.facts(), "unseen": unseen_combinations(scene, seed)}
+        meta = {"caption": scene.caption, **scene.meta(), "unseen": unseen_combinations(scene, seed)}
         yield Document(id, "caption", (Image(painter.paint(scene, draw)), Text(f" {scene.caption}")), meta)
 
 
 def _interviews(painter: Painter, count: int, split: str, seed: int) -> Iterator[Document]:
     for id, scene, draw in _scenes(count, split, seed):
-        # A question may come up twice; it is asked once.
+        # A question may be drawn twice; the document has it once.
         pairs = dict(draw_question(scene, draw) for _ in range(draw.randint(1, 4)))
-        yield interview(id, Image(painter.paint(scene, draw)), list(pairs.items()), **scene.facts())
+        yield interview(id, Image(painter.paint(scene, draw)), list(pairs.items()), **scene.meta())
 
 
 def _single_questions(painter: Painter, count: int, split: str, seed: int) -> Iterator[Document]:
@@ -84,6 +84,6 @@ def _single_questions(painter: Painter, count: int, split: str, seed: int) -> It
             Image(painter.paint(scene, draw)),
             question,
             answer,
-            **scene.facts(),
+            **scene.meta(),
             unseen=unseen_combinations(scene, seed),
         )

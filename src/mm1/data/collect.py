@@ -6,19 +6,26 @@ from pathlib import Path
 from typing import Any
 
 from mm1.data.build import build_from
+from mm1.data.losses import MAX_LOSSES
 from mm1.errors import UserError
 from mm1.places import data_directory
 from mm1.progress import console
 from mm1.recipe import BuildRecipe, Recipe
 
 
-def collect(recipe: Recipe, local: Path | None = None, workers: int | None = None) -> list[str]:
+def collect(
+    recipe: Recipe,
+    local: Path | None = None,
+    workers: int | None = None,
+    max_losses: float | None = MAX_LOSSES,
+) -> list[str]:
     """Build every source of a recipe that has `build`; those that are there already from the same files are kept.
 
     Args:
         recipe: Its sources are named `corpus/split`.
         local: A folder with a folder for each split (`vqav2/` for `sft/vqav2`), in the source's format.
         workers: Processes; default: as many as there are cores.
+        max_losses: See `mm1.data.build.build_from`.
 
     Returns:
         The sources that can't be built: there is neither a local copy nor a dataset of the Hub.
@@ -37,7 +44,15 @@ def collect(recipe: Recipe, local: Path | None = None, workers: int | None = Non
             missing.append(source.corpus)
             continue
         format_, pattern, options = found
-        info = build_from(format_, [pattern], data_directory() / corpus, split=split, workers=workers, options=options)
+        info = build_from(
+            format_,
+            [pattern],
+            data_directory() / corpus,
+            split=split,
+            workers=workers,
+            options=options,
+            max_losses=max_losses,
+        )
         counts = info["splits"][split]
         left_out = sum(reason["count"] for reason in counts.get("skipped", {}).values())
         console.print(f"{source.corpus}: {counts['documents']:,} documents from {pattern}, {left_out:,} left out")

@@ -15,16 +15,15 @@ import hashlib
 import json
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset, Features, List, Value, concatenate_datasets
-from datasets.arrow_writer import ArrowWriter
 
 from mm1.document import KINDS, Document, Image, Part, Text
 from mm1.errors import UserError
@@ -35,22 +34,12 @@ from mm1.version import __version__
 TARGET = "learned"
 """Column that says whether a text is a target. The name is older than the word; corpora that are there keep it."""
 
-FEATURES = Features(
-    {
-        "id": Value("string"),
-        "kind": Value("string"),
-        "parts": List(
-            {
-                "text": Value("string"),
-                "image": Value("large_binary"),
-                "path": Value("string"),
-                TARGET: Value("bool"),
-            }
-        ),
-        "meta": Value("string"),
-    }
-)
+_PART = pa.struct([("text", pa.string()), ("image", pa.large_binary()), ("path", pa.string()), (TARGET, pa.bool_())])
+SCHEMA = pa.schema([("id", pa.string()), ("kind", pa.string()), ("parts", pa.list_(_PART)), ("meta", pa.string())])
+"""Columns of the Arrow files."""
+
 _ROWS_PER_BATCH = 200
+_ROWS_AT_ONCE = 16  # as Python objects, pictures among them
 _BYTES_PER_BATCH = 64 * 2**20  # a batch of large pictures is written before it fills the memory
 EXAMPLES_PER_SKIP_REASON = 5
 
@@ -62,9 +51,9 @@ class Skips:
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, reason: str, example: str) -> None:
-        """Count one skipped item, naming it."""
-        self.counts[reason] += 1
+    def add(self, reason: str, example: str, count: int = 1) -> None:
+        """Count a skipped item, or several of one place, naming it."""
+        self.counts[reason] += count
         examples = self.examples.setdefault(reason, [])
         if len(examples) < EXAMPLES_PER_SKIP_REASON:
             examples.append(example)
@@ -75,7 +64,7 @@ class Skips:
 
 
 def to_row(document: Document) -> dict[str, Any]:
-    """Return the Arrow row of a document (see `FEATURES`)."""
+    """Return the Arrow row of a document (see `SCHEMA`)."""
     parts: list[dict[str, Any]] = []
     for part in document.parts:
         if isinstance(part, Text):
@@ -126,9 +115,8 @@ class Split:
         self.corpus: dict[str, Any] = corpus
         self.info: dict[str, Any] = corpus["splits"][directory.name]
         self.content_hash: str = self.info["content_hash"]
-        shards = [Dataset.from_file(str(file)) for file in sorted(directory.glob("*.arrow"))]
-        self._rows = concatenate_datasets(shards) if len(shards) > 1 else shards[0]
-        self._batches: list[pa.RecordBatch] = self._rows.data.table.to_batches()
+        self._table = pa.concat_tables(map(map_documents, sorted(directory.glob("*.arrow"))))
+        self._batches: list[pa.RecordBatch] = self._table.to_batches()
         self._starts = list(accumulate((batch.num_rows for batch in self._batches), initial=0))
 
     def __reduce__(self) -> tuple[type[Split], tuple[Path]]:
@@ -143,15 +131,15 @@ class Split:
     @property
     def parts(self) -> pa.ChunkedArray:
         """The parts of all documents as Arrow holds them: for passes over texts that leave pictures unread."""
-        return self._rows.data.column("parts")
+        return self._table.column("parts")
 
     def kinds(self) -> np.ndarray:
         """Return the kind of every document: (documents,) strings."""
-        return self._rows.data.column("kind").to_numpy()
+        return self._table.column("kind").to_numpy()
 
     def without_pictures(self, start: int, stop: int) -> Iterator[Document]:
         """Yield the documents of a row range; the bytes of their pictures are neither read nor there."""
-        table = self._rows.data.slice(start, stop - start)
+        table = self._table.slice(start, stop - start)
         for batch in table.select(["id", "kind", "parts", "meta"]).to_batches():
             parts = batch.column("parts").flatten()
             columns = [parts.field(name).to_pylist() for name in ("text", TARGET)]
@@ -162,17 +150,54 @@ class Split:
                 yield Document(id, kind, tuple(made[first:last]), json.loads(meta))
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return self._table.num_rows
 
     def __getitem__(self, index: int) -> Document:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        # Straight from Arrow: `datasets` takes three times as long to find out how the row is to be formatted.
         batch = bisect_right(self._starts, index) - 1
         return from_row(self._batches[batch].slice(index - self._starts[batch], 1).to_pylist()[0])
 
     def __iter__(self) -> Iterator[Document]:
-        return (from_row(row) for row in self._rows)
+        return (from_row(row) for batch in self._batches for row in _rows(batch))
+
+
+def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
+        yield from batch.slice(start, _ROWS_AT_ONCE).to_pylist()
+
+
+def map_documents(file: Path) -> pa.Table:
+    """Return the documents of an Arrow file, memory-mapped.
+
+    Opened by Arrow itself: `datasets` takes twenty times as long for a file.
+
+    Raises:
+        UserError: If it is damaged.
+    """
+    try:
+        with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
+            return stream.read_all()
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{file}: the corpus is damaged ({error}): build it again") from error
+
+
+@lru_cache(maxsize=4)
+def _shared(directory: Path, state: tuple[int, int]) -> Split:
+    return Split(directory)
+
+
+def shared_split(directory: Path) -> Split:
+    """Open a split, once in this process for all that ask for it, as long as its corpus isn't built anew.
+
+    Raises:
+        UserError: See `Split`.
+    """
+    try:
+        state = (directory.parent / "corpus.json").stat()
+    except OSError:
+        return Split(directory)
+    return _shared(directory, (state.st_ino, state.st_mtime_ns))
 
 
 def open_split(reference: str) -> Split:
@@ -285,7 +310,9 @@ class ShardWriter:
     def __init__(self, file: Path) -> None:
         self.file = file
         self.digests = bytearray()
-        self._writer = ArrowWriter(features=FEATURES, path=str(file), writer_batch_size=_ROWS_PER_BATCH)
+        self._sink = pa.OSFile(str(file), "wb")
+        self._stream = pa.ipc.new_stream(self._sink, SCHEMA)
+        self._rows: list[dict[str, Any]] = []  # not written yet
         self._kinds: Counter[str] = Counter()
         self._images = self._characters = self._pending_bytes = 0
         self._seen: set[str] = set()
@@ -305,25 +332,38 @@ class ShardWriter:
         if document.kind not in KINDS:
             raise UserError(f"document '{document.id}': kind '{document.kind}' is none of {', '.join(KINDS)}")
         self._seen.add(document.id)
-        self._writer.write(to_row(document))
+        self._rows.append(to_row(document))
         self.digests += document_digest(document)
         self._kinds[document.kind] += 1
         self._images += len(document.images)
         self._characters += len(document.text)
         self._pending_bytes += sum(len(image.data or b"") for image in document.images) + len(document.text)
-        if self._pending_bytes >= _BYTES_PER_BATCH:
-            self._writer.write_examples_on_file()
-            self._pending_bytes = 0
+        if len(self._rows) >= _ROWS_PER_BATCH or self._pending_bytes >= _BYTES_PER_BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._stream.write_batch(pa.RecordBatch.from_pylist(self._rows, SCHEMA))
+        self._rows, self._pending_bytes = [], 0
 
     def finish(self) -> dict[str, Any]:
         """Close the file; return the counts of documents, images, characters and kinds."""
-        self._writer.finalize()
+        self._flush()
+        self._stream.close()
+        self._sink.close()
         return {
             "documents": len(self._seen),
             "images": self._images,
             "characters": self._characters,
             "kinds": dict(self._kinds),
         }
+
+
+def join_files(files: Sequence[Path], target: Path) -> None:
+    """Write the documents of Arrow files, which together fit the memory, to one file in the same order."""
+    table = pa.concat_tables(map(map_documents, files)).combine_chunks()
+    with pa.OSFile(str(target), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table, max_chunksize=_ROWS_PER_BATCH)
 
 
 def content_hash(digests: Iterable[bytes | bytearray]) -> str:

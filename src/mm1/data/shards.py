@@ -12,20 +12,27 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mm1.data.corpus import EXAMPLES_PER_SKIP_REASON, content_hash
+from mm1.data.corpus import EXAMPLES_PER_SKIP_REASON, content_hash, join_files
 from mm1.data.engines import ENGINES, WorkerDied
 from mm1.data.registry import did_you_mean
 from mm1.errors import UserError
-from mm1.files import link, write_json
+from mm1.files import PARTIAL, link, write_json
 from mm1.progress import console, progress_bar
 
 Unit = TypeVar("Unit")
 Work = Callable[[Unit, Path], dict[str, Any]]
+
+_SMALL_BYTES = 8 * 2**20  # a unit's file up to this size is joined with its neighbours
+_JOINED_BYTES = 64 * 2**20
+
+REASONS = ("skipped", "lost", "changed", "unread")
+"""What `corpus.json` counts by reason: records left out, parts that documents lack, what was put right, and files among
+the source files that are none."""
 
 
 def open_job(folder: Path, job: Mapping[str, Any]) -> None:
@@ -91,14 +98,13 @@ def run_units(
 
 def _do(work: Work[Unit], unit: Unit, folder: Path, number: int) -> None:
     marker = _marker(folder, number)
-    # Written apart from what another run of the same job may write, and moved when it is whole.
-    private = folder / f"{marker.stem}.{os.getpid()}"
-    shutil.rmtree(private, ignore_errors=True)
-    private.mkdir()
+    # Written apart from what another run of the same job may write, and moved when it is whole. One folder for all
+    # units of a process: making and removing one takes longer than to read a small source file.
+    private = folder / f"process-{os.getpid()}"
+    private.mkdir(exist_ok=True)
     info = work(unit, private / f"{marker.stem}.arrow")
-    for file in private.iterdir():
+    for file in private.glob(f"{marker.stem}.*"):
         file.replace(folder / file.name)
-    private.rmdir()
     write_json(marker, info)
 
 
@@ -122,28 +128,57 @@ def gather_split(folder: Path, infos: Sequence[Mapping[str, Any]], target: Path)
     Raises:
         UserError: If there is no document at all.
     """
+    counts = sum_units(infos)
+    if counts["documents"] == 0:
+        raise UserError(f"{target.parent.name.removesuffix(PARTIAL)}/{target.name}: {nothing_left(counts)}")
+    target.mkdir(parents=True)
+    arrows = (unit_file(folder, number, ".arrow") for number, info in enumerate(infos) if info["documents"])
+    for files in _together(arrows):
+        if len(files) == 1:
+            link(files[0], target / files[0].name)
+        else:
+            join_files(files, target / files[0].name)
+    digests = (unit_file(folder, number, ".digests").read_bytes() for number in range(len(infos)))
+    del counts["missing"]
+    return {**counts, "content_hash": content_hash(digests)}
+
+
+def sum_units(infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what units have counted together: `documents`, `read`, `skipped`, ...; `missing` as in `Notes`."""
     kinds: Counter[str] = Counter()
     for info in infos:
         kinds.update(info["kinds"])
-    skipped, changed = (merge_reasons(info[key] for info in infos) for key in ("skipped", "changed"))
-    totals = {key: sum(info[key] for info in infos) for key in ("documents", "images", "characters")}
-    if totals["documents"] == 0:
-        reasons = "; ".join(f"{entry['count']}x {reason}" for reason, entry in skipped.items())
-        name = f"{target.parent.name.removesuffix('.partial')}/{target.name}"
-        raise UserError(f"{name}: no document is left, for these reasons: {reasons or 'the sources are empty'}")
-    target.mkdir(parents=True)
-    for number, info in enumerate(infos):
-        if info["documents"]:
-            arrow = unit_file(folder, number, ".arrow")
-            link(arrow, target / arrow.name)
-    digests = (unit_file(folder, number, ".digests").read_bytes() for number in range(len(infos)))
+    names = ("read", "documents", "images", "pictures_left_out", "characters")
     return {
-        **totals,
+        **{name: sum(info.get(name, 0) for info in infos) for name in names},
         "kinds": dict(sorted(kinds.items())),
-        "content_hash": content_hash(digests),
-        "skipped": skipped,
-        "changed": changed,
+        **{name: merge_reasons(info.get(name, {}) for info in infos) for name in REASONS},
+        "missing": [missing for info in infos for missing in info.get("missing", ())],
     }
+
+
+def _together(files: Iterable[Path]) -> Iterator[list[Path]]:
+    """Yield files, in order, in the groups that become one file of a split: opening costs by the file."""
+    group: list[Path] = []
+    total = 0
+    for file in files:
+        size = file.stat().st_size
+        if group and (size > _SMALL_BYTES or total + size > _JOINED_BYTES):
+            yield group
+            group, total = [], 0
+        if size > _SMALL_BYTES:
+            yield [file]
+        else:
+            group.append(file)
+            total += size
+    if group:
+        yield group
+
+
+def nothing_left(counts: Mapping[str, Any]) -> str:
+    """Return the message about a split without a document."""
+    reasons = "; ".join(f"{entry['count']}x {reason}" for reason, entry in counts["skipped"].items())
+    return f"no document is left, for these reasons: {reasons or 'the sources are empty'}"
 
 
 def merge_reasons(several: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

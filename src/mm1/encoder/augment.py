@@ -1,4 +1,4 @@
-"""Random crops and mirror images, by Pillow alone."""
+"""Random crops and mirroring, with Pillow alone."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _TRIES = 10
 def crop_box(
     width: int, height: int, area: tuple[float, float], ratio: tuple[float, float], random: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """Return the box of a random crop: area uniform, ratio of the sides log-uniform, place uniform.
+    """Return the box of a random crop: area uniform, ratio of the sides log-uniform, position uniform.
 
-    The Inception crop ("Going Deeper with Convolutions", arXiv 1409.4842 sec. 6), with torchvision's rule where no
-    box was found in ten tries: the largest centred box of an allowed ratio.
+    The Inception crop ("Going Deeper with Convolutions", arXiv 1409.4842 sec. 6). If ten tries find no box,
+    torchvision's rule applies: the largest centred box of an allowed ratio.
 
     Args:
-        width: Of the picture, in pixels.
-        height: Likewise.
+        width: The picture's width in pixels.
+        height: The picture's height in pixels.
         area: Smallest and largest share of the picture's area.
         ratio: Smallest and largest width by height.
-        random: Where chance comes from.
+        random: The random number generator.
 
     Returns:
         Left, top, right, bottom in pixels.
@@ -53,12 +53,12 @@ def augment(
     """Crop at random, resize to a square (bicubic), mirror at random.
 
     Args:
-        image: RGB.
+        image: The picture, RGB.
         size: Side of the result in pixels.
         area: See `crop_box`; (1, 1) keeps the whole picture, whatever its ratio.
         ratio: See `crop_box`.
-        flip: Probability of the mirror image.
-        random: Where chance comes from.
+        flip: Probability of mirroring.
+        random: The random number generator.
 
     Returns:
         uint8 array of shape (3, size, size).

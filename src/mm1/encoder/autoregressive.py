@@ -1,11 +1,11 @@
 """AIM: a tower that predicts patches in reading order (arXiv 2401.08541).
 
-    patches 1..K --tower, prefix attention--> features --MLP head--> patch k+1 from what is known at patch k
+    patches 1..K --tower, prefix attention--> features --MLP head--> patch k+1 from the features of patch k
 
-The first S patches of a picture, its prefix, see one another; from there on a patch sees what came before it. S is
-drawn anew for every picture and the loss is on the patches behind the prefix, so that the tower can be used
-without any mask. The tower is a CLIP-type ViT as everywhere here: it keeps its CLS token, which counts as part of
-the prefix (it sees the prefix and all see it), its learned positions and its biases, which AIM has not.
+The first S patches of a picture, its prefix, attend to each other; a later patch attends to the patches before it. S is
+drawn for every picture, and the loss is on the patches after the prefix, so the tower can be used without a mask. The
+tower is a CLIP-type ViT as elsewhere in mm1. Unlike AIM's, it has learned positions, biases and a CLS token, which
+counts as part of the prefix (it attends to the prefix, and all patches attend to it).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch import nn
 from transformers import CLIPVisionModel
 
 _EPSILON = 1e-6
-"""Added to a patch's variance (as masked autoencoders have it, arXiv 2111.06377, whose targets AIM's are)."""
+"""Added to a patch's variance, as in masked autoencoders (arXiv 2111.06377), whose targets AIM uses."""
 
 
 class AutoregressiveEncoder(nn.Module):
     """A vision tower with the head that predicts pixels.
 
     Args:
-        tower: A CLIP-type ViT; its attention must take masks (`sdpa`, `eager`).
-        head_depth: MLP blocks of the head.
+        tower: A CLIP-type ViT; its attention must support masks (`sdpa`, `eager`).
+        head_depth: Number of MLP blocks in the head.
     """
 
     def __init__(self, tower: CLIPVisionModel, head_depth: int) -> None:
@@ -42,23 +42,24 @@ class AutoregressiveEncoder(nn.Module):
         """Return (N,) summed losses of each picture's last patches.
 
         Args:
-            pixel_values: (N, 3, H, W) normalised.
-            terms: (N,) how many patches are predicted; the others are the prefix.
+            pixel_values: (N, 3, H, W) normalised pixels.
+            terms: (N,) number of predicted patches; the others are the prefix.
         """
         targets = patch_targets(pixel_values, self.patch_size)
         patches = targets.shape[1]
-        # Of the weights' dtype: on CPUs without AVX-512 a float32 mask makes float64 attention wrong (torch 2.13).
+        # The mask has the weights' dtype: on CPUs without AVX-512 a float32 mask makes float64 attention wrong
+        # (torch 2.13).
         mask = prefix_mask(patches - terms, patches).to(self.tower.dtype)
         features = self.tower(pixel_values, attention_mask=mask).last_hidden_state
-        # Without CLS, and without the last patch, which predicts nothing.
+        # Without CLS, and without the last patch, which has no next patch to predict.
         predicted = self.head(self.tower.post_layernorm(features[:, 1:-1]))
         losses = (predicted.float() - targets[:, 1:]).square().mean(-1)
-        behind = torch.arange(1, patches, device=terms.device) >= (patches - terms)[:, None]
-        return (losses * behind).sum(1)
+        after_prefix = torch.arange(1, patches, device=terms.device) >= (patches - terms)[:, None]
+        return (losses * after_prefix).sum(1)
 
 
 class MLPBlock(nn.Module):
-    """A transformer's MLP with its norm and residual, and without attention: every patch on its own."""
+    """A transformer's MLP with its norm and residual, without attention: it processes every patch separately."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -71,10 +72,10 @@ class MLPBlock(nn.Module):
 
 
 def patch_targets(pixel_values: torch.Tensor, patch_size: int) -> torch.Tensor:
-    """Return (N, K, 3 * patch_size^2) the pixels of each patch, of mean 0 and variance 1; patches row by row.
+    """Return (N, K, 3 * patch_size^2) pixels of each patch, scaled to mean 0 and variance 1; patches row by row.
 
     Args:
-        pixel_values: (N, 3, H, W).
+        pixel_values: (N, 3, H, W) pixels.
         patch_size: Side of a patch in pixels.
     """
     patches = nn.functional.unfold(pixel_values.float(), patch_size, stride=patch_size).transpose(1, 2)
@@ -83,13 +84,13 @@ def patch_targets(pixel_values: torch.Tensor, patch_size: int) -> torch.Tensor:
 
 
 def prefix_mask(prefix: torch.Tensor, patches: int) -> torch.Tensor:
-    """Return the additive attention mask (N, 1, 1 + K, 1 + K): 0 where a token is seen, -inf elsewhere.
+    """Return the additive attention mask (N, 1, 1 + K, 1 + K): 0 where a token attends to another, -inf elsewhere.
 
     Args:
-        prefix: (N,) how many patches each picture's prefix has.
+        prefix: (N,) number of patches in each picture's prefix.
         patches: K.
     """
-    places = torch.arange(patches + 1, device=prefix.device)
-    furthest = torch.maximum(places, prefix[:, None])  # that each token sees; CLS is at place 0
-    seen = places <= furthest[:, :, None]
-    return torch.zeros(seen.shape, device=prefix.device).masked_fill(~seen, float("-inf"))[:, None]
+    positions = torch.arange(patches + 1, device=prefix.device)
+    last = torch.maximum(positions, prefix[:, None])  # the last position that each token attends to; CLS is at 0
+    attended = positions <= last[:, :, None]
+    return torch.zeros(attended.shape, device=prefix.device).masked_fill(~attended, float("-inf"))[:, None]

@@ -1,10 +1,10 @@
-"""Contrastive learning: two towers, and the losses that bring a picture and its caption together.
+"""Contrastive learning: two towers, and the losses that make the features of a picture and its caption similar.
 
     picture --vision tower, projection--> (N, D) --gathered over the ranks--.
                                                                              >-- (N, N) similarities --> loss
     caption --text tower, projection----> (N, D) --gathered over the ranks--'
 
-The losses compare all pairs of the batch that all ranks have together; gradients flow back through the gather.
+The losses compare all pairs of the batch over all ranks; gradients flow back through the gather.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from torch.distributed.nn.functional import all_gather
 from transformers import CLIPModel
 
 from mm1.recipe import ObjectiveRecipe
-from mm1.train.parallel import World, whole
+from mm1.train.parallel import World, full_tensor
 
 TEMPERATURES = {"clip": 0.07, "siglip": 0.1}
-"""At the start (arXiv 2103.00020 sec. 2.5; 2303.15343 sec. 3.2)."""
+"""Initial temperatures (arXiv 2103.00020 sec. 2.5; 2303.15343 sec. 3.2)."""
 
 
 class Temperature(nn.Module):
     """The learned scale (and, for the sigmoid loss, bias) from similarities to logits.
 
     Args:
-        scale: 1 / temperature at the start.
-        bias: At the start; None: there is none.
-        max_scale: Where `clamp` holds the scale.
+        scale: Initial 1 / temperature.
+        bias: Initial bias; None: no bias.
+        max_scale: Largest scale that `clamp` allows.
     """
 
     def __init__(self, scale: float, bias: float | None, max_scale: float) -> None:
         super().__init__()
-        # Of one element, not scalars: those can't be sharded.
+        # Tensors of one element, since scalars can't be sharded.
         self.log_scale = nn.Parameter(torch.tensor([math.log(scale)]))
         self.bias = None if bias is None else nn.Parameter(torch.tensor([bias]))
         self.max_scale = max_scale
 
     @torch.no_grad()
     def clamp(self) -> None:
-        """Bring the scale back below its maximum, after an optimizer's step."""
+        """Limit the scale to its maximum after an optimizer step."""
         self.log_scale.clamp_(max=math.log(self.max_scale))
 
     def scale(self) -> torch.Tensor:
-        """Return the scale as a detached scalar; all ranks must ask."""
-        return whole(self.log_scale.detach()).exp().squeeze()
+        """Return the scale as a detached scalar; all ranks must call this."""
+        return full_tensor(self.log_scale.detach()).exp().squeeze()
 
     def forward(self, similarities: torch.Tensor) -> torch.Tensor:
         """Return logits of similarities of any shape."""
@@ -59,9 +59,9 @@ class ContrastiveEncoder(nn.Module):
     """A CLIP model with its loss.
 
     Args:
-        clip: The towers and projections; its own scale is kept in `temperature` until `finish` puts it back.
-        objective: Which loss.
-        world: The ranks whose batches are one.
+        clip: The towers and projections; `temperature` holds its scale until `finish` restores it.
+        objective: Gives the loss.
+        world: The ranks, whose batches form one.
     """
 
     def __init__(self, clip: CLIPModel, objective: ObjectiveRecipe, world: World) -> None:
@@ -77,14 +77,14 @@ class ContrastiveEncoder(nn.Module):
         self.clip, self.objective, self.world = clip, objective, world
 
     def forward(self, pixel_values: torch.Tensor, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run both towers and compare.
+        """Run both towers and compute the loss.
 
         Args:
-            pixel_values: (n, 3, H, W) normalised pictures of this rank.
+            pixel_values: (n, 3, H, W) normalised pixels of this rank's pictures.
             input_ids: (n, T) captions.
 
         Returns:
-            Scalar: this rank's part of the sum of all pictures' losses; (n,) detached losses of its own pictures.
+            Scalar: this rank's part of the sum of all pictures' losses; (n,) detached losses of this rank's pictures.
         """
         images = self.clip.get_image_features(pixel_values=pixel_values).pooler_output
         texts = self.clip.get_text_features(input_ids=input_ids).pooler_output
@@ -94,20 +94,20 @@ class ContrastiveEncoder(nn.Module):
             return loss(images, texts, self.temperature, self.world, local=self.objective.local_loss)
 
     def finish(self) -> CLIPModel:
-        """Return the CLIP model with the learned scale put back; all ranks must ask."""
+        """Return the CLIP model with the learned scale; all ranks must call this."""
         self.temperature.clamp()
-        self.clip.logit_scale = nn.Parameter(whole(self.temperature.log_scale.detach()).reshape(()))
+        self.clip.logit_scale = nn.Parameter(full_tensor(self.temperature.log_scale.detach()).reshape(()))
         self.clip.config.logit_scale_init_value = self.clip.logit_scale.item()
         if self.temperature.bias is not None:
-            self.clip.config.logit_bias = whole(self.temperature.bias.detach()).item()
+            self.clip.config.logit_bias = full_tensor(self.temperature.bias.detach()).item()
         return self.clip
 
 
 def gathered(rows: torch.Tensor, world: World) -> torch.Tensor:
-    """Return the rows of all ranks, in the ranks' order; gradients flow back to where the rows came from.
+    """Return the rows of all ranks in the ranks' order; gradients flow back to the ranks.
 
     Args:
-        rows: (n, D), as many on every rank.
+        rows: (n, D), with the same n on every rank.
         world: The ranks.
     """
     return rows if world.size == 1 else torch.cat(all_gather(rows))
@@ -116,14 +116,16 @@ def gathered(rows: torch.Tensor, world: World) -> torch.Tensor:
 def softmax_loss(
     images: torch.Tensor, texts: torch.Tensor, temperature: nn.Module, world: World, *, local: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return CLIP's loss: which caption is the picture's, which picture the caption's (arXiv 2103.00020 fig. 3).
+    """Return CLIP's loss: a softmax over captions for each picture, and over pictures for each caption.
+
+    Source: arXiv 2103.00020 fig. 3.
 
     Args:
-        images: (n, D) this rank's pictures, of unit length.
-        texts: (n, D) their captions.
-        temperature: Makes logits of similarities.
+        images: (n, D) unit features of this rank's pictures.
+        texts: (n, D) unit features of their captions.
+        temperature: Turns similarities into logits.
         world: The ranks; N = n times their number.
-        local: Whether this rank computes the 2 n N logits of its own rows only, rather than all N^2.
+        local: Whether this rank computes only the 2 n N logits of its own rows, instead of all N^2.
 
     Returns:
         See `ContrastiveEncoder.forward`.
@@ -143,14 +145,14 @@ def softmax_loss(
 def sigmoid_loss(
     images: torch.Tensor, texts: torch.Tensor, temperature: nn.Module, world: World, *, local: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return SigLIP's loss: of every pair, whether it is one (arXiv 2303.15343 eq. 2).
+    """Return SigLIP's loss: for every picture and caption, whether they belong together (arXiv 2303.15343 eq. 2).
 
     Args:
-        images: (n, D) this rank's pictures, of unit length.
-        texts: (n, D) their captions.
-        temperature: Makes logits of similarities.
+        images: (n, D) unit features of this rank's pictures.
+        texts: (n, D) unit features of their captions.
+        temperature: Turns similarities into logits.
         world: The ranks; N = n times their number.
-        local: Whether this rank computes the n N logits of its own pictures only, rather than all N^2.
+        local: Whether this rank computes only the n N logits of its own pictures, instead of all N^2.
 
     Returns:
         See `ContrastiveEncoder.forward`.
@@ -166,7 +168,7 @@ def sigmoid_loss(
 
 
 def _pair_losses(logits: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-    """Return (n,) summed losses of the rows of (n, N) logits, whose own captions are the columns `own`."""
+    """Return (n,) summed losses of the rows of (n, N) logits; `own` has the column of each row's own caption."""
     signs = torch.full_like(logits, -1).scatter_(1, own[:, None], 1)
     return -F.logsigmoid(signs * logits).sum(1)
 

@@ -1,6 +1,6 @@
-"""Scoring an encoder on held-out pictures: retrieval, zero-shot classification, linear probe.
+"""Scores an encoder on held-out pictures: retrieval, zero-shot classification, linear probe.
 
-score_encoder(Path("runs/clip-demo"))    # as its recipe's section `evaluate` says; kept in scores/encoder.json
+score_encoder(Path("runs/clip-demo"))    # by its recipe's section `evaluate`; writes scores/encoder.json
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text as Styled
 
 from mm1.data.corpus import Skips, open_split
 from mm1.devices import choose_device
@@ -33,26 +33,28 @@ Result = dict[str, Any]
 
 
 def score_encoder(path: Path, overrides: list[str] | None = None, device: str = "auto", seed: int = 0) -> list[Result]:
-    """Score a run's encoder as its recipe says.
+    """Score a run's encoder by its recipe's section `evaluate`.
 
     Args:
-        path: The run's directory; its results go to `scores/encoder.json` there.
-        overrides: Changes to the recipe, as in `evaluate.limit=100`.
+        path: The run's directory; the results are written to `scores/encoder.json` in it.
+        overrides: Changes to the recipe, such as `evaluate.limit=100`.
         device: `auto` (a GPU if there is one), or a torch device.
-        seed: Of the choice of pictures where there is a limit, and of the resamples.
+        seed: The seed of the choice of pictures if there is a limit, and of the resamples.
 
     Returns:
         The lines of the result.
 
     Raises:
-        UserError: If there is no trained encoder, nothing to score it on, or a corpus doesn't fit.
+        UserError: If there is no trained encoder, the recipe names no corpus to score it on, or a corpus doesn't fit.
     """
     file = path / "recipe.yaml"
     if not file.is_file():
-        raise UserError(f"{path}: no run's directory (no recipe.yaml): name one that `mm1 encoder` made")
+        raise UserError(f"{path}: not a run's directory (it has no recipe.yaml): name one that `mm1 encoder` made")
     recipe = load_recipe(str(file), overrides or [], schema=EncoderRecipe).evaluate
     if not (recipe.retrieval or recipe.zero_shot or recipe.probe):
-        raise UserError(f"{path}: the recipe says nothing to score on: add --set 'evaluate.retrieval=[corpus/split]'")
+        raise UserError(
+            f"{path}: the recipe names no corpus to score the encoder on: add --set 'evaluate.retrieval=[corpus/split]'"
+        )
     where = choose_device(device, "device")
     encoder = Encoder(path, where, recipe.batch_size)
     results = [
@@ -66,18 +68,18 @@ def score_encoder(path: Path, overrides: list[str] | None = None, device: str = 
 
 
 def result_table(results: list[Result]) -> Table:
-    """Return a table of scores in percent, with half the width of the 95 % interval and what chance gives."""
+    """Return a table of scores in percent, with half the width of the 95 % interval and the score of chance."""
     table = Table(title="Encoder", title_justify="left")
     table.add_column("measure", no_wrap=True)
     for name in ("items", "score", "chance"):
         table.add_column(name, justify="right", no_wrap=True)
     for heading in dict.fromkeys((line["task"], line["corpus"]) for line in results):
-        table.add_row(f"[bold]{heading[0]}, {escape(heading[1])}[/]")
+        table.add_row(", ".join(heading), style="bold")
         for line in (line for line in results if (line["task"], line["corpus"]) == heading):
             low, high = line["interval"]
-            score = f"{100 * line['score']:.1f} [dim]±{50 * (high - low):.1f}[/]"
-            chance = f"[dim]{100 * line['chance']:.1f}[/]"
-            table.add_row(f"  {escape(line['measure'])}", f"{line['items']:,}", score, chance)
+            score = Styled.assemble(f"{100 * line['score']:.1f} ", (f"±{50 * (high - low):.1f}", "dim"))
+            chance = Styled(f"{100 * line['chance']:.1f}", "dim")
+            table.add_row(f"  {line['measure']}", f"{line['items']:,}", score, chance)
         table.add_section()
     return table
 
@@ -90,26 +92,26 @@ def _retrieval(encoder: Encoder, corpus: str, recipe: EncoderEvaluateRecipe, see
     similarities = images @ encoder.text_features(pairs.captions).T
     protocol = {"pictures": len(pairs.pictures), "captions": len(pairs.captions), "limit": recipe.limit, "seed": seed}
     lines = []
-    for way, scores, right in (
+    for direction, scores, right in (
         ("image to text", similarities, pairs.right),
         ("text to image", similarities.T, pairs.right.T),
     ):
         ranks = ranks_of_best(scores, right)
         for k in RANKS:
             chance = chance_recall(right.sum(1).numpy(), right.shape[1], k)
-            lines.append(_line("retrieval", corpus, f"{way} R@{k}", ranks <= k, chance, skips, protocol, seed))
+            lines.append(_line("retrieval", corpus, f"{direction} R@{k}", ranks <= k, chance, skips, protocol, seed))
     return lines
 
 
 def _zero_shot(encoder: Encoder, task: ZeroShotRecipe, recipe: EncoderEvaluateRecipe, seed: int) -> Result:
     skips = Skips()
     pictures, labels = _read(task.corpus, _labelled(task.label), f"no '{task.label}'", recipe.limit, seed, skips)
-    classes, wanted = np.unique(np.array(labels), return_inverse=True)
+    classes, targets = np.unique(np.array(labels), return_inverse=True)
     names = class_names([str(label) for label in classes], task.names)
     features = class_features(encoder, names, task.templates)
     predicted = (encoder.image_features(pictures) @ features.T).argmax(1).numpy()
     protocol = {"label": task.label, "templates": task.templates, "classes": names, "seed": seed}
-    return _line("zero-shot", task.corpus, task.label, predicted == wanted, 1 / len(names), skips, protocol, seed)
+    return _line("zero-shot", task.corpus, task.label, predicted == targets, 1 / len(names), skips, protocol, seed)
 
 
 def _probe(encoder: Encoder, probe: ProbeRecipe, recipe: EncoderEvaluateRecipe, seed: int) -> Result:
@@ -119,7 +121,7 @@ def _probe(encoder: Encoder, probe: ProbeRecipe, recipe: EncoderEvaluateRecipe, 
         features.append(encoder.patch_means(pictures).numpy())
         labels.append(np.array(of_corpus))
     right = probe_right(*features, *labels)
-    # The answer that is most often right, for one who has not looked.
+    # The score of always answering with the most frequent class of the training split.
     chance = float((labels[1] == max(labels[0].tolist(), key=labels[0].tolist().count)).mean())
     protocol = {
         "label": probe.label,
@@ -167,10 +169,10 @@ def _labelled(key: str) -> Callable[[Document], str | None]:
 def _read(
     corpus: str, text_of: Callable[[Document], str | None], missing: str, limit: int | None, seed: int, skips: Skips
 ) -> tuple[list[bytes], list[str]]:
-    """Return the pictures of a split's documents of one picture, and a text of each.
+    """Return the pictures of a split's documents that have one picture, with a text for each.
 
     Raises:
-        UserError: If none is left.
+        UserError: If there is no such document.
     """
     split = open_split(corpus)
     pictures, texts = [], []
@@ -188,7 +190,10 @@ def _read(
             break
     if not pictures:
         reasons = ", ".join(f"{count:,}: {reason}" for reason, count in skips.counts.items())
-        raise UserError(f"{corpus}: no document can be scored on ({reasons or 'it is empty'})")
+        raise UserError(
+            f"{corpus}: the split has no document to score the encoder on ({reasons or 'it is empty'}): name another "
+            "split"
+        )
     return pictures, texts
 
 

@@ -1,9 +1,10 @@
 """Pictures with their captions, in the order of a plan.
 
-    index --documents of one picture--> plan (one document a sequence) --crop, tokenize--> EncoderBatch
+    index --documents of one picture--> plan (one document per sequence) --crop, tokenize--> EncoderBatch
 
-The plan is the multimodal one: with one picture in every document and one per sequence, every sequence is one document.
-What is random about a picture (crop, mirror image, AIM's prefix) follows from the seed and the sequence's number.
+The plan is the same as in multimodal training. Since every document has one picture and a sequence takes one, every
+sequence is one document. A picture's random choices (crop, mirroring, AIM's prefix) depend on the seed and on the
+sequence's number.
 """
 
 from __future__ import annotations
@@ -30,18 +31,18 @@ from mm1.processing.images import ImageError, decode_image
 from mm1.recipe import EncoderDataRecipe
 
 _TRIES = 100
-"""Unreadable pictures in a row after which no other one is tried: training stops at so many anyway."""
+"""Unreadable pictures in a row after which no other one is tried; training stops at that number anyway."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """The documents of a split that an encoder can learn from.
+    """The documents of a split that an encoder can be trained on.
 
     Attributes:
-        rows: (n,) int64: which documents of the split.
-        index: Of those: a picture and its caption each, as many tokens as are kept of it.
-        left_out: How many documents aren't among them, by reason.
-        cut: How many captions are longer than what is kept.
+        rows: (n,) int64 rows of these documents in the split.
+        index: The index of these documents: a picture and its caption each, with the number of kept tokens.
+        left_out: Number of other documents, by reason.
+        cut: Number of captions that are cut.
     """
 
     rows: np.ndarray
@@ -51,26 +52,26 @@ class Pictures:
 
 
 def select_pictures(index: Index, max_tokens: int, captions: bool) -> Pictures:
-    """Select the documents that have one picture and, if it is needed, a caption.
+    """Select the documents that have one picture and, if needed, a caption.
 
-    Which text belongs to which of several pictures isn't known, so such documents are left out.
+    Documents with several pictures are left out, since it is unknown which text belongs to which picture.
 
     Args:
-        index: Of the split.
-        max_tokens: Tokens of a caption, begin and end included.
-        captions: Whether captions are needed; else they take no tokens.
+        index: The split's index.
+        max_tokens: Most tokens of a caption, begin and end included.
+        captions: Whether captions are needed; otherwise they take no tokens.
     """
     is_image = index.parts == IMAGE
     images = document_sums(is_image, index.offsets)
     tokens = document_sums(np.where(is_image, 0, index.parts), index.offsets)
-    silent = (images == 1) & (tokens == 0) & captions
-    rows = np.flatnonzero((images == 1) & ~silent)
+    uncaptioned = (images == 1) & (tokens == 0) & captions
+    rows = np.flatnonzero((images == 1) & ~uncaptioned)
     kept = np.minimum(tokens[rows], max_tokens - 2) if captions else np.zeros(len(rows), np.int64)
     parts = np.stack([np.full(len(rows), IMAGE), kept], axis=1).astype(np.int32).reshape(-1)
     left_out = {
         "no picture": int((images == 0).sum()),
         "several pictures": int((images > 1).sum()),
-        "no caption": int(silent.sum()),
+        "no caption": int(uncaptioned.sum()),
     }
     return Pictures(
         rows,
@@ -81,20 +82,20 @@ def select_pictures(index: Index, max_tokens: int, captions: bool) -> Pictures:
 
 
 def caption_of(document: Document) -> str:
-    """Return a document's text as its picture's caption."""
+    """Return a document's text, which is its picture's caption."""
     return document.text.strip()
 
 
 @dataclass
 class PictureSample:
-    """A picture as it is trained on.
+    """A picture with its caption, prepared for training.
 
     Attributes:
-        pixel_values: (3, H, W) uint8.
-        caption: Its text.
+        pixel_values: (3, H, W) uint8 pixels.
+        caption: The caption.
         kind: Index into `mm1.document.KINDS`.
-        draw: A random number from [0, 1) for the objective to use.
-        bad_images: What it stands in for because a picture can't be read, a sentence each.
+        draw: A random number from [0, 1) for the objective.
+        bad_images: One sentence for each unreadable picture that this one replaces.
     """
 
     pixel_values: np.ndarray
@@ -108,10 +109,10 @@ class EncoderBatch(TrainingBatch):
     """A micro-batch of N pictures.
 
     Attributes:
-        input_ids: (N, T) int64 captions, begin and end put around them, padded to the longest; T is 0 if nobody asks.
+        input_ids: (N, T) int64 captions with begin and end, padded to the longest; T is 0 if captions aren't needed.
         kinds: (N,) int64 indices into `mm1.document.KINDS`.
-        terms: (N,) int64, how many terms each picture's loss has.
-        equal_captions: Share of the captions that another one of the micro-batch equals.
+        terms: (N,) int64 number of terms in each picture's loss.
+        equal_captions: Share of the captions that occur more than once in the micro-batch.
     """
 
     input_ids: torch.Tensor
@@ -124,12 +125,12 @@ class PictureDataset(Dataset[PictureSample]):
     """The pictures of a plan.
 
     Args:
-        plan: One document a sequence.
+        plan: The plan, with one document per sequence.
         splits: The opened splits, in the order of the plan's sources.
-        rows: For each of them, which documents the plan's numbers mean.
-        image_size: Side in pixels.
-        recipe: Crops and mirror images.
-        seed: Of all that is random.
+        rows: For each split, the rows of the documents that the plan numbers.
+        image_size: Side of an image in pixels.
+        recipe: Gives crops and mirroring.
+        seed: The seed of all random choices.
     """
 
     def __init__(
@@ -153,9 +154,9 @@ class PictureDataset(Dataset[PictureSample]):
         split, rows = self.splits[source], self.rows[source]
         first = int(self.plan.document[self.plan.pieces(number).start])
         bad_images: list[str] = []
-        # A contrastive batch must stay whole: the next picture stands in for one that can't be read.
-        for place in range(first, first + _TRIES):
-            document = split[int(rows[place % len(rows)])]
+        # A contrastive batch must stay complete, so the next picture replaces one that can't be read.
+        for row in range(first, first + _TRIES):
+            document = split[int(rows[row % len(rows)])]
             random = np.random.default_rng([self.seed, number])
             try:
                 image = decode_image(document.images[0].read(), self.image_size)
@@ -167,19 +168,19 @@ class PictureDataset(Dataset[PictureSample]):
             )
             return PictureSample(pixels, caption_of(document), self.kinds[source], random.random(), bad_images)
         raise UserError(
-            f"{split.name}: {_TRIES} pictures in a row can't be read, the last one is {bad_images[-1]}: rebuild or "
+            f"{split.name}: {_TRIES} pictures in a row can't be read (the last one: {bad_images[-1]}): rebuild or "
             "clean the corpus"
         )
 
 
 @dataclass(frozen=True)
 class PairCollate:
-    """Puts samples together for a contrastive loss, which has a term for every picture.
+    """Collates samples for a contrastive loss, which has one term per picture.
 
     Attributes:
-        tokenizer: Of the captions.
-        max_tokens: Of a caption, begin and end included; longer ones are cut.
-        patches: Of a picture; they are counted as tokens.
+        tokenizer: The captions' tokenizer.
+        max_tokens: Most tokens of a caption, begin and end included; longer captions are cut.
+        patches: Patches per picture; they count as tokens.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -189,7 +190,7 @@ class PairCollate:
     def __call__(self, samples: Sequence[PictureSample]) -> EncoderBatch:
         """Return the micro-batch."""
         captions = [sample.caption for sample in samples]
-        # The characters "<eos>" in a caption are text: the end is what comes behind it.
+        # The characters "<eos>" in a caption are plain text, so special tokens in it are split.
         encoded: Any = self.tokenizer(
             captions,
             split_special_tokens=True,
@@ -205,19 +206,19 @@ class PairCollate:
 
 @dataclass(frozen=True)
 class PatchCollate:
-    """Puts samples together for AIM, whose loss has a term for every patch behind a prefix of random length.
+    """Collates samples for AIM, whose loss has one term per patch after a prefix of random length.
 
     Attributes:
-        patches: Of a picture, K. Prefixes are drawn evenly from 1 to K - 1 (arXiv 2401.08541 sec. 3.2).
+        patches: Patches per picture, K. The prefix's length is uniform from 1 to K - 1 (arXiv 2401.08541 sec. 3.2).
     """
 
     patches: int
 
     def __call__(self, samples: Sequence[PictureSample]) -> EncoderBatch:
-        """Return the micro-batch; a picture's prefix are the patches that are no terms."""
+        """Return the micro-batch; the patches that are not terms form a picture's prefix."""
         terms = torch.tensor([1 + int(sample.draw * (self.patches - 1)) for sample in samples])
-        nothing = torch.zeros(len(samples), 0, dtype=torch.int64)
-        return _batch(samples, nothing, terms, self.patches * len(samples))
+        no_captions = torch.zeros(len(samples), 0, dtype=torch.int64)
+        return _batch(samples, no_captions, terms, self.patches * len(samples))
 
 
 def _batch(samples: Sequence[PictureSample], input_ids: torch.Tensor, terms: torch.Tensor, tokens: int) -> EncoderBatch:

@@ -42,22 +42,23 @@ from mm1.progress import console
 from mm1.recipe import EncoderRecipe
 from mm1.train.begin import begin
 from mm1.train.capabilities import autocast_dtype, compiles, usable_attention
+from mm1.train.changes import MICRO_BATCH, begun_dtype, fixed_keys
 from mm1.train.export import write_model
 from mm1.train.loop import Trainer
 from mm1.train.objective import Losses
 from mm1.train.optimizer import build_optimizer
 from mm1.train.parallel import World, shard_model
-from mm1.train.prepare import begun_by, prepare_tokenizer
+from mm1.train.prepare import prepare_tokenizer, trained_plan_hash
 from mm1.train.run_directory import environment, write_environment
 
 
 def pretrain_encoder(recipe: EncoderRecipe, directory: Path) -> Path:
-    """Train the recipe's encoder, or go on where an interrupted run of it stopped.
+    """Train the recipe's encoder, or resume an interrupted run.
 
-    Under torchrun every rank calls this; the first prepares what all of them read.
+    Under torchrun every rank calls this function; the first one prepares the files that all ranks read.
 
     Args:
-        recipe: What to train, on what, how.
+        recipe: The encoder, its data and its training.
         directory: The run's directory.
 
     Returns:
@@ -66,13 +67,13 @@ def pretrain_encoder(recipe: EncoderRecipe, directory: Path) -> Path:
 
     Raises:
         UserError: If the recipe doesn't fit the corpora, the machine or the run directory.
-        Stopped: If the user or the scheduler interrupted it; a checkpoint has been saved.
+        Stopped: If the user or the scheduler interrupted the training; a checkpoint has been saved.
     """
     with begin(recipe, directory) as beginning:
         world, splits, result = beginning.world, beginning.splits, beginning.result
         if beginning.done:
             return result
-        autocast = autocast_dtype(recipe.train, world.device)
+        autocast = autocast_dtype(recipe.train, world.device, begun_dtype(directory))
         with world.first_rank_first():
             resolved = resolve_models(recipe)
             tokenizer = _tokenizer(resolved, directory, splits)
@@ -83,19 +84,26 @@ def pretrain_encoder(recipe: EncoderRecipe, directory: Path) -> Path:
         images = image_processor(resolved.model)
         if world.is_first:
             parts = {name: sum(p.numel() for p in part.parameters()) for name, part in _parts(model).items()}
-            facts = {"parameters": parts, "peak_learning_rate": recipe.train.learning_rate, "plan_hash": plan.hash}
-            left_out = {name: found.left_out for name, found in pictures.items() if found.left_out}
+            training = {"parameters": parts, "peak_learning_rate": recipe.train.learning_rate, "plan_hash": plan.hash}
+            left_out = {name: selected.left_out for name, selected in pictures.items() if selected.left_out}
             precision = str(autocast or torch.float32).removeprefix("torch.")
             write_environment(
                 directory,
-                environment(**facts, left_out=left_out, ranks=world.size, device=str(world.device), dtype=precision),
+                environment(
+                    **training,
+                    left_out=left_out,
+                    ranks=world.size,
+                    device=str(world.device),
+                    dtype=precision,
+                    fixed_keys=_fixed_keys(model),
+                ),
             )
-            _announce(parts, plan, pictures)
+            _print_training(parts, plan, pictures)
         _prepare(model, world, recipe, autocast)
         dataset = PictureDataset(
             plan,
             list(splits.values()),
-            [found.rows for found in pictures.values()],
+            [selected.rows for selected in pictures.values()],
             recipe.model.vision.image_size,
             recipe.data,
             recipe.seed,
@@ -109,7 +117,7 @@ def pretrain_encoder(recipe: EncoderRecipe, directory: Path) -> Path:
 
 
 def _tokenizer(recipe: EncoderRecipe, directory: Path, splits: dict[str, Split]) -> PreTrainedTokenizerBase:
-    """Return the captions' tokenizer; for AIM, which reads no captions, one of bytes."""
+    """Return the captions' tokenizer; for AIM, which reads no captions, a tokenizer of bytes."""
     if not recipe.objective.contrastive:
         return train_tokenizer((), 300)
     train = partial(train_caption_tokenizer, max_tokens=recipe.data.sequence_length)
@@ -119,38 +127,41 @@ def _tokenizer(recipe: EncoderRecipe, directory: Path, splits: dict[str, Split])
 def _pictures(
     recipe: EncoderRecipe, splits: dict[str, Split], tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, Pictures]:
-    """Select what can be learned from of every split.
+    """Select the documents of every split that the encoder can be trained on.
 
     Raises:
-        UserError: If a split has nothing, or all captions are the same.
+        UserError: If a split has none, or all captions are the same.
     """
     captions = recipe.objective.contrastive
     pictures = {}
     for name, split in splits.items():
-        found = select_pictures(build_index(split, tokenizer), recipe.data.sequence_length, captions)
-        if not len(found.rows):
-            reasons = ", ".join(f"{count:,} have {reason}" for reason, count in found.left_out.items())
-            what = "one picture and a caption" if captions else "one picture"
-            raise UserError(f"{name}: no document has {what} ({reasons or 'it is empty'}): leave it out of the mixture")
-        pictures[name] = found
+        selected = select_pictures(build_index(split, tokenizer), recipe.data.sequence_length, captions)
+        if not len(selected.rows):
+            reasons = ", ".join(f"{count:,} have {reason}" for reason, count in selected.left_out.items())
+            needed = "one picture and a caption" if captions else "one picture"
+            raise UserError(
+                f"{name}: no document has {needed} ({reasons or 'it is empty'}): leave the split out of the mixture"
+            )
+        pictures[name] = selected
     if captions:
-        _look_at_captions(splits)
+        _check_captions(splits)
     return pictures
 
 
-def _look_at_captions(splits: dict[str, Split]) -> None:
-    """Say how many different texts there are, and refuse a corpus of one."""
+def _check_captions(splits: dict[str, Split]) -> None:
+    """Print the number of different captions, and raise an error if all are the same."""
     different: set[str] = set()
     for name, split in splits.items():
-        texts = pc.struct_field(pc.list_flatten(split.parts), "text")  # pictures stay unread
+        texts = pc.struct_field(pc.list_flatten(split.parts), "text")  # doesn't read the pictures
         counts = pc.value_counts(texts.drop_null()).sort(order="descending", by="counts")
-        different |= {counts[place]["values"].as_py() for place in range(min(2, len(counts)))}
+        different |= {counts[rank]["values"].as_py() for rank in range(min(2, len(counts)))}
         share = counts[0]["counts"].as_py() / len(split)
-        console.print(f"{name}: {len(counts):,} different captions, the commonest on {share:.1%} of the pictures")
+        console.print(f"{name}: {len(counts):,} different captions; {share:.1%} of the pictures have the commonest one")
     if len(different) == 1:
         raise UserError(
-            f"{', '.join(splits)}: all captions are the same ('{next(iter(different)).strip()[:60]}'): a contrastive "
-            "loss has nothing to tell apart; take captions that say what is seen, or objective.kind: aim"
+            f"{', '.join(splits)}: all captions are the same ('{next(iter(different)).strip()[:60]}'), so a "
+            "contrastive loss can't learn from them: use captions that describe the pictures, or set objective.kind: "
+            "aim"
         )
 
 
@@ -165,25 +176,27 @@ def _plan(
     captions = recipe.data.sequence_length if recipe.objective.contrastive else 2
     return write_plan(
         directory / "plan",
-        plan_sources(recipe, splits, {name: found.index for name, found in pictures.items()}),
+        plan_sources(recipe, splits, {name: selected.index for name, selected in pictures.items()}),
         recipe.data.model_copy(update={"sequence_length": patches + captions}),
         tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
         tokens_per_image=patches,
         batch_size=recipe.train.batch_size,
         steps=recipe.train.steps,
         seed=recipe.seed,
-        fixed=begun_by(directory),
+        fixed=trained_plan_hash(directory),
     )
 
 
 def _model(
     recipe: EncoderRecipe, tokenizer: PreTrainedTokenizerBase, autocast: torch.dtype | None, world: World
 ) -> ContrastiveEncoder | AutoregressiveEncoder:
-    wanted = recipe.model.vision.attention
-    for name in [wanted] if isinstance(wanted, str) else wanted:
+    attention = recipe.model.vision.attention
+    for name in [attention] if isinstance(attention, str) else attention:
         if not recipe.objective.contrastive and name not in ("sdpa", "eager"):
-            raise UserError(f"model.vision.attention: {name} takes no prefix mask: use sdpa or eager")
-    vision = usable_attention(wanted, "model.vision.attention", world.device, autocast)
+            raise UserError(
+                f"model.vision.attention: {name} doesn't support AIM's prefix mask: set it to sdpa or eager"
+            )
+    vision = usable_attention(attention, "model.vision.attention", world.device, autocast)
     model: ContrastiveEncoder | AutoregressiveEncoder
     if recipe.objective.contrastive:
         clip = build_clip(recipe.model, tokenizer, recipe.data.sequence_length, recipe.seed)
@@ -217,12 +230,12 @@ def _parts(model: ContrastiveEncoder | AutoregressiveEncoder) -> dict[str, nn.Mo
 def _prepare(
     model: ContrastiveEncoder | AutoregressiveEncoder, world: World, recipe: EncoderRecipe, autocast: torch.dtype | None
 ) -> None:
-    """Recompute, compile and shard as the recipe says, in place."""
+    """Apply activation checkpointing, compilation and sharding to a model, in place."""
     if isinstance(model, ContrastiveEncoder):
         towers: Sequence[Any] = [model.clip.vision_model, model.clip.text_model]
-        whole_precision: list[nn.Module] = [model.temperature]
+        float32_parts: list[nn.Module] = [model.temperature]
     else:
-        towers, whole_precision = [model.tower], []
+        towers, float32_parts = [model.tower], []
     if recipe.train.activation_checkpointing:
         for tower in towers:
             tower.gradient_checkpointing_enable()
@@ -230,7 +243,7 @@ def _prepare(
     if compiles(recipe.train.compile, world.device):
         for block in blocks:
             block.compile()
-    shard_model(model, blocks, world, recipe.train, autocast, whole_precision)
+    shard_model(model, blocks, world, recipe.train, autocast, float32_parts)
 
 
 def _trainer(
@@ -287,16 +300,24 @@ def _trainer(
         micro_batches=micro_batches,
         autocast=autocast if world.size == 1 else None,
         seed=recipe.seed,
+        micro_batch_fixed_by=_fixed_keys(model).get(MICRO_BATCH),
     )
 
 
-def _announce(parts: dict[str, int], plan: Plan, pictures: dict[str, Pictures]) -> None:
+def _fixed_keys(model: ContrastiveEncoder | AutoregressiveEncoder) -> dict[str, str]:
+    fixed = fixed_keys(model)
+    if isinstance(model, ContrastiveEncoder):
+        fixed[MICRO_BATCH] = "a contrastive loss compares the whole batch"
+    return fixed
+
+
+def _print_training(parts: dict[str, int], plan: Plan, pictures: dict[str, Pictures]) -> None:
     sizes = ", ".join(f"{name.replace('_', ' ')} {count / 1e6:.2f}M" for name, count in parts.items())
     console.print(f"encoder: {sizes}")
-    for name, found in pictures.items():
+    for name, selected in pictures.items():
         epochs = plan.info["sources"][name]["epochs"]
-        console.print(f"{name}: {len(found.rows):,} pictures, gone through {epochs:.1f} times")
-        for reason, count in found.left_out.items():
-            console.print(f"[yellow]{name}: {count:,} documents are left out: {reason}[/]")
-        if found.cut:
-            console.print(f"[yellow]{name}: {found.cut:,} captions are longer than data.sequence_length and cut[/]")
+        console.print(f"{name}: {len(selected.rows):,} pictures, {epochs:.1f} epochs")
+        for reason, count in selected.left_out.items():
+            console.print(f"{name}: {count:,} documents are left out: {reason}", style="yellow")
+        if selected.cut:
+            console.print(f"{name}: {selected.cut:,} captions are cut to data.sequence_length", style="yellow")

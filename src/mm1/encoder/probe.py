@@ -1,4 +1,4 @@
-"""The linear probe: what a linear classifier reads from a frozen tower's features."""
+"""The linear probe: a linear classifier on a frozen tower's features."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mm1.errors import UserError
 
 
 def probe_right(train: np.ndarray, test: np.ndarray, train_labels: np.ndarray, test_labels: np.ndarray) -> np.ndarray:
-    """Fit logistic regression on training features and say which test pictures it gets right.
+    """Fit logistic regression on training features and return which test pictures it classifies right.
 
     Args:
         train: (n, D) features.
@@ -27,10 +27,11 @@ def probe_right(train: np.ndarray, test: np.ndarray, train_labels: np.ndarray, t
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
     except ImportError:
-        raise UserError("a linear probe needs scikit-learn: install it with `pip install 'mm1[probe]'`") from None
+        raise UserError("evaluate.probe needs scikit-learn: install it with `pip install 'mm1[probe]'`") from None
     if len(np.unique(train_labels)) < 2:
         raise UserError(
-            f"evaluate.probe: all training pictures have the label '{train_labels[0]}': nothing to tell apart"
+            f"evaluate.probe: all training pictures have the label '{train_labels[0]}', and a classifier needs at "
+            "least two: name another label or split"
         )
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     right: np.ndarray = classifier.fit(train, train_labels).predict(test) == test_labels

@@ -1,4 +1,4 @@
-"""Image-text retrieval: is a right caption among the first K that a picture finds, and the other way round?"""
+"""Image-text retrieval: recall at K of captions for pictures, and of pictures for captions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ RANKS = (1, 5, 10)
 
 @dataclass(frozen=True)
 class Pairs:
-    """Distinct pictures and distinct captions, and which go together.
+    """Distinct pictures and distinct captions, and which belong together.
 
     Attributes:
-        pictures: (P,) one document number for each distinct picture.
+        pictures: (P,) a document's number for each distinct picture.
         captions: The C distinct captions.
-        right: (P, C) bool: whether some document has both. Captions that are alike are one, and right for all
-            pictures that have it; so several captions of one picture are all right for it.
+        right: (P, C) bool, whether any document has both. Equal captions count as one, which is right for all pictures
+            that have it; all captions of a picture are right for it.
     """
 
     pictures: np.ndarray
@@ -28,11 +28,11 @@ class Pairs:
 
 
 def distinct_pairs(pictures: list[bytes], captions: list[str]) -> Pairs:
-    """Put documents of the same picture, or the same caption, together.
+    """Group documents by picture and by caption.
 
     Args:
-        pictures: Of each document, what its picture is known by.
-        captions: Of each document.
+        pictures: The key of each document's picture.
+        captions: The caption of each document.
     """
     _, first, picture_of = np.unique(np.array(pictures, dtype=object), return_index=True, return_inverse=True)
     texts, caption_of = np.unique(np.array(captions, dtype=object), return_inverse=True)
@@ -42,31 +42,31 @@ def distinct_pairs(pictures: list[bytes], captions: list[str]) -> Pairs:
 
 
 def ranks_of_best(similarities: torch.Tensor, right: torch.Tensor) -> np.ndarray:
-    """Return at which place, from 1, each query finds the first right candidate.
+    """Return the rank, from 1, of the first right candidate of each query.
 
     Args:
-        similarities: (Q, C) of queries and candidates.
+        similarities: (Q, C) similarities of queries and candidates.
         right: (Q, C) bool; each query has a right candidate.
 
     Returns:
-        (Q,) int64. Wrong candidates that are as similar as the best right one come before it, so that an encoder that
-        tells nothing apart finds nothing.
+        (Q,) int64. Wrong candidates that are as similar as the best right one rank before it, so that an encoder with
+        constant features finds nothing.
     """
     best = similarities.masked_fill(~right, float("-inf")).max(1, keepdim=True).values
     return (((similarities >= best) & ~right).sum(1) + 1).numpy()
 
 
 def chance_recall(right: np.ndarray, candidates: int, k: int) -> float:
-    """Return the recall at K of a random order, on average over the queries.
+    """Return the mean recall at K over the queries for a random order.
 
     Args:
-        right: (Q,) how many of the candidates are right for each query.
-        candidates: How many there are.
-        k: How many are looked at.
+        right: (Q,) number of right candidates of each query.
+        candidates: Number of candidates.
+        k: Number of first candidates that count.
     """
     if k >= candidates:
         return 1.0
-    # None of the first k is right: C(n - r, k) / C(n, k).
+    # The probability that none of the first k is right is C(n - r, k) / C(n, k).
     values, counts = np.unique(right, return_counts=True)
     missed = [math.comb(candidates - int(r), k) / math.comb(candidates, k) for r in values]
     return float(1 - np.dot(missed, counts) / len(right))

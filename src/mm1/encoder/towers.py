@@ -1,4 +1,4 @@
-"""From an encoder's recipe to its towers and to what prepares their inputs."""
+"""Builds an encoder's towers and processors from its recipe."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from mm1.recipe import EncoderModelRecipe, VisionRecipe
 
 
 def build_clip(recipe: EncoderModelRecipe, tokenizer: PreTrainedTokenizerBase, max_tokens: int, seed: int) -> CLIPModel:
-    """Build the two towers; what is not pre-trained gets fresh weights.
+    """Build the two towers; a tower that isn't pre-trained gets random weights.
 
     Args:
         recipe: The recipe's `model` section.
-        tokenizer: Of the captions.
+        tokenizer: The captions' tokenizer.
         max_tokens: Length of the longest caption, begin and end included.
-        seed: Of the fresh weights.
+        seed: The seed of the random weights.
 
     Raises:
-        UserError: If sizes do not fit each other, or what is pre-trained can't be used.
+        UserError: If sizes do not fit each other, or a pre-trained tower can't be used.
     """
-    model = _fresh_clip(recipe, tokenizer, max_tokens, seed) if recipe.from_ is None else _load_clip(recipe)
+    model = _new_clip(recipe, tokenizer, max_tokens, seed) if recipe.from_ is None else _load_clip(recipe)
     longest = model.text_model.config.max_position_embeddings
     if max_tokens > longest:
         raise UserError(
-            f"data.sequence_length {max_tokens} is longer than the texts that '{recipe.from_}' takes: at most {longest}"
+            f"data.sequence_length {max_tokens} is too long for '{recipe.from_}': set it to at most {longest}"
         )
     return model.train()
 
 
 def build_tower(recipe: VisionRecipe, seed: int) -> CLIPVisionModel:
-    """Build a vision tower alone, pre-trained or with fresh weights.
+    """Build a vision tower, pre-trained or with random weights.
 
     Raises:
-        UserError: If sizes do not fit each other, or what is pre-trained can't be used.
+        UserError: If sizes do not fit each other, or a pre-trained tower can't be used.
     """
     tower = _pretrained_tower(recipe)
     if tower is None:
@@ -58,7 +58,7 @@ def build_tower(recipe: VisionRecipe, seed: int) -> CLIPVisionModel:
 
 
 def image_processor(recipe: EncoderModelRecipe) -> CLIPImageProcessorPil:
-    """Return what resizes pictures to the tower's square and normalises them, as `mm1.processing` does it."""
+    """Return a processor that resizes pictures to the tower's square and normalises them, as `mm1.processing` does."""
     mean, std = pixel_statistics(recipe.from_ or recipe.vision.from_)
     size = {"height": recipe.vision.image_size, "width": recipe.vision.image_size}
     return CLIPImageProcessorPil(size=size, do_center_crop=False, image_mean=list(mean), image_std=list(std))
@@ -69,12 +69,13 @@ def clip_processor(images: CLIPImageProcessorPil, tokenizer: PreTrainedTokenizer
     return CLIPProcessor(images, tokenizer)
 
 
-def _fresh_clip(
-    recipe: EncoderModelRecipe, tokenizer: PreTrainedTokenizerBase, max_tokens: int, seed: int
-) -> CLIPModel:
+def _new_clip(recipe: EncoderModelRecipe, tokenizer: PreTrainedTokenizerBase, max_tokens: int, seed: int) -> CLIPModel:
     text = recipe.text
     if text.hidden_size % text.num_heads:
-        raise UserError(f"model.text: hidden_size {text.hidden_size} is not a multiple of num_heads {text.num_heads}")
+        raise UserError(
+            f"model.text: hidden_size {text.hidden_size} is not a multiple of num_heads {text.num_heads}: change one "
+            "of them"
+        )
     tower = _pretrained_tower(recipe.vision)
     tokens: dict[str, Any] = {name: getattr(tokenizer, name) for name in _TOKENS}
     text_config = CLIPTextConfig(
@@ -105,18 +106,18 @@ _TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def _load_clip(recipe: EncoderModelRecipe) -> CLIPModel:
-    """Load both towers, the vision tower made to take the recipe's image size."""
+    """Load both towers; the vision tower is adapted to the recipe's image size."""
     key, source = "model.from", str(recipe.from_)
     config = pretrained_config(source, key)
     if config.model_type != "clip":
         raise UserError(
-            f"{key}: '{recipe.from_}' is a {config.model_type}, not a CLIP model of two towers: name its vision tower "
-            "by model.vision.from to begin with that alone"
+            f"{key}: '{recipe.from_}' is a {config.model_type}, not a CLIP model with two towers: to start from its "
+            "vision tower only, set model.vision.from instead"
         )
     try:
         model: CLIPModel = CLIPModel.from_pretrained(source, dtype=torch.float32)
     except (OSError, ValueError) as error:
-        raise UserError(f"{key}: '{recipe.from_}' can't be loaded ({first_line(error)})") from None
+        raise UserError(f"{key}: '{recipe.from_}' can't be loaded ({first_line(error)}): name another model") from None
     resize_tower(model.vision_model, recipe.vision.image_size)
     model.config.vision_config = model.vision_model.config
     return model
@@ -128,7 +129,7 @@ def _pretrained_tower(recipe: VisionRecipe) -> CLIPVisionModel | None:
     tower = load_tower(recipe.from_, recipe.image_size)
     if not isinstance(tower, CLIPVisionModel):
         raise UserError(
-            f"model.vision.from: '{recipe.from_}' is a {tower.config.model_type}: an encoder is trained from a "
-            "clip_vision_model only"
+            f"model.vision.from: '{recipe.from_}' is a {tower.config.model_type}, and an encoder can only start from a "
+            "clip_vision_model: name another tower"
         )
     return tower

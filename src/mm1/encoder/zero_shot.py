@@ -1,4 +1,4 @@
-"""Zero-shot classification: the class whose name, put into sentences, is nearest to the picture."""
+"""Zero-shot classification: chooses the class whose name, in template sentences, is most similar to the picture."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mm1.errors import UserError
 
 
 def class_names(labels: Sequence[str], file: str | None) -> list[str]:
-    """Return what classes are called.
+    """Return the names of classes.
 
     Args:
-        labels: Of the classes.
-        file: JSON object of names by label; None: labels are names.
+        labels: The classes' labels.
+        file: JSON file with an object of names by label; None: the labels are the names.
 
     Raises:
         UserError: If the file can't be read or lacks a label.
@@ -28,10 +28,10 @@ def class_names(labels: Sequence[str], file: str | None) -> list[str]:
     try:
         names = json.loads(Path(file).read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{file}: the names of classes can't be read ({error})") from None
+        raise UserError(f"{file}: the names of classes can't be read ({error}): check `names`") from None
     if not isinstance(names, dict) or (missing := [label for label in labels if label not in names]):
-        what = f"it has no name for '{missing[0]}'" if isinstance(names, dict) else "it is no JSON object"
-        raise UserError(f"{file}: {what}: it must name every class by its label")
+        wrong = f"it has no name for '{missing[0]}'" if isinstance(names, dict) else "it is not a JSON object"
+        raise UserError(f"{file}: {wrong}: give a name for every label")
     return [str(names[label]) for label in labels]
 
 
@@ -39,8 +39,8 @@ def class_features(encoder: Encoder, names: Sequence[str], templates: Sequence[s
     """Return (classes, D) unit features: the mean over the templates (arXiv 2103.00020 sec. 3.1.4).
 
     Args:
-        encoder: Of two towers.
-        names: Of the classes.
+        encoder: An encoder with two towers.
+        names: The classes' names.
         templates: Sentences in which `{}` stands for the name.
     """
     texts = [template.replace("{}", name) for template in templates for name in names]

@@ -1,1 +1,1 @@
-"""Few-shot scoring with pictures in the shots: tasks as data, one generator, metrics with intervals."""
+"""Few-shot scoring with pictures in the shots: tasks as YAML files, one generator, metrics with intervals."""

@@ -1,4 +1,4 @@
-"""How sure a score is: percentile bootstrap over items."""
+"""The interval of a score: percentile bootstrap over items."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from mm1.confidence import TAILS
 from mm1.evaluate.metrics import Metric
 
 ITEM_RESAMPLES = 1000
-"""Resamples of the items: chance moves an interval's ends by about 4 % of its half-width, and a variance by 4.5 %."""
+"""Resamples of the items. With this many, chance changes an interval's ends by about 4 % of its half-width and a
+variance by 4.5 %."""
 NUMBERS_AT_ONCE = 4_000_000
-"""As many statistics are held in memory at a time, so that large results fit."""
+"""Statistics held in memory at a time, so that large results fit."""
 
 
 def resampled_scores(metric: Metric, statistics: np.ndarray, seed: int, resamples: int) -> np.ndarray:
     """Return the score of each resample of the items, drawn with replacement.
 
     Args:
-        metric: How rows become a score.
-        statistics: (n, s), one row an item; or (d, n, s), where the score is the mean over d.
-        seed: Of the draws. The same seed and n give the same draws, whatever the metric.
-        resamples: How many.
+        metric: The metric that turns rows into a score.
+        statistics: (n, s), one row per item; or (d, n, s), where the score is the mean over d.
+        seed: The seed of the resampling. The same seed and n give the same resamples for every metric.
+        resamples: The number of resamples.
 
     Returns:
         (resamples,) float64.
@@ -41,14 +42,14 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Return the 95 % interval (`CONFIDENCE`) of the score of resampled items.
 
-    Percentile bootstrap (Efron and Tibshirani 1993, ch. 13). It covers the choice of items, not the choice
+    Percentile bootstrap (Efron and Tibshirani 1993, ch. 13). The interval covers the choice of items, not the choice
     of shots or the training run.
 
     Args:
-        metric: How rows become a score.
-        statistics: (n, s), one row an item, or (d, n, s); n must not be 0.
-        seed: Of the draws.
-        resamples: How many draws.
+        metric: The metric that turns rows into a score.
+        statistics: (n, s), one row per item, or (d, n, s); n must not be 0.
+        seed: The seed of the resampling.
+        resamples: The number of resamples.
     """
     scores = resampled_scores(metric, statistics, seed, resamples)
     low, high = np.quantile(scores, TAILS)

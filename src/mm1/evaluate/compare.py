@@ -1,8 +1,8 @@
-"""Which differences between two runs are real: paired tests on the same items.
+"""Tests which differences between two runs are real: paired tests on the same items.
 
-The difference of each task has a bootstrap interval over items and a p value from a permutation test (which
-model gave which of an item's two answers is drawn anew); Holm's correction over all rows keeps the chance of
-calling any row real by mistake at 5 %.
+The difference on each task has a bootstrap interval over items and a p value from a permutation test, which randomly
+exchanges the two models' answers to an item. Holm's correction over all rows keeps the probability of calling any row
+real by mistake at 5 %.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text as Styled
 
 from mm1.confidence import SIGNIFICANCE, TAILS
 from mm1.errors import UserError
@@ -23,8 +24,8 @@ from mm1.evaluate.item_groups import lowest_of_groups
 from mm1.evaluate.metrics import METRICS, Metric
 
 PAIRED_RESAMPLES = 2000
-"""Resamples and permutations: p values go down to 1/2001, as Holm's correction needs for up to 100 rows."""
-_OF_THE_MODEL = {"model", "model_hash", "adapter", "dtype"}
+"""Resamples and permutations. The smallest p value is 1/2001; Holm's correction needs that for up to 100 rows."""
+_MODEL_KEYS = {"model", "model_hash", "adapter", "tokens", "dtype"}
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,15 @@ class Comparison:
     """One task at one number of shots.
 
     Attributes:
-        task: Its name.
-        shots: How many.
-        metric: Its name.
-        items: How many items both runs answered.
-        first: Score of the first run.
-        second: Score of the second run.
+        task: The task's name.
+        shots: The number of shots.
+        metric: The metric's name.
+        items: The number of items that both runs answered.
+        first: The first run's score.
+        second: The second run's score.
         interval: 95 % bootstrap interval of second minus first.
-        p_value: Of the permutation test, before correction.
-        real: Whether the difference holds at 5 % after Holm's correction.
+        p_value: The permutation test's p value, before correction.
+        real: Whether the difference is significant at 5 % after Holm's correction.
     """
 
     task: str
@@ -58,10 +59,10 @@ def compare_runs(first: Path, second: Path, *, seed: int = 0, resamples: int = P
     """Compare the results that two runs have in common.
 
     Args:
-        first: A run directory, or a directory of result files.
-        second: Another.
-        seed: Of resamples and permutations.
-        resamples: How many of each.
+        first: A run's directory, or a directory of result files.
+        second: Another one.
+        seed: The seed of resamples and permutations.
+        resamples: The number of resamples and of permutations.
 
     Raises:
         UserError: If they have no result in common, or were not scored by the same protocol on the same items.
@@ -69,7 +70,10 @@ def compare_runs(first: Path, second: Path, *, seed: int = 0, resamples: int = P
     ours, theirs = read_results(first), read_results(second)
     common = sorted(ours.keys() & theirs.keys())
     if not common:
-        raise UserError(f"{first} and {second} have no task with the same number of shots in common")
+        raise UserError(
+            f"{first} and {second} have no result for the same task and number of shots: score both with the same "
+            "--tasks and --shots"
+        )
     rows = [_compare(ours[key], theirs[key], seed, resamples) for key in common]
     return _holm(rows)
 
@@ -84,23 +88,23 @@ def comparison_table(comparisons: Sequence[Comparison], first: str, second: str)
     for row in comparisons:
         low, high = (100 * bound for bound in row.interval)
         table.add_row(
-            f"{row.task}\n[dim]{METRICS[row.metric].title}[/]",
+            Styled.assemble(f"{row.task}\n", (METRICS[row.metric].title, "dim")),
             str(row.shots),
             f"{row.items:,}",
             f"{100 * row.first:.1f}",
             f"{100 * row.second:.1f}",
-            f"{100 * (row.second - row.first):+.1f}\n[dim]{low:+.1f} to {high:+.1f}[/]",
+            Styled.assemble(f"{100 * (row.second - row.first):+.1f}\n", (f"{low:+.1f} to {high:+.1f}", "dim")),
             f"{row.p_value:.4f}",
-            "[green]yes[/]" if row.real else "[dim]no[/]",
+            Styled("yes", "green") if row.real else Styled("no", "dim"),
         )
     return table
 
 
 def read_results(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    """Read the result files of a run's directory, or of a directory of them, by task and number of shots.
+    """Read the result files of a run, or of a directory, by task and number of shots.
 
     Raises:
-        UserError: If there are none, or one is not a result.
+        UserError: If there is no result, or a file is not a result.
     """
     folder = path / "scores" if (path / "scores").is_dir() else path
     results = {}
@@ -109,18 +113,18 @@ def read_results(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
             result = json.loads(file.read_text())
             results[result["task"], result["shots"]] = result
         except (ValueError, KeyError, TypeError):
-            raise UserError(f"{file}: not a result of `mm1 evaluate`: remove it or score anew") from None
+            raise UserError(f"{file}: not a result of `mm1 evaluate`: remove it, or score again") from None
     if not results:
-        elsewhere = sorted({str(file.parent) for file in folder.glob("*/*-shot.json")})
-        what = f"name one of {', '.join(elsewhere)}" if elsewhere else "score the run with `mm1 evaluate`"
-        raise UserError(f"{folder}: no results there: {what}")
+        below = sorted({str(file.parent) for file in folder.glob("*/*-shot.json")})
+        advice = f"name one of {', '.join(below)}" if below else "score the run with `mm1 evaluate`"
+        raise UserError(f"{folder}: there are no results: {advice}")
     return results
 
 
 def _compare(ours: dict[str, Any], theirs: dict[str, Any], seed: int, resamples: int) -> Comparison:
     name = f"{ours['task']} at {ours['shots']} shots"
     if (differs := differing_protocol(ours["protocol"], theirs["protocol"])) is not None:
-        raise UserError(f"{name}: the runs were scored differently ({differs}): score both alike")
+        raise UserError(f"{name}: the runs were scored differently ({differs}): score both with the same settings")
     metric = METRICS[ours["metric"]]
     first, second = result_statistics(ours), result_statistics(theirs)
     observed = float(_score(metric, second) - _score(metric, first))
@@ -151,24 +155,31 @@ def _compare(ours: dict[str, Any], theirs: dict[str, Any], seed: int, resamples:
 
 
 def differing_protocol(
-    first: dict[str, Any], second: dict[str, Any], besides: frozenset[str] = frozenset()
+    first: dict[str, Any], second: dict[str, Any], ignored: frozenset[str] = frozenset()
 ) -> str | None:
-    """Return in which key two protocols differ, the model and some keys aside, and how; None if they don't."""
-    for key in sorted((first.keys() | second.keys()) - _OF_THE_MODEL - besides):
+    """Return the first key in which two protocols differ, with both values; None if they are equal.
+
+    Args:
+        first: A result's protocol.
+        second: Another one.
+        ignored: Keys that may differ, besides those that describe the model.
+    """
+    for key in sorted((first.keys() | second.keys()) - _MODEL_KEYS - ignored):
         if first.get(key) != second.get(key):
             return f"{key}: {first.get(key)!r} and {second.get(key)!r}"
     return None
 
 
 def result_statistics(result: dict[str, Any]) -> np.ndarray:
-    """Return the metric's statistics (draws, items, s) of a result, computed from the predictions in it."""
+    """Return the metric's statistics (draws, items, s), computed from a result's predictions."""
     metric = METRICS[result["metric"]]
     predictions = result["predictions"]
     references = [prediction["answers"] for prediction in predictions]
+    options = [prediction.get("options", []) for prediction in predictions]
     draws = [[p, *p.get("other_draws", [])] for p in predictions]
     stacked = []
     for answers in zip(*draws, strict=True):
-        rows = metric.statistics([answer["prediction"] or "" for answer in answers], references)
+        rows = metric.measure([answer["prediction"] or "" for answer in answers], references, options)
         rows[["error" in answer for answer in answers]] = 0.0
         if result["protocol"].get("together") is not None:
             rows = lowest_of_groups(rows, [prediction["together"] for prediction in predictions])
@@ -181,12 +192,12 @@ def _score(metric: Metric, statistics: np.ndarray) -> np.ndarray:
 
 
 def _many(metric: Metric, statistics: np.ndarray, size: int) -> np.ndarray:
-    """Return the mean score over draws of each of `size` resamples: (draws, size, items, s) to (size,)."""
+    """Return the mean score over draws for each of `size` resamples: (draws, size, items, s) to (size,)."""
     return metric.score(statistics).reshape(-1, size).mean(axis=0)
 
 
 def _holm(rows: list[Comparison]) -> list[Comparison]:
-    """Mark the rows that hold after Holm's step-down correction (Holm 1979)."""
+    """Mark the rows that are significant after Holm's step-down correction (Holm 1979)."""
     order = sorted(range(len(rows)), key=lambda index: rows[index].p_value)
     for rank, index in enumerate(order):
         if rows[index].p_value > SIGNIFICANCE / (len(rows) - rank):

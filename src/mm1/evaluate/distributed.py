@@ -1,4 +1,4 @@
-"""Scoring on several processes that `torchrun` started: each scores its share of the parts."""
+"""Scoring on several processes started by `torchrun`: each scores its share of the parts."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from mm1.ranks import world_size
 def join_ranks() -> None:
     """Join the other processes, if `torchrun` started any.
 
-    Under a name of its own in their store: a training in the same processes has left its addresses there, and who
-    comes early would read those and wait for ever.
+    The process group has a separate prefix in the store: a training in the same processes has left its addresses
+    there, and a rank that came early would read those and wait forever.
     """
     if world_size() > 1 and not dist.is_initialized():
         store, rank, size = next(rendezvous("env://"))
-        named = dist.PrefixStore("scoring", store)
-        dist.init_process_group("gloo", store=named, rank=rank, world_size=size)
+        dist.init_process_group("gloo", store=dist.PrefixStore("scoring", store), rank=rank, world_size=size)
 
 
 def joined_rank() -> tuple[int, int]:
-    """Return this process's number among those that joined, and how many they are; 0 and 1 where none has."""
+    """Return this process's rank and the number of joined processes; 0 and 1 if none has joined."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
 
 
 def wait_for_all() -> None:
-    """Return when every process has come this far."""
+    """Wait until every process has called this function."""
     if joined_rank()[1] > 1:
         dist.barrier()

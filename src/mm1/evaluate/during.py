@@ -1,4 +1,4 @@
-"""Scores during training: what `mm1.train` is handed to score its weights with."""
+"""Scores during training: makes the function that `mm1.train` calls to score its weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mm1.recipe import EvaluateRecipe
 def scorer_during_training(
     recipe: EvaluateRecipe,
 ) -> Callable[[MM1ForConditionalGeneration, MM1Processor, Path, str, str], dict[str, float]] | None:
-    """Return a function that scores a model as the recipe's `during` says, or None where it says nothing.
+    """Return a function that scores a model as the recipe's `during` says; None if the recipe has no `during`.
 
     Args:
         recipe: The recipe's `evaluate` section.
@@ -27,7 +27,7 @@ def scorer_during_training(
         See `mm1.train.scores.Score`; scores are named `TASK/K-shot`.
 
     Raises:
-        UserError: If a task or its data is missing: now, and not hours later.
+        UserError: If a task or its data is missing; raised before training, not hours later.
     """
     during = recipe.during
     if during is None:

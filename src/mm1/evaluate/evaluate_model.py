@@ -1,8 +1,7 @@
-"""Scoring a model on tasks at several numbers of shots, one result file for each pair.
+"""Scores a model on tasks at several numbers of shots; each pair has one result file.
 
-A result file holds the whole protocol and every prediction, so that a score can be explained and computed
-again. One that is already there and was made by the same protocol, model and data is kept; one that was begun
-is gone on with, part by part.
+A result file contains the whole protocol and every prediction, so a score can be explained and recomputed. A result
+that exists for the same protocol, model and data is kept. An incomplete result is resumed part by part.
 """
 
 from __future__ import annotations
@@ -38,18 +37,18 @@ def evaluate_model(
 
     Args:
         generator: The model.
-        tasks: What to score it on.
-        settings: How; the model and the tasks themselves are not taken from them.
-        out_dir: Where `{task}.{k}-shot.json` are written, and beside each a page to look through, `.html`.
-        model_name: For people to read.
-        model_hash: A result of another model is not kept.
+        tasks: The tasks to score it on.
+        settings: The settings of the scoring; their `tasks` are not used.
+        out_dir: The folder for the results `{task}.{k}-shot.json`, each with a page of its predictions, `.html`.
+        model_name: The model's name in the results.
+        model_hash: The hash of the model's weights; a result with another hash is not kept.
 
     Returns:
-        The content of the result files, task by task.
+        The contents of the result files, task by task.
 
     Raises:
-        UserError: If a task's data is missing or not as the task says, a pool is smaller than the shots asked
-            for, or the prompts don't fit the model's context.
+        UserError: If a task's data is missing or doesn't fit the task, a pool has too few items for the shots, or the
+            prompts don't fit the model's context.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     model = {"model": model_name, "model_hash": model_hash, **getattr(generator, "protocol", {})}
@@ -69,13 +68,13 @@ def evaluate_model(
 
 
 def summary(result: Result) -> str:
-    """Return a score in a few words, such as `accuracy 0.812 (0.804 to 0.820)`."""
+    """Return a score as text, such as `accuracy 0.812 (0.804 to 0.820)`."""
     low, high = result["interval"]
     return f"{METRICS[result['metric']].title} {result['score']:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _scored(scorer: Scorer, count: int, out_dir: Path, advance: Advance) -> tuple[Result, bool]:
-    """Return the result, and whether it was there already."""
+    """Return the result, and whether it existed already."""
     file = out_dir / f"{scorer.task.name}.{count}-shot.json"
     kept = _read(file)
     if kept is not None and kept.get("protocol") == scorer.protocol(count):
@@ -91,8 +90,8 @@ def _scored(scorer: Scorer, count: int, out_dir: Path, advance: Advance) -> tupl
         else:
             advance(scorer.part_work(count, index))
     for start in range(0, len(missing), PARTS_AT_ONCE):
-        together = missing[start : start + PARTS_AT_ONCE]
-        for index, part in zip(together, scorer.answer(count, together, advance), strict=True):
+        indices = missing[start : start + PARTS_AT_ONCE]
+        for index, part in zip(indices, scorer.answer(count, indices, advance), strict=True):
             write_json(files[index], part, indent=1, shared=True)
     wait_for_all()
     if rank == 0:
@@ -107,7 +106,7 @@ def _scored(scorer: Scorer, count: int, out_dir: Path, advance: Advance) -> tupl
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    """Return a file's content if it is there and whole."""
+    """Return a file's content; None if it is missing or damaged."""
     try:
         content = json.loads(file.read_text())
     except (OSError, ValueError):

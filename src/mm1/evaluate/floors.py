@@ -1,4 +1,4 @@
-"""Floors: what a score must beat before it says anything about seeing."""
+"""Floors: scores that a model reaches without looking at the pictures."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from mm1.evaluate.tasks.task import Task
 
 
 def majority_answers(task: Task, items: Sequence[Item], pool: Items) -> list[str]:
-    """Return for each item the answer that is most frequent where its shots come from.
+    """Return for each item the most frequent answer of the pool that its shots come from.
 
-    Where shots share a field's value with their query, so does the count: it is the best guess of one who
-    reads the shots' text and sees no picture.
+    If shots share a field's value with their query, only pool items with that value count. This is the best guess of a
+    model that reads the shots' text and sees no picture.
     """
     same = task.shots.same
     counts: defaultdict[Any, Counter[str]] = defaultdict(Counter)
     for shot in chosen_items(pool, task.pool.only):
         counts[field(shot, same, pool.name) if same else None][frequent_answer(shot)] += 1
-    # Of equally frequent answers the first in the alphabet, so that the order of the pool doesn't matter.
+    # Ties go to the first answer in the alphabet, so that the order of the pool doesn't matter.
     best = {value: min(c, key=lambda answer: (-c[answer], answer)) for value, c in counts.items()}
     return [best.get(field(item, same, task.data.title) if same else None, "") for item in items]
 
 
 def swap_pictures(items: Sequence[Item], seed: int) -> list[Item]:
-    """Give every item another item's pictures: no item keeps its own.
+    """Give every item another item's pictures.
 
-    The different pictures are put in a seeded order and each stands in for the one before it, so items that
-    share a picture go on sharing one. Items come back as they are if all have the same picture.
+    The distinct pictures are shuffled by the seed, and each replaces the one before it, so items that share a picture
+    still share one. If all items have the same picture, they stay unchanged.
     """
     pictures = sorted({item.images for item in items}, key=_order)
     order = np.random.default_rng(seed).permutation(len(pictures))

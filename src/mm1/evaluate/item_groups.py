@@ -1,4 +1,4 @@
-"""Items that count only together: a question asked in several forms is right if each of them is."""
+"""Items that count as one: a question in several forms is right if every form is answered right."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import numpy as np
 
 
 def lowest_of_groups(statistics: np.ndarray, keys: Sequence[Hashable]) -> np.ndarray:
-    """Return one row for all items of a group: the lowest of theirs.
+    """Return one row per group: the lowest values of its items.
 
     Args:
-        statistics: (n, s), one row an item.
-        keys: n, one an item: what its group is called.
+        statistics: (n, s), one row per item.
+        keys: n keys, one per item; items with the same key form a group.
 
     Returns:
-        (k, s), one row a group, in the order in which the keys first appear.
+        (k, s), one row per group, in the order in which the keys first appear.
     """
-    places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
-    lowest = np.full((len(places), statistics.shape[1]), np.inf)
-    np.minimum.at(lowest, [places[key] for key in keys], statistics)
+    rows = {key: row for row, key in enumerate(dict.fromkeys(keys))}
+    lowest = np.full((len(rows), statistics.shape[1]), np.inf)
+    np.minimum.at(lowest, [rows[key] for key in keys], statistics)
     return lowest

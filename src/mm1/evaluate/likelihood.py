@@ -1,4 +1,4 @@
-"""Options chosen by how likely the model holds them, as text benchmarks are scored."""
+"""Chooses the option with the highest likelihood, as text benchmarks do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TooLong = Callable[[ContextTooShort, Item, tuple[Item, ...]], UserError]
 def query_prompt(
     task: Task, item: Item, shots: Sequence[Item], style: PromptStyle | None = None, option: str | None = None
 ) -> Document:
-    """Return the prompt of an item; where prompts show an option, with that one (default: its first)."""
+    """Return the prompt of an item; if the task's prompts show an option, with that option (default: the first)."""
     if task.continuation is not None:
         item = with_option(item, item.options[0] if option is None else option)
     return build_prompt(task, item, shots, style)
@@ -36,15 +36,15 @@ def choose_options(
 
     Args:
         generator: The model.
-        task: Says how likelihoods are compared.
-        items: With options.
-        shots: Of each item.
-        too_long: Makes the message where an item doesn't fit the model's context.
-        advance: Told how many more items are done.
-        style: Of the prompts; default: plain.
+        task: The task; it says how likelihoods are compared.
+        items: The items, which have options.
+        shots: The shots of each item.
+        too_long: Makes the error if an item doesn't fit the model's context.
+        advance: Gets the number of items that are done.
+        style: The style of the prompts; default: plain.
 
     Returns:
-        Each item's prompt (with its first option, where prompts show one) and the chosen option's words.
+        Each item's prompt (with its first option, if prompts show one) and the chosen option's text.
     """
     pairs = [(index, option) for index, item in enumerate(items) for option in item.options]
     prompts = [query_prompt(task, items[index], shots[index], style, option) for index, option in pairs]
@@ -57,10 +57,9 @@ def choose_options(
     advance(len(items))
     of_item: list[list[tuple[float, str, Likelihood]]] = [[] for _ in items]
     for (index, option), text, likelihood in zip(pairs, texts, likelihoods, strict=True):
-        # Per character of the option itself: a long option is not worse for being long.
+        # Per character of the option, so that a long option has no disadvantage.
         length = len(text.strip()) if task.likelihood == "per character" else 1
-        worth = likelihood.total / max(1, length)
-        of_item[index].append((worth, option, likelihood))
+        of_item[index].append((likelihood.total / max(1, length), option, likelihood))
     shown = [query_prompt(task, item, drawn, style) for item, drawn in zip(items, shots, strict=True)]
     return shown, [_chosen(task, options) for options in of_item]
 

@@ -1,10 +1,10 @@
-r"""From items to prompts: a few-shot prompt is the shots' documents and the query's, put together.
+r"""Builds prompts from items: a few-shot prompt joins the documents of the shots and of the query.
 
 [Image][" Question: what color is the shape? Short answer:"][" red\n"]      a shot
 [Image][" Question: is there a circle? Short answer:"]                      the query
 
-The answer of a shot is a text part of its own, as in the documents of pre-training. A chat model gets the same as a
-conversation, each shot a round of it.
+The answer of a shot is a separate text part, as in the documents of pre-training. A chat model gets the same content as
+a conversation, one round per shot.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ _MARKS = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True)
 class PromptStyle:
-    """How prompts are put together, whatever the task.
+    """The form of prompts, independent of the task.
 
     Attributes:
-        chat: As a conversation: for models that were fine-tuned on such.
-        detailed_shots: Of the last so many shots, and of the query, pictures are cut into sub-images, if the model
-            does so; those before are one image each (paper sec. 4: so that 8 shots fit). None: all are cut.
+        chat: Whether prompts are conversations, for models that were fine-tuned on conversations.
+        detailed_shots: Number of last shots whose pictures are cut into sub-images, if the model cuts pictures; those
+            of the query are cut too, and pictures of earlier shots stay one image each (paper sec. 4: so that 8 shots
+            fit). None: all are cut.
     """
 
     chat: bool = False
     detailed_shots: int | None = None
 
     def protocol(self) -> dict[str, Any]:
-        """Return what of it a score depends on, nothing for the plain style."""
+        """Return the style's keys of a result's protocol; none for the plain style."""
         chat = {"prompt_style": "chat"} if self.chat else {}
         return chat if self.detailed_shots is None else {**chat, "detailed_shots": self.detailed_shots}
 
@@ -46,10 +47,10 @@ def build_prompt(task: Task, item: Item, shots: Sequence[Item] = (), style: Prom
     """Return the prompt of an item: the shots with their pictures and answers, then the query.
 
     Args:
-        task: Gives the template, the answer's form and the separator.
+        task: The task; it has the template, the answer's form and the separator.
         item: The query.
-        shots: In the order in which they are shown.
-        style: Default: plain.
+        shots: The shots in order.
+        style: The style of the prompt; default: plain.
 
     Raises:
         UserError: If the template names a field that an item lacks.
@@ -71,28 +72,28 @@ def build_prompt(task: Task, item: Item, shots: Sequence[Item] = (), style: Prom
 
 
 def _conversation(id: str, rounds: Sequence[tuple[list[Part], str]], query: list[Part]) -> Document:
-    """Return a conversation that is open for the answer to its last question."""
+    """Return a conversation that ends where the model answers the last question."""
     parts: list[Part] = []
     roles: list[str] = []
     for asked, answer in [*rounds, (query, "")]:
         for role, part in [*(("user", part) for part in asked), ("assistant", Text(answer, target=False))]:
             stripped = Text(part.text.strip(), target=False) if isinstance(part, Text) else part
-            if stripped != Text("", target=False):  # the template sets texts apart
+            if stripped != Text("", target=False):  # the chat template separates texts
                 parts.append(stripped)
                 roles.append(role)
     return Document(id, "chat", tuple(parts), {"turns": roles})
 
 
 def prompt_parts(task: Task, item: Item, *, chat: bool = False) -> list[Part]:
-    """Return the task's prompt for one item, without answer.
+    """Return the task's prompt for one item, without the answer.
 
     Args:
-        task: Has the template.
-        item: Fills it.
-        chat: Whether it is the one for chat models.
+        task: The task; it has the template.
+        item: The item that fills the template.
+        chat: Whether to use the template for chat models.
 
     Raises:
-        UserError: If the template names a field, or a field's text a picture, that the item lacks.
+        UserError: If the template names a field that the item lacks, or a field's text marks a picture that it lacks.
     """
     parts: list[Part] = []
     template = task.chat_prompt if chat and task.chat_prompt is not None else task.prompt
@@ -108,7 +109,7 @@ def prompt_parts(task: Task, item: Item, *, chat: bool = False) -> list[Part]:
 
 
 def _inline(task: Task, item: Item, text: str) -> list[Part]:
-    """Put the pictures where a field's text has their marks."""
+    """Return a field's text as parts, with pictures at their marks."""
     pattern = re.escape(str(task.picture_mark)).replace(re.escape("{n}"), r"(\d+)")
     parts: list[Part] = []
     for index, piece in enumerate(re.split(pattern, text)):
@@ -117,12 +118,15 @@ def _inline(task: Task, item: Item, text: str) -> list[Part]:
         elif 1 <= int(piece) <= len(item.images):
             parts.append(item.images[int(piece) - 1])
         else:
-            raise UserError(f"{task.data.title}: '{item.id}' names picture {piece} and has {len(item.images)} pictures")
+            raise UserError(
+                f"{task.data.title}: '{item.id}' names picture {piece}, and the item has {len(item.images)} pictures: "
+                "correct the text, or the task's picture_mark"
+            )
     return parts
 
 
 def _joined(parts: list[Part]) -> list[Part]:
-    """Join texts that follow each other, so that they are tokenized as one."""
+    """Join consecutive texts, so that they are tokenized as one."""
     joined: list[Part] = []
     for part in parts:
         if isinstance(part, Text) and joined and isinstance(joined[-1], Text):
@@ -133,15 +137,15 @@ def _joined(parts: list[Part]) -> list[Part]:
 
 
 def with_option(item: Item, option: str) -> Item:
-    """Return an item whose prompt shows one of its options as `{option}`."""
+    """Return an item with one of its options as the field `{option}`."""
     return replace(item, fields={**item.fields, "option": option})
 
 
 def shown_answer(task: Task, item: Item) -> str:
-    """Return what follows the prompt of a shot.
+    """Return the text after the prompt of a shot.
 
-    That is the most frequent reference, the first of equals; for options chosen by likelihood the right one's
-    words, or the continuation after it.
+    This is the most frequent reference; ties go to the first. If options are chosen by likelihood, it is the right
+    option's text, or the continuation after it.
     """
     if task.likelihood is not None:
         return continuation(task, item, item.answers[-1])
@@ -157,7 +161,7 @@ def shown_answer(task: Task, item: Item) -> str:
 
 
 def continuation(task: Task, item: Item, option: str) -> str:
-    """Return the text whose likelihood is that of an option."""
+    """Return the text whose likelihood stands for an option's."""
     if task.continuation is None:
         return task.answer.replace("{answer}", option)
     pieces = _MARKS.split(task.continuation)
@@ -167,10 +171,10 @@ def continuation(task: Task, item: Item, option: str) -> str:
 
 
 def frequent_answer(item: Item) -> str:
-    """Return the most frequent reference, the first of equals."""
+    """Return the most frequent reference; ties go to the first."""
     return Counter(item.answers).most_common(1)[0][0]
 
 
 def as_text(document: Document) -> str:
-    """Return a prompt as text with `<image>` marks, for people to read."""
+    """Return a prompt as text with `<image>` marks, for display."""
     return "".join("<image>" if isinstance(part, Image) else part.text for part in document.parts)

@@ -1,6 +1,6 @@
-"""Synthetic captions: a corpus of captioned pictures with a model's words in place of its own.
+"""Synthetic captions: makes a corpus whose captions a model has written.
 
-The paper's mixture has such captions of web pictures, VeCap (sec. 3.3 and appendix), and asks what they bring.
+The paper's mixture has such captions of web pictures, VeCap (sec. 3.3 and appendix), and measures what they contribute.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mm1.evaluate.models.transformers import TransformersGenerator
 from mm1.model.resolve import model_hash, resolve_model
 
 PICTURES_AT_ONCE = 512
-"""Work is saved after so many."""
+"""Pictures after which work is saved."""
 
 
 def recaption(
@@ -33,28 +33,28 @@ def recaption(
     workers: int = 1,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Build a split like another one, with a model's greedy captions, unless it is there from the same sources.
+    """Build a copy of a split with a model's greedy captions; an existing copy of the same sources is kept.
 
-    What the captions were is kept in the documents' facts as `original_caption`. An interrupted build goes on.
+    The documents' meta keep the old caption as `original_caption`. An interrupted build resumes.
 
     Args:
         reference: The split whose pictures are captioned, such as `scenes/train`.
         model: See `mm1.evaluate.models.loading.load_generator`.
-        directory: The corpus that is made; its other splits stay.
-        limit: Only the first so many documents.
-        workers: Processes, each with the model; 1: this one.
-        force: Build it even if it is there.
+        directory: The corpus to write; its other splits stay.
+        limit: Number of documents, the first ones; None: all.
+        workers: Processes, each with the model; 1: this process only.
+        force: Whether to build the split again if it exists.
 
     Returns:
-        The content of `corpus.json`. Documents that are no captioned picture, pictures that can't be decoded and
-        empty captions are skipped and counted.
+        The content of `corpus.json`. Documents that are not a captioned picture, pictures that can't be decoded and
+        empty captions are left out and counted.
 
     Raises:
-        UserError: If there is no such split or model, or no caption comes out of it.
+        UserError: If the split or the model doesn't exist, or there is no caption at all.
     """
     split = open_split(reference)
     if directory.resolve() == split.directory.parent.resolve():
-        raise UserError(f"{directory}: this is the corpus whose pictures are captioned: choose another one with --to")
+        raise UserError(f"{directory}: the pictures come from this corpus: choose another one with --to")
     weights = resolve_model(model, "--model")
     count = min(limit or len(split), len(split))
     job = {
@@ -81,10 +81,10 @@ def recaption(
 
 
 def caption_rows(split: Split, model: Path, rows: range, file: Path) -> dict[str, Any]:
-    """Write the documents of some rows with a model's captions to an Arrow file, their digests beside it.
+    """Write the documents of a range of rows with a model's captions to an Arrow file, and their digests next to it.
 
     Returns:
-        Counts, and what was skipped, by reason.
+        Counts, and what was left out, by reason.
     """
     generator = _generator(model)
     skips, documents = Skips(), []
@@ -103,14 +103,14 @@ def caption_rows(split: Split, model: Path, rows: range, file: Path) -> dict[str
             skips.add("empty caption", document.id)
         else:
             picture: Image = document.images[0]
-            facts = {**document.meta, "original_caption": document.text.strip()}
-            writer.write(dataclasses.replace(document, parts=(picture, Text(f" {caption}")), meta=facts))
+            meta = {**document.meta, "original_caption": document.text.strip()}
+            writer.write(dataclasses.replace(document, parts=(picture, Text(f" {caption}")), meta=meta))
     info = writer.finish()
     file.with_suffix(".digests").write_bytes(writer.digests)
-    return {**info, "skipped": skips.as_dict(), "changed": {}}
+    return {**info, "read": len(rows), "skipped": skips.as_dict()}
 
 
 @cache
 def _generator(model: Path) -> MM1Generator | TransformersGenerator:
-    """Load a model once for all rows of a process."""
+    """Load a model once per process."""
     return load_generator(model)

@@ -1,4 +1,4 @@
-"""A page to look through a result's predictions: pictures, shots, the model's words, right and wrong."""
+"""A page of a result's predictions: pictures, shots, the model's answers, right and wrong."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from mm1.files import write_text
 from mm1.look.pictures import data_url, read_header, thumbnail
 
 PREDICTIONS = 300
-"""At most so many predictions are shown (the first, which are a random sample)."""
+"""Largest number of predictions on the page: the first ones, which are a random sample."""
 _EMBEDDED_AS_IS = 16_384
-"""Pictures of up to so many bytes are embedded unchanged, larger ones made smaller."""
+"""Pictures up to this many bytes are embedded unchanged, larger ones are scaled down."""
 _SIDE = 192
 
 
@@ -29,10 +29,10 @@ def write_result_page(result: Mapping[str, Any], source: Items, pool: Items, fil
     """Write the page, complete or not at all.
 
     Args:
-        result: As `evaluate_model` returns it.
-        source: Where its items came from.
-        pool: Where its shots came from.
-        file: The page.
+        result: A result of `evaluate_model`.
+        source: The items of the result.
+        pool: The items that its shots come from.
+        file: The page's path.
     """
     shown = result["predictions"][:PREDICTIONS]
     pictures: dict[str, str] = {}
@@ -54,16 +54,16 @@ def write_result_page(result: Mapping[str, Any], source: Items, pool: Items, fil
     write_text(file, text)
 
 
-def _pictures(pool: Items, wanted: set[str], pictures: dict[str, str]) -> dict[str, list[str]]:
-    """Return the names of each shot's pictures."""
-    if not wanted:
+def _pictures(pool: Items, shots: set[str], pictures: dict[str, str]) -> dict[str, list[str]]:
+    """Add the shots' pictures to the page, and return their names by the shot's id."""
+    if not shots:
         return {}
-    rows = {item.id: item.row for item in pool.without_pictures() if item.id in wanted}
+    rows = {item.id: item.row for item in pool.without_pictures() if item.id in shots}
     return {shot: [_keep(image, pictures) for image in pool[row].images] for shot, row in rows.items()}
 
 
 def _keep(image: Image, pictures: dict[str, str]) -> str:
-    """Add a picture to those of the page and return its name there: a hash, so that each is there once."""
+    """Add a picture to the page and return its name, which is a hash, so that each picture is there once."""
     address = _address(image)
     name = hashlib.blake2b(address.encode(), digest_size=8).hexdigest()
     pictures[name] = address
@@ -82,7 +82,7 @@ def _address(image: Image) -> str:
 
 
 def _parts(prompt: str, names: Iterable[str]) -> list[dict[str, str]]:
-    """Return a prompt's text and pictures in turn."""
+    """Return a prompt's texts and pictures in order."""
     left = iter(names)
     parts: list[dict[str, str]] = []
     for index, text in enumerate(re.split("<image>", prompt)):
@@ -95,7 +95,7 @@ def _parts(prompt: str, names: Iterable[str]) -> list[dict[str, str]]:
 
 
 def _query_begins(parts: list[dict[str, str]], pictures_before: int, separator: str) -> int:
-    """Return the index of the query's first part, cutting the text that ends the last shot from it."""
+    """Return the index of the query's first part; split the text that also holds the end of the last shot."""
     seen = 0
     for index, part in enumerate(parts):
         if "picture" in part:

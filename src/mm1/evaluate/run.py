@@ -1,4 +1,4 @@
-"""Scoring a run or a model on tasks by name: what `mm1 evaluate` does."""
+"""Scores a run or a model on tasks by name: the command `mm1 evaluate`."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def evaluate_run(
     """Score a run or a model.
 
     Args:
-        path: Name of a model (see `mm1.places.MODEL_HELP`). What is no run has no recipe, so tasks must be named.
+        path: Name of a model (see `mm1.places.MODEL_HELP`). A model that isn't a run has no recipe and needs `tasks`.
         tasks: Short for `settings.tasks`.
         shots: Short for `settings.shots`.
-        settings: How it is scored; what is not set is as the run's recipe has it.
-        to: Where results go; default: `scores` in the directory, or `scores/owner--name` for a model of the Hub.
+        settings: The settings of the scoring; those that aren't set come from the run's recipe.
+        to: The folder for results; default: `scores` in the directory, or `scores/owner--name` for a Hub model.
 
     Returns:
-        The content of the result files (see `mm1.evaluate.evaluate_model`).
+        The contents of the result files (see `mm1.evaluate.evaluate_model`).
 
     Raises:
-        UserError: If there is no such model, task or data, or they don't fit each other.
+        UserError: If the model, a task or its data doesn't exist, or they don't fit each other.
     """
     join_ranks()
     name = parse_model_name(path)
@@ -47,11 +47,18 @@ def evaluate_run(
     short = {key: list(value) for key, value in (("tasks", tasks), ("shots", shots)) if value is not None}
     settings = (settings or EvaluationSettings()).over(recipe).model_copy(update=short)
     if not settings.tasks:
-        raise UserError(f"{path}: no tasks to score on: name them with --tasks")
+        raise UserError(f"{path}: no task is named: name tasks with --tasks")
     loaded = [load_task(name) for name in settings.tasks]
     directory = resolve_model(path)
+    generator = load_generator(
+        directory,
+        batch_size=settings.batch_size,
+        device=settings.device,
+        dtype=settings.dtype,
+        plain=settings.plain,
+    )
     return evaluate_model(
-        load_generator(directory, batch_size=settings.batch_size, device=settings.device, dtype=settings.dtype),
+        generator,
         loaded,
         settings,
         out_dir=to or name.scores(),

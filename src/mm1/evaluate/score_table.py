@@ -1,20 +1,21 @@
-"""The table of scores: a row a task, a column a number of shots, the floors below."""
+"""The table of scores: one row per task with its floors below, one column per number of shots."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from rich.table import Table
+from rich.text import Text as Styled
 
 from mm1.evaluate.metrics import METRICS
 from mm1.evaluate.scoring import Result
 
 
 def score_table(results: Sequence[Result]) -> Table:
-    """Return a table of scores in percent with half the width of their 95 % intervals; of draws and floors below.
+    """Return a table of scores in percent with half the width of their 95 % intervals, with draws and floors below.
 
     Args:
-        results: As `evaluate_model` returns them, in any order.
+        results: Results of `evaluate_model`, in any order.
     """
     counts = sorted({result["shots"] for result in results})
     table = Table(title="Scores", title_justify="left")
@@ -31,21 +32,22 @@ def score_table(results: Sequence[Result]) -> Table:
         scores = [_cell(by_count.get(count)) for count in counts]
         table.add_row(task, METRICS[first["metric"]].title, items, *scores)
         if any(len(result["draws"]) > 1 for result in by_count.values()):
-            table.add_row("[dim]  lowest and highest draw[/]", "", "", *(_draws(by_count.get(c)) for c in counts))
+            draws = (_draws(by_count.get(count)) for count in counts)
+            table.add_row("  lowest and highest draw", "", "", *draws, style="dim")
         for floor in first["floors"]:
             values = [_cell(by_count[c]["floors"].get(floor)) if c in by_count else "" for c in counts]
-            table.add_row(f"[dim]  {floor}[/]", "", "", *(f"[dim]{value}[/]" for value in values))
+            table.add_row(f"  {floor}", "", "", *values, style="dim")
         table.add_section()
     return table
 
 
-def _cell(result: Result | None) -> str:
+def _cell(result: Result | None) -> str | Styled:
     if result is None:
         return ""
     low, high = result["interval"]
-    return f"{100 * result['score']:.1f} [dim]±{50 * (high - low):.1f}[/]"
+    return Styled.assemble(f"{100 * result['score']:.1f} ", (f"±{50 * (high - low):.1f}", "dim"))
 
 
 def _draws(result: Result | None) -> str:
     scores = [100 * draw["score"] for draw in result["draws"]] if result else []
-    return f"[dim]{min(scores):.1f} to {max(scores):.1f}[/]" if len(scores) > 1 else ""
+    return f"{min(scores):.1f} to {max(scores):.1f}" if len(scores) > 1 else ""

@@ -1,9 +1,8 @@
-"""One task on one model: prompts put together, answers generated part by part, scores and floors computed.
+"""Scores one model on one task: builds prompts, generates answers part by part, computes scores and floors.
 
     rows of the task's source -> parts of up to 64 -> answers of a part (a JSON value) -> result
 
-A part's answers depend on the protocol alone, so parts can be computed by any rank, in any order, today or
-after a restart.
+A part's answers depend only on the protocol, so any rank can compute a part, in any order, also after a restart.
 """
 
 from __future__ import annotations
@@ -35,19 +34,20 @@ from mm1.evaluate.settings import EvaluationSettings
 from mm1.evaluate.shots import ShotPool
 from mm1.evaluate.tasks.item import Item, field
 from mm1.evaluate.tasks.items import chosen_items, open_items, read_ids
+from mm1.evaluate.tasks.options import right_words
 from mm1.evaluate.tasks.task import Task
 from mm1.look.pictures import thumbnail
 
 FORMAT = 4
 PART = 64
 PARTS_AT_ONCE = 16
-"""Parts that are generated together: prompts that begin alike are then found more often."""
+"""Parts that are generated together, so that more prompts share a beginning."""
 FLOOR_ITEMS = 1024
-"""Swapped pictures are scored on so many items at least (whole parts, a random sample): as sure as it need be."""
+"""The floor of swapped pictures is scored on at least this many items (whole parts, a random sample)."""
 PICTURES_KEPT = 24
-"""So many predictions hold the query's picture, for reports."""
+"""Number of predictions that contain the query's picture, for reports."""
 PICTURE_SIDE = 256
-"""Pictures in a result are at most so many pixels wide and high."""
+"""Largest width and height of a picture in a result, in pixels."""
 
 Result = dict[str, Any]
 Part = dict[str, Any]
@@ -55,16 +55,16 @@ T = TypeVar("T")
 
 
 class Scorer:
-    """One task, with its items and its pool opened.
+    """Scores one task; opens its items and its pool.
 
     Args:
         generator: The model.
-        task: What to score it on.
-        settings: How.
-        model: What the protocol says of the model.
+        task: The task to score it on.
+        settings: The settings of the scoring.
+        model: The keys of the protocol that describe the model.
 
     Raises:
-        UserError: If the task's data is missing or not as the task says.
+        UserError: If the task's data is missing or doesn't fit the task.
     """
 
     def __init__(
@@ -81,8 +81,8 @@ class Scorer:
         for item in chosen_items(self.source, task.data.only):
             chosen[self._key(item), 0 if task.together else item.row].append(item.row)
         if not chosen:
-            raise UserError(f"task {task.name}: {self.source.name} has no items")
-        # In the seed's order, limit or none: the first predictions are then a sample, not the first of a kind.
+            raise UserError(f"task {task.name}: {self.source.name} has no items: check the task's data")
+        # The order depends on the seed even without a limit, so that the first predictions are a random sample.
         keys = sorted(chosen, key=lambda key: (_hash(str(settings.seed), key[0]), key[1]))[: settings.limit]
         self.rows = [row for key in keys for row in chosen[key]]
         shares = np.array_split(np.arange(len(keys)), math.ceil(len(self.rows) / PART))
@@ -93,24 +93,24 @@ class Scorer:
         self._ids_hash = _hash(*("" if ids is None else _hash(*sorted(read_ids(ids)[0])) for ids in only))
 
     def seeds(self, count: int) -> list[int]:
-        """Return the seeds of the draws of `count` shots: one where there is nothing to draw."""
+        """Return the seeds of the draws of `count` shots; a single one if nothing is drawn."""
         once = (count or self.task.shots.text_only_at_zero) == 0 or self.task.shots.selection == "nearest"
         return [self.settings.seed + draw for draw in range(1 if once else self.settings.draws)]
 
     def work(self, count: int) -> int:
-        """Return the number of prompts to answer, those of the floors included."""
+        """Return the number of prompts to answer, including those of the floors."""
         return sum(self.part_work(count, index) for index in range(len(self.parts)))
 
     def part_work(self, count: int, index: int) -> int:
-        """Return the number of prompts of one part, those of the floors included."""
+        """Return the number of prompts of one part, including those of the floors."""
         return len(self.parts[index]) * (len(self.seeds(count)) + self._swaps(index))
 
     def _swaps(self, index: int) -> bool:
-        """Whether a part's pictures are swapped for the floor: the first parts', until there are enough."""
+        """Return whether a part counts for the floor of swapped pictures: the first parts do, up to `FLOOR_ITEMS`."""
         return "swapped pictures" in self.task.floors and self._before(index) < FLOOR_ITEMS
 
     def _before(self, index: int) -> int:
-        """Return how many items the parts before a part have."""
+        """Return the number of items in the parts before a part."""
         return self._starts[index]
 
     def protocol(self, count: int) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class Scorer:
         return _hash(json.dumps(self.protocol(count), sort_keys=True))
 
     def answer(self, count: int, indices: Sequence[int], advance: Advance) -> list[Part]:
-        """Generate the answers of some parts, and those of their floors, together.
+        """Generate the answers of several parts and of their floors together.
 
         Returns:
             For each part `{"draws": [answers of each draw], "swapped": answers or None}`; an answer is `{"prediction",
@@ -183,7 +183,7 @@ class Scorer:
         return parts
 
     def result(self, count: int, parts: Sequence[Part]) -> Result:
-        """Put the parts together: score, interval, floors, predictions."""
+        """Return the result of all parts: score, interval, floors, predictions."""
         draws = [[answer for part in parts for answer in part["draws"][draw]] for draw in range(len(self.seeds(count)))]
         each = [
             [float(self.metric.score(rows[i : i + 1])) for i in range(len(rows))]
@@ -195,7 +195,10 @@ class Scorer:
             more: dict[str, Any] = {"other_draws": others} if others else {}
             if self.task.together is not None:
                 more["together"] = self._key(item)
-            predictions.append({"id": item.id, "corpus_row": item.row, **first, "answers": list(item.answers), **more})
+            if self.metric.reads_options and item.options:
+                more["options"] = list(item.options)
+            answers = list(self._references(item))
+            predictions.append({"id": item.id, "corpus_row": item.row, **first, "answers": answers, **more})
         seeds = self.seeds(count)
         scores = [float(self.metric.score(rows)) for rows in self._counted(draws, self.metric)]
         return {
@@ -215,7 +218,7 @@ class Scorer:
         }
 
     def _draw(self, item: Item, count: int, seed: int) -> tuple[Item, ...]:
-        """Return an item's shots; at 0 shots, the text-only ones that the task may ask for."""
+        """Return an item's shots; at 0 shots, the text-only shots if the task has any."""
         if count > 0 or not self.task.shots.text_only_at_zero:
             return self.shots.draw(item, count, seed)
         drawn = self.shots.draw(item, self.task.shots.text_only_at_zero, seed)
@@ -266,9 +269,9 @@ class Scorer:
             for count in range(len(shots))
             if self.generator.count_tokens(query_prompt(self.task, item, shots[:count], self.style)) <= room
         ]
-        advice = f"{max(fits)} shots fit" if fits else "not even the query alone fits"
+        advice = f"{max(fits)} shots fit: use at most that many" if fits else "not even the query alone fits"
         return UserError(
-            f"task {self.task.name}: {len(shots)} shots need {error.needed:,} tokens for '{item.id}' and the model "
+            f"task {self.task.name}: '{item.id}' with {len(shots)} shots needs {error.needed:,} tokens, and the model "
             f"takes {self.generator.max_context:,}: {advice}"
         )
 
@@ -283,14 +286,19 @@ class Scorer:
         """Return a metric's statistics (draws, items, s) of the first items; an error's are zeros."""
         stacked = []
         for draw in draws:
-            references = [item.answers for item in self._items[: len(draw)]]
-            rows = metric.statistics([answer["prediction"] or "" for answer in draw], references)
+            items = self._items[: len(draw)]
+            given = [answer["prediction"] or "" for answer in draw]
+            rows = metric.measure(given, [self._references(item) for item in items], [item.options for item in items])
             rows[["error" in answer for answer in draw]] = 0.0
             stacked.append(rows)
         return np.stack(stacked)
 
+    def _references(self, item: Item) -> tuple[str, ...]:
+        """Return the right answers; where options are chosen by likelihood their words alone, as the prediction is."""
+        return item.answers if self.task.likelihood is None else right_words(item.answers, item.options)
+
     def _counted(self, draws: Sequence[Sequence[Part]], metric: Metric) -> np.ndarray:
-        """Return a metric's statistics (draws, k, s) of what counts: items, or those that count together."""
+        """Return a metric's statistics (draws, k, s): one row per item, or per group of items that count as one."""
         statistics = self._statistics(draws, metric)
         if self.task.together is None:
             return statistics
@@ -298,7 +306,7 @@ class Scorer:
         return np.stack([lowest_of_groups(rows, keys) for rows in statistics])
 
     def _key(self, item: Item) -> str:
-        """Return what an item counts under: its id, or the field that it shares with others."""
+        """Return the key by which items are grouped: the item's id, or the field that it shares with others."""
         together = self.task.together
         return item.id if together is None else str(field(item, together, self.source.name))
 
@@ -310,20 +318,20 @@ class Scorer:
 
 
 def _split(flat: Sequence[T], like: Sequence[Sequence[Any]]) -> list[Sequence[T]]:
-    """Cut a sequence into pieces as long as those of another."""
+    """Split a sequence into pieces with the lengths of `like`."""
     ends = np.cumsum([0, *(len(piece) for piece in like)])
     return [flat[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def _keep_pictures(answers: Sequence[Part], items: Sequence[Item], count: int) -> None:
-    """Put the query's picture beside the first answers, for reports."""
+    """Add the query's picture to the first answers, for reports."""
     for answer, item in list(zip(answers, items, strict=True))[: max(0, count)]:
         if item.images:
             answer["image"] = _picture_as_json(item.images[0])
 
 
 def _parts_as_json(prompt: Document) -> list[dict[str, str]]:
-    """Return a prompt's parts, to show what the model saw: `{"text": ...}` and `{"image": PNG in base64}`."""
+    """Return a prompt's parts as JSON values, for display: `{"text": ...}` and `{"image": PNG in base64}`."""
     return [
         {"image": _picture_as_json(part)} if isinstance(part, Image) else {"text": part.text} for part in prompt.parts
     ]

@@ -1,4 +1,4 @@
-"""How a model is scored, as one object: from the command line or a caller down to the scorer of one task."""
+"""The settings of a scoring as one object, from the command line or a caller down to the scorer of one task."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from mm1.recipe import EvaluateRecipe
 
 
 class EvaluationSettings(EvaluateRecipe):
-    """A recipe's section `evaluate`, and what a recipe has no key for.
+    """A recipe's section `evaluate`, and settings that a recipe has no key for.
 
-    Scores do not depend on `batch_size` and `device`. What they depend on is in a result's protocol.
+    Scores do not depend on `batch_size` and `device`. A result's protocol contains all that they depend on.
     """
 
-    seed: int = Field(0, description="Of the choice of items, shots, swapped pictures and resamples.")
-    draws: int = Field(1, gt=0, description="How many times shots are drawn anew; the score is the mean.")
+    seed: int = Field(0, description="Seed of the choice of items, shots, swapped pictures and resamples.")
+    draws: int = Field(1, gt=0, description="Number of draws of shots; the score is the mean over draws.")
     device: str = Field("auto", description="`auto` (a GPU if there is one), or a torch device.")
     dtype: str = Field("auto", description="`auto` (float32 on CPU, bfloat16 on GPU), or a torch dtype's name.")
 
     def over(self, recipe: EvaluateRecipe) -> EvaluationSettings:
-        """Return these settings laid over a recipe: what was not set is as the recipe has it."""
+        """Return these settings, with those that aren't set taken from a recipe."""
         return EvaluationSettings.model_validate({**recipe.model_dump(), **self.model_dump(exclude_unset=True)})

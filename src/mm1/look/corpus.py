@@ -1,10 +1,14 @@
-"""What a corpus holds, as a table for the terminal."""
+"""A table of a corpus's content, for the terminal."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
+
+LABELS = {"skipped": "left out", "lost": "parts left out", "changed": "changed", "unread": "not read"}
+"""What the reasons that `corpus.json` counts are called, by key."""
 
 
 def corpus_table(info: dict[str, Any]) -> Table:
@@ -16,9 +20,13 @@ def corpus_table(info: dict[str, Any]) -> Table:
     lines = [f"licence: {info['licence']}"]
     if info["derived"]:
         lines.append(f"derived: {info['derived']}")
-    lines += [f"left out: {entry['count']:,} ({reason})" for reason, entry in info["skipped"].items()]
-    lines += [f"changed: {entry['count']:,} ({reason})" for reason, entry in info.get("changed", {}).items()]
-    table = Table(title=info["name"], title_justify="left", caption="\n".join(lines), caption_justify="left")
+    if read := sum(split.get("read", 0) for split in info["splits"].values()):
+        lines.append(f"read: {read:,} records")
+    for name, label in LABELS.items():
+        lines += [f"{label}: {entry['count']:,} ({reason})" for reason, entry in info.get(name, {}).items()]
+    # As Text: brackets are no markup here.
+    title, caption = Text(info["name"]), Text("\n".join(lines))
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("split")
     for name in ("documents", "images", "characters"):
         table.add_column(name, justify="right")

@@ -1,4 +1,4 @@
-"""Look at documents: the first ones in the terminal, or a self-contained HTML page with the pictures in it.
+"""Shows documents: the first ones in the terminal, or on a self-contained HTML page with their pictures.
 
 show_text(open_split("scenes/train"), limit=3)
 write_html(open_split("scenes/train"), Path("scenes.html"), title="scenes/train")
@@ -19,17 +19,18 @@ from rich.text import Text as Styled
 from mm1.document import Document, Image, Text
 from mm1.look.page import printable, write_page
 from mm1.look.pictures import embedded, read_header
+from mm1.progress import terminal
 
 
 def show_text(documents: Iterable[Document], limit: int = 3, console: Console | None = None) -> None:
-    """Print the first documents: kind, id, facts, then the parts in order, text that isn't a target dimmed.
+    """Print the first documents: kind, id, parts in order (text that isn't a target is dimmed), meta.
 
     Args:
         documents: A split, or any documents.
-        limit: How many are printed at most.
-        console: Where to; standard output by default.
+        limit: Most documents to print.
+        console: The console to print to; default: standard output.
     """
-    console = console or Console(highlight=False)
+    console = console or terminal()
     for document in islice(documents, limit):
         console.print(Rule(Styled.assemble((document.kind, "bold cyan"), "  ", printable(document.id)), align="left"))
         body = Styled()
@@ -40,17 +41,17 @@ def show_text(documents: Iterable[Document], limit: int = 3, console: Console | 
                 body.append(f"[{read_header(part.read())}]", style="green")
         console.print(body, soft_wrap=True)
         if document.meta:
-            console.print(Styled(printable(_facts(document.meta)), style="dim italic"), soft_wrap=True)
+            console.print(Styled(printable(_meta(document.meta)), style="dim italic"), soft_wrap=True)
 
 
 def write_html(documents: Iterable[Document], path: Path, title: str, limit: int = 100) -> None:
-    """Write one self-contained HTML page that shows documents as they are, pictures included.
+    """Write one self-contained HTML page that shows documents with their pictures.
 
     Args:
         documents: A split, or any documents.
         path: The file to write; replaced if it exists.
         title: Heading of the page.
-        limit: How many documents are shown at most.
+        limit: Most documents to show.
 
     Raises:
         UserError: If the file can't be written, or a picture's file can't be read.
@@ -60,11 +61,11 @@ def write_html(documents: Iterable[Document], path: Path, title: str, limit: int
 
 
 def _card(document: Document) -> dict[str, Any]:
-    """Return a document as the template wants it."""
+    """Return a document's values for the template."""
     parts = [embedded(part) if isinstance(part, Image) else part for part in document.parts]
-    facts = _facts(document.meta, indent=2) if document.meta else None
-    return {"id": document.id, "kind": document.kind, "parts": parts, "facts": facts}
+    meta = _meta(document.meta, indent=2) if document.meta else None
+    return {"id": document.id, "kind": document.kind, "parts": parts, "meta": meta}
 
 
-def _facts(meta: Any, indent: int | None = None) -> str:
+def _meta(meta: Any, indent: int | None = None) -> str:
     return json.dumps(dict(meta), ensure_ascii=False, indent=indent)

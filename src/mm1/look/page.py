@@ -1,4 +1,4 @@
-"""Pages to look at: a template filled and written whole."""
+"""Writes an HTML page from a template."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def write_page(path: Path, template: str, **content: Any) -> None:
     Args:
         path: The file to write; replaced if it exists.
         template: Name of the template's file.
-        content: What it shows.
+        content: The template's values.
 
     Raises:
         UserError: If the file can't be written.
@@ -31,9 +31,9 @@ def write_page(path: Path, template: str, **content: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, page, shared=True)
     except OSError as error:
-        raise UserError(f"{path}: the page can't be written ({error.strerror}): choose another place") from None
+        raise UserError(f"{path}: the page can't be written ({error.strerror}): choose another file") from None
 
 
 def printable(text: str) -> str:
-    """Replace control characters, which could otherwise steer the terminal."""
+    """Replace control characters, which could control the terminal."""
     return "".join("\ufffd" if category(c) == "Cc" and c not in "\n\t" else c for c in text)

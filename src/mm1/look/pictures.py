@@ -1,4 +1,4 @@
-"""Pictures for people to look at: what their headers tell, small copies, and data URLs for pages."""
+"""Pictures for display: their headers, small copies, and data URLs for pages."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from mm1.errors import UserError
 from mm1.processing.images import ImageError, decode_image
 
 _MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif", "BMP": "image/bmp"}
-"""What browsers show, by Pillow's names of formats."""
+"""Formats that browsers show: Pillow's name -> media type."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the first bytes of a picture tell, without decoding it.
+    """The header of an encoded picture.
 
     Attributes:
-        format: Pillow's name of the format (`PNG`); None if it is no picture.
-        width: In pixels.
-        height: In pixels.
+        format: Pillow's name of the format (`PNG`); None if the content is not a picture.
+        width: Width in pixels.
+        height: Height in pixels.
         length: Encoded size in bytes.
     """
 
@@ -35,18 +35,18 @@ class Header:
 
     @property
     def mime(self) -> str | None:
-        """The media type; None if no browser shows it."""
+        """The media type; None if browsers don't show the format."""
         return _MIME.get(self.format or "")
 
     def __str__(self) -> str:
         length = f"{self.length / 1024:.1f} KB" if self.length < 2**20 else f"{self.length / 2**20:.1f} MB"
         if self.format is None:
-            return f"unreadable image, {length}"
-        return f"image {self.width}x{self.height} {self.format} {length}"
+            return f"unreadable picture, {length}"
+        return f"picture {self.width}x{self.height} {self.format} {length}"
 
 
 def read_header(content: bytes) -> Header:
-    """Return what the first bytes of an encoded picture tell; `format` is None if it is no picture."""
+    """Return the header of an encoded picture, without decoding it; `format` is None if it is not a picture."""
     try:
         with Pillow.open(io.BytesIO(content)) as picture:
             return Header(picture.format, picture.width, picture.height, len(content))
@@ -67,7 +67,7 @@ def as_png(picture: Pillow.Image) -> bytes:
 
 
 def thumbnail(image: Image, side: int) -> bytes:
-    """Return a picture as a PNG that is at most `side` pixels wide and high; a small grey one if it is damaged."""
+    """Return a picture as a PNG of at most `side` pixels in width and height; a small grey one if it is damaged."""
     try:
         picture = decode_image(image.read(), side)
     except (ImageError, UserError):
@@ -77,10 +77,10 @@ def thumbnail(image: Image, side: int) -> bytes:
 
 
 def embedded(image: Image) -> dict[str, Any]:
-    """Return a picture as a page wants it: `source` (a data URL; None if no browser shows it), `label`, `width`."""
+    """Return a picture's values for a page: `source` (a data URL; None if browsers don't show it), `label`, `width`."""
     content = image.read()
     header = read_header(content)
     source = data_url(content, header.mime) if header.mime else None
-    # Small pictures are shown up to twice as large: at 64 pixels one would hardly see them.
+    # Small pictures are shown up to twice as large, since 64 pixels are hardly visible.
     width = max(header.width, min(2 * header.width, 96))
     return {"source": source, "label": str(header), "width": width}

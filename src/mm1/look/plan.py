@@ -1,50 +1,47 @@
-"""What a plan comes to, as the table that a person decides by."""
+"""A table of a plan's figures, for the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from mm1.plan.figures import MAX_EPOCHS
 
-if TYPE_CHECKING:
-    pass
-
 
 def plan_table(info: Mapping[str, Any]) -> Table:
-    """Return a table per kind and source: shares, amounts, epochs, fill, waste; below it totals and warnings.
+    """Return a table with shares, amounts, epochs, fill and waste by kind and source, and totals and warnings below.
 
     Args:
         info: The content of plan.json.
     """
-    table = Table(title="plan", title_justify="left", caption_justify="left", caption="\n".join(_caption(info)))
+    table = Table(title="plan", title_justify="left", caption_justify="left", caption=_caption(info))
     table.box, table.padding, table.pad_edge = box.SIMPLE_HEAD, (0, 0, 0, 0), False
     table.add_column("kind, source", overflow="fold", min_width=14)
     columns = ("share", "seqs", "docs", "epochs", "tokens", "target", "images", "fill t/i", "wasted")
-    for name in columns:  # narrow enough for 80 characters
+    for name in columns:  # fits 80 characters
         table.add_column(name, justify="right", no_wrap=True)
     for kind, total in info["kinds"].items():
         fills = total["fill"], total["fill_images"], total["fill_binding"]
-        table.add_row(f"[bold]{kind}[/]", f"{total['obtained']:.1%}", *_cells(total, fills, None), style="bold")
+        table.add_row(Text(kind, "bold"), f"{total['obtained']:.1%}", *_cells(total, fills, None), style="bold")
         for name, entry in info["sources"].items():
             if entry["kind"] == kind:
                 share = f"{entry['sequences'] / info['sequences']:.1%}"
                 fills = entry["fill"]["tokens"], entry["fill"]["images"], entry["fill"]["binding"]
-                table.add_row(f"  {escape(name)}", share, *_cells(entry, fills, entry["epochs"]))
+                table.add_row(f"  {name}", share, *_cells(entry, fills, entry["epochs"]))
         table.add_section()
     return table
 
 
-def _cells(entry: Mapping[str, Any], fills: tuple[float, float, float], epochs: float | None) -> list[str]:
-    style = "[yellow]{}[/]" if epochs is not None and epochs > MAX_EPOCHS else "{}"
+def _cells(entry: Mapping[str, Any], fills: tuple[float, float, float], epochs: float | None) -> list[str | Text]:
+    style = "yellow" if epochs is not None and epochs > MAX_EPOCHS else ""
     return [
         compact(entry["sequences"]),
         compact(entry["documents"]),
-        "" if epochs is None else style.format(f"{epochs:.2f}"),
+        "" if epochs is None else Text(f"{epochs:.2f}", style),
         compact(entry["tokens"]),
         compact(entry["target_tokens"]),
         compact(entry["images"]),
@@ -53,16 +50,16 @@ def _cells(entry: Mapping[str, Any], fills: tuple[float, float, float], epochs: 
     ]
 
 
-def _caption(info: Mapping[str, Any]) -> list[str]:
+def _caption(info: Mapping[str, Any]) -> Text:
     fill = info["fill"]
     lines = [
         f"{info['steps']:,} steps of {info['batch_size']:,} sequences, each of at most {info['sequence_length']:,} "
         f"tokens and {info['images_per_sequence']:,} images: {compact(info['tokens'])} tokens, "
         f"{compact(info['target_tokens'])} of them targets, {compact(info['images'])} images",
-        f"fill {fill['tokens']:.1%} of the tokens, {fill['images']:.1%} of the images, {fill['binding']:.1%} of "
-        f"whichever limit binds: {info['wasted_sequences']:,.0f} of {info['sequences']:,} sequences are wasted",
+        f"fill {fill['tokens']:.1%} of the tokens, {fill['images']:.1%} of the images, {fill['binding']:.1%} of the "
+        f"binding limit: {info['wasted_sequences']:,.0f} of {info['sequences']:,} sequences are wasted",
     ]
-    return lines + [f"[yellow]{escape(warning)}[/]" for warning in info["warnings"]]
+    return Text("\n").join([*map(Text, lines), *(Text(warning, "yellow") for warning in info["warnings"])])
 
 
 def compact(number: float) -> str:

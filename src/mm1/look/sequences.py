@@ -1,4 +1,4 @@
-"""Look at a plan's sequences: where documents, pictures, target text and padding fall.
+"""Shows a plan's sequences: the positions of documents, pictures, target text and padding.
 
 show_sequences(open_sequences(Path("runs/demo")), range(3))
 write_sequences(open_sequences(Path("runs/demo")), range(20), Path("sequences.html"), title="runs/demo")
@@ -22,6 +22,7 @@ from mm1.errors import UserError
 from mm1.look.page import printable, write_page
 from mm1.look.pictures import embedded, read_header
 from mm1.plan.loader import PlanDataset
+from mm1.progress import terminal
 
 _BAR_WIDTH = 100
 _STYLES = {"image": ("▒", "green"), "target": ("█", "cyan"), "given": ("░", "cyan"), "padding": ("·", "dim")}
@@ -29,11 +30,11 @@ _STYLES = {"image": ("▒", "green"), "target": ("█", "cyan"), "given": ("░"
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of tokens of one sort.
+    """A stretch of tokens of one type.
 
     Attributes:
         sort: `image`, `target`, `given` (text that is no target) or `padding`.
-        tokens: How many.
+        tokens: Number of tokens.
         content: The text, or the picture.
     """
 
@@ -47,10 +48,10 @@ class Piece:
     """A document, or the stretch of one that is in a sequence.
 
     Attributes:
-        document: The whole of it.
-        first: The piece's first token, counted in the encoded document.
+        document: The whole document.
+        first: Index of the piece's first token in the encoded document.
         document_tokens: Tokens of the whole document.
-        spans: What the piece is made of, in order.
+        spans: The piece's spans, in order.
     """
 
     document: Document
@@ -60,7 +61,7 @@ class Piece:
 
     @property
     def tokens(self) -> int:
-        """Length of the piece."""
+        """The number of the piece's tokens."""
         return sum(span.tokens for span in self.spans)
 
     def __str__(self) -> str:
@@ -72,18 +73,18 @@ class Piece:
 
 
 def pieces_of(dataset: PlanDataset, number: int) -> Iterator[Piece]:
-    """Yield the pieces of a sequence, as the loader puts them together.
+    """Yield the pieces of a sequence, as the loader joins them.
 
     Args:
         dataset: The plan's sequences.
-        number: Which sequence.
+        number: The sequence's number.
 
     Raises:
         UserError: If the plan has no such sequence.
     """
     plan, processor = dataset.plan, dataset.processor
     if not 0 <= number < len(plan):
-        raise UserError(f"sequence {number}: the plan has the sequences 0 to {len(plan) - 1}")
+        raise UserError(f"sequence {number} doesn't exist: choose one from 0 to {len(plan) - 1}")
     split = dataset.splits[int(plan.source[number])]
     for row in plan.pieces(number):
         first, length = int(plan.first[row]), int(plan.length[row])
@@ -92,14 +93,14 @@ def pieces_of(dataset: PlanDataset, number: int) -> Iterator[Piece]:
             int(plan.source[number]), int(plan.document[row]), document, range(first, first + length)
         )
         target = encoded.target.copy()
-        target[first] = False  # as the loader has it
+        target[first] = False  # as in the loader
         owner = np.full(len(target), -1)
         for image, start in enumerate(encoded.image_starts):
             owner[start : start + encoded.image_lengths[image]] = image
         sorts = list(zip(owner.tolist(), target.tolist(), strict=True))
         spans = []
-        for (image, is_target), places in groupby(range(first, first + length), sorts.__getitem__):
-            tokens = list(places)
+        for (image, is_target), positions in groupby(range(first, first + length), sorts.__getitem__):
+            tokens = list(positions)
             if image >= 0:
                 spans.append(Span("image", len(tokens), encoded.images[image]))
             else:
@@ -109,17 +110,17 @@ def pieces_of(dataset: PlanDataset, number: int) -> Iterator[Piece]:
 
 
 def show_sequences(dataset: PlanDataset, numbers: Iterable[int], console: Console | None = None) -> None:
-    """Print sequences: a bar in proportion, then each piece, text that isn't a target dimmed.
+    """Print sequences: a proportional bar, then each piece; text that isn't a target is dimmed.
 
     Args:
         dataset: The plan's sequences.
-        numbers: Which of them.
-        console: Where to; standard output by default.
+        numbers: The sequences' numbers.
+        console: The console to print to; default: standard output.
 
     Raises:
         UserError: If the plan has no such sequence.
     """
-    console = console or Console(highlight=False)
+    console = console or terminal()
     console.print(_legend())
     for number in numbers:
         pieces = list(pieces_of(dataset, number))
@@ -137,11 +138,11 @@ def show_sequences(dataset: PlanDataset, numbers: Iterable[int], console: Consol
 
 
 def write_sequences(dataset: PlanDataset, numbers: Iterable[int], path: Path, title: str) -> None:
-    """Write one self-contained HTML page that shows sequences, pictures included.
+    """Write one self-contained HTML page that shows sequences with their pictures.
 
     Args:
         dataset: The plan's sequences.
-        numbers: Which of them.
+        numbers: The sequences' numbers.
         path: The file to write; replaced if it exists.
         title: Heading of the page.
 
@@ -190,12 +191,12 @@ def _padding(dataset: PlanDataset, pieces: list[Piece]) -> int:
 
 
 def _bar(dataset: PlanDataset, pieces: list[Piece]) -> Styled:
-    """Return the sequence as a line of characters, each for an equal share of the tokens; documents are set off."""
+    """Return the sequence as a line of characters, each for an equal share of the tokens; pieces alternate shades."""
     marks: list[tuple[str, str]] = []
-    for place, piece in enumerate(pieces):
+    for number, piece in enumerate(pieces):
         for span in piece.spans:
             mark, colour = _STYLES[span.sort]
-            marks += [(mark, colour if place % 2 == 0 else f"bright_{colour}")] * span.tokens
+            marks += [(mark, colour if number % 2 == 0 else f"bright_{colour}")] * span.tokens
     marks += [_STYLES["padding"]] * _padding(dataset, pieces)
     bar = Styled()
     for column in range(min(_BAR_WIDTH, len(marks))):
@@ -207,5 +208,5 @@ def _legend() -> Styled:
     legend = Styled()
     for name, (mark, colour) in _STYLES.items():
         legend.append(f"{mark} ", style=colour)
-        legend.append(f"{'text that is only given' if name == 'given' else name}   ", style="dim")
+        legend.append(f"{'other text' if name == 'given' else name}   ", style="dim")
     return legend

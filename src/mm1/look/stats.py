@@ -1,4 +1,4 @@
-"""Figures as histograms in the terminal: of a split, and of a plan.
+"""Shows figures of a split and of a plan as histograms in the terminal.
 
 show_stats(open_split("scenes/train"))
 show_plan_stats(Plan(Path("runs/demo/plan")))
@@ -13,14 +13,15 @@ import numpy as np
 import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mm1.data.corpus import TARGET, Split
 from mm1.look.pictures import read_header
 from mm1.plan.plan import Plan
-from mm1.progress import track
+from mm1.progress import terminal, track
 
 PICTURES_LOOKED_AT = 500
-"""Pictures whose size is read, spread evenly over the split."""
+"""Number of pictures whose sizes are read, spread evenly over the split."""
 
 _BAR_WIDTH = 40
 _ONE_BIN_PER_VALUE = 12
@@ -28,14 +29,14 @@ _ONE_BIN_PER_VALUE = 12
 
 @dataclass(frozen=True)
 class SplitStats:
-    """What a split holds.
+    """The figures of a split.
 
     Attributes:
-        kinds: Documents of each kind.
-        characters: (documents,) int64, of all texts of a document.
-        target_characters: (documents,) int64, of the target texts.
-        images: (documents,) int64.
-        picture_sides: (pictures looked at,) int64: longer side in pixels; 0 if the picture can't be read.
+        kinds: Number of documents of each kind.
+        characters: (documents,) int64 characters of all texts.
+        target_characters: (documents,) int64 characters of the target texts.
+        images: (documents,) int64 number of pictures.
+        picture_sides: (sampled pictures,) int64 longer side in pixels; 0 if the picture can't be read.
     """
 
     kinds: Mapping[str, int]
@@ -46,10 +47,10 @@ class SplitStats:
 
 
 def split_stats(split: Split) -> SplitStats:
-    """Go through a split's texts, and the headers of some of its pictures."""
+    """Return the figures of a split, from its texts and a sample of its pictures' headers."""
     columns = []
     chunks = split.parts.chunks
-    for chunk in track(chunks, f"go through {split.name}", len(chunks)):
+    for chunk in track(chunks, f"read {split.name}", len(chunks)):
         parts = chunk.flatten()
         texts = parts.field("text")
         is_text = texts.is_valid().to_numpy(zero_copy_only=False)
@@ -63,19 +64,21 @@ def split_stats(split: Split) -> SplitStats:
 
 
 def show_stats(split: Split, console: Console | None = None) -> None:
-    """Print a split's figures: totals, then a histogram of each.
+    """Print a split's figures: the totals, then histograms.
 
     Args:
         split: The split.
-        console: Where to; standard output by default.
+        console: The console to print to; default: standard output.
     """
-    console = console or Console(highlight=False)
+    console = console or terminal()
     stats = split_stats(split)
     characters, target = int(stats.characters.sum()), int(stats.target_characters.sum())
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in stats.kinds.items())
     console.print(
-        f"[bold]{split.name}[/]: {len(split):,} documents ({kinds}), {int(stats.images.sum()):,} images, "
-        f"{characters:,} characters, {target / max(1, characters):.0%} of them targets"
+        Text(split.name, "bold"),
+        f": {len(split):,} documents ({kinds}), {int(stats.images.sum()):,} images, "
+        f"{characters:,} characters, {target / max(1, characters):.0%} of them targets",
+        sep="",
     )
     console.print(histogram("characters per document", stats.characters))
     console.print(histogram("images per document", stats.images))
@@ -85,31 +88,31 @@ def show_stats(split: Split, console: Console | None = None) -> None:
 
 
 def show_plan_stats(plan: Plan, console: Console | None = None) -> None:
-    """Print per kind how the sequences of a plan are filled: documents, images and free tokens of a sequence.
+    """Print for each kind how a plan fills its sequences: documents, images and free tokens per sequence.
 
     Args:
-        plan: The plan; all of it is gone through.
-        console: Where to; standard output by default.
+        plan: The plan, which is read completely.
+        console: The console to print to; default: standard output.
     """
-    console = console or Console(highlight=False)
+    console = console or terminal()
     kinds = np.array([source["kind"] for source in plan.info["sources"].values()])[plan.source]
     pieces = np.diff(np.append(plan.first_piece, len(plan.document)))
     tokens, images = (np.add.reduceat(c, plan.first_piece, dtype=np.int64) for c in (plan.length, plan.images))
     for kind, entry in plan.info["kinds"].items():
-        mine = kinds == kind
-        if not mine.any():
+        of_kind = kinds == kind
+        if not of_kind.any():
             continue
-        console.print(f"[bold]{kind}[/]: {entry['sequences']:,} sequences")
-        console.print(histogram("documents, or pieces of them, per sequence", pieces[mine]))
-        console.print(histogram(f"images per sequence (limit {entry['images_per_sequence']})", images[mine]))
-        console.print(histogram("free tokens per sequence", plan.info["sequence_length"] - tokens[mine]))
+        console.print(Text(kind, "bold"), f": {entry['sequences']:,} sequences", sep="")
+        console.print(histogram("pieces per sequence", pieces[of_kind]))
+        console.print(histogram(f"images per sequence (limit {entry['images_per_sequence']})", images[of_kind]))
+        console.print(histogram("free tokens per sequence", plan.info["sequence_length"] - tokens[of_kind]))
 
 
 def histogram(title: str, values: np.ndarray) -> Table:
-    """Return counts by value as bars; many different values are taken together by powers of two.
+    """Return counts by value as bars; many different values are grouped by powers of two.
 
     Args:
-        title: What the values are.
+        title: The name of the values.
         values: (n,) whole numbers, 0 or more.
     """
     table = Table(title=title, title_justify="left", caption_justify="left", box=None, show_header=False)
@@ -132,9 +135,9 @@ def histogram(title: str, values: np.ndarray) -> Table:
 
 
 def bins(values: np.ndarray) -> list[tuple[str, int]]:
-    """Return (label, count) of each bin: a value each if there are few, else 0, 1, 2-3, 4-7, 8-15, ...
+    """Return (label, count) of each bin: one per value if there are few, else 0, 1, 2-3, 4-7, 8-15, ...
 
-    Bins between the first and the last that holds anything are all there, so that gaps show.
+    Empty bins between the first and the last one are included, so that gaps show.
     """
     low, high = int(values.min()), int(values.max())
     if high - low < _ONE_BIN_PER_VALUE:
@@ -155,7 +158,7 @@ def _per_document(values: np.ndarray, ends: np.ndarray) -> np.ndarray:
 
 
 def _picture_sides(split: Split, images: np.ndarray) -> np.ndarray:
-    """Return the longer side of one picture each of documents spread evenly over the split."""
+    """Return the longer sides of pictures, one from each of a sample of documents spread evenly over the split."""
     with_images = np.flatnonzero(images)
     if not len(with_images):
         return np.zeros(0, np.int64)

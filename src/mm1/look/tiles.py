@@ -1,4 +1,4 @@
-"""Look at what a model sees of a picture: every square image in its order, with its tokens.
+"""Shows what a model sees of a picture: every square image in order, with its tokens.
 
 view = view_tiles(Path("page.png"), size=672, tokens_per_image=144, rule=TilingRule(grid="2x2"))
 print_tiles(view)
@@ -21,21 +21,22 @@ from mm1.look.page import write_page
 from mm1.look.pictures import as_png, data_url
 from mm1.processing.images import ImageError, cut_image, decode_image
 from mm1.processing.tiles import Tiling, TilingRule, tile
+from mm1.progress import terminal
 
 _GREY = (128, 128, 128)
 
 
 @dataclass(frozen=True)
 class TileView:
-    """What a model sees of a picture.
+    """The images that a model sees of a picture.
 
     Attributes:
-        name: Of the file.
-        width: Of the picture in pixels.
-        height: Likewise.
-        tiling: The images that it becomes.
-        pixels: They themselves, (N, 3, size, size) uint8.
-        tokens_per_image: Of each.
+        name: The file's name.
+        width: The picture's width in pixels.
+        height: The picture's height in pixels.
+        tiling: The layout of the images.
+        pixels: (N, 3, size, size) uint8 pixels of the images.
+        tokens_per_image: Image tokens per image.
     """
 
     name: str
@@ -47,18 +48,18 @@ class TileView:
 
     @property
     def tokens(self) -> int:
-        """Of the whole picture."""
+        """The image tokens of the whole picture."""
         return len(self.tiling) * self.tokens_per_image
 
     @property
     def scale(self) -> float:
-        """By how much the crops (or the only image) enlarge the picture's longer side."""
+        """The factor by which the crops (or the only image) scale the picture's longer side."""
         left, top, right, bottom = self.tiling.inner
         return max(right - left, bottom - top) / max(self.width, self.height)
 
     @property
     def summary(self) -> str:
-        """The picture in a sentence."""
+        """One sentence about the picture and its images."""
         tiling = self.tiling
         grid = f"{tiling.rows}x{tiling.columns} crops of {tiling.size} px" if tiling.crops else f"{tiling.size} px"
         images = f"{len(tiling)} images" if len(tiling) > 1 else "1 image"
@@ -69,7 +70,7 @@ class TileView:
 
     @property
     def names(self) -> list[str]:
-        """What each image is, in order."""
+        """The name of each image, in order: `whole`, or the crop's row and column."""
         columns = self.tiling.columns
         crops = iter(range(len(self.tiling.crops)))
         names = []
@@ -80,13 +81,13 @@ class TileView:
 
 
 def view_tiles(picture: Path, size: int, tokens_per_image: int, rule: TilingRule) -> TileView:
-    """Cut a picture as a model would.
+    """Cut a picture as a model does.
 
     Args:
-        picture: A file.
+        picture: The picture's file.
         size: Side of the tower's images in pixels.
-        tokens_per_image: Of each image.
-        rule: How pictures are cut.
+        tokens_per_image: Image tokens per image.
+        rule: The rule by which pictures are cut.
 
     Raises:
         UserError: If the file is not a readable picture.
@@ -94,21 +95,21 @@ def view_tiles(picture: Path, size: int, tokens_per_image: int, rule: TilingRule
     try:
         image = decode_image(Image(path=str(picture)).read())
     except ImageError as error:
-        raise UserError(f"{picture}: {error}: give a PNG, JPEG, WebP or the like") from None
+        raise UserError(f"{picture}: {error}: name a PNG, JPEG, WebP or similar file") from None
     tiling = tile(*image.size, size, rule)
     return TileView(picture.name, *image.size, tiling, cut_image(image, tiling, _GREY), tokens_per_image)
 
 
 def print_tiles(view: TileView, console: Console | None = None) -> None:
     """Print the images of a picture, in the order in which the decoder reads them."""
-    console = console or Console(highlight=False)
+    console = console or terminal()
     console.print(view.summary, soft_wrap=True)
     table = Table(box=None)
     for name in ("image", "what", "from the scaled picture", "tokens"):
         table.add_column(name, justify="right" if name in ("image", "tokens") else "left")
     for number, (name, box) in enumerate(zip(view.names, view.tiling.images, strict=True), start=1):
-        place = "all of it" if box is None else f"x {box[0]} to {box[2]}, y {box[1]} to {box[3]}"
-        table.add_row(str(number), name, place, f"{view.tokens_per_image:,}")
+        area = "all of it" if box is None else f"x {box[0]} to {box[2]}, y {box[1]} to {box[3]}"
+        table.add_row(str(number), name, area, f"{view.tokens_per_image:,}")
     console.print(table)
 
 

@@ -13,6 +13,7 @@ from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorage
 
 from mm1.errors import UserError
 from mm1.files import whole_folder
+from mm1.model.ends import end_with_turns
 from mm1.model.factory import build_model
 from mm1.model.processor import recipe_processor
 from mm1.processing.tokenizer import load_tokenizer
@@ -67,6 +68,7 @@ def step_model(run: Path, step: int, recipe: Recipe) -> Path:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
+    end_with_turns(model, processor)
     reader = HuggingFaceStorageReader(str(checkpoint))
     try:
         saved = reader.read_metadata().state_dict_metadata

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ class MM1GenerationMixin(GenerationMixin):
     """The library's generation. It encodes the pictures once, before the first step (`mm_encoder_outputs`)."""
 
     config: MM1Config
-    # The library types `self` as a protocol, for a checker (ty) that is not mypy: hence the ignores below.
+    # The library's own; it types `self` as a protocol, for a checker (ty) that is not mypy.
+    generate: Callable[..., Any]
 
     def _maybe_prepare_encoder_kwargs_for_generation(
         self,
@@ -39,7 +41,7 @@ class MM1GenerationMixin(GenerationMixin):
                     raise UserValueError(
                         f"{count} image tokens in the text, but no image: give the images as pixel_values"
                     )
-        prepare: Any = super()._maybe_prepare_encoder_kwargs_for_generation  # type: ignore[misc]
+        prepare: Any = super()._maybe_prepare_encoder_kwargs_for_generation  # type: ignore[misc]  # the protocol of `generate`
         prepared: dict[str, Any] = prepare(inputs_tensor, model_kwargs, model_input_name, generation_config)
         return prepared
 
@@ -54,10 +56,15 @@ class MM1GenerationMixin(GenerationMixin):
         images: dict[str, Any] = {}
         if expand_size > 1:
             pixels = model_kwargs.pop("pixel_values", None)
-            encoded = (model_kwargs.pop("mm_encoder_outputs", None) or {}).get("image")
+            encoded: Any = (model_kwargs.pop("mm_encoder_outputs", None) or {}).get("image")
             if pixels is not None or encoded is not None:
                 tokens = self._new_image_tokens(model_kwargs | {"input_ids": input_ids})
                 counts = (tokens // self.config.image_seq_length).tolist()
+                past = model_kwargs.get("past_key_values")
+                given = len(pixels) if pixels is not None else len(encoded.pooler_output)
+                if sum(counts) != given:
+                    cached = past is not None and past.get_seq_length() > 0
+                    raise unmatched(int(tokens.sum()), given, self.config.image_seq_length, cached)
             if pixels is not None:
                 images["pixel_values"] = _repeat(pixels, counts, expand_size)
             if encoded is not None:
@@ -66,7 +73,7 @@ class MM1GenerationMixin(GenerationMixin):
                     features = torch.stack(list(features))
                 repeated = _repeat(features, counts, expand_size)
                 images["mm_encoder_outputs"] = {"image": MM1ImageFeatures(pooler_output=repeated)}
-        expand: Any = super()._expand_inputs_for_generation  # type: ignore[misc]
+        expand: Any = super()._expand_inputs_for_generation  # type: ignore[misc]  # the protocol of `generate`
         expanded, inputs = expand(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
         return expanded, inputs | images
 
@@ -79,6 +86,26 @@ class MM1GenerationMixin(GenerationMixin):
         cached = 0 if past is None else past.get_seq_length()
         found: torch.Tensor = model.base_model.image_token_mask(input_ids, embeds)[:, cached:].sum(1)
         return found
+
+
+def unmatched(tokens: int, images: int, tokens_per_image: int, cached: bool) -> UserValueError:
+    """Return the error for a text with more or fewer image tokens than its images need.
+
+    Args:
+        tokens: Image tokens of the text, those in the cache apart.
+        images: Images given.
+        tokens_per_image: What each needs.
+        cached: Whether there is a cache: its images are in it, and giving them once more is the usual mistake.
+    """
+    where, remedy = "in the text", "give one placeholder per image"
+    if cached:
+        where = "in the text that follows the cache"
+        remedy = "don't give images again that are in the cache (past_key_values)"
+    # TRL knows the beginning, and adds that a short max_length cuts image tokens off.
+    return UserValueError(
+        f"Image features and image tokens do not match: {tokens} image tokens {where}, but {images} images of "
+        f"{tokens_per_image} tokens need {images * tokens_per_image}: {remedy}"
+    )
 
 
 def _repeat(images: torch.Tensor, counts: list[int], times: int) -> torch.Tensor:

@@ -21,7 +21,7 @@ from mm1.errors import UserValueError
 from mm1.model.base import MM1PreTrainedModel
 from mm1.model.configuration import MM1Config
 from mm1.model.connectors import build_connector
-from mm1.model.generation import MM1GenerationMixin
+from mm1.model.generation import MM1GenerationMixin, unmatched
 from mm1.model.loss import mean_loss, next_tokens
 from mm1.model.outputs import MM1ImageFeatures, MM1ModelOutput, MM1Output
 from mm1.model.routing import is_padding, routing
@@ -139,19 +139,19 @@ class MM1Model(MM1PreTrainedModel):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give input_ids or inputs_embeds, one of the two")
         embeds = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
+        past = 0 if past_key_values is None else past_key_values.get_seq_length()
         images = self._images(pixel_values, mm_encoder_outputs)
         if images is not None:
             images = images.to(embeds.device, embeds.dtype)
             if image_positions is None:
                 image_positions = self.image_token_mask(input_ids, embeds).flatten().nonzero().squeeze(1)
-                embeds = _place(images, image_positions, embeds)
+                embeds = _place(images, image_positions, embeds, past > 0)
             elif len(image_positions):
-                embeds = _place(images, image_positions, embeds)
+                embeds = _place(images, image_positions, embeds, past > 0)
             else:  # a stand-in image, for ranks that must run the tower because another has images
                 embeds = embeds + 0 * images.sum()
         elif image_positions is not None and len(image_positions):
             raise UserValueError(f"{len(image_positions)} image tokens in the text, but no image: give pixel_values")
-        past = 0 if past_key_values is None else past_key_values.get_seq_length()
         if use_cache is None and past_key_values is None and attention_mask is None:
             use_cache = False if position_ids is not None else None
         outputs = self.language_model(
@@ -323,16 +323,13 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, MM1GenerationMixin):
         )
 
 
-def _place(images: torch.Tensor, image_positions: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
+def _place(
+    images: torch.Tensor, image_positions: torch.Tensor, embeds: torch.Tensor, cached: bool = False
+) -> torch.Tensor:
     """Return the embeddings with the images' tokens laid over their positions."""
     features = images.flatten(0, 1)
     if len(features) != len(image_positions):
-        count, tokens = images.shape[:2]
-        # TRL knows the beginning, and adds that a short max_length cuts image tokens off.
-        raise UserValueError(
-            f"Image features and image tokens do not match: {len(image_positions)} image tokens in the text, but "
-            f"{count} images of {tokens} tokens need {len(features)}: give one placeholder per image"
-        )
+        raise unmatched(len(image_positions), len(images), images.shape[1], cached)
     return embeds.flatten(0, 1).index_copy(0, image_positions, features).view_as(embeds)
 
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from mm1.errors import UserError
 from mm1.model.pretrained import pretrained_config
 from mm1.model.towers import pixel_statistics
-from mm1.processing.chat import default_chat_template, read_chat_template
+from mm1.processing.chat import default_chat_template, names_targets, read_chat_template
 from mm1.processing.processor import MM1Processor, build_processor
 from mm1.processing.tiles import TilingRule
 from mm1.recipe import ModelRecipe, Recipe
@@ -23,21 +23,60 @@ def recipe_processor(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> MM1P
         recipe: Every `from` is a folder (see `mm1.model.resolve.resolve_models`).
         tokenizer: Of the decoder.
     """
-    model = recipe.model
+    model, brought = recipe.model, tokenizer.chat_template
     if model.from_ is not None:
         processor = brought_processor(model.from_, model)
+        brought = processor.chat_template
     else:
         mean, std = pixel_statistics(model.vision.from_)
         processor = build_processor(
             tokenizer, model.vision.image_size, model.connector.num_tokens, mean, std, resolution=model.resolution
         )
-    template: Any = processor.chat_template
-    if model.chat_template is not None:
-        template = read_chat_template(Path(model.chat_template))
-    elif template is None and "chat" in recipe.data.mixture:
-        template = default_chat_template()
-    processor.chat_template = template
+    processor.chat_template = chat_template(recipe, brought)
     return processor
+
+
+def chat_template(recipe: Recipe, brought: str | dict[str, str] | None) -> str | None:
+    """Return the template of a recipe's conversations, None for a model that takes none.
+
+    In this order: the recipe's own; that of the whole model it starts from; the package's, if it trains on
+    conversations. A decoder's template is taken only if the recipe says so: the decoder was trained with it, this
+    model was not.
+
+    Args:
+        recipe: Its `model.chat_template` is a file, `package` or `decoder`.
+        brought: That of the model or of the decoder it starts from; the default one of several is meant.
+
+    Raises:
+        UserError: If the template can't be read, or the decoder has none that says what the targets are.
+    """
+    model, wanted = recipe.model, recipe.model.chat_template
+    brought = brought.get("default") if isinstance(brought, dict) else brought
+    if wanted == "decoder":
+        return _decoder_template(model, brought)
+    if wanted is not None and wanted != "package":
+        return read_chat_template(Path(wanted))
+    # Models saved by mm1 0.1 may hold their decoder's: one that says no targets is not what they were trained with.
+    if wanted is None and model.from_ is not None and brought is not None and names_targets(brought):
+        return brought
+    return default_chat_template() if wanted == "package" or "chat" in recipe.data.mixture else None
+
+
+def _decoder_template(model: ModelRecipe, template: str | None) -> str:
+    """Return the template that the decoder brings."""
+    key = "model.chat_template: decoder"
+    if model.language_model.from_ is None:
+        raise UserError(
+            f"{key}: no decoder comes with this recipe (model.language_model.from): name the file of its template"
+        )
+    if template is None:
+        raise UserError(f"{key}: '{model.language_model.from_}' brings no chat template: leave the key out")
+    if not names_targets(template):
+        raise UserError(
+            f"{key}: the template of '{model.language_model.from_}' doesn't say what the targets are: copy it to a "
+            "file, put {% generation %} and {% endgeneration %} around answers, and name the file"
+        )
+    return template
 
 
 def brought_processor(source: str, model: ModelRecipe) -> MM1Processor:

@@ -1,4 +1,4 @@
-"""Arrays on disk: written chunk by chunk as `.npy` files, read memory-mapped."""
+"""Arrays on disk: `.npy` files that are written chunk by chunk and read memory-mapped."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike, DTypeLike
 
 
 class ArrayWriter:
-    """Writes a one-dimensional array of unknown length, a chunk at a time.
+    """Writes a one-dimensional array of unknown length, chunk by chunk.
 
     Args:
-        file: The `.npy` file; its directory exists.
-        dtype: Of the elements.
+        file: The `.npy` file, in an existing directory.
+        dtype: The elements' dtype.
     """
 
     def __init__(self, file: Path, dtype: DTypeLike) -> None:
@@ -30,7 +30,7 @@ class ArrayWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # The header is rewritten in place: numpy pads it for any length that may come.
+        # The header is rewritten in place; numpy pads it so that any length fits.
         try:
             self._file.seek(0)
             self._write_header()
@@ -50,5 +50,5 @@ class ArrayWriter:
 
 def map_array(file: Path) -> np.ndarray:
     """Open a `.npy` file without reading it into memory."""
-    # As a plain array: `np.memmap` is slow in taking single elements.
+    # A plain array, since `np.memmap` reads single elements slowly.
     return np.asarray(np.load(file, mmap_mode="r"))

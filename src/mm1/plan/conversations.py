@@ -1,7 +1,7 @@
-"""Conversations in indexes and plans: counted as the chat template lays them out, and never cut inside an answer.
+"""Conversations in indexes and plans: counts them in the chat template's layout, and never cuts them inside an answer.
 
-A conversation's parts are runs here: the tokens between pictures that are, or are not, targets, the template's own
-included. Like every document's, its first token and its last are counted apart from its parts.
+The parts of a conversation are runs here: consecutive tokens between pictures that all are targets, or all are not,
+including the template's tokens. As in every document, the first and the last token are not counted in the parts.
 """
 
 from __future__ import annotations
@@ -21,66 +21,98 @@ if TYPE_CHECKING:
     from mm1.plan.lengths import Index
 
 
-Counts = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Parts per document, and per part its tokens (or `IMAGE`) and whether it is a target."""
+@dataclass(frozen=True)
+class Counts:
+    """What documents were counted to have.
+
+    Attributes:
+        parts: (documents,) int64: number of parts of each document.
+        tokens: (parts,) int32: tokens of each part, or `IMAGE`.
+        target: (parts,) bool: whether the part is a target.
+        unusable: Why the template can't lay out some conversations, by their position. No plan has them; their pictures
+            are among the parts, as those of every document.
+    """
+
+    parts: np.ndarray
+    tokens: np.ndarray
+    target: np.ndarray
+    unusable: dict[int, str]
 
 
 def count_conversations(
     documents: Iterable[Document], chat: ChatLayout, lengths: Callable[[list[str]], list[int]]
 ) -> Counts:
-    """Count the tokens of documents, some of them conversations.
+    """Count the tokens of documents, some of which are conversations.
 
     Args:
-        documents: Their pictures may lack bytes.
-        chat: Lays out conversations.
-        lengths: From texts to their numbers of tokens.
-
-    Raises:
-        UserError: If a conversation can't be laid out.
+        documents: The documents; their pictures may lack bytes.
+        chat: The layout of conversations.
+        lengths: Maps texts to their numbers of tokens.
     """
-    laid: list[tuple[Document, Sequence[Piece]]] = [
-        (document, chat.lay_out(document) if document.kind == "chat" else document.parts) for document in documents
-    ]
-    sizes = iter(lengths([piece.text for _, pieces in laid for piece in pieces if isinstance(piece, Text)]))
+    layouts: list[Sequence[Piece]] = []
+    unusable: dict[int, str] = {}
+    is_chat: list[bool] = []
+    for position, document in enumerate(documents):
+        pieces: Sequence[Piece] = document.parts
+        if document.kind == "chat":
+            try:
+                pieces = _laid_out(document, chat)
+            except UserError as error:
+                unusable[position] = str(error).removeprefix(f"document '{document.id}': ")
+        layouts.append(pieces)
+        is_chat.append(document.kind == "chat" and position not in unusable)
+    sizes = iter(lengths([piece.text for pieces in layouts for piece in pieces if isinstance(piece, Text)]))
     counts: list[int] = []
     parts: list[tuple[int, bool]] = []
-    for document, pieces in laid:
-        found = [
+    for in_runs, pieces in zip(is_chat, layouts, strict=True):
+        counted = [
             (IMAGE, False) if isinstance(p, Image) else (next(sizes) if isinstance(p, Text) else 1, p.target)
             for p in pieces
         ]
-        runs = _runs(found, document.id) if document.kind == "chat" else found
+        runs = _runs(counted) if in_runs else counted
         counts.append(len(runs))
         parts += runs
     tokens, target = np.array(parts, dtype=np.int64).reshape(-1, 2).T
-    return np.array(counts, dtype=np.int64), tokens.astype(np.int32), target.astype(bool)
+    return Counts(np.array(counts, dtype=np.int64), tokens.astype(np.int32), target.astype(bool), unusable)
 
 
-def _runs(parts: list[tuple[int, bool]], name: str) -> list[tuple[int, bool]]:
-    """Join what is alike targets or not, and take off the first and the last token."""
+def _laid_out(document: Document, chat: ChatLayout) -> list[Piece]:
+    """Return the pieces of a conversation.
+
+    Raises:
+        UserError: If it can't be laid out, or there is no token before its first picture or after its last.
+    """
+    pieces = chat.lay_out(document)
+    for piece, end in ((pieces[0], "begins"), (pieces[-1], "ends")):
+        if isinstance(piece, Image):
+            raise UserError(f"document '{document.id}': it {end} with a picture as the chat template lays it out")
+    return pieces
+
+
+def _runs(parts: list[tuple[int, bool]]) -> list[tuple[int, bool]]:
+    """Join consecutive texts that all are targets, or all are not, and remove the first and the last token."""
     runs: list[tuple[int, bool]] = []
     for tokens, target in parts:
         if runs and tokens != IMAGE and runs[-1][0] != IMAGE and runs[-1][1] == target:
             runs[-1] = (runs[-1][0] + tokens, target)
         else:
             runs.append((tokens, target))
-    for place in (0, -1):
-        tokens, target = runs[place]
-        if tokens < 1:
-            raise UserError(f"document '{name}': the chat template must begin and end with text, not with a picture")
-        runs[place] = (tokens - 1, target)
+    for end in (0, -1):
+        tokens, target = runs[end]
+        runs[end] = (tokens - 1, target)
     return runs
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """What is left of a split whose conversations must fit a sequence each.
+class FittedConversations:
+    """The documents of a split after its conversations have been fitted to a sequence each.
 
     Attributes:
-        index: Conversations that are too long end behind the last answer that fits.
-        documents: (n,) rows that are left: all but conversations whose first answer doesn't fit.
-        shortened: Rows of conversations that were shortened.
-        left_out: Rows of those that were left out.
+        index: The index; a conversation that is too long ends after the last answer that fits.
+        documents: (n,) rows of the remaining documents: all but conversations whose first answer doesn't fit, and those
+            that can't be laid out.
+        shortened: Rows of shortened conversations.
+        left_out: Rows of conversations whose first answer doesn't fit.
     """
 
     index: Index
@@ -89,12 +121,12 @@ class Fitted:
     left_out: np.ndarray
 
 
-def fit_conversations(index: Index, tokens_per_image: int, max_tokens: int, max_images: int) -> Fitted:
-    """Shorten conversations that don't fit a sequence behind an answer, so that none is cut inside one.
+def fit_conversations(index: Index, tokens_per_image: int, max_tokens: int, max_images: int) -> FittedConversations:
+    """Shorten conversations that don't fit a sequence; they end after an answer, never inside one.
 
     Args:
-        index: Of a split.
-        tokens_per_image: Tokens an image takes.
+        index: The split's index.
+        tokens_per_image: Tokens per image.
         max_tokens: Tokens per sequence.
         max_images: Images per sequence.
     """
@@ -102,23 +134,27 @@ def fit_conversations(index: Index, tokens_per_image: int, max_tokens: int, max_
     tokens = np.where(is_image, tokens_per_image * images, index.parts).astype(np.int64)
     ends = [np.concatenate([[0], np.cumsum(values, dtype=np.int64)]) for values in (tokens, images)]
     of_document = [np.diff(values[index.offsets]) for values in ends]
-    chat = np.zeros(len(index), dtype=bool) if index.chat is None else index.chat
+    chat = np.zeros(len(index), dtype=bool) if index.chat is None else index.chat.copy()
+    unusable = sorted(row for rows in index.unusable.values() for row in rows)
+    chat[unusable] = False
     long = np.flatnonzero(chat & ((of_document[0] + 2 > max_tokens) | (of_document[1] > max_images)))
     parts, keep = index.parts.copy(), np.ones(len(index.parts), dtype=bool)
+    for document in unusable:
+        keep[index.offsets[document] : index.offsets[document + 1]] = False
     shortened, left_out = [], []
     for document in long.tolist():
         first, last = index.offsets[document : document + 2].tolist()
-        # The first token counts before the first part; all others up to an answer's end are in its parts.
+        # The first token counts in addition to the parts; all other tokens up to an answer's end are in the parts.
         fits = (ends[0][first + 1 : last + 1] - ends[0][first] + 1 <= max_tokens) & (
             ends[1][first + 1 : last + 1] - ends[1][first] <= max_images
         )
         answers = np.flatnonzero(fits & index.target[first:last])
-        # The conversation's own last token is counted apart: what ends with its last part is one token longer.
+        # The last token of the conversation isn't counted in the parts, so the last part is one token longer.
         answers = answers[answers < last - first - 1]
-        answers = answers[~is_image[first + answers + 1]]  # an answer goes on behind a picture in it
+        answers = answers[~is_image[first + answers + 1]]  # an answer continues after a picture in it
         if len(answers):
             end = first + int(answers[-1]) + 1
-            parts[end - 1] -= 1  # counted apart, as the last token of every document
+            parts[end - 1] -= 1  # the last token of a document isn't counted in its parts
             keep[end:last] = False
             shortened.append(document)
         else:
@@ -133,5 +169,7 @@ def fit_conversations(index: Index, tokens_per_image: int, max_tokens: int, max_
         offsets=np.concatenate([[0], np.cumsum(counts)]),
         sub_images=None if index.sub_images is None else index.sub_images[keep],
     )
-    documents = np.setdiff1d(np.arange(len(index)), left_out)
-    return Fitted(fitted, documents, np.array(shortened, dtype=np.int64), np.array(left_out, dtype=np.int64))
+    documents = np.setdiff1d(np.arange(len(index)), [*left_out, *unusable])
+    return FittedConversations(
+        fitted, documents, np.array(shortened, dtype=np.int64), np.array(left_out, dtype=np.int64)
+    )

@@ -1,4 +1,4 @@
-"""What a plan comes to, per kind and source: the figures of plan.json and the table that a person decides by."""
+"""The figures of a plan by kind and source, for plan.json and its table."""
 
 from __future__ import annotations
 
@@ -11,26 +11,25 @@ if TYPE_CHECKING:
     from mm1.plan.sources import Source, Totals
 
 MAX_EPOCHS = 4
-"""A source repeated more often is warned about. Up to four epochs repeated tokens are worth nearly as much as
-new ones; then their worth falls, to nothing in the end ("Scaling Data-Constrained Language Models", arXiv
-2305.16264, abstract)."""
+"""Epochs of a source above which the plan warns. Up to four epochs, repeated tokens are worth nearly as much as new
+ones; then their worth falls to zero ("Scaling Data-Constrained Language Models", arXiv 2305.16264, abstract)."""
 
 _SUMS = ("sequences", "documents", "tokens", "target_tokens", "images", "wasted_sequences")
 
 
 def plan_figures(sources: Sequence[Source], totals: Sequence[Totals], recipe: DataRecipe) -> dict[str, Any]:
-    """Return the figures that go into plan.json.
+    """Return the figures for plan.json.
 
     Args:
-        sources: In the plan's order.
-        totals: What is taken from each.
-        recipe: Limits and weights.
+        sources: The sources in the plan's order.
+        totals: The amounts that the plan takes from each source.
+        recipe: Gives limits and weights.
 
     Returns:
-        `tokens`, `target_tokens`, `images`, `wasted_sequences`, `fill` of the whole; the same and more per kind
-        (`kinds`) and source (`sources`); `warnings`. The fill is the mean share of the tokens and of the
-        images that a sequence could hold; `binding` is that of the limit which is reached first, source by source. What
-        it lacks to one, in sequences, is what packing wastes.
+        `tokens`, `target_tokens`, `images`, `wasted_sequences` and `fill` of the whole plan; the same and more by kind
+        (`kinds`) and source (`sources`); `warnings`. The fill is the mean share of each limit, tokens and images, that
+        sequences use; `binding` is the fill of the binding limit of each source. Packing wastes the sequences that
+        `binding` lacks to one.
     """
     length = recipe.sequence_length
     by_source: dict[str, dict[str, Any]] = {}
@@ -48,8 +47,8 @@ def plan_figures(sources: Sequence[Source], totals: Sequence[Totals], recipe: Da
     weights = {kind: mix.weight for kind, mix in recipe.mixture.items() if mix.weight > 0}
     by_kind = {}
     for kind, weight in weights.items():
-        mine = [entry for entry in by_source.values() if entry["kind"] == kind]
-        sums = {key: round(sum(entry[key] for entry in mine), 1) for key in _SUMS}
+        of_kind = [entry for entry in by_source.values() if entry["kind"] == kind]
+        sums = {key: round(sum(entry[key] for entry in of_kind), 1) for key in _SUMS}
         limit = recipe.max_images(kind)
         by_kind[kind] = {
             "wanted": weight / sum(weights.values()),
@@ -84,7 +83,7 @@ def plan_figures(sources: Sequence[Source], totals: Sequence[Totals], recipe: Da
 
 
 def with_present_names(figures: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a plan.json with the names of today: target tokens were called learned tokens."""
+    """Return the content of a plan.json with today's keys; older plans have `learned_tokens` for `target_tokens`."""
     return {
         key.replace("learned_tokens", "target_tokens"): with_present_names(value) if isinstance(value, dict) else value
         for key, value in figures.items()
@@ -98,6 +97,6 @@ def _fill(tokens: int, images: int, sequences: int, max_tokens: int, max_images:
 
 def _repeated(name: str, entry: Mapping[str, Any]) -> str:
     return (
-        f"{name} is gone through {entry['epochs']:.1f} times: beyond {MAX_EPOCHS} epochs repeated tokens teach less "
-        "and less (arXiv 2305.16264); take more data, fewer steps or a smaller weight"
+        f"{name} is used for {entry['epochs']:.1f} epochs: after {MAX_EPOCHS} epochs repeated tokens are worth less "
+        "and less (arXiv 2305.16264): use more data, fewer steps or a smaller weight"
     )

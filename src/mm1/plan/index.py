@@ -1,11 +1,11 @@
-"""The index of a corpus split: how many tokens every part of every document has, for one tokenizer.
+"""The index of a corpus's split: the number of tokens in every part of every document, for one tokenizer.
 
     train/*.arrow --texts only--> row ranges --tokenize, over processes--> index/train-CONTENT-TOKENIZER-3/*.npy
 
-Kept beside the split, named by the split's content and the tokenizer's fingerprint, so it is made once and
-never stale. Pictures are not read, and their tokens are not counted (they depend on the connector): a
-picture's place is marked with `IMAGE`. Of long texts the tokens themselves are kept (see `LongTexts`). Conversations
-are counted as the chat template lays them out (`mm1.plan.conversations`).
+The index is stored next to the split and named by the split's content and the tokenizer's fingerprint, so it is made
+once and never outdated. Pictures are not read, and their tokens are not counted, since they depend on the connector: a
+picture is marked with `IMAGE`. For long texts the index also has the tokens (see `LongTexts`). Conversations are
+counted in the chat template's layout (`mm1.plan.conversations`).
 """
 
 from __future__ import annotations
@@ -33,19 +33,21 @@ from mm1.plan.arrays import ArrayWriter, map_array
 from mm1.plan.conversations import count_conversations
 from mm1.plan.lengths import IMAGE, LONG, Index, LongTexts
 from mm1.processing.chat import ChatLayout
+from mm1.processing.tokenizer import without_beginning
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
 VERSION = 3
-"""Of the index's files; part of their folder's name."""
+"""Version of the index's files; part of their folder's name."""
 
 _CHAT = "chat.json"
+_UNUSABLE = "unusable.json"
 _ROWS_PER_UNIT = 65_536
 _ROWS_AT_ONCE = 1024
-_CHARACTERS_PER_CALL = 1_000_000  # the tokenizer's results take about 100 bytes a token
-_ONE_PROCESS_BELOW = 500_000  # documents; processes take seconds to start, and one tokenizes on all cores already
+_CHARACTERS_PER_CALL = 1_000_000  # the tokenizer's results take about 100 bytes per token
+_ONE_PROCESS_BELOW = 500_000  # documents; more processes take seconds to start, and one tokenizes on all cores
 
 _FILES = {
     "parts": np.int32,
@@ -58,7 +60,7 @@ _UNIT_FILES = {"counts": np.int64} | {name: dtype for name, dtype in _FILES.item
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return a hash of all that decides how text becomes tokens."""
+    """Return a hash of everything that determines how text becomes tokens."""
     return hashlib.blake2b(_serialized(tokenizer).encode(), digest_size=8).hexdigest()
 
 
@@ -69,24 +71,27 @@ def build_index(
     engine: str = "processes",
     chat: ChatLayout | None = None,
 ) -> Index:
-    """Count the tokens of every part; taken from the files beside the split if they are there.
+    """Return the index of a split; it is read if it exists, otherwise made and written next to the split.
 
     Args:
         split: The documents.
-        tokenizer: A fast one (of the `tokenizers` library).
-        workers: Processes; default: as many as there are cores, one for less than 500,000 documents. The
-            result does not depend on it.
-        engine: Where it is done: `processes` of this machine, or `ray` for a cluster.
-        chat: The chat template; needed if there are conversations.
+        tokenizer: A fast tokenizer (of the `tokenizers` library).
+        workers: Processes; default: one per core, or one for fewer than 500,000 documents. The result doesn't depend
+            on it.
+        engine: Where tokens are counted: `processes` on this machine, or `ray` on a cluster.
+        chat: The chat template; required if there are conversations.
 
     Raises:
-        UserError: If the index can't be written, a process died, or a conversation can't be laid out.
+        UserError: If the index can't be written, or a process died.
     """
     names = [split.directory.name, split.content_hash, tokenizer_fingerprint(tokenizer), str(VERSION)]
     if not has_conversations(split):
         chat = None
     elif chat is None:
-        raise UserError(f"{split.name} has conversations, and the model has no chat template: give it the kind `chat`")
+        raise UserError(
+            f"{split.name}: the split has conversations, but the model has no chat template: list the split under the "
+            "kind `chat` in data.mixture"
+        )
     else:
         names.append(chat.fingerprint)
     folder = split.directory.parent / "index" / "-".join(names)
@@ -99,54 +104,65 @@ def build_index(
                 if not folder.is_dir():  # another process may have written it meanwhile
                     _write(folder, split, _serialized(tokenizer), workers, engine, chat)
         except OSError as error:
-            raise UserError(f"{folder}: the index could not be written ({error}): free some space") from error
+            raise UserError(f"{folder}: the index can't be written ({error}): free some space") from error
     parts, offsets, target, long_parts, long_ids = (map_array(folder / f"{name}.npy") for name in _FILES)
     long_offsets = np.concatenate([[0], np.cumsum(parts[long_parts], dtype=np.int64)])
     index = Index(parts, offsets, target, LongTexts(long_parts, long_offsets, long_ids))
-    return index if chat is None else replace(index, chat=map_array(folder / "chat.npy"))
+    if chat is None:
+        return index
+    file = folder / _UNUSABLE
+    unusable = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}  # older indexes have no such rows
+    return replace(index, chat=map_array(folder / "chat.npy"), unusable=unusable)
 
 
 def has_conversations(split: Split) -> bool:
-    """Return whether documents of a split are laid out by the chat template."""
+    """Return whether a split has conversations, which the chat template lays out."""
     return "chat" in split.info.get("kinds", {})
 
 
 def _serialized(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the tokenizer as JSON, without what its last call left in it."""
+    """Return the tokenizer as JSON, without the settings of its last call and of its processor."""
     content = json.loads(tokenizer.backend_tokenizer.to_str())
-    return json.dumps({**content, "truncation": None, "padding": None}, ensure_ascii=False)
+    post_processor = without_beginning(content["post_processor"])
+    return json.dumps(
+        {**content, "truncation": None, "padding": None, "post_processor": post_processor}, ensure_ascii=False
+    )
 
 
 def _write(
     folder: Path, split: Split, tokenizer: str, workers: int | None, engine: str, chat: ChatLayout | None
 ) -> None:
-    """Count in a folder beside the index, from which an interrupted job goes on; put the counts together, rename."""
+    """Count tokens in a folder next to the index, where an interrupted job resumes; then write the index from it."""
     job = folder.with_name(f"{folder.name}.counting").absolute()
     units = [range(start, min(start + _ROWS_PER_UNIT, len(split))) for start in range(0, len(split), _ROWS_PER_UNIT)]
-    alone = engine == "processes" and (workers == 1 or len(units) < 2)
+    single = engine == "processes" and (workers == 1 or len(units) < 2)
     open_job(job, {"rows_per_unit": _ROWS_PER_UNIT})
     write_json(job / "tokenizer.json", json.loads(tokenizer))
     if chat is not None:
         write_json(job / _CHAT, asdict(chat))
-    count = partial(_count_unit, split.directory.absolute(), job / "tokenizer.json", alone)
+    count = partial(_count_unit, split.directory.absolute(), job / "tokenizer.json", single)
     description = f"count tokens of {split.name}"
-    run_units(count, units, job, workers=workers, description=description, engine=engine)
+    infos = run_units(count, units, job, workers=workers, description=description, engine=engine)
     with whole_folder(folder, shared=True) as new:
         _gather(job, len(units), new)
         if chat is not None:
             with ArrayWriter(new / "chat.npy", np.bool_) as is_chat:
                 is_chat.write(split.kinds() == "chat")
+            unusable: dict[str, list[int]] = {}
+            for row, reason in (pair for info in infos for pair in info["unusable"]):
+                unusable.setdefault(reason, []).append(row)
+            write_json(new / _UNUSABLE, unusable, indent=None)
     shutil.rmtree(job)
 
 
 def _gather(job: Path, units: int, target: Path) -> None:
-    """Put the counts of all units together, in order."""
+    """Write the counts of all units, in order, to the index's arrays."""
     with ExitStack() as stack:
         writers = {name: stack.enter_context(ArrayWriter(target / f"{name}.npy", _FILES[name])) for name in _FILES}
         writers["offsets"].write([0])
         for number in range(units):
             counted = {name: map_array(unit_file(job, number, f".{name}.npy")) for name in _UNIT_FILES}
-            # What a unit counts from its own beginning is told from the beginning of the split.
+            # A unit's positions are relative to the unit; the index's are relative to the split.
             before = writers["parts"].length
             writers["offsets"].write(before + np.cumsum(counted["counts"], dtype=np.int64))
             writers["long_parts"].write(before + counted["long_parts"])
@@ -154,35 +170,40 @@ def _gather(job: Path, units: int, target: Path) -> None:
                 writers[name].write(counted[name])
 
 
-def _count_unit(directory: Path, tokenizer: Path, alone: bool, rows: range, file: Path) -> dict[str, Any]:
-    """Count the tokens of some rows; write what was counted to arrays beside `file`.
+def _count_unit(directory: Path, tokenizer: Path, single: bool, rows: range, file: Path) -> dict[str, Any]:
+    """Count the tokens of a range of rows, and write the counts to arrays next to `file`.
 
     Args:
-        directory: The split's.
-        tokenizer: As JSON; beside it `chat.json`, the chat template, if there are conversations.
-        alone: Whether no other process counts: the tokenizer then takes all cores itself.
-        rows: Which rows.
-        file: Its stem names the arrays.
+        directory: The split's directory.
+        tokenizer: The tokenizer's JSON file; next to it is `chat.json`, the chat template, if there are conversations.
+        single: Whether this is the only process that counts; the tokenizer then uses all cores.
+        rows: The rows.
+        file: A path whose stem names the arrays.
+
+    Returns:
+        Under `unusable`, the rows of conversations that can't be laid out, each with the reason.
     """
-    if not alone:
+    if not single:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"  # this process has one core
     counter = _counter(directory, tokenizer)
+    unusable: list[tuple[int, str]] = []
     with ExitStack() as stack:
         writers = {
             name: stack.enter_context(ArrayWriter(file.with_suffix(f".{name}.npy"), dtype))
             for name, dtype in _UNIT_FILES.items()
         }
         for start in range(rows.start, rows.stop, _ROWS_AT_ONCE):
-            counted = counter(start, min(start + _ROWS_AT_ONCE, rows.stop))
+            counted, reasons = counter(start, min(start + _ROWS_AT_ONCE, rows.stop))
+            unusable += [(start + position, reason) for position, reason in reasons.items()]
             counted["long_parts"] += writers["parts"].length
             for name, values in counted.items():
                 writers[name].write(values)
-    return {}
+    return {"unusable": unusable}
 
 
 @lru_cache(maxsize=4)
 def _counter(directory: Path, tokenizer: Path) -> _Counter:
-    """Return the counter of a split; a process makes it once for all its units."""
+    """Return the counter of a split; each process makes it once for all its units."""
     file = tokenizer.with_name(_CHAT)
     chat = ChatLayout(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
     return _Counter(Split(directory), tokenizer.read_text(encoding="utf-8"), chat)
@@ -193,18 +214,18 @@ class _Counter:
 
     Args:
         split: The documents.
-        tokenizer: As JSON.
+        tokenizer: The tokenizer as JSON.
         chat: The chat template, if there are conversations.
     """
 
     def __init__(self, split: Split, tokenizer: str, chat: ChatLayout | None = None) -> None:
         self.split, self.parts, self.chat = split, split.parts, chat
         self.tokenizer = Tokenizer.from_str(tokenizer)
-        # As in encode_document: the characters "<image>" in a text are text.
+        # As in encode_document, the characters "<image>" in a text are text.
         self.tokenizer.encode_special_tokens = True
 
-    def __call__(self, start: int, stop: int) -> dict[str, np.ndarray]:
-        """Return the arrays of `_UNIT_FILES` for a row range."""
+    def __call__(self, start: int, stop: int) -> tuple[dict[str, np.ndarray], dict[int, str]]:
+        """Return the arrays of `_UNIT_FILES` for a row range, and why conversations are unusable, by position."""
         if self.chat is not None:
             return self._conversations(self.split.without_pictures(start, stop), self.chat)
         counted: dict[str, list[Any]] = {name: [] for name in _UNIT_FILES}
@@ -222,16 +243,19 @@ class _Counter:
             counted["long_parts"].append(before + np.flatnonzero(is_text)[long_ones])
             counted["long_ids"] += [np.zeros(0, np.uint32), *long_ids]
             before += len(parts)
-        return {name: np.concatenate(arrays) for name, arrays in counted.items()}
+        return {name: np.concatenate(arrays) for name, arrays in counted.items()}, {}
 
-    def _conversations(self, documents: Iterator[Document], chat: ChatLayout) -> dict[str, np.ndarray]:
-        """Return the arrays of `_UNIT_FILES` for documents with conversations; no text is kept as a long one."""
-        counts, parts, target = count_conversations(documents, chat, lambda texts: self._tokenize(texts)[0])
+    def _conversations(
+        self, documents: Iterator[Document], chat: ChatLayout
+    ) -> tuple[dict[str, np.ndarray], dict[int, str]]:
+        """Return what `__call__` does for documents with conversations; no text counts as long."""
+        counts = count_conversations(documents, chat, lambda texts: self._tokenize(texts)[0])
         none = {name: np.zeros(0, _UNIT_FILES[name]) for name in ("long_parts", "long_ids")}
-        return {"counts": counts, "parts": parts, "target": target, **none}
+        arrays = {"counts": counts.parts, "parts": counts.tokens, "target": counts.target, **none}
+        return arrays, counts.unusable
 
     def _tokenize(self, texts: list[str]) -> tuple[list[int], np.ndarray, list[np.ndarray]]:
-        """Return the length of every text, which of them are long, and the tokens of those."""
+        """Return the number of tokens of every text, the numbers of the long texts, and their tokens."""
         lengths: list[int] = []
         long_ids: list[np.ndarray] = []
         batch: list[str] = []

@@ -1,28 +1,30 @@
-"""How long the parts of documents are: what the plan knows of a split."""
+"""The lengths of documents' parts, from which a plan is made."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 IMAGE = -1
-"""Marks a picture among the part lengths."""
+"""Marks a picture among the lengths of parts."""
 
 LONG = 16_384
-"""Characters from which on a text is long: about a sequence of 4,096 tokens."""
+"""Number of characters from which a text is long: about a sequence of 4,096 tokens."""
 
 
 @dataclass(frozen=True)
 class LongTexts:
-    """The tokens of a split's long texts, kept since pieces of them come at different times in different processes.
+    """The tokens of a split's long texts.
 
-    Each piece would have to tokenize all of the text again: two seconds for a million characters, seventy times.
+    The pieces of a long text are needed at different times in different processes. Without this, each piece would
+    tokenize the whole text again: two seconds for a million characters, seventy times.
 
     Attributes:
-        parts: (n,) int64, ascending: which parts of the split they are.
-        offsets: (n + 1,) int64: where each text's tokens begin in `ids`.
-        ids: (number of tokens,) uint32.
+        parts: (n,) int64 numbers of these parts in the split, ascending.
+        offsets: (n + 1,) int64 positions in `ids` where each text's tokens begin.
+        ids: (number of tokens,) uint32 token ids.
     """
 
     parts: np.ndarray
@@ -33,25 +35,26 @@ class LongTexts:
         """Return the tokens of a part.
 
         Raises:
-            KeyError: If it isn't a long text.
+            KeyError: If the part isn't a long text.
         """
-        place = int(np.searchsorted(self.parts, part))
-        if place == len(self.parts) or self.parts[place] != part:
+        number = int(np.searchsorted(self.parts, part))
+        if number == len(self.parts) or self.parts[number] != part:
             raise KeyError(part)
-        return self.ids[self.offsets[place] : self.offsets[place + 1]]
+        return self.ids[self.offsets[number] : self.offsets[number + 1]]
 
 
 @dataclass(frozen=True)
 class Index:
-    """Part lengths of all documents of a split.
+    """The lengths of all parts of all documents of a split.
 
     Attributes:
-        parts: (number of parts,) int32: tokens of a text part, or `IMAGE`.
-        offsets: (documents + 1,) int64: where each document's parts begin in `parts`.
-        target: (number of parts,) bool: whether the part is a text that is a target.
-        long_texts: The tokens of texts of `LONG` characters or more; None in what `take` returns.
-        sub_images: (number of parts,) int32: how many images a picture becomes, 0 at a text; None: one each.
-        chat: (documents,) bool: which documents are conversations; None: none is.
+        parts: (number of parts,) int32 tokens of a text part, or `IMAGE`.
+        offsets: (documents + 1,) int64 positions in `parts` where each document's parts begin.
+        target: (number of parts,) bool, whether the part is a target text.
+        long_texts: The tokens of texts of `LONG` characters or more; None in the result of `take`.
+        sub_images: (number of parts,) int32 images that a picture becomes, 0 for a text; None: one image per picture.
+        chat: (documents,) bool, whether a document is a conversation; None: none is.
+        unusable: Rows of conversations that can't be laid out, by the reason; empty in the result of `take`.
     """
 
     parts: np.ndarray
@@ -60,15 +63,16 @@ class Index:
     long_texts: LongTexts | None = None
     sub_images: np.ndarray | None = None
     chat: np.ndarray | None = None
+    unusable: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def take(self, documents: np.ndarray) -> Index:
-        """Return the index of some documents, in the order given.
+        """Return the index of the given documents, in their order.
 
         Args:
-            documents: (n,) rows.
+            documents: (n,) rows of the documents.
         """
         first, counts = self.offsets[documents], self.offsets[documents + 1] - self.offsets[documents]
         offsets = np.concatenate([[0], np.cumsum(counts)])
@@ -79,5 +83,5 @@ class Index:
 
     @property
     def images(self) -> np.ndarray:
-        """How many images each part becomes: (number of parts,) int32."""
+        """The number of images that each part becomes: (number of parts,) int32."""
         return (self.parts == IMAGE).astype(np.int32) if self.sub_images is None else self.sub_images

@@ -1,9 +1,9 @@
-"""The loader: sequences of a plan as tensors, through torch's own `DataLoader`.
+"""The loader: sequences of a plan as tensors, through torch's `DataLoader`.
 
     plan[i] --read--> documents --encode--> pieces --join--> PackedSequence --join--> Batch
 
-Sequence `i` depends on the plan alone, so batches are the same whatever the ranks, workers or restarts. The
-positions of image tokens and of target tokens are worked out here and travel as index tensors.
+Sequence `i` depends only on the plan, so ranks, workers and restarts don't change the batches. This module computes the
+positions of image tokens and target tokens, which batches contain as index tensors.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from mm1.processing.processor import MM1Processor
 
 @dataclass
 class PackedSequence:
-    """One sequence of L tokens with N images (sub-images counted each) of T tokens and M target tokens.
+    """One sequence of L tokens with N images (each sub-image counts) of T tokens and M target tokens.
 
     Attributes:
-        input_ids: (L,) int64, padded with the pad token.
-        position_ids: (L,) int64; they begin at 0 with every document, or once with `document_mask: false`.
-            Padding has position 0 throughout: every padding token is alone.
-        pixel_values: (N, 3, H, W) uint8.
-        image_positions: (N * T,) int64, places of image tokens.
-        target_positions: (M,) int64, places whose output predicts a target token.
-        target_ids: (M,) int64, those tokens.
+        input_ids: (L,) int64 token ids, padded with the pad token.
+        position_ids: (L,) int64 positions; they begin at 0 in every document, or only once with `document_mask: false`.
+            All padding has position 0, so every padding token attends only to itself.
+        pixel_values: (N, 3, H, W) uint8 pixels.
+        image_positions: (N * T,) int64 positions of image tokens in the sequence.
+        target_positions: (M,) int64 positions whose output predicts a target token.
+        target_ids: (M,) int64 target tokens.
         kind: Index into `mm1.document.KINDS`.
         tokens: Number of tokens that are not padding.
-        bad_images: What was masked because a picture can't be read, a sentence each.
+        bad_images: One sentence for each piece that is masked because a picture can't be read.
     """
 
     input_ids: np.ndarray
@@ -58,13 +58,13 @@ class PackedSequence:
 
 
 class TrainingBatch(TypedDict):
-    """What the training loop reads of a micro-batch, whatever is trained.
+    """The values of a micro-batch that the training loop reads, for every type of model.
 
     Attributes:
-        pixel_values: (N, 3, H, W) uint8.
-        count: How many terms the loss is a sum of (target tokens, pictures): what a step's loss is divided by.
-        tokens: Tokens that are not padding.
-        bad_images: What was left out because a picture can't be read, a sentence each.
+        pixel_values: (N, 3, H, W) uint8 pixels.
+        count: Number of terms in the loss (target tokens, or pictures), by which a step's loss is divided.
+        tokens: Number of tokens that are not padding.
+        bad_images: One sentence for each document that is left out because a picture can't be read.
     """
 
     pixel_values: torch.Tensor
@@ -88,10 +88,10 @@ class PlanDataset(Dataset[PackedSequence]):
     """The sequences of a plan.
 
     Args:
-        plan: What each sequence is made of.
+        plan: The plan, which lists the pieces of each sequence.
         splits: The opened splits, in the order of the plan's sources.
         processor: Turns documents into tokens and pictures into pixels.
-        document_mask: Whether positions begin anew with every document, which keeps attention inside it.
+        document_mask: Whether positions begin at 0 in every document, which keeps attention inside it.
     """
 
     def __init__(
@@ -111,9 +111,9 @@ class PlanDataset(Dataset[PackedSequence]):
         return self._sequence(number, self._room([number]).numpy())
 
     def __getitems__(self, numbers: Sequence[int]) -> Batch:
-        """Return the micro-batch of some sequences; torch's `DataLoader` calls this.
+        """Return the micro-batch of several sequences; torch's `DataLoader` calls this.
 
-        Pictures are decoded into the one tensor that travels, so that nothing is copied on the way.
+        Pictures are decoded directly into the tensor that is passed between processes, without a copy.
         """
         room = self._room(numbers)
         sequences, used = [], 0
@@ -123,16 +123,16 @@ class PlanDataset(Dataset[PackedSequence]):
         return _join(sequences, room[:used])
 
     def encode(self, source: int, row: int, document: Document, stretch: range) -> EncodedDocument:
-        """Return a document as tokens, to look at a stretch of them.
+        """Return a document as tokens, of which a stretch is needed.
 
-        Of a document with much text only what the stretch needs is tokenized; other texts are zeros. Long texts come
-        from the index, where they have been tokenized already.
+        For a document with much text, only texts in the stretch are tokenized; the tokens of other texts are zeros.
+        Long texts come from the index, which has their tokens.
 
         Args:
-            source: The number of its source.
-            row: Its row in the source's split.
+            source: The number of the document's source.
+            row: The document's row in the source's split.
             document: The document.
-            stretch: Which tokens are wanted.
+            stretch: The range of needed tokens.
         """
         if len(document.text) < LONG or has_conversations(self.splits[source]):
             return self.processor.encode(document)
@@ -143,39 +143,39 @@ class PlanDataset(Dataset[PackedSequence]):
         ends = 1 + np.cumsum(np.where(counts == IMAGE, images, counts), dtype=np.int64)
         starts = np.concatenate([[1], ends[:-1]])
         text_ids: list[Sequence[int] | np.ndarray] = []
-        for place, part in enumerate(document.parts):
+        for number, part in enumerate(document.parts):
             if isinstance(part, Text):
-                if starts[place] >= stretch.stop or ends[place] <= stretch.start:
-                    text_ids.append(np.zeros(counts[place], np.int64))
+                if starts[number] >= stretch.stop or ends[number] <= stretch.start:
+                    text_ids.append(np.zeros(counts[number], np.int64))
                 elif len(part.text) >= LONG and index.long_texts is not None:
-                    text_ids.append(index.long_texts[first_part + place])
+                    text_ids.append(index.long_texts[first_part + number])
                 else:
                     text_ids += tokenize_texts([part.text], self.processor.tokenizer)
         return self.processor.encode(document, text_ids=text_ids)
 
     def _index(self, source: int) -> Index:
-        """Return a source's index, opened when it is first needed in this process."""
+        """Return a source's index, which is opened when this process first needs it."""
         if source not in self._indexes:
             self._indexes[source] = processor_index(self.splits[source], self.processor)
         return self._indexes[source]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Travel to other processes without the indexes, which would be copied."""
+        """Pickle the dataset without the indexes, which would be copied to other processes."""
         return {**self.__dict__, "_indexes": {}}
 
     def _room(self, numbers: Sequence[int]) -> torch.Tensor:
-        """Return an empty tensor (N, 3, H, W) uint8 for the pictures of some sequences."""
+        """Return an empty tensor (N, 3, H, W) uint8 for the images of several sequences."""
         side = self.processor.image_size
         shape = (sum(self.plan.count_images(number, number + 1) for number in numbers), 3, side, side)
         if get_worker_info() is None:
             return torch.empty(shape, dtype=torch.uint8)
-        # Memory that this worker shares with the training process, as torch's own `default_collate` takes it.
+        # Memory that this worker shares with the training process, as in torch's `default_collate`.
         storage = torch.UntypedStorage._new_shared(math.prod(shape))
         # torch takes a size without strides, and declares no overload for it.
         return torch.empty(0, dtype=torch.uint8).set_(storage, 0, shape)  # type: ignore[call-overload]
 
     def _sequence(self, number: int, room: np.ndarray) -> PackedSequence:
-        """Return a sequence with its pictures at the beginning of `room`."""
+        """Return a sequence whose images are at the beginning of `room`."""
         plan, size = self.plan, self.plan.info["sequence_length"]
         source = int(plan.source[number])
         input_ids = np.full(size, self.processor.tokenizer.pad_token_id, dtype=np.int64)
@@ -195,22 +195,22 @@ class PlanDataset(Dataset[PackedSequence]):
             if first + length > len(encoded.input_ids) or encoded.image_lengths[inside].sum() != planned:
                 raise UserError(
                     f"{self.splits[source].name}, document '{document.id}': it has {len(encoded.input_ids)} tokens and "
-                    f"not what the plan says ({plan.images[row]} images in tokens {first} to {first + length}): the "
-                    f"corpus or the tokenizer was changed in place; remove {plan.directory} and the corpus's index"
+                    f"doesn't match the plan ({plan.images[row]} images in tokens {first} to {first + length}), since "
+                    f"the corpus or the tokenizer was changed in place: remove {plan.directory} and the corpus's index"
                 )
             images = [encoded.images[i] for i in np.flatnonzero(inside)]
             position_ids[start:end] = np.arange(length)
             try:
                 pixels = self.processor.pixel_values(images)
             except ImageError as error:
-                # The piece becomes padding of the same length: order and shapes hold.
+                # The piece becomes padding of the same length, so order and shapes don't change.
                 bad_images.append(f"{self.splits[source].name}, document '{document.id}': {error}")
                 continue
             room[pictures : pictures + len(pixels)] = pixels
             pictures += len(pixels)
             input_ids[start:end] = encoded.input_ids[first : first + length]
             target[start:end] = encoded.target[first : first + length]
-            target[start] = False  # nothing comes before it that could predict it
+            target[start] = False  # no token before it could predict it
             image_starts.append(encoded.image_starts[inside] - first + start)
             image_lengths.append(encoded.image_lengths[inside])
         if not self.document_mask:
@@ -230,14 +230,14 @@ class PlanDataset(Dataset[PackedSequence]):
 
 
 def _stretches(starts: list[np.ndarray], lengths: list[np.ndarray]) -> np.ndarray:
-    """Return the places of all tokens of stretches that begin at `starts`, one after another."""
+    """Return the positions of all tokens in stretches that begin at `starts`, in order."""
     first, count = (np.concatenate([np.zeros(0, np.int64), *arrays]) for arrays in (starts, lengths))
     before = np.cumsum(count) - count
     return np.repeat(first - before, count) + np.arange(count.sum())
 
 
 def _join(sequences: Sequence[PackedSequence], pixel_values: torch.Tensor) -> Batch:
-    """Put sequences and the pictures of all of them together into a micro-batch."""
+    """Join sequences and their images into a micro-batch."""
     size = len(sequences[0].input_ids)
 
     def joined(name: str) -> torch.Tensor:
@@ -257,12 +257,12 @@ def _join(sequences: Sequence[PackedSequence], pixel_values: torch.Tensor) -> Ba
     )
 
 
-def _as_it_is(batch: Any) -> Any:
+def _unchanged(batch: Any) -> Any:
     return batch
 
 
 class _MicroBatches:
-    """The sequence numbers of every micro-batch from a step on, for one rank."""
+    """The numbers of the sequences in every micro-batch of one rank, starting at a step."""
 
     def __init__(self, plan: Plan, first_step: int, micro_batch_size: int, rank: int, ranks: int) -> None:
         self.batch_size = plan.info["batch_size"]
@@ -275,18 +275,18 @@ class _MicroBatches:
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in self.steps:
-            mine = range(step * self.batch_size + self.rank, (step + 1) * self.batch_size, self.ranks)
-            for start in range(0, len(mine), self.micro_batch_size):
-                yield list(mine[start : start + self.micro_batch_size])
+            own = range(step * self.batch_size + self.rank, (step + 1) * self.batch_size, self.ranks)
+            for start in range(0, len(own), self.micro_batch_size):
+                yield list(own[start : start + self.micro_batch_size])
 
 
 class Planned(Protocol):
-    """A map-style dataset over a plan: item `i` is made of the plan's sequence `i` alone."""
+    """A map-style dataset over a plan: item `i` depends only on the plan's sequence `i`."""
 
     plan: Plan
 
     def __getitem__(self, number: int, /) -> Any:
-        """Return the item made of the plan's sequence of that number."""
+        """Return the item of the plan's sequence with that number."""
         ...
 
 
@@ -295,23 +295,23 @@ def build_loader(
     first_step: int,
     micro_batch_size: int,
     *,
-    collate: Callable[[Any], TrainingBatch] = _as_it_is,
+    collate: Callable[[Any], TrainingBatch] = _unchanged,
     workers: int = 0,
     rank: int = 0,
     ranks: int = 1,
 ) -> DataLoader[Any]:
-    """Return the micro-batches of one rank from a step on.
+    """Return the micro-batches of one rank, starting at a step.
 
-    Iterating over it yields what `collate` makes: `Batch`es, unless said otherwise.
+    Iterating over the loader yields the results of `collate`; by default they are `Batch`es.
 
     Args:
         dataset: The plan's sequences.
-        first_step: Where to begin: the whole state of the data stream.
+        first_step: The step to begin with, which is the whole state of the data stream.
         micro_batch_size: Sequences per forward pass on one rank.
-        collate: Puts the dataset's items together into a micro-batch; default: they are one (`__getitems__`).
+        collate: Joins the dataset's items into a micro-batch; default: the dataset does (`__getitems__`).
         workers: Processes that prepare batches.
-        rank: Which sequences of a step are this process's: rank, rank + ranks, ...
-        ranks: How many processes share a step.
+        rank: This process's rank; it takes the sequences rank, rank + ranks, ... of a step.
+        ranks: The number of processes that share a step.
     """
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # map-style: DataLoader asks for no more than `__getitem__`

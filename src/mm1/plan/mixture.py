@@ -1,8 +1,8 @@
-"""The mixture: which source every sequence of the training comes from, exactly by weight at every moment.
+"""The mixture: the source of every sequence, exactly by weight at every point of the training.
 
-    kinds by their weights --> sources of the kind by theirs
+    kinds by their weights --> sources of a kind by their weights
 
-The order repeats itself after a period, so that any stretch of it is worked out at once, from the period alone.
+The order repeats after a period, so any stretch of it can be computed directly.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _LONGEST_PERIOD = 1_000_000
 
 
 class Alternation:
-    """Choices spread evenly: after any number of them each has had its share, to less than one.
+    """Evenly spread choices: after any number of choices, each option has its share to less than one choice.
 
-    This is the chairman assignment problem and Tijdeman's rule for it ("The chairman assignment problem",
-    Discrete Mathematics 32, 1980): the deviation never exceeds 1 - 1/(2k - 2) for k choices. Weights whose
-    common period is longer than a million choices are rounded to one of a million.
+    This is the chairman assignment problem with Tijdeman's rule ("The chairman assignment problem", Discrete
+    Mathematics 32, 1980): the deviation never exceeds 1 - 1/(2k - 2) for k options. Weights with a common period of
+    more than a million choices are rounded to a period of a million.
 
     Args:
-        weights: Non-negative, with a positive sum.
-        count: How many choices are going to be made, at most.
+        weights: Non-negative weights with a positive sum.
+        count: Largest number of choices.
     """
 
     def __init__(self, weights: Sequence[float], count: int) -> None:
@@ -43,16 +43,16 @@ class Alternation:
         for choice, times in enumerate(self._per_period):
             self._rank_once[self._once == choice] = np.arange(times)
 
-    def __call__(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return what is chosen at some places, and how often the same was chosen before.
+    def __call__(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the choices at the given positions, and how often the same option was chosen before.
 
         Args:
-            places: (n,) int64, counted from 0.
+            positions: (n,) int64 positions, counted from 0.
 
         Returns:
-            (n,) int64 indices into the weights; (n,) int64.
+            (n,) int64 indices into the weights; (n,) int64 counts.
         """
-        periods, inside = np.divmod(places, len(self._once))
+        periods, inside = np.divmod(positions, len(self._once))
         chosen = self._once[inside]
         return chosen, periods * self._per_period[chosen] + self._rank_once[inside]
 
@@ -61,9 +61,9 @@ class Mixture:
     """The source of every sequence.
 
     Args:
-        kind_weights: Shares of the kinds.
-        sources: The kind of every source, and its weight among those of its kind.
-        count: How many sequences there are.
+        kind_weights: The weights of the kinds.
+        sources: The kind of every source, and its weight among the sources of the kind.
+        count: The number of sequences.
     """
 
     def __init__(self, kind_weights: Mapping[Kind, float], sources: Sequence[tuple[Kind, float]], count: int) -> None:
@@ -78,16 +78,16 @@ class Mixture:
         kinds, ranks = self._kinds(np.arange(start, stop))
         sources = np.empty(stop - start, dtype=np.int64)
         for kind, (members, inside) in enumerate(zip(self._members, self._inside, strict=True)):
-            mine = kinds == kind
-            sources[mine] = members[inside(ranks[mine])[0]]
+            of_kind = kinds == kind
+            sources[of_kind] = members[inside(ranks[of_kind])[0]]
         return sources
 
 
 def _rounded(shares: Sequence[Fraction], period: int) -> list[int]:
-    """Return whole numbers in the proportion of `shares` that add up to `period` (largest remainders)."""
-    wanted = [share * period for share in shares]
-    numbers = [math.floor(w) for w in wanted]
-    by_remainder = sorted(range(len(shares)), key=lambda n: numbers[n] - wanted[n])
+    """Return whole numbers in proportion to `shares` that add up to `period` (largest remainders)."""
+    exact = [share * period for share in shares]
+    numbers = [math.floor(number) for number in exact]
+    by_remainder = sorted(range(len(shares)), key=lambda n: numbers[n] - exact[n])
     for n in by_remainder[: period - sum(numbers)]:
         numbers[n] += 1
     return numbers
@@ -95,19 +95,19 @@ def _rounded(shares: Sequence[Fraction], period: int) -> list[int]:
 
 def _alternate(shares: list[float], count: int) -> np.ndarray:
     chosen = np.empty(count, dtype=np.int64)
-    some = [number for number, share in enumerate(shares) if share > 0]
-    if len(some) == 1:
-        chosen.fill(some[0])
+    options = [number for number, share in enumerate(shares) if share > 0]
+    if len(options) == 1:
+        chosen.fill(options[0])
         return chosen
-    slack = 1 / (2 * len(some) - 2)
-    had = [0] * len(shares)
+    slack = 1 / (2 * len(options) - 2)
+    counts = [0] * len(shares)
     for step in range(count):
         due = [
-            ((1 - slack - ((step + 1) * shares[number] - had[number])) / shares[number], number)
-            for number in some
-            if (step + 1) * shares[number] - had[number] >= slack - 1e-9
+            ((1 - slack - ((step + 1) * shares[number] - counts[number])) / shares[number], number)
+            for number in options
+            if (step + 1) * shares[number] - counts[number] >= slack - 1e-9
         ]
         _, number = min(due)
-        had[number] += 1
+        counts[number] += 1
         chosen[step] = number
     return chosen

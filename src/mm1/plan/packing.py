@@ -1,11 +1,10 @@
-"""Packing: documents cut to pieces that fit, pieces put together into sequences.
+"""Packing: cuts documents into pieces that fit a sequence, and joins pieces into sequences.
 
-Two limits hold together: tokens and images per sequence, where every sub-image of a picture counts as an image, since
-that is what the vision tower has to do. A sequence is begun with the largest piece left,
-goes on with random ones, and is closed with the two that fill it best; a table of the pieces by length finds
-them. "Fewer Truncations Improve Language Modeling" (arXiv 2404.10830) says why documents should stay whole; its
-best fit decreasing fills as well where one limit binds and worse where both do (benchmarks/README.md). A document
-is cut only when it can't fit into one sequence, and then between parts.
+A sequence has two limits, tokens and images; every sub-image of a picture counts, since the vision tower processes
+each. A sequence begins with the largest remaining piece, continues with random ones, and ends with the two that fill it
+best, which a table of the pieces by length finds. "Fewer Truncations Improve Language Modeling" (arXiv 2404.10830)
+explains why documents should stay whole; its best fit decreasing fills as well if one limit binds, and worse if both do
+(benchmarks/README.md). A document is cut only if it doesn't fit one sequence, and then between parts.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from mm1.plan.index import IMAGE
 from mm1.plan.lengths import Index
 
 BLOCK = 65_536
-"""Pieces packed together; larger blocks fill better and take more memory."""
+"""Number of pieces that are packed at a time; larger blocks fill better and take more memory."""
 
 _TRIES = 16
 _MAX_WASTE = 48
@@ -29,15 +28,15 @@ _NONE = 1 << 20
 
 @dataclass(frozen=True)
 class Pieces:
-    """Stretches of documents, each placed whole into one sequence.
+    """Stretches of documents; each is placed completely in one sequence.
 
     Attributes:
-        document: (P,) int64 row in the split.
-        first: (P,) int32 first token, counted in the encoded document.
-        length: (P,) int32 tokens.
-        images: (P,) int32 images among them, sub-images counted each.
-        target: (P,) int32 target tokens among them. A piece's first token never is: nothing before it
-            could predict it.
+        document: (P,) int64 row of the document in the split.
+        first: (P,) int32 index of the first token in the encoded document.
+        length: (P,) int32 number of tokens.
+        images: (P,) int32 number of images; each sub-image counts.
+        target: (P,) int32 number of target tokens. A piece's first token is never one, since no token before it could
+            predict it.
     """
 
     document: np.ndarray
@@ -53,12 +52,12 @@ class Pieces:
 def cut_documents(index: Index, tokens_per_image: int, max_tokens: int, max_images: int) -> Pieces:
     """Cut documents into pieces that each fit a sequence; most documents stay whole.
 
-    A document has BOS before and EOS behind its parts. One that exceeds a limit is cut between parts; a text
+    A document has BOS before and EOS after its parts. A document that exceeds a limit is cut between parts; a text
     longer than a sequence is cut inside. Every token is in exactly one piece.
 
     Args:
-        index: Part lengths.
-        tokens_per_image: Tokens an image takes.
+        index: The lengths of parts.
+        tokens_per_image: Tokens per image.
         max_tokens: Tokens per sequence.
         max_images: Images per sequence.
 
@@ -66,19 +65,19 @@ def cut_documents(index: Index, tokens_per_image: int, max_tokens: int, max_imag
         The pieces, in the order of documents.
 
     Raises:
-        UserError: If not even one picture fits a sequence.
+        UserError: If one picture doesn't fit a sequence.
     """
     is_image, in_part = index.parts == IMAGE, index.images
     most = int(in_part.max(initial=0))
     if tokens_per_image * most > max_tokens:
         raise UserError(
-            f"data.sequence_length {max_tokens} is shorter than one picture ({tokens_per_image * most} tokens): "
-            "make sequences longer or use fewer tokens per image"
+            f"data.sequence_length {max_tokens} is shorter than one picture ({tokens_per_image * most} tokens): raise "
+            "it, or use fewer tokens per image"
         )
     if most > max_images:
         raise UserError(
-            f"data.images_per_sequence {max_images} is less than the {most} sub-images of one picture: allow more "
-            "images per sequence, or cut pictures into fewer"
+            f"data.images_per_sequence {max_images} is less than the {most} sub-images of one picture: raise it, or "
+            "cut pictures into fewer sub-images"
         )
     tokens = np.where(is_image, tokens_per_image * in_part, index.parts).astype(np.int64)
     closing_target = _closing_target(index, is_image)
@@ -89,7 +88,7 @@ def cut_documents(index: Index, tokens_per_image: int, max_tokens: int, max_imag
     rows = [(np.flatnonzero(whole), np.zeros(whole.sum(), np.int64), length[whole], images[whole], target[whole])]
     for document in np.flatnonzero(~whole):
         parts = slice(*index.offsets[document : document + 2])
-        # BOS and EOS are parts of one token here.
+        # Here BOS and EOS count as parts of one token.
         sizes = np.concatenate([[1], tokens[parts], [1]])
         is_target = np.concatenate([[False], index.target[parts], [closing_target[document]]])
         cuts = _cut(sizes.tolist(), [0, *in_part[parts].tolist(), 0], max_tokens, max_images)
@@ -107,7 +106,10 @@ def document_sums(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
 
 def _closing_target(index: Index, is_image: np.ndarray) -> np.ndarray:
-    """Return whether each document's EOS is a target: as its last text is, or if it has none (`encode_document`)."""
+    """Return whether each document's EOS is a target: if its last text is one, or if it has no text.
+
+    The rule is the same as in `encode_document`.
+    """
     if not len(index.parts):
         return np.ones(len(index), dtype=bool)
     last_text = np.maximum.accumulate(np.concatenate([[-1], np.where(is_image, -1, np.arange(len(is_image)))]))
@@ -116,14 +118,14 @@ def _closing_target(index: Index, is_image: np.ndarray) -> np.ndarray:
 
 
 def _targets_in(sizes: np.ndarray, is_target: np.ndarray, first: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Return the target tokens of the pieces of a document of parts of `sizes` tokens."""
+    """Return the number of target tokens in each piece of a document whose parts have `sizes` tokens."""
     ends = np.concatenate([[0], np.cumsum(sizes)])
     targets_before = np.concatenate([[0], np.cumsum(np.where(is_target, sizes, 0))])
     return np.rint(np.interp(first + length, ends, targets_before) - np.interp(first + 1, ends, targets_before))
 
 
 def _cut(lengths: list[int], pictures: list[int], max_tokens: int, max_images: int) -> list[tuple[int, int, int]]:
-    """Return (first, length, images) of the pieces of one document that is too large for a sequence."""
+    """Return (first, length, images) for the pieces of a document that is too large for one sequence."""
     cuts: list[tuple[int, int, int]] = []
     first = size = images = 0
     for length, picture in zip(lengths, pictures, strict=True):
@@ -141,16 +143,16 @@ def _cut(lengths: list[int], pictures: list[int], max_tokens: int, max_images: i
 
 
 def pack(pieces: Pieces, order: np.ndarray, max_tokens: int, max_images: int) -> list[np.ndarray]:
-    """Put pieces together into sequences.
+    """Pack pieces into sequences.
 
     Args:
-        pieces: What to place; each fits a sequence.
-        order: (P,) indices into `pieces`: all of them, in the epoch's random order.
+        pieces: The pieces; each fits a sequence.
+        order: (P,) indices of all pieces, in the epoch's random order.
         max_tokens: Tokens per sequence.
         max_images: Images per sequence.
 
     Returns:
-        For every sequence, the indices of its pieces.
+        The indices of the pieces of every sequence.
     """
     sequences: list[np.ndarray] = []
     for start in range(0, len(order), BLOCK):
@@ -159,7 +161,7 @@ def pack(pieces: Pieces, order: np.ndarray, max_tokens: int, max_images: int) ->
 
 
 def _pack_block(pieces: Pieces, block: np.ndarray, max_tokens: int, max_images: int) -> list[np.ndarray]:
-    """Fill sequences one after another: the largest piece left, then random ones, then two that fit exactly."""
+    """Fill one sequence after the other: the largest remaining piece, then random ones, then the best two."""
     length, images = pieces.length[block].tolist(), pieces.images[block].tolist()
     share = np.maximum(pieces.length[block] / max_tokens, pieces.images[block] / max_images)
     largest_first = iter(np.argsort(-share, kind="stable").tolist())
@@ -168,37 +170,37 @@ def _pack_block(pieces: Pieces, block: np.ndarray, max_tokens: int, max_images: 
     almost_full = 2 * sum(length) / len(length)
     sequences: list[np.ndarray] = []
     while len(pool):
-        first = next(place for place in largest_first if place not in pool.taken)
+        first = next(piece for piece in largest_first if piece not in pool.taken)
         pool.take(first)
         members, tokens, pictures = [first], max_tokens - length[first], max_images - images[first]
         passed: list[int] = []
         while tokens > almost_full and pictures > 2 and waiting and len(passed) < _TRIES:
-            place = waiting.popleft()
-            if place in pool.taken:
+            piece = waiting.popleft()
+            if piece in pool.taken:
                 continue
-            if length[place] > tokens or images[place] > pictures:
-                passed.append(place)
+            if length[piece] > tokens or images[piece] > pictures:
+                passed.append(piece)
                 continue
-            pool.take(place)
-            members.append(place)
-            tokens, pictures = tokens - length[place], pictures - images[place]
+            pool.take(piece)
+            members.append(piece)
+            tokens, pictures = tokens - length[piece], pictures - images[piece]
         waiting.extendleft(reversed(passed))
-        while found := pool.best(tokens, pictures):
-            for place in found:
-                pool.take(place)
-                members.append(place)
-                tokens, pictures = tokens - length[place], pictures - images[place]
+        while fitting := pool.best(tokens, pictures):
+            for piece in fitting:
+                pool.take(piece)
+                members.append(piece)
+                tokens, pictures = tokens - length[piece], pictures - images[piece]
         sequences.append(block[np.array(sorted(members))])
     return sequences
 
 
 class _Pool:
-    """The pieces not yet placed, found by length.
+    """The remaining pieces, by length.
 
     Args:
         length: Tokens of each piece.
         images: Images of each piece.
-        max_tokens: The longest there may be.
+        max_tokens: Length of the longest possible piece.
     """
 
     def __init__(self, length: list[int], images: list[int], max_tokens: int) -> None:
@@ -207,35 +209,35 @@ class _Pool:
         # by_length[t][i] lists the pieces of t tokens and i images; fewest[t] is the smallest such i.
         self.by_length: list[dict[int, list[int]]] = [{} for _ in range(max_tokens + 1)]
         self.fewest = np.full(max_tokens + 1, _NONE, dtype=np.int32)
-        for place in reversed(range(len(length))):
-            self.by_length[length[place]].setdefault(images[place], []).append(place)
-        for tokens, found in enumerate(self.by_length):
-            if found:
-                self.fewest[tokens] = min(found)
+        for piece in reversed(range(len(length))):
+            self.by_length[length[piece]].setdefault(images[piece], []).append(piece)
+        for tokens, by_images in enumerate(self.by_length):
+            if by_images:
+                self.fewest[tokens] = min(by_images)
 
     def __len__(self) -> int:
         return len(self.length) - len(self.taken)
 
-    def take(self, place: int) -> None:
+    def take(self, piece: int) -> None:
         """Remove a piece."""
-        self.taken.add(place)
-        found = self.by_length[self.length[place]]
-        same = found[self.images[place]]
-        if same[-1] == place:  # at once, however many there are
+        self.taken.add(piece)
+        by_images = self.by_length[self.length[piece]]
+        same = by_images[self.images[piece]]
+        if same[-1] == piece:  # the fast case
             same.pop()
         else:
-            same.remove(place)
+            same.remove(piece)
         if not same:
-            del found[self.images[place]]
-            self.fewest[self.length[place]] = min(found, default=_NONE)
+            del by_images[self.images[piece]]
+            self.fewest[self.length[piece]] = min(by_images, default=_NONE)
 
     def best(self, tokens: int, images: int) -> list[int]:
-        """Return one or two pieces that leave the least of the room free, or nothing if none fits."""
+        """Return the one or two pieces that leave the fewest tokens free; empty if none fits."""
         fitting = np.flatnonzero(self.fewest[: tokens + 1] <= images)
         if not len(fitting):
             return []
         longest = int(fitting[-1])
-        # Two pieces beat the longest single one if together they are longer.
+        # Two pieces are better than the longest single one if together they are longer.
         shortest_pair = max(longest + 1, tokens - _MAX_WASTE)
         for total in range(tokens, shortest_pair - 1, -1):
             shorter, longer = self.fewest[: total // 2 + 1], self.fewest[total - total // 2 : total + 1][::-1]
@@ -250,8 +252,8 @@ class _Pool:
         return self.by_length[tokens][int(self.fewest[tokens])][-1]
 
     def _two_of(self, tokens: int, images: int) -> list[int]:
-        """Return two pieces of the same length, if there are two with so few images together."""
-        found = self.by_length[tokens]
-        cheapest = [place for i in sorted(found) for place in found[i][-2:]][:2]
-        enough = len(cheapest) == 2 and sum(self.images[place] for place in cheapest) <= images
-        return cheapest if enough else []
+        """Return the two pieces of a length with the fewest images; empty if they have more than `images`."""
+        by_images = self.by_length[tokens]
+        cheapest = [piece for count in sorted(by_images) for piece in by_images[count][-2:]][:2]
+        fit = len(cheapest) == 2 and sum(self.images[piece] for piece in cheapest) <= images
+        return cheapest if fit else []

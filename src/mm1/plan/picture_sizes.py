@@ -1,8 +1,9 @@
-"""The sizes of a split's pictures, which decide how many images each becomes.
+"""The sizes of a split's pictures, which determine how many images each becomes.
 
     train/*.arrow --headers only--> index/train-CONTENT-sizes.npy --rule--> images per picture, for the plan
 
-Kept beside the split like its index, and only made when a recipe cuts pictures. It does not depend on the rule.
+The file is stored next to the split, like its index. It is made only if a recipe cuts pictures, and doesn't depend on
+the rule.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from mm1.progress import progress_bar
 def processor_index(
     split: Split, processor: MM1Processor, workers: int | None = None, engine: str = "processes"
 ) -> Index:
-    """Return a split's index, for a processor's tokenizer and the images that it makes of pictures.
+    """Return a split's index for a processor's tokenizer and its rule for cutting pictures.
 
     Args:
         split: The documents.
-        processor: Encodes them.
-        workers: As of `mm1.plan.index.build_index`.
-        engine: Likewise.
+        processor: The processor.
+        workers: As in `mm1.plan.index.build_index`.
+        engine: As in `mm1.plan.index.build_index`.
 
     Raises:
         UserError: If the index can't be written.
@@ -47,10 +48,12 @@ def processor_index(
 
 
 def picture_sizes(split: Split) -> np.ndarray:
-    """Return width and height of every picture, as EXIF has it turned; from the file beside the split if it is there.
+    """Return width and height of every picture, turned as its EXIF says.
+
+    They are read from the file next to the split if it exists.
 
     Returns:
-        (pictures, 2) int32, in the order of documents; 0, 0 where a picture can't be read.
+        (pictures, 2) int32, in the order of documents; 0, 0 for a picture that can't be read.
 
     Raises:
         UserError: If the file can't be written.
@@ -69,7 +72,7 @@ def picture_sizes(split: Split) -> np.ndarray:
                     sizes.write([side for size in _sizes(chunk) for side in size])
                     bar.advance(task, len(chunk))
         except OSError as error:
-            raise UserError(f"{file}: the sizes could not be written ({error}): free some space") from error
+            raise UserError(f"{file}: the sizes of pictures can't be written ({error}): free some space") from error
     return map_array(file).reshape(-1, 2)
 
 
@@ -82,13 +85,13 @@ def _sizes(chunk: pa.ListArray) -> Iterator[tuple[int, int]]:
 
 
 def with_sub_images(index: Index, sizes: np.ndarray, size: int, rule: TilingRule) -> Index:
-    """Return an index that knows how many images each picture becomes, as `MM1Processor.encode` will have it.
+    """Return an index with the number of images that each picture becomes in `MM1Processor.encode`.
 
     Args:
-        index: Of a split.
-        sizes: (pictures, 2) of the same split.
+        index: The split's index.
+        sizes: (pictures, 2) sizes of the split's pictures.
         size: Side of the tower's images in pixels.
-        rule: How pictures are cut.
+        rule: The rule by which pictures are cut.
     """
     is_image = index.parts == IMAGE
     different, which = np.unique(sizes, axis=0, return_inverse=True)

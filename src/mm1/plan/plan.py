@@ -1,12 +1,12 @@
-"""The plan: the whole order of training, written down before it begins.
+"""The plan: the whole order of training, written before it begins.
 
     sources (indexes) --blocks of documents: cut, pack--> sequences per source --drawn by weight--> plan
 
-The plan is the paper's fixed snapshot: every model of a study sees the same examples in the same order.
-Sequence `i` is a pure function of the plan, so the state of the data stream is one integer. Everything goes
-through memory in blocks; what a plan takes besides is 4 bytes per document of the largest source.
+The plan is the paper's fixed snapshot: every model of a study sees the same documents in the same order. Sequence `i`
+depends only on the plan, so the state of the data stream is one integer. A plan is made block by block; besides a block
+it takes 4 bytes of memory per document of the largest source.
 
-    plan/plan.json       hash, limits, and the figures that a person decides by
+    plan/plan.json       hash, limits, figures
     plan/sequences.npy   per sequence: source, first piece; in the order of training
     plan/pieces.npy      per piece: document, first token, length, images; grouped by sequence
 """
@@ -46,7 +46,7 @@ class Plan:
     """A plan on disk, memory-mapped.
 
     Args:
-        directory: Where `write_plan` put it.
+        directory: The directory that `write_plan` wrote.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -58,12 +58,12 @@ class Plan:
         self.length, self.images = pieces["length"], pieces["images"]
 
     def __reduce__(self) -> tuple[type[Plan], tuple[Path]]:
-        """Travel to other processes as a path, not as a copy of the arrays."""
+        """Pickle the plan as a path, not as a copy of its arrays."""
         return Plan, (self.directory,)
 
     @property
     def hash(self) -> str:
-        """Identifies content, tokenizer, weights, limits, seed and rule."""
+        """The hash over content, tokenizer, weights, limits, seed and rule."""
         return self.info["hash"]
 
     def __len__(self) -> int:
@@ -74,7 +74,7 @@ class Plan:
         return range(self._begin(sequence), self._begin(sequence + 1))
 
     def count_images(self, start: int, stop: int) -> int:
-        """Return how many images the sequences from `start` to before `stop` have together."""
+        """Return the number of images in the sequences from `start` to before `stop`."""
         return int(self.images[self._begin(start) : self._begin(stop)].sum())
 
     def _begin(self, sequence: int) -> int:
@@ -98,21 +98,20 @@ def write_plan(
     """Write the plan, complete or not at all; a plan with the same hash is kept.
 
     Args:
-        directory: Where it is to be.
-        sources: The splits, in the recipe's order.
-        recipe: Limits and the mixture's weights.
+        directory: The plan's directory.
+        sources: The sources, in the recipe's order.
+        recipe: Gives limits and the mixture's weights.
         tokenizer_fingerprint: See `mm1.plan.index.tokenizer_fingerprint`.
-        tokens_per_image: Tokens an image takes.
+        tokens_per_image: Tokens per image.
         batch_size: Sequences per step.
         steps: Training steps.
-        seed: Of all permutations.
-        fixed: The hash of the plan by which training has begun: another one is refused.
-        resolution: The rule by which the indexes' pictures are cut; None: they are not.
-        chat_template: Fingerprint of the template by which the indexes' conversations are laid out; None: there are
-            none.
+        seed: The seed of all permutations.
+        fixed: The hash of the plan that training has begun with; another plan is an error.
+        resolution: The rule by which the indexes' pictures are cut; None: they are not cut.
+        chat_template: Fingerprint of the chat template of the indexes' conversations; None: there are none.
 
     Raises:
-        UserError: If a source is empty, the disk is full, or the plan would not be the `fixed` one.
+        UserError: If a source is empty, the disk is full, or the plan differs from the `fixed` one.
     """
     for source in sources:
         if not len(source):
@@ -130,7 +129,7 @@ def write_plan(
         "sequences": batch_size * steps,
         "seed": seed,
     }
-    if resolution is not None:  # left out where nothing is cut: plans made before there was such a rule stay
+    if resolution is not None:  # left out if nothing is cut, so that plans from before this rule keep their hash
         identity["resolution"] = dict(resolution)
     if chat_template is not None:
         identity["chat_template"] = chat_template
@@ -158,26 +157,27 @@ def write_plan(
             }
             write_json(partial / "plan.json", info)
     except OSError as error:
-        raise UserError(f"{directory}: the plan could not be written ({error}): free some space") from error
+        raise UserError(f"{directory}: the plan can't be written ({error}): free some space") from error
     return Plan(directory)
 
 
 def _changed(directory: Path, before: dict[str, Any] | None, now: dict[str, Any]) -> str:
-    """Return the sentence that refuses another plan for a run that has begun.
+    """Return the error for a run that has begun with another plan.
 
     Args:
-        directory: The plan's.
-        before: What the plan of the run was made from; None if that is lost.
-        now: What it would be made from.
+        directory: The plan's directory.
+        before: What the run's plan was made from; None if unknown.
+        now: What the plan would be made from now.
     """
-    what = ["a corpus, the tokenizer or the recipe"]
+    changed = ["a corpus, the tokenizer or the recipe"]
     if before is not None:
-        what = [f"the corpus {name}" for name, value in now["content"].items() if before["content"].get(name) != value]
-        what += ["the tokenizer"] if before["tokenizer"] != now["tokenizer"] else []
-        what += ["the rule by which plans are made"] if before["rule"] != now["rule"] else []
+        names = [name for name, value in now["content"].items() if before["content"].get(name) != value]
+        changed = [f"the corpus {name}" for name in names]
+        changed += ["the tokenizer"] if before["tokenizer"] != now["tokenizer"] else []
+        changed += ["the rule by which plans are made"] if before["rule"] != now["rule"] else []
     return (
-        f"{directory}: training has begun by another plan than the one that would be made now, since "
-        f"{' and '.join(what or ['the recipe'])} changed: put back what was there, or begin another run with --to"
+        f"{directory}: the run has begun with a plan that can't be made any more, since "
+        f"{' and '.join(changed or ['the recipe'])} changed: restore the old state, or start another run with --to"
     )
 
 
@@ -190,15 +190,15 @@ def _write_arrays(
     count: int,
     seed: int,
 ) -> list[Totals]:
-    """Write sequences.npy and pieces.npy; return what is taken from each source."""
+    """Write sequences.npy and pieces.npy; return the amounts taken from each source."""
     mixture = Mixture(kinds, [(source.kind, source.weight) for source in sources], count)
-    wanted = np.zeros(len(sources), dtype=np.int64)
+    needed = np.zeros(len(sources), dtype=np.int64)
     for start, stop in _chunks(count):
-        wanted += np.bincount(mixture(start, stop), minlength=len(sources))
+        needed += np.bincount(mixture(start, stop), minlength=len(sources))
     streams = []
     for number, source in enumerate(sources):
         stream = _Stream(source, recipe, tokens_per_image, (seed, number))
-        stream.write(directory / f"source-{number}", int(wanted[number]))
+        stream.write(directory / f"source-{number}", int(needed[number]))
         streams.append(stream)
     with (
         ArrayWriter(directory / "sequences.npy", SEQUENCE) as sequences,
@@ -214,8 +214,8 @@ def _write_arrays(
             block["source"], block["first_piece"] = order, pieces.length + np.cumsum(counts) - counts
             sequences.write(block)
             rows, owner = np.empty(int(counts.sum()), dtype=PIECE), np.repeat(order, counts)
-            for number, (_, mine) in enumerate(taken):
-                rows[owner == number] = mine
+            for number, (_, own) in enumerate(taken):
+                rows[owner == number] = own
             pieces.write(rows)
     for stream in streams:
         stream.remove()
@@ -228,7 +228,7 @@ def _chunks(count: int) -> Iterator[tuple[int, int]]:
 
 @dataclass
 class _Stream:
-    """The sequences of one source, epoch after epoch, kept in two files until they are drawn."""
+    """The sequences of one source, epoch after epoch, in two files until they are drawn."""
 
     source: Source
     recipe: DataRecipe
@@ -236,8 +236,8 @@ class _Stream:
     seed: tuple[int, int]
     totals: Totals = field(default_factory=Totals)
 
-    def write(self, directory: Path, wanted: int) -> None:
-        """Pack as many sequences as are wanted."""
+    def write(self, directory: Path, needed: int) -> None:
+        """Pack the needed number of sequences."""
         self._directory = directory
         self._sequence = self._piece = 0
         directory.mkdir()
@@ -246,9 +246,9 @@ class _Stream:
             ArrayWriter(directory / "pieces.npy", PIECE) as pieces,
         ):
             blocks = self._blocks()
-            while counts.length < wanted:
+            while counts.length < needed:
                 lengths, rows, target = next(blocks)
-                lengths = lengths[: wanted - counts.length]
+                lengths = lengths[: needed - counts.length]
                 rows, target = rows[: lengths.sum()], target[: lengths.sum()]
                 counts.write(lengths)
                 pieces.write(rows)
@@ -256,11 +256,11 @@ class _Stream:
                 self.totals.tokens += int(rows["length"].sum(dtype=np.int64))
                 self.totals.images += int(rows["images"].sum(dtype=np.int64))
                 self.totals.target_tokens += int(target.sum(dtype=np.int64))
-        self.totals.sequences = wanted
+        self.totals.sequences = needed
         self._counts, self._pieces = map_array(directory / "counts.npy"), map_array(directory / "pieces.npy")
 
     def next(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the next sequences: (count,) numbers of pieces, and the pieces."""
+        """Return the next sequences: (count,) pieces per sequence, and the pieces."""
         counts = self._counts[self._sequence : self._sequence + count]
         pieces = self._pieces[self._piece : self._piece + int(counts.sum())]
         self._sequence, self._piece = self._sequence + count, self._piece + len(pieces)
@@ -277,7 +277,7 @@ class _Stream:
         while True:
             random = np.random.default_rng([*self.seed, epoch])
             order = np.arange(count, dtype=np.uint32 if count < 2**32 else np.uint64)
-            random.shuffle(order)  # in place: this is what takes memory
+            random.shuffle(order)  # in place, since this array takes most of the memory
             for documents in np.array_split(order, -(-count // BLOCK)):
                 yield self._pack(documents.astype(np.int64) if rows is None else rows[documents], random)
             epoch += 1

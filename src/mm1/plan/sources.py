@@ -1,4 +1,4 @@
-"""The sources of a plan: splits of corpora as the recipe weighs them."""
+"""The sources of a plan: splits of corpora with their weights."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from mm1.recipe import DataRecipe, EncoderRecipe, Recipe
 
 @dataclass(frozen=True)
 class Source:
-    """A split as the plan sees it.
+    """A split with the values that a plan needs.
 
     Attributes:
         name: `corpus/split` as the recipe names it.
-        kind: The kind it is drawn as.
-        weight: Share among the sources of that kind.
-        content_hash: Of the documents.
-        index: Part lengths.
-        documents: (n,) rows that are drawn from; None: all.
-        warnings: What a person should know of it, a sentence each.
+        kind: The kind under which the recipe lists it.
+        weight: Weight among the sources of that kind.
+        content_hash: Hash of the documents.
+        index: The lengths of parts.
+        documents: (n,) rows to draw from; None: all.
+        warnings: Sentences for the user.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Source:
 
 @dataclass
 class Totals:
-    """What a plan takes from one source."""
+    """The amounts that a plan takes from one source."""
 
     sequences: int = 0
     documents: int = 0
@@ -56,9 +56,9 @@ def plan_sources(recipe: Recipe | EncoderRecipe, splits: dict[str, Split], index
     """Return the sources of all kinds with a weight, in the recipe's order.
 
     Args:
-        recipe: Its mixture.
-        splits: As `open_splits` gives them.
-        indexes: Of the splits, by name.
+        recipe: Gives the mixture.
+        splits: The result of `open_splits`.
+        indexes: The splits' indexes, by name.
     """
     return [
         Source(s.corpus, kind, s.weight, splits[s.corpus].content_hash, indexes[s.corpus])
@@ -72,30 +72,43 @@ def open_splits(recipe: Recipe | EncoderRecipe) -> dict[str, Split]:
     """Open the splits of all kinds with a weight, in the recipe's order.
 
     Raises:
-        UserError: If one is missing, or listed twice.
+        UserError: If a split is missing or listed twice.
     """
     names = [s.corpus for mix in recipe.data.mixture.values() if mix.weight > 0 for s in mix.sources]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise UserError(f"data.mixture: '{twice[0]}' is listed twice: give it one place and one weight")
+        raise UserError(f"data.mixture: '{twice[0]}' is listed twice: list it once, with one weight")
     return {name: open_split(name) for name in names}
 
 
 def fit_source(source: Source, split: Split, processor: MM1Processor, data: DataRecipe) -> Source:
-    """Return a source whose conversations fit a sequence each; its warnings say what was shortened or left out."""
+    """Return a source whose conversations fit a sequence each; its warnings name shortened and left out ones.
+
+    Raises:
+        UserError: If the chat template can lay out none of its conversations.
+    """
     if source.index.chat is None:
         return source
+    unusable = {reason: np.array(rows) for reason, rows in source.index.unusable.items()}
+    if unusable and sum(map(len, unusable.values())) == int(source.index.chat.sum()):
+        reason, rows = max(unusable.items(), key=lambda item: len(item[1]))
+        raise UserError(
+            f"{source.name}: the chat template can lay out no conversation (document '{split[int(rows[0])].id}': "
+            f"{reason}): use another template, or build the split again"
+        )
     fitted = fit_conversations(
         source.index, processor.tokens_per_image, data.sequence_length, data.max_images(source.kind)
     )
-    room = f"a sequence ({data.sequence_length:,} tokens, {data.max_images(source.kind)} images)"
+    limits = f"a sequence ({data.sequence_length:,} tokens, {data.max_images(source.kind)} images)"
+    effects = [
+        (fitted.shortened, f"are longer than {limits} and end after the last answer that fits"),
+        (fitted.left_out, f"are left out, since their first answer does not fit {limits}"),
+        *((rows, f"are left out, since they can't be laid out: {reason}") for reason, rows in unusable.items()),
+    ]
     warnings = [
-        f"{source.name}: {len(rows):,} of {len(split):,} conversations {what}, for example "
+        f"{source.name}: {len(rows):,} of {len(split):,} conversations {effect}, for example "
         + ", ".join(f"'{split[int(row)].id}'" for row in rows[:3])
-        for rows, what in (
-            (fitted.shortened, f"are longer than {room} and end behind the last answer that fits"),
-            (fitted.left_out, f"are left out, since their first answer does not fit {room}"),
-        )
+        for rows, effect in effects
         if len(rows)
     ]
     return replace(source, index=fitted.index, documents=fitted.documents, warnings=tuple(warnings))

@@ -27,6 +27,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from mm1.document import Document, Image, Part, Text
 from mm1.errors import UserError
 from mm1.processing.tokenizer import IMAGE_TOKEN
+from mm1.processing.turn_marks import special_names, written_tokens
 
 ROLES = ("system", "user", "assistant")
 
@@ -83,7 +84,7 @@ class ChatLayout:
     ids: Mapping[str, int]
 
     def __post_init__(self) -> None:
-        if not _GENERATION.search(self.template):
+        if not names_targets(self.template):
             raise UserError(
                 "the chat template doesn't say what the targets are: put {% generation %} and {% endgeneration %} "
                 "around the assistant's answer and the token that ends it"
@@ -160,15 +161,19 @@ class ChatLayout:
         yield from _plain(text, target, end, len(text))
 
 
+def names_targets(template: str) -> bool:
+    """Return whether a template says what the targets are; without that no model can be trained with it."""
+    return _GENERATION.search(template) is not None
+
+
 def chat_layout(template: str, tokenizer: PreTrainedTokenizerBase) -> ChatLayout:
     """Return the layout of a template for a tokenizer.
 
     Raises:
         UserError: If the template doesn't say what the targets are.
     """
-    names = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if not isinstance(token, list)}
-    ids: Any = {token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens}
-    return ChatLayout(template, names, ids)
+    named: Any = {token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens}
+    return ChatLayout(template, special_names(tokenizer), named | written_tokens(template, tokenizer))
 
 
 def turns(document: Document) -> list[tuple[str, list[int]]]:
@@ -183,7 +188,7 @@ def turns(document: Document) -> list[tuple[str, list[int]]]:
     roles = document.meta.get("turns")
     if roles is None:
         roles = ["assistant" if isinstance(part, Text) and part.target else "user" for part in document.parts]
-    if len(roles) != len(document.parts) or not set(roles) <= set(ROLES):
+    if not isinstance(roles, list) or len(roles) != len(document.parts) or not all(role in ROLES for role in roles):
         raise UserError(f"document '{document.id}': its turns must name one of {', '.join(ROLES)} for every part")
     return [(role, list(numbers)) for role, numbers in groupby(range(len(roles)), roles.__getitem__)]
 

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image as PILImage
-from transformers import CLIPImageProcessorPil, PreTrainedTokenizerBase, ProcessorMixin
-from transformers.image_transforms import to_pil_image
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, make_flat_list_of_images
+from transformers import BatchFeature, CLIPImageProcessorPil, PreTrainedTokenizerBase, ProcessorMixin
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, ChannelDimension, make_flat_list_of_images
 from transformers.processing_utils import MultiModalData
+from transformers.utils import CHAT_TEMPLATE_FILE
 
 from mm1.document import Document, Image
-from mm1.processing.chat import ChatLayout, chat_layout
+from mm1.processing.chat import ChatLayout, chat_layout, names_targets
 from mm1.processing.encode import EncodedDocument, encode_document
-from mm1.processing.images import cut_image, decode_image, normalize_pixels, to_rgb, upright_size
+from mm1.processing.images import cut_image, decode_image, normalize_pixels, upright_size
+from mm1.processing.picture_inputs import picture_arrays, to_bytes
 from mm1.processing.tiles import Tiling, TilingRule, tile
-from mm1.processing.tokenizer import IMAGE_TOKEN
+from mm1.processing.tokenizer import IMAGE_TOKEN, begin_texts, complete, keep_sides, texts_begin_alike
+from mm1.processing.turn_marks import TurnMarks, turn_marks
 from mm1.recipe import ResolutionRecipe
+
+_NEEDS_MM1 = "This processor needs the Python package mm1: write `import mm1` before you load it."
+"""What `AutoProcessor` says where it doesn't know MM1: it prints what comes before `--` in the place of its code."""
 
 
 class MM1Processor(ProcessorMixin):
@@ -46,10 +52,31 @@ class MM1Processor(ProcessorMixin):
     ) -> None:
         self.tokens_per_image = tokens_per_image
         self._layout: ChatLayout | None = None
+        self._marks: tuple[str, TurnMarks] | None = None
         self.set_rule(TilingRule.from_saved(resolution or {}))
+        complete(tokenizer)
+        begin_texts(tokenizer)
+        keep_sides(tokenizer)
+        self.auto_map = {"AutoProcessor": f"{_NEEDS_MM1}--mm1.MM1Processor"}
         self.image_token = IMAGE_TOKEN
         self.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+        self.tokenizer = tokenizer  # before the chat template, which is the tokenizer's too
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
+
+    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> Any:
+        """Write the processor to a folder, for `from_pretrained` and for `AutoTokenizer`."""
+        # What the last call padded and cut to is no property of the tokenizer; the library would save it as one.
+        self.tokenizer.backend_tokenizer.no_padding()
+        self.tokenizer.backend_tokenizer.no_truncation()
+        if self.chat_template is None:
+            Path(save_directory, CHAT_TEMPLATE_FILE).unlink(missing_ok=True)
+        return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; the chat template is the tokenizer's too, since the library saves both to one file."""
+        super().__setattr__(name, value)
+        if name == "chat_template":
+            self.tokenizer.chat_template = value
 
     def set_rule(self, rule: TilingRule) -> None:
         """Set how a picture becomes square images."""
@@ -82,18 +109,48 @@ class MM1Processor(ProcessorMixin):
             close=close,
             text_ids=text_ids,
             sub_images=counts,
-            chat=self.chat_layout,
+            chat=self.chat_layout if document.kind == "chat" else None,
         )
 
     @property
+    def takes_turns(self) -> bool:
+        """Whether the model was trained on conversations: it has a template that says what the targets are."""
+        return self._template is not None and names_targets(self._template)
+
+    @property
     def chat_layout(self) -> ChatLayout | None:
-        """The chat template, ready to be laid over conversations; None if the model has none."""
-        template: Any = self.chat_template
+        """The chat template, ready to be laid over conversations; None if the model has none.
+
+        Raises:
+            UserError: If the template doesn't say what the targets are.
+        """
+        template = self._template
         if template is None:
             return None
         if self._layout is None or self._layout.template != template:
             self._layout = chat_layout(template, self.tokenizer)
         return self._layout
+
+    @property
+    def turn_marks(self) -> TurnMarks:
+        """What the chat template writes around turns."""
+        template = self._template
+        if template is None:
+            return TurnMarks((), ())
+        if self._marks is None or self._marks[0] != template:
+            self._marks = template, turn_marks(template, self.tokenizer)
+        return self._marks[1]
+
+    @property
+    def end_token_ids(self) -> list[int]:
+        """The tokens at which generation ends: EOS, and those that end an answer in the chat template."""
+        return list(dict.fromkeys([self.tokenizer.eos_token_id, *self.turn_marks.end_ids]))
+
+    @property
+    def _template(self) -> str | None:
+        """The chat template, the default one of several."""
+        template: Any = self.chat_template
+        return template.get("default") if isinstance(template, dict) else template
 
     def tiling(self, image: Image) -> Tiling:
         """Return the square images that a picture becomes; one that can't be read counts as a single one."""
@@ -130,6 +187,61 @@ class MM1Processor(ProcessorMixin):
         """Turn uint8 pixels (N, 3, H, W) into the float32 values the vision tower takes, on their device."""
         return normalize_pixels(pixel_values, self.image_processor)
 
+    def __call__(
+        self, images: Any = None, text: Any = None, videos: Any = None, audio: Any = None, **kwargs: Any
+    ) -> BatchFeature:
+        """Prepare texts and pictures as the library's processors do.
+
+        Args:
+            images: What `mm1.processing.picture_inputs.picture_arrays` takes; nested lists have a list for each text.
+            text: One text or several. BOS comes before each, once, as in training, unless `add_special_tokens` is
+                False; a text that begins as the chat template begins a conversation is left as it is.
+            videos: Not taken.
+            audio: Not taken.
+            kwargs: See `transformers.ProcessorMixin`.
+        """
+        if text is not None and _option(kwargs, "text_kwargs", "add_special_tokens") is not False:
+            text, added = self._begun(text)
+            if not added:
+                section = {**(kwargs.get("text_kwargs") or {})}
+                section.pop("add_special_tokens", None)
+                kwargs = {**kwargs, "text_kwargs": section, "add_special_tokens": False}
+        with texts_begin_alike(self.tokenizer):
+            return super().__call__(images=images, text=text, videos=videos, audio=audio, **kwargs)
+
+    def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
+        """Lay out conversations by the chat template; what it writes is all: no BOS is put before it."""
+        options = kwargs.pop("processor_kwargs", None) or {}
+        if all(_option(given, "text_kwargs", "add_special_tokens") is None for given in (options, kwargs)):
+            options = {**options, "add_special_tokens": False}
+        lay_out: Any = super().apply_chat_template
+        result = lay_out(conversation, *args, processor_kwargs=options, **kwargs)
+        if isinstance(result, BatchFeature) and isinstance(result["input_ids"], torch.Tensor):
+            # A pipeline puts conversations with and without pictures into one batch: they must have the same keys.
+            result.setdefault("pixel_values", torch.zeros(0, 3, self.image_size, self.image_size))
+        return result
+
+    def _begun(self, text: Any) -> tuple[Any, bool]:
+        """Return texts, and whether the tokenizer is to put BOS before them (it puts one before all or none)."""
+        texts = [text] if isinstance(text, str) else text
+        if not all(isinstance(one, str) for one in texts):
+            return text, True  # the library says what is wrong with it
+        bos = self.tokenizer.bos_token
+        begun = [one.startswith((bos, *self.turn_marks.openings)) for one in texts]
+        if not any(begun):
+            return text, True
+        return [one if whole else bos + one for one, whole in zip(texts, begun, strict=True)], False
+
+    def prepare_inputs_layout(
+        self, images: Any = None, text: Any = None, videos: Any = None, audio: Any = None, **kwargs: Any
+    ) -> Any:
+        """Read pictures, whatever they are given as (the library's hook)."""
+        if images is not None:
+            images = picture_arrays(images, _option(kwargs, "images_kwargs", "input_data_format"))
+            if isinstance(images, list) and not any(len(some) for some in images):
+                images = None  # texts without pictures, each with its empty list
+        return super().prepare_inputs_layout(images=images, text=text, videos=videos, audio=audio, **kwargs)
+
     def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
         """Return the placeholders that stand for one image (the library's hook)."""
         return self.image_token * self.tokens_per_image
@@ -146,23 +258,37 @@ class MM1Processor(ProcessorMixin):
         )
 
     def _process_images(self, images: Any, **kwargs: Any) -> Any:
-        """Prepare pictures as `pixel_values` does, before the library rescales and normalises them."""
-        if self.rule == TilingRule():
-            return super()._process_images(_to_rgb(images), **kwargs)
+        """Cut pictures into square images as `pixel_values` does; the library rescales and normalises them."""
         flat: Any = make_flat_list_of_images(images)
-        pictures = [to_rgb(to_pil_image(image)) for image in flat]
-        tilings = [tile(*picture.size, self.image_size, self.rule) for picture in pictures]
-        cut = [cut_image(picture, how, self._padding) for picture, how in zip(pictures, tilings, strict=True)]
-        squares = [PILImage.fromarray(square.transpose(1, 2, 0)) for squares in cut for square in squares]
-        processed, placeholders = super()._process_images(squares, **kwargs)
+        rescale = kwargs.get("do_rescale")
+        rescale = self.image_processor.do_rescale if rescale is None else rescale
+        squares: list[np.ndarray] = []
+        counts: list[int] = []
+        for picture in flat:
+            # Floats from 0 to 1 are scaled already: they become bytes only where bytes are to be rescaled.
+            cut = self._squares(to_bytes(picture), kwargs)
+            scaled = picture.dtype != np.uint8 and not rescale
+            squares += [some.astype(np.float32) / 255 if scaled else some for some in cut]
+            counts.append(len(cut))
+        given = {**kwargs, "do_convert_rgb": False, "input_data_format": ChannelDimension.FIRST}
+        processed, placeholders = super()._process_images(squares, **given)
         supply = iter(placeholders)
-        return processed, ["".join(next(supply) for _ in range(len(how))) for how in tilings]
+        return processed, ["".join(next(supply) for _ in range(count)) for count in counts]
+
+    def _squares(self, picture: np.ndarray, options: Mapping[str, Any]) -> list[np.ndarray]:
+        """Return the images (3, H, W) that a picture becomes: itself where the caller wants another size."""
+        resized = any(options.get(name) is not None for name in ("size", "resample", "do_resize"))
+        if resized and self.rule == TilingRule():
+            return [picture]
+        whole = PILImage.fromarray(picture.transpose(1, 2, 0))
+        return list(cut_image(whole, tile(*whole.size, self.image_size, self.rule), self._padding))
 
 
-def _to_rgb(images: Any) -> Any:
-    if isinstance(images, list | tuple):
-        return [_to_rgb(image) for image in images]
-    return to_rgb(images) if isinstance(images, PILImage.Image) else images
+def _option(options: Mapping[str, Any], section: str, name: str) -> Any:
+    """Return an option that is given by itself or in a section of options; None if it isn't given."""
+    own = options.get(section) or {}
+    common = options.get("common_kwargs") or {}
+    return options.get(name, own.get(name, common.get(name)))
 
 
 def build_processor(

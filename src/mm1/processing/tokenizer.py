@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from mm1.errors import UserError
@@ -81,10 +83,92 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
         raise UserError(f"{folder}: no tokenizer could be loaded ({' '.join(str(error).split())[:200]})") from None
     if tokenizer.eos_token_id is None:
         raise UserError(f"{folder}: the tokenizer has no end-of-text token, which closes every document")
+    complete(tokenizer)
+    return tokenizer
+
+
+def complete(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give a tokenizer the special tokens it lacks: `<image>`, and EOS in place of BOS and of padding."""
     if tokenizer.bos_token_id is None:
         tokenizer.bos_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    if tokenizer.convert_tokens_to_ids(IMAGE_TOKEN) in (None, tokenizer.unk_token_id):
-        tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]})
-    return tokenizer
+    _make_image_token_special(tokenizer)
+
+
+def _make_image_token_special(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make `<image>` a special token, whether a tokenizer lacks it or has it as a word: no text becomes it then.
+
+    If it is a word of the tokenizer's model, texts would still have it; they are cut after its first character.
+    """
+    if IMAGE_TOKEN not in tokenizer.all_special_tokens:
+        tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]}, replace_extra_special_tokens=False)
+    as_text = tokenizer(IMAGE_TOKEN, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    if tokenizer.convert_tokens_to_ids(IMAGE_TOKEN) in as_text:
+        backend: Any = tokenizer.backend_tokenizer
+        cut = pre_tokenizers.Split(Regex(f"{IMAGE_TOKEN[0]}(?={IMAGE_TOKEN[1:]})"), "isolated")
+        own = [] if backend.pre_tokenizer is None else [backend.pre_tokenizer]
+        backend.pre_tokenizer = pre_tokenizers.Sequence([cut, *own])
+
+
+def keep_sides(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make the sides on which a tokenizer pads and cuts be saved with it; a new one pads on the left.
+
+    Prompts are continued at their right end, so rows of a batch must end together.
+    """
+    sides = ("padding_side", "truncation_side")
+    if not tokenizer.init_kwargs.keys() >= set(sides):  # not saved by a processor, or by one that lost them
+        tokenizer.padding_side = "left"
+        # The library saves, of its attributes, those that it finds here.
+        tokenizer.init_kwargs |= {side: getattr(tokenizer, side) for side in sides}
+
+
+def begin_texts(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make a tokenizer put BOS before every text and nothing behind it, as documents of training begin.
+
+    It is saved with the tokenizer. `add_special_tokens=False` leaves it out.
+    """
+    backend: Any = tokenizer.backend_tokenizer
+    bos, bare, full = (
+        tokenizer.bos_token,
+        backend.encode("", add_special_tokens=False).ids,
+        backend.encode("", add_special_tokens=True).ids,
+    )
+    if full == [tokenizer.bos_token_id, *bare]:
+        return
+    rule = processors.TemplateProcessing(
+        single=[f"{bos}:0", "$A:0"],
+        pair=[f"{bos}:0", "$A:0", "$B:1"],
+        special_tokens=[(bos, tokenizer.bos_token_id)],
+    )
+    # What only makes offsets stays; what adds other tokens (EOS, say) goes.
+    keep = backend.post_processor is not None and full == bare
+    backend.post_processor = processors.Sequence([backend.post_processor, rule]) if keep else rule
+
+
+def without_beginning(post_processor: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return a saved post-processor as it was before `begin_texts`; another is returned as it is."""
+    if post_processor is None or post_processor["type"] != "Sequence" or len(post_processor["processors"]) != 2:
+        return post_processor
+    before, rule = post_processor["processors"]
+    pair = [next(iter(piece)) for piece in rule.get("pair", ())]
+    return before if pair == ["SpecialToken", "Sequence", "Sequence"] else post_processor
+
+
+@contextmanager
+def texts_begin_alike(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+    """While it lasts, a text behind a special token begins as one at the beginning does.
+
+    Training tokenizes each text on its own. Tokenizers of the SentencePiece kind put a space before a text, but some
+    only before the first of a prompt.
+    """
+    backend: Any = tokenizer.backend_tokenizer
+    own = backend.pre_tokenizer
+    if not isinstance(own, pre_tokenizers.Metaspace) or own.prepend_scheme != "first":
+        yield
+        return
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(own.replacement, prepend_scheme="always", split=own.split)
+    try:
+        yield
+    finally:
+        backend.pre_tokenizer = own

@@ -1,10 +1,9 @@
-"""The recipe: one YAML file that says everything about a run, checked key by key.
+"""The recipe: one YAML file that describes a run completely, checked key by key.
 
     recipe = load_recipe("demo", ["train.steps=100"])      # a packaged recipe by name
     recipe = load_recipe("my/recipe.yaml")                 # or a file
 
-A recipe file may start from another one (`base: demo`); what it says itself wins. The numbers that are the
-paper's carry their place in it.
+A recipe file may extend another one (`base: demo`) and override its keys. Numbers from the paper name their section.
 """
 
 from mm1.recipe.encoder import (

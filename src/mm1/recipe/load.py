@@ -1,4 +1,4 @@
-"""Reading a recipe: from a file or by name, with overrides, and what is wrong with it in one sentence."""
+"""Reads a recipe from a file or by name, applies overrides, and states the first mistake in one sentence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RECIPES = Shelf("recipe", "mm1.recipes")
 
 
 def packaged_recipes() -> list[str]:
-    """Return the names of the recipes that come with the package."""
+    """Return the names of the packaged recipes."""
     return RECIPES.names()
 
 
@@ -49,11 +49,11 @@ def load_recipe(
     Args:
         name_or_path: A packaged recipe's name (`demo`) or a YAML file.
         overrides: `key=value` settings such as `train.steps=100`; values are YAML.
-        changes: The same as values: `{"train.steps": 100}`; applied before the overrides.
-        schema: What sort of recipe it must be.
+        changes: Settings with Python values (`{"train.steps": 100}`); applied before the overrides.
+        schema: The recipe's schema.
 
     Raises:
-        UserError: If the recipe can't be found or read, or any key or value is wrong.
+        UserError: If the recipe can't be found or read, or a key or value is wrong.
     """
     content = RECIPES.read(name_or_path)
     for key, value in (changes or {}).items():
@@ -65,13 +65,13 @@ def check_recipe(content: dict[str, Any], overrides: Sequence[str], name: str, s
     """Apply overrides to a recipe's content and check it.
 
     Args:
-        content: Keys and values, as a file has them.
-        overrides: As of `load_recipe`.
-        name: What errors call it.
-        schema: What sort of recipe it must be.
+        content: Keys and values as in a recipe file; changed in place.
+        overrides: As in `load_recipe`.
+        name: The recipe's name in error messages.
+        schema: The recipe's schema.
 
     Raises:
-        UserError: If any key or value is wrong.
+        UserError: If a key or value is wrong.
     """
     for override in overrides:
         set_key(content, *parse_setting(override))
@@ -79,16 +79,16 @@ def check_recipe(content: dict[str, Any], overrides: Sequence[str], name: str, s
         return schema.model_validate(content)
     except ValidationError as error:
         if "objective" in content and "objective" not in schema.model_fields:
-            raise UserError(f"{name}: this is an encoder's recipe: it is trained by `mm1 encoder`") from None
+            raise UserError(f"{name}: this is an encoder's recipe: train it with `mm1 encoder`") from None
         raise UserError(f"{name}: {_explain(error, schema)}") from None
 
 
 def parse_setting(setting: str, option: str = "--set") -> tuple[str, Any]:
-    """Return key and value of `key=value`, the value read as YAML.
+    """Return the key and the value of `key=value`; the value is read as YAML.
 
     Args:
-        setting: As it was given.
-        option: The option that it was given with, for messages.
+        setting: The text as the user gave it.
+        option: The command line's option, for messages.
 
     Raises:
         UserError: If it is not `key=value`, or the value is not YAML.
@@ -103,7 +103,7 @@ def parse_setting(setting: str, option: str = "--set") -> tuple[str, Any]:
 
 
 def set_key(content: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key such as `train.steps` of nested mappings, which are made where there are none."""
+    """Set a dotted key such as `train.steps` in nested mappings; missing mappings are created."""
     *parents, last = key.split(".")
     for parent in parents:
         child = content.get(parent)
@@ -113,8 +113,8 @@ def set_key(content: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _explain(error: ValidationError, schema: type[Section]) -> str:
-    """Return the first problem as one sentence, with the nearest key where one is misspelt."""
-    # A misspelt key is also a missing one: the misspelling is the better news.
+    """Return the first problem as one sentence; for a misspelt key it suggests the nearest one."""
+    # A misspelt key may also be reported as missing; the misspelling says more, so it comes first.
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     key = ".".join(str(step) for step in first["loc"])
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
@@ -128,12 +128,12 @@ def _explain(error: ValidationError, schema: type[Section]) -> str:
         return f"key '{key}' is missing: add it{more}"
     message = first["msg"].removeprefix("Value error, ")
     given = f" (given: {first['input']!r})" if not isinstance(first["input"], dict) else ""
-    where = f"key '{key}': " if key else ""  # a rule over several sections names its keys itself
+    where = f"key '{key}': " if key else ""  # the message of a rule over several sections names its keys
     return f"{where}{message}{given}{more}"
 
 
 def _section_at(location: tuple[int | str, ...], schema: type[Section]) -> type[Section] | None:
-    """Follow a validation error's location down to the section it happened in."""
+    """Return the section that a validation error's location points to."""
     section: Any = schema
     for step in location:
         if isinstance(step, int) or step in KINDS or not (isinstance(section, type) and issubclass(section, Section)):

@@ -1,4 +1,4 @@
-"""Recipes, tasks and studies as YAML: files of the package by name, or a user's by path."""
+"""Recipes, tasks and studies as YAML files: packaged ones by name, a user's by path."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from mm1.errors import UserError
 
 @dataclass(frozen=True)
 class Shelf:
-    """A folder of the package with YAML files of one sort.
+    """A packaged folder with YAML files of one type.
 
     Attributes:
-        noun: What one of them is, for messages: `recipe`.
+        noun: What messages call such a file: `recipe`.
         package: The package, such as `mm1.recipes`.
-        folder: The folder in it; empty: the package's own.
-        inherits: Whether a file may name another one as its `base`.
+        folder: The folder inside the package; empty: the package itself.
+        inherits: Whether a file may extend another one, its `base`.
     """
 
     noun: str
@@ -32,19 +32,19 @@ class Shelf:
     inherits: bool = True
 
     def names(self) -> list[str]:
-        """Return the names of what is there, without `.yaml`; in a folder below, `folder/name`."""
+        """Return the files' names without `.yaml`; a file in a subfolder is `subfolder/name`."""
         return sorted(self._files())
 
     def read(self, name_or_path: str) -> dict[str, Any]:
-        """Return the keys and values of a packaged file or a user's.
+        """Return the keys and values of a packaged file or a user's file.
 
-        A file may start from another one (`base: demo`): what it says itself wins.
+        A file may extend another one (`base: demo`) and override its keys.
 
         Args:
-            name_or_path: A packaged name, or a YAML file.
+            name_or_path: A packaged name, or a YAML file's path.
 
         Raises:
-            UserError: If there is none, or it isn't a mapping in YAML.
+            UserError: If the file doesn't exist or isn't a YAML mapping.
         """
         try:
             content = yaml.safe_load(self._text(name_or_path))
@@ -52,7 +52,8 @@ class Shelf:
             raise UserError(f"{name_or_path}: not valid YAML ({' '.join(str(error).split())})") from None
         if not isinstance(content, dict):
             raise UserError(
-                f"{name_or_path}: a {self.noun} is a mapping of keys to values, this is a {type(content).__name__}"
+                f"{name_or_path}: a {self.noun} must be a mapping of keys to values, and this file holds a "
+                f"{type(content).__name__}: write it as key: value"
             )
         base = content.pop("base", None) if self.inherits else None
         return content if base is None else merge(self.read(str(base)), content)
@@ -90,7 +91,7 @@ class Shelf:
 
 
 def merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with `changes` laid over it, mappings merged and everything else replaced."""
+    """Return `base` updated with `changes`; nested mappings are merged, other values replaced."""
     result = dict(base)
     for key, value in changes.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), dict)

@@ -1,4 +1,4 @@
-"""The schema of a recipe: every key with its default, and the place in the paper that a number comes from."""
+"""The schema of a recipe: every key with its default and the source of every number."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from mm1.document import Kind
 
 Attention = Literal["sdpa", "eager", "flex_attention", "flash_attention_2"]
-"""How attention is computed: the names that `transformers` uses. For small vision towers in bfloat16 on a CPU
-`eager` is several times faster than `sdpa`."""
+"""Implementations of attention, by the names in `transformers`. For small vision towers in bfloat16 on a CPU `eager`
+is several times faster than `sdpa`."""
 DecoderAttention = Attention | Literal["sdpa_packed"]
-"""`sdpa_packed` takes packed rows one document at a time: the fastest on a CPU."""
+"""`sdpa_packed` computes packed rows one document at a time: the fastest on a CPU."""
 
 
 class Section(BaseModel):
-    """A part of a recipe: unknown keys are errors, values are not converted between types."""
+    """A section of a recipe; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 def name_to_from(value: Any) -> Any:
-    """`language_model: smollm2` is short for `language_model: {from: smollm2}`."""
+    """Expand `language_model: smollm2` to `language_model: {from: smollm2}`."""
     return {"from": value} if isinstance(value, str) else value
 
 
@@ -42,31 +42,31 @@ VIT_SIZES: dict[str, dict[str, int]] = {
 
 
 class VisionRecipe(Section):
-    """The vision tower: a CLIP-type ViT, from scratch or from weights."""
+    """The vision tower: a CLIP-type ViT, from scratch or pre-trained."""
 
     from_: str | None = Field(
-        None, alias="from", description="Folder or Hub id of a pre-trained tower; else from scratch."
+        None, alias="from", description="Folder or Hub id of a pre-trained tower; null: from scratch."
     )
     image_size: int = Field(
         336, gt=0, description="Side of the square input in pixels (paper sec. 3.2: 336; final 378)."
     )
     size: str | None = Field(
-        None, description=f"A shape by name, which stands for the four sizes below: {', '.join(VIT_SIZES)}."
+        None, description=f"Name of a shape, which sets the four sizes below: {', '.join(VIT_SIZES)}."
     )
     patch_size: int = Field(14, gt=0)
     hidden_size: int = Field(1024, gt=0)
     num_layers: int = Field(24, gt=0)
     num_heads: int = Field(16, gt=0)
     intermediate_size: int | None = Field(None, gt=0, description="Default: 4 x hidden_size.")
-    feature_layer: int = Field(-1, description="Which layer's output the connector reads (-1: the last).")
+    feature_layer: int = Field(-1, description="The layer whose output the connector reads (-1: the last).")
     attention: Attention | Annotated[list[Attention], Field(min_length=1)] = Field(
-        "sdpa", description="One, or several in order of preference: the first that the machine can do is taken."
+        "sdpa", description="One name, or several in order of preference: the first that works on the machine is used."
     )
 
     @model_validator(mode="before")
     @classmethod
     def _named_size(cls, data: Any) -> Any:
-        """Put in the sizes that a name stands for."""
+        """Fill in the sizes of a named shape."""
         if not isinstance(data, dict) or data.get("size") is None:
             return data
         sizes = VIT_SIZES.get(str(data["size"]))
@@ -74,7 +74,7 @@ class VisionRecipe(Section):
             raise ValueError(f"size '{data['size']}' is unknown: take one of {', '.join(VIT_SIZES)}")
         for key, value in sizes.items():
             if data.get(key, value) != value:
-                raise ValueError(f"size {data['size']} means {key} {value}, not {data[key]}: leave one of the two out")
+                raise ValueError(f"size {data['size']} sets {key} to {value}, not {data[key]}: leave one of them out")
         return {**sizes, **data}
 
 
@@ -82,51 +82,48 @@ class ConnectorRecipe(Section):
     """The vision-language connector."""
 
     kind: Literal["average_pool", "attention_pool", "c_abstractor", "mlp"] = "c_abstractor"
-    num_tokens: int = Field(144, gt=0, description="Tokens per image (paper sec. 3.2: 144).")
+    num_tokens: int = Field(144, gt=0, description="Image tokens per image (paper sec. 3.2: 144).")
     depth: int = Field(3, gt=0, description="C-Abstractor: blocks before and after the pooling (Honeybee: 3).")
     hidden_size: int | None = Field(
         None, gt=0, description="Inner width; default 1024 for the C-Abstractor (Honeybee), else the decoder's."
     )
     mlp_depth: int = Field(2, gt=0, description="C-Abstractor and MLP: linear layers (Honeybee, LLaVA-1.5: 2).")
-    positions: bool = Field(True, description="C-Abstractor: learned position embedding on the patches (Honeybee).")
-    num_heads: int | None = Field(None, gt=0, description="Attention pooling; default one per 64 channels.")
+    positions: bool = Field(True, description="C-Abstractor: learned position embeddings on the patches (Honeybee).")
+    num_heads: int | None = Field(None, gt=0, description="Attention pooling: heads; default one per 64 channels.")
 
 
 class LanguageModelRecipe(Section):
     """The decoder: Llama-type from scratch, or pre-trained weights."""
 
     from_: str | None = Field(
-        None,
-        alias="from",
-        description="`smollm2`, a folder or a Hub id of a pre-trained decoder; else from scratch.",
+        None, alias="from", description="`smollm2`, or folder or Hub id of a pre-trained decoder; null: from scratch."
     )
     architecture: Literal["llama", "qwen2", "qwen3", "smollm3", "olmo2"] = Field(
-        "llama", description="Family of a decoder from scratch; a pre-trained one brings its own."
+        "llama", description="Family of a decoder from scratch; a pre-trained decoder keeps its own."
     )
     hidden_size: int = Field(2048, gt=0)
     num_layers: int = Field(24, gt=0)
     num_heads: int = Field(16, gt=0)
     num_kv_heads: int | None = Field(None, gt=0)
-    intermediate_size: int | None = Field(None, gt=0, description="Default: 8/3 x hidden_size, to a multiple of 64.")
+    intermediate_size: int | None = Field(None, gt=0, description="Default: 8/3 x hidden_size, in multiples of 64.")
     tie_embeddings: bool = True
     attention: DecoderAttention | Annotated[list[DecoderAttention], Field(min_length=1)] = Field(
         "sdpa", description="As for the vision tower; `sdpa_packed` is the fastest for packed rows on a CPU."
     )
     max_positions: int = Field(
-        4096, gt=0, description="Longest sequence the decoder is declared for (paper sec. 3: 4096)."
+        4096, gt=0, description="Longest sequence that the decoder's configuration allows (paper sec. 3: 4096)."
     )
     num_experts: int = Field(
         0, ge=0, description="Experts of a sparse layer (paper sec. 3.4: 64 and 32); 0: a dense decoder."
     )
     sparse_every: int = Field(
-        2, gt=0, description="Every how many layers one is sparse (paper sec. 3.4: 2 for 3B-MoE, 4 for 7B-MoE)."
+        2, gt=0, description="One layer in this many is sparse (paper sec. 3.4: 2 for 3B-MoE, 4 for 7B-MoE)."
     )
-    experts_per_token: int = Field(2, gt=0, description="Paper sec. 3.4: 2.")
+    experts_per_token: int = Field(2, gt=0, description="Experts that the router chooses (paper sec. 3.4: 2).")
     balance_loss: float = Field(0.01, ge=0, description="Weight of the load-balance loss (paper sec. 3.4).")
     router_z_loss: float = Field(0.001, ge=0, description="Weight of the router z-loss (paper sec. 3.4).")
     upcycle: bool = Field(
-        True,
-        description="Experts of a pre-trained decoder begin as copies of its FFN (the paper leaves it open).",
+        True, description="Experts of a pre-trained decoder start as copies of its FFN (the paper doesn't say)."
     )
 
 
@@ -141,44 +138,44 @@ class ResolutionRecipe(Section):
 
     fit: Fit = Field(
         "squash",
-        description="A picture that isn't square is squashed, or padded to keep its shape (the paper leaves it open).",
+        description="How a picture becomes square: `squash` distorts it, `pad` adds borders (the paper doesn't say).",
     )
     grid: str = Field(
         "none",
-        description="`none`: one image; ROWSxCOLUMNS crops, as in 2x2 (paper sec. 4); `dynamic`: chosen for each "
-        "picture (MM1.5).",
+        description="`none`: one image; ROWSxCOLUMNS: that many crops, as in 2x2 (paper sec. 4); `dynamic`: a grid "
+        "chosen for each picture (MM1.5).",
     )
     overview: Overview = Field(
-        "first", description="Where the whole picture stands beside its crops (paper sec. 4: first; MM1.5: last)."
+        "first", description="Place of the overview among the crops (paper sec. 4: first; MM1.5: last)."
     )
     min_tiles: int = Field(4, gt=0, description="`dynamic`: fewest crops (MM1.5: 4).")
     max_tiles: int = Field(9, gt=0, le=64, description="`dynamic`: most crops (MM1.5: 9 in training, 16 in use).")
     max_pictures: int | None = Field(
-        None, gt=0, description="In documents with more pictures than this none is cut (MM1.5: 2); null: no limit."
+        None, gt=0, description="Documents with more pictures than this are not cut (MM1.5: 2); null: no limit."
     )
-    min_side: int = Field(0, ge=0, description="A picture whose longer side is shorter than this is not cut.")
+    min_side: int = Field(0, ge=0, description="Pictures with a longer side below this, in pixels, are not cut.")
 
     @model_validator(mode="after")
     def _possible(self) -> ResolutionRecipe:
         if not _GRID.fullmatch(self.grid):
-            raise ValueError(f"grid '{self.grid}' is none of none, dynamic and ROWSxCOLUMNS (2x2, say)")
+            raise ValueError(f"grid '{self.grid}' is unknown: write none, dynamic or ROWSxCOLUMNS, such as 2x2")
         if self.min_tiles > self.max_tiles:
             raise ValueError(f"min_tiles {self.min_tiles} is more than max_tiles {self.max_tiles}")
         return self
 
 
 _BROUGHT = {"connector": set(), "vision": {"image_size", "attention"}, "language_model": {"attention"}}
-"""What a recipe may say of the parts of a model that it starts `from`."""
+"""Keys that a recipe may set for the parts of the whole model that it starts `from`."""
 
 
 class ModelRecipe(Section):
-    """Vision tower, connector and decoder: from parts, or `from` a whole model."""
+    """Vision tower, connector and decoder, separately or `from` a whole model."""
 
     from_: str | None = Field(
         None,
         alias="from",
         description="Run directory, folder or Hub id of a whole model to start from, with its tokenizer and processor. "
-        "Of its parts a recipe may then set vision.image_size (position embeddings are interpolated) and attention.",
+        "The recipe may still set vision.image_size (position embeddings are interpolated) and attention.",
     )
     vision: Annotated[VisionRecipe, BeforeValidator(name_to_from)] = VisionRecipe()
     connector: ConnectorRecipe = ConnectorRecipe()
@@ -186,8 +183,8 @@ class ModelRecipe(Section):
     resolution: ResolutionRecipe = ResolutionRecipe()
     chat_template: str | None = Field(
         None,
-        description="File with a Jinja template of conversations; default: that of the model it starts from, else the "
-        "package's own if the mixture has chat.",
+        description="File with a Jinja chat template, `package` or `decoder` (the decoder's own); default: the "
+        "template of the model it starts from, else the package's if the mixture has chat.",
     )
 
     @model_validator(mode="after")
@@ -197,25 +194,25 @@ class ModelRecipe(Section):
                 given = getattr(self, part).model_fields_set - free if part in self.model_fields_set else set()
                 if given:
                     key = min(given).removesuffix("_")
-                    raise ValueError(f"from '{self.from_}' brings its own {part}: leave {part}.{key} out")
+                    raise ValueError(f"the model '{self.from_}' brings its own {part}: leave {part}.{key} out")
         return self
 
     @property
     def tokenizer_from(self) -> str | None:
-        """The whole model or decoder that brings its tokenizer; None: the tokenizer is trained on the corpora."""
+        """The whole model or decoder that brings the tokenizer; None: the run trains one on the corpora."""
         return self.from_ or self.language_model.from_
 
     @property
     def image_size(self) -> int | None:
-        """Side of the tower's images in pixels; None: as the model that it starts `from` has it."""
+        """Side of the tower's images in pixels; None: the value of the model that it starts `from`."""
         given = self.from_ is None or "image_size" in self.vision.model_fields_set
         return self.vision.image_size if given else None
 
 
 class TokenizerRecipe(Section):
-    """Where the tokenizer comes from. A pre-trained language model brings its own."""
+    """The tokenizer that the run trains. A pre-trained decoder brings its own instead."""
 
-    vocab_size: int = Field(32_000, gt=300, description="Size of the byte-level BPE trained on the corpora.")
+    vocab_size: int = Field(32_000, gt=300, description="Size of the byte-level BPE that is trained on the corpora.")
 
 
 class BuildRecipe(Section):
@@ -223,16 +220,16 @@ class BuildRecipe(Section):
 
     format: str = Field("questions", description="Format of a local copy (`mm1 data build --from`).")
     options: dict[str, str] = Field({}, description="The format's options, for a local copy.")
-    hub: str | None = Field(None, description="Dataset of the Hub that stands in where there is no local copy.")
-    subset: str = Field("", description="Its configuration.")
-    revision: str = Field("", description="Its commit or tag.")
+    hub: str | None = Field(None, description="Hub dataset to use if there is no local copy.")
+    subset: str = Field("", description="Configuration of the Hub dataset.")
+    revision: str = Field("", description="Commit or tag of the Hub dataset.")
 
 
 class SourceRecipe(Section):
     """One split of one corpus."""
 
     corpus: str = Field(description="`corpus/split` in the data directory, or the path of a split.")
-    weight: float = Field(1.0, gt=0, description="Share among the sources of the same kind.")
+    weight: float = Field(1.0, gt=0, description="Weight among the sources of the same kind.")
     build: BuildRecipe | None = Field(None, description="How `mm1 data collect` builds it.")
 
 
@@ -241,7 +238,7 @@ class KindRecipe(Section):
 
     weight: float = Field(ge=0, description="Share of the sequences (paper sec. 3.3: 0.45, 0.45, 0.10).")
     images_per_sequence: int | None = Field(
-        None, gt=0, description="Images per sequence of this kind, at most; default: data.images_per_sequence."
+        None, gt=0, description="Most images per sequence of this kind; default: data.images_per_sequence."
     )
     sources: list[SourceRecipe] = Field(min_length=1)
 
@@ -252,13 +249,13 @@ class DataRecipe(Section):
     sequence_length: int = Field(
         4096, gt=8, description="Tokens per packed sequence, image tokens included (paper sec. 3)."
     )
-    images_per_sequence: int = Field(16, gt=0, description="Images per packed sequence, at most (paper sec. 3).")
-    document_mask: bool = Field(True, description="Attention never crosses a document's border inside a sequence.")
+    images_per_sequence: int = Field(16, gt=0, description="Most images per packed sequence (paper sec. 3).")
+    document_mask: bool = Field(True, description="Attention never crosses the border between documents of a sequence.")
     mixture: dict[Kind, KindRecipe] = Field(min_length=1)
     workers: int = Field(0, ge=0, description="Processes that prepare batches; 0: the training process itself.")
 
     def max_images(self, kind: Kind) -> int:
-        """Return the most images that a sequence of a kind may have."""
+        """Return the largest number of images that a sequence of a kind may have."""
         return self.mixture[kind].images_per_sequence or self.images_per_sequence
 
     @model_validator(mode="after")
@@ -269,7 +266,7 @@ class DataRecipe(Section):
 
 
 class TrainRecipe(Section):
-    """Optimisation, as the paper has it unless said otherwise."""
+    """Optimisation. Defaults are the paper's unless another source is given."""
 
     steps: int = Field(200_000, gt=0, description="Optimizer steps (paper sec. 3).")
     batch_size: int = Field(512, gt=0, description="Sequences per optimizer step, over all ranks (paper sec. 3).")
@@ -277,61 +274,63 @@ class TrainRecipe(Section):
     learning_rate: float | None = Field(
         None,
         gt=0,
-        description="Peak; default exp(-0.4214 ln N - 0.5535), N = non-embedding decoder parameters (paper sec. 3.4).",
+        description="Peak; default exp(-0.4214 ln N - 0.5535), N = decoder parameters without embeddings (sec. 3.4).",
     )
     connector_learning_rate: float | None = Field(
         8e-5,
         gt=0,
-        description="Peak for the connector (recalled from the paper's appendix); null: the same as the rest.",
+        description="Peak for the connector (recalled from the paper's appendix); null: as for the rest.",
     )
     vision_learning_rate: float | None = Field(
-        None, gt=0, description="Peak for the vision tower; null: the same as the rest."
+        None, gt=0, description="Peak for the vision tower; null: as for the rest."
     )
     weight_decay: float = Field(
-        0.1, ge=0, description="As a multiple of the learning rate (paper sec. 3.4: lambda = 0.1 eta)."
+        0.1, ge=0, description="Multiple of the learning rate (paper sec. 3.4: lambda = 0.1 eta)."
     )
     betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW (AXLearn's GPT default).")
     epsilon: float = Field(1e-8, gt=0)
     warmup_steps: int = Field(2000, ge=0, description="Linear warm-up (paper appendix).")
     final_learning_rate: float = Field(
-        0.1, ge=0, le=1, description="Cosine ends at this share of the peak (paper appendix)."
+        0.1, ge=0, le=1, description="Share of the peak at which the cosine ends (paper appendix)."
     )
     optimizer: Literal["adamw", "adafactor"] = Field("adamw", description="The paper fine-tunes with Adafactor.")
-    decay_everything: bool = Field(True, description="false: norms, biases and embeddings are not decayed.")
+    decay_everything: bool = Field(True, description="false: no weight decay on norms, biases and embeddings.")
     freeze: list[Literal["vision", "connector", "language_model"]] = Field(
-        [], description="Parts that don't learn (paper: none, neither in pre-training nor in fine-tuning)."
+        [], description="Parts that are not trained (paper: none, neither in pre-training nor in fine-tuning)."
     )
-    clip_norm: float | None = Field(1.0, gt=0, description="Global gradient norm is clipped to this.")
+    clip_norm: float | None = Field(1.0, gt=0, description="Limit that the global gradient norm is clipped to.")
     z_loss: float = Field(0.0, ge=0, description="Weight of mean(logsumexp(logits)^2) (1e-4 recalled for MM1-30B).")
     device: str = Field("auto", description="`auto`: a GPU if there is one, else the CPU; or a torch device.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="Precision of matrix products. `auto`: bfloat16 on GPUs and on CPUs that have it "
-        "(AVX512-BF16, AMX), else float32. Weights and optimizer are float32 in any case.",
+        "(AVX512-BF16, AMX), else float32. Weights and optimizer are always float32.",
     )
     compile: bool | Literal["auto"] = Field(
-        False, description="Compile each block of both towers (torch.compile). `auto`: where there is a compiler."
+        False, description="Compile each block of towers and decoder (torch.compile). `auto`: if a compiler exists."
     )
-    activation_checkpointing: bool = Field(False, description="Compute activations again in the backward pass.")
+    activation_checkpointing: bool = Field(False, description="Recompute activations in the backward pass.")
     replicas: int = Field(1, gt=0, description="Copies of the sharded model over the ranks (hybrid sharding).")
     checkpoint_every: int = Field(1000, gt=0)
-    keep_checkpoints: int = Field(2, gt=0, description="The latest ones that stay.")
-    keep_every: int | None = Field(None, gt=0, description="Checkpoints at multiples of this many steps stay too.")
+    keep_checkpoints: int = Field(2, gt=0, description="Number of latest checkpoints to keep.")
+    keep_every: int | None = Field(None, gt=0, description="Also keep checkpoints at multiples of this many steps.")
     log_every: int = Field(10, gt=0)
     trackers: list[Literal["tensorboard", "wandb"]] = Field(
-        [], description="Where the log goes besides metrics.jsonl (pip install 'mm1[track]')."
+        [], description="Trackers that get the log besides metrics.jsonl (pip install 'mm1[track]')."
     )
     max_bad_steps: int = Field(
-        10, gt=0, description="Steps in a row with infinite or undefined gradients after which training stops."
+        10, gt=0, description="Training stops after this many steps in a row with infinite or undefined gradients."
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainRecipe:
         micro = self.micro_batch_size or self.batch_size
         if self.batch_size % micro:
-            raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch_size {micro}")
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of micro_batch_size {micro}: change one of them"
+            )
         if set(self.freeze) == {"vision", "connector", "language_model"}:
-            raise ValueError("freeze names every part: nothing would learn")
+            raise ValueError("freeze names all three parts, so nothing is trained: leave one out")
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} must be fewer than steps {self.steps}")
         return self
@@ -342,50 +341,50 @@ Shots = Annotated[int, Field(ge=0)]
 
 
 class DuringRecipe(Section):
-    """What is scored while training goes on."""
+    """What is scored during training."""
 
-    every: int = Field(gt=0, description="Steps from one scoring to the next.")
-    tasks: list[str] = Field([], description="Default: those of the section around it.")
+    every: int = Field(gt=0, description="Steps between two scorings.")
+    tasks: list[str] = Field([], description="Default: evaluate.tasks.")
     shots: list[Shots] = [0]
-    limit: int | None = Field(200, gt=0, description="Items per task, at most.")
+    limit: int | None = Field(200, gt=0, description="Most items per task.")
 
 
 class EvaluateRecipe(Section):
-    """What is scored after training, and during it."""
+    """What is scored after and during training."""
 
     tasks: list[str] = []
     shots: list[Shots] = [0, 4, 8]
-    limit: int | None = Field(None, gt=0, description="Items per task, at most (the first of a seeded shuffle).")
+    limit: int | None = Field(None, gt=0, description="Most items per task (the first of a seeded shuffle).")
     detailed_shots: int | None = Field(
         None,
         ge=0,
-        description="Only in the last so many shots, and in the query, pictures are cut into sub-images (3 recalled "
-        "for the paper's mixed resolution); null: in all.",
+        description="Pictures are cut into sub-images only in this many last shots and in the query (3 recalled for "
+        "the paper's mixed resolution); null: in all shots.",
     )
-    plain: bool = Field(False, description="A chat model too is asked as a pre-trained one is, not in a conversation.")
+    plain: bool = Field(False, description="Prompt a chat model as a pre-trained one, not in a conversation.")
     batch_size: int = Field(64, gt=0)
-    during: DuringRecipe | None = Field(None, description="Scores of the weights as they are, every so many steps.")
+    during: DuringRecipe | None = Field(None, description="Scoring of the current weights every so many steps.")
 
     @model_validator(mode="after")
     def _some_task(self) -> EvaluateRecipe:
         if self.during is not None and not (self.during.tasks or self.tasks):
-            raise ValueError("during names no tasks, and there are none for the time after either: name some")
+            raise ValueError("neither during.tasks nor tasks names a task: name at least one")
         return self
 
 
 class RunRecipe(Section):
-    """What every recipe of a run has, whatever is trained."""
+    """The keys that every recipe has, for a multimodal model or an encoder."""
 
     name: str
     seed: int = 0
 
     def to_yaml(self) -> str:
-        """Return the resolved recipe as YAML, every default written out."""
+        """Return the resolved recipe as YAML, with every default."""
         return yaml.safe_dump(self.model_dump(by_alias=True, mode="json"), sort_keys=False, allow_unicode=True)
 
 
 class Recipe(RunRecipe):
-    """Everything about a run of multimodal training."""
+    """The recipe of a run that trains a multimodal model."""
 
     model: ModelRecipe = ModelRecipe()
     tokenizer: TokenizerRecipe = TokenizerRecipe()
@@ -394,7 +393,7 @@ class Recipe(RunRecipe):
     evaluate: EvaluateRecipe = EvaluateRecipe()
 
     def to_yaml(self) -> str:
-        """Return the resolved recipe as YAML: every default is written out, but for parts that `model.from` brings."""
+        """Return the resolved recipe as YAML, with every default except those of the parts that `model.from` brings."""
         content = self.model_dump(by_alias=True, mode="json")
         if self.model.from_ is not None:
             content["model"] = self.model.model_dump(by_alias=True, mode="json", exclude_unset=True)

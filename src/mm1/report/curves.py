@@ -1,4 +1,4 @@
-"""The curves of a training: losses, scores on the way, speed, gradients, router load; and what went wrong in it."""
+"""The curves of a training: losses, scores, speed, gradients, router load; and warnings about it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from mm1.report.read_run import Metrics, Run
 
 _SPEED = {
     "tokens_per_second": ("tokens/s", 1),
-    "images_per_second": ("pictures/s", 1),
+    "images_per_second": ("images/s", 1),
     "mfu": ("MFU, %", 100),
     "data_wait": ("data wait, %", 100),
     "learning_rate": ("learning rate", 1),
@@ -15,16 +15,16 @@ _SPEED = {
 }
 """Column of the log -> title and factor."""
 _PARTS = {"grad_norm/": "gradient norm: ", "router/": "router: "}
-"""How families of columns begin -> how their titles do."""
+"""Prefix of a family of columns -> prefix of their titles."""
 _COUNTED = {
     "bad_steps": "steps were skipped, since their gradients were infinite or undefined",
-    "loss_spikes": "steps were loss spikes (seven standard deviations above the thousand before)",
+    "loss_spikes": "steps were loss spikes (seven standard deviations above the mean of the thousand before)",
     "bad_images": "pictures could not be read and were left out",
 }
 
 
 def loss_figures(run: Run) -> list[Figure]:
-    """Return the loss of all kinds of document together, and of each."""
+    """Return the figures of the loss: over all kinds of documents, and for each kind."""
     if run.metrics is None:
         return []
     steps, last = run.metrics.steps, _last_step(run, run.metrics)
@@ -32,7 +32,7 @@ def loss_figures(run: Run) -> list[Figure]:
 
 
 def training_score_figures(run: Run) -> list[Figure]:
-    """Return one figure for each task and number of shots that was scored during training."""
+    """Return one figure for each task and number of shots scored during training."""
     if run.metrics is None:
         return []
     steps, last = run.metrics.steps, _last_step(run, run.metrics)
@@ -44,25 +44,25 @@ def training_score_figures(run: Run) -> list[Figure]:
 
 
 def training_figures(run: Run) -> list[Figure]:
-    """Return speed, gradients and router load over training, as far as they are logged."""
+    """Return the figures of speed, gradients and router load, for the columns that the log has."""
     if run.metrics is None:
         return []
     columns = run.metrics.columns
     titles = {name: title for name, title in _SPEED.items() if name in columns}
     for name in columns:
-        for beginning, title in _PARTS.items():
-            if name.startswith(beginning):
-                titles[name] = title + name.removeprefix(beginning).replace("_", " "), 1
+        for prefix, title in _PARTS.items():
+            if name.startswith(prefix):
+                titles[name] = title + name.removeprefix(prefix).replace("_", " "), 1
     steps, last = run.metrics.steps, _last_step(run, run.metrics)
     return [
         Figure(title, curve_figure(steps, factor * columns[name], last, title))
         for name, (title, factor) in titles.items()
-        if not name.startswith("router/load/")  # the largest and the smallest say it: there may be 64
+        if not name.startswith("router/load/")  # there may be 64; the largest and the smallest load are enough
     ]
 
 
-def training_doubts(run: Run) -> list[str]:
-    """Return a sentence for everything that was counted and should not have happened."""
+def training_warnings(run: Run) -> list[str]:
+    """Return a sentence for every type of fault that the log counts."""
     if run.metrics is None:
         return []
     counts = {name: run.metrics.last(name) for name in _COUNTED}

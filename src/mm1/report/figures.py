@@ -1,7 +1,7 @@
-"""The report's figures, as SVG that sits inside the page.
+"""The report's figures, as SVG inside the page.
 
-The text stays text and takes the page's font; colours are the page's CSS variables, so that a figure follows
-the reader's light or dark setting. Titles and legends are the page's work: a figure holds only its axes.
+Texts stay texts and use the page's font. Colours are the page's CSS variables, so a figure follows the reader's light
+or dark setting. The page adds titles and legends; a figure has only its axes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from mm1.report.read_run import Score
 
-# matplotlib knows no CSS variables: these stand for them until the SVG is written.
+# matplotlib doesn't know CSS variables, so these colours stand for them until the SVG is written.
 _VARIABLES = {
     "#fe0001": "var(--ink)",
     "#fe0002": "var(--muted)",
@@ -33,7 +33,7 @@ _VARIABLES = {
 }
 _INK, _MUTED, _LINE, _SERIES, *_FLOORS = _VARIABLES
 
-# Dashes that tell the floors apart without colour.
+# Dashes that distinguish the floors without colour.
 FLOOR_DASHES: tuple[tuple[int, int], ...] = ((6, 3), (2, 3))
 
 _STYLE: dict[Any, Any] = {
@@ -58,16 +58,16 @@ _STYLE: dict[Any, Any] = {
     "ytick.labelcolor": _MUTED,
     "ytick.major.size": 0,
 }
-# Inches; the page shows two losses or three scores side by side, and either alone on a telephone's screen, and
-# the 10 pt text has to stay legible there.
+# Inches. The page shows two losses or three scores side by side, and one at a time on a phone, where the 10 pt text
+# must stay legible.
 _LOSS_SIZE = (4.9, 2.7)
 _SCORE_SIZE = (3.9, 2.6)
-_MAX_POINTS = 1000  # of a curve's raw values; more can't be told apart and only make the page heavy
+_MAX_POINTS = 1000  # raw values per curve; more are indistinguishable and only make the page larger
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawn figure, its title, and the legend: (name, which dashes) of every floor in it."""
+    """A figure with its title and its legend: (name, index of the dashes) for every floor in it."""
 
     title: str
     svg: Markup
@@ -75,7 +75,7 @@ class Figure:
 
 
 def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a centred Gaussian average over about a fiftieth of the curve, ends included.
+    """Return a centred Gaussian average over about a fiftieth of the curve, including its ends.
 
     Args:
         values: float64 (n,), all finite.
@@ -86,7 +86,7 @@ def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
     sigma = max(1.0, len(values) / 50)
     reach = int(3 * sigma)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    # Dividing by the weight that falls inside the curve keeps both ends from being pulled to zero.
+    # Dividing by the weight inside the curve keeps both ends from going to zero.
     total = np.convolve(values, kernel)[reach : reach + len(values)]
     weight = np.convolve(np.ones_like(values), kernel)[reach : reach + len(values)]
     return total / weight
@@ -104,10 +104,10 @@ def curve_figure(
 
     Args:
         steps: float64 (n,).
-        values: float64 (n,), not negative; what isn't finite is left out.
-        last_step: Where the x axis ends (the plan's last step, so that a run going on shows how far it is).
-        label: For those who can't see it.
-        each: Whether every value is drawn as a point of its own, and no average.
+        values: float64 (n,), not negative; values that aren't finite are left out.
+        last_step: The end of the x axis: the plan's last step, so that an unfinished run shows its progress.
+        label: The figure's text for screen readers.
+        each: Whether to draw every value as a point, without an average.
 
     Returns:
         An `<svg>` element.
@@ -117,13 +117,13 @@ def curve_figure(
     with mpl.rc_context(_STYLE):
         figure, axes = _axes(_LOSS_SIZE)
         if len(values):
-            some = np.unique(np.linspace(0, len(values) - 1, min(len(values), _MAX_POINTS)).astype(int))
+            shown = np.unique(np.linspace(0, len(values) - 1, min(len(values), _MAX_POINTS)).astype(int))
             if each or len(values) == 1:
-                axes.plot(steps[some], values[some], "o-", color=_SERIES, linewidth=2, markersize=5)
+                axes.plot(steps[shown], values[shown], "o-", color=_SERIES, linewidth=2, markersize=5)
             else:
-                axes.plot(steps[some], values[some], color=_SERIES, alpha=0.28, linewidth=0.9)
-                axes.plot(steps[some], smooth(values)[some], color=_SERIES, linewidth=2, solid_capstyle="round")
-            # One wild value must not flatten the rest of the curve.
+                axes.plot(steps[shown], values[shown], color=_SERIES, alpha=0.28, linewidth=0.9)
+                axes.plot(steps[shown], smooth(values)[shown], color=_SERIES, linewidth=2, solid_capstyle="round")
+            # One extreme value must not flatten the rest of the curve.
             top = min(values.max(), 1.5 * float(np.percentile(values, 98)))
             axes.set_ylim(0, 1.06 * (top if top > 0 else 1))
         axes.set_xlim(0, max(last_step, 1))
@@ -137,14 +137,14 @@ def score_figure(scores: Sequence[Score], floor_names: Sequence[str], percent: b
     """Draw one task's score over the number of shots, with its 95 % intervals and its floors.
 
     Args:
-        scores: At least one, shots increasing.
-        floor_names: The floors of all tasks: a floor looks the same in every figure.
-        percent: Whether the axis ends at 100 % or where the values do.
+        scores: At least one score, with increasing shots.
+        floor_names: The floors of all tasks, so that a floor looks the same in every figure.
+        percent: Whether the axis ends at 100 %; otherwise it ends above the largest value.
 
     Returns:
-        An `<svg>` element; values are shown times 100.
+        An `<svg>` element with values times 100.
     """
-    at = np.arange(len(scores))
+    positions = np.arange(len(scores))
     values = np.array([100 * score.score for score in scores])
     with mpl.rc_context(_STYLE):
         figure, axes = _axes(_SCORE_SIZE)
@@ -154,15 +154,15 @@ def score_figure(scores: Sequence[Score], floor_names: Sequence[str], percent: b
             if points:
                 highest = max(highest, *(y for _, y in points))
                 _draw_floor(axes, points, index)
-        for x, score in zip(at, scores, strict=True):
+        for x, score in zip(positions, scores, strict=True):
             if score.interval:
                 low, high = (100 * bound for bound in score.interval)
                 highest = max(highest, high)
                 axes.plot([x, x], [low, high], color=_SERIES, linewidth=6, alpha=0.3, solid_capstyle="butt")
-        axes.plot(at, values, "o-", color=_SERIES, linewidth=2, markersize=6, clip_on=False)
+        axes.plot(positions, values, "o-", color=_SERIES, linewidth=2, markersize=6, clip_on=False)
         axes.set_xlim(-0.35, len(scores) - 0.65)
         axes.set_ylim(0, 104 if percent else 1.1 * max(highest, 1))
-        axes.set_xticks(at, [f"{score.shots:,}" for score in scores])
+        axes.set_xticks(positions, [f"{score.shots:,}" for score in scores])
         axes.set_xlabel("shots")
         axes.yaxis.set_major_locator(MaxNLocator(5))
         unit = " %" if percent else ""
@@ -171,7 +171,7 @@ def score_figure(scores: Sequence[Score], floor_names: Sequence[str], percent: b
 
 
 def _draw_floor(axes: Axes, points: Sequence[tuple[float, float]], index: int) -> None:
-    """Draw a dashed line through the points, carried on a little way past the first and the last."""
+    """Draw a dashed line through the points that extends a little past the first and the last."""
     (first, left), (last, right) = points[0], points[-1]
     line = [(first - 0.35, left), *points, (last + 0.35, right)]
     axes.plot(
@@ -189,14 +189,14 @@ def _axes(size: tuple[float, float]) -> tuple[Drawing, Axes]:
 
 
 def _svg(figure: Drawing, label: str) -> Markup:
-    """Return the figure as an `<svg>` element without what only a file of its own needs."""
+    """Return the figure as an `<svg>` element, without the parts that only a separate file needs."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
-    # Several figures share one page: keep only the ids that something refers to.
+    # Several figures share one page, so keep only the ids that are referred to.
     used = set(re.findall(r'(?:url\(#|href="#)([\w-]+)', svg))
     svg = re.sub(r' id="([\w.-]+)"', lambda match: match[0] if match[1] in used else "", svg)
     # The page sets the size.

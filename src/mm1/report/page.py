@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page that needs nothing but itself."""
+"""The report of a run: one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ PICTURES = 12  # held-out pictures shown for each task
 
 @dataclass(frozen=True)
 class Gallery:
-    """The first pictures of one task with the model's words."""
+    """The first pictures of one task with the model's answers."""
 
     score: Score
     items: tuple[Prediction, ...]
 
 
 def write_report(run_directory: Path) -> Path:
-    """Write `report.html` into a run directory, from what is there so far.
+    """Write `report.html` into a run's directory.
 
-    The page holds its pictures and figures in itself and asks nothing of the network. It can be written at any
-    time, also while the run goes on: what isn't there yet is named on it.
+    The page contains its pictures and figures and doesn't use the network. It can be written at any time, also during
+    training; it names the parts of the run that don't exist yet.
 
     Args:
-        run_directory: What `mm1 pretrain` and `mm1 evaluate` wrote.
+        run_directory: A directory written by `mm1 pretrain` and `mm1 evaluate`.
 
     Returns:
         The path of the page.
 
     Raises:
-        UserError: If there is no such directory.
+        UserError: If the directory doesn't exist.
     """
     run = read_run(Path(run_directory))
     path = run.directory / "report.html"
@@ -72,7 +72,7 @@ def render(run: Run) -> str:
         dashes=FLOOR_DASHES,
         headline=words.headline(run),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        facts=_facts(run),
+        figures=_figures(run),
         shape=_shape(run.model_config),
         kinds=_rows(run.plan, "kinds"),
         sources=_rows(run.plan, "sources"),
@@ -86,34 +86,34 @@ def render(run: Run) -> str:
         prompt=_prompt(run),
         environment=_environment(run),
         commands=_commands(run),
-        warnings=[*run.problems, *_doubts(run)],
+        warnings=[*run.problems, *_warnings(run)],
     )
 
 
-def _facts(run: Run) -> list[tuple[str, str]]:
-    """Return the figures of the training in short: (what, how much)."""
-    facts: list[tuple[str, str]] = []
+def _figures(run: Run) -> list[tuple[str, str]]:
+    """Return the main figures of the training: (name, value)."""
+    figures: list[tuple[str, str]] = []
     if run.parameters:
-        facts.append(("parameters", words.compact(sum(run.parameters.values()))))
+        figures.append(("parameters", words.compact(sum(run.parameters.values()))))
     if run.metrics:
-        what = f"of {run.planned_steps:,} steps" if run.planned_steps and not run.finished else "steps"
-        facts.append((what, f"{run.metrics.steps[-1]:,.0f}"))
+        name = f"of {run.planned_steps:,} steps" if run.planned_steps and not run.finished else "steps"
+        figures.append((name, f"{run.metrics.steps[-1]:,.0f}"))
         tokens, images, time = (run.metrics.last(name) for name in ("tokens", "images", "time"))
         if tokens is not None:
-            facts.append(("tokens seen", words.compact(tokens)))
+            figures.append(("tokens seen", words.compact(tokens)))
         if images is not None:
-            facts.append(("pictures seen", words.compact(images)))
+            figures.append(("images seen", words.compact(images)))
         if time is not None:
-            facts.append(("wall time", words.duration(time)))
+            figures.append(("wall time", words.duration(time)))
         if tokens and time:
-            facts.append(("tokens/s", words.compact(tokens / time)))
+            figures.append(("tokens/s", words.compact(tokens / time)))
     if (binding := number(mapping(run.plan, "fill").get("binding"))) is not None:
-        facts.append(("packing fill", words.percent(binding)))
-    return facts
+        figures.append(("packing fill", words.percent(binding)))
+    return figures
 
 
 def _shape(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the model's parts in a few words each, as far as its configuration tells."""
+    """Return a short text for each part of the model, from its configuration."""
     vision, text = mapping(config, "vision_config"), mapping(config, "text_config")
     shape = {}
     if {"num_hidden_layers", "hidden_size", "image_size", "patch_size"} <= vision.keys():
@@ -123,7 +123,7 @@ def _shape(config: Mapping[str, Any]) -> dict[str, str]:
         )
     if {"connector", "image_seq_length"} <= config.keys():
         kind = str(config["connector"]).replace("_", " ")
-        shape["connector"] = f"{kind}, {config['image_seq_length']} tokens per picture"
+        shape["connector"] = f"{kind}, {config['image_seq_length']} tokens per image"
     if {"num_hidden_layers", "hidden_size"} <= text.keys():
         shape["language_model"] = f"{text['num_hidden_layers']} layers × {text['hidden_size']}"
     if "vocab_size" in text:
@@ -140,8 +140,8 @@ def _score_figures(run: Run) -> list[Figure]:
     floors = _floor_names(run.scores)
     for task, scores in run.by_task().items():
         svg = score_figure(scores, floors, percent=not words.is_cider(scores[0].metric))
-        here = _floor_names(scores)
-        legend = tuple((name, index % len(FLOOR_DASHES)) for index, name in enumerate(floors) if name in here)
+        own = _floor_names(scores)
+        legend = tuple((name, index % len(FLOOR_DASHES)) for index, name in enumerate(floors) if name in own)
         figures.append(Figure(f"{task} · {words.metric_name(scores[0].metric)}", svg, legend))
     return figures
 
@@ -151,7 +151,7 @@ def _floor_names(scores: list[Score]) -> list[str]:
 
 
 def _galleries(run: Run) -> list[Gallery]:
-    """Return one gallery a task, at its fewest shots that kept pictures; captions first."""
+    """Return one gallery per task, at the fewest shots whose result has pictures; captions come first."""
     galleries = []
     for scores in run.by_task().values():
         for score in scores:
@@ -163,7 +163,7 @@ def _galleries(run: Run) -> list[Gallery]:
 
 
 def _prompt(run: Run) -> Score | None:
-    """Return the result whose prompt is shown: of those with most shots, where the shots helped most."""
+    """Return the result whose prompt the page shows: the one with most shots that gained most from them."""
     groups = [scores for scores in run.by_task().values() if scores[-1].example_prompt]
     most = max((scores[-1].shots for scores in groups), default=0)
     candidates = [scores for scores in groups if scores[-1].shots == most]
@@ -172,7 +172,7 @@ def _prompt(run: Run) -> Score | None:
 
 
 def _environment(run: Run) -> dict[str, str]:
-    """Return environment.json for reading: no nested parts, nothing empty."""
+    """Return environment.json for display, without nested and empty values."""
     shown = {}
     for key, value in run.environment.items():
         if isinstance(value, list):
@@ -185,18 +185,18 @@ def _environment(run: Run) -> dict[str, str]:
 
 
 def _commands(run: Run) -> list[tuple[str, str]]:
-    """Return the commands that repeat the run: (command, what it does)."""
+    """Return the commands that repeat the run: (command, its effect)."""
     here = Path.cwd()
     directory = run.directory.resolve()
-    # Where the run lies on this machine is nobody else's business.
+    # The page doesn't show absolute paths of this machine.
     shown = directory.relative_to(here) if directory.is_relative_to(here) else Path("runs") / directory.name
     recipe = shlex.quote(str(shown / "recipe.yaml"))
     again = shlex.quote(f"{shown}-again")
     commands = []
     if commit := run.environment.get("commit"):
         commit, plus, _ = str(commit).partition("+")
-        but = ", but for changes that were not committed" if plus else ""
-        commands.append((f"git checkout {shlex.quote(commit)}", f"the code as it was{but}"))
+        without = " without its uncommitted changes" if plus else ""
+        commands.append((f"git checkout {shlex.quote(commit)}", f"the same code{without}"))
     commands += [(f"mm1 data build {shlex.quote(corpus)}", "the data") for corpus in _corpora(run)]
     commands.append((f"mm1 pretrain {recipe} --to {again}", "the same training"))
     chosen = mapping(run.recipe, "evaluate").get("shots")
@@ -204,11 +204,11 @@ def _commands(run: Run) -> list[tuple[str, str]]:
     commands.append((f"mm1 evaluate {again} --shots {shlex.quote(counts)}", "the same scores"))
     commands.append((f"mm1 report {again}", "a page like this one"))
     width = max(len(command) for command, _ in commands)
-    return [(command.ljust(width), does) for command, does in commands]
+    return [(command.ljust(width), effect) for command, effect in commands]
 
 
 def _corpora(run: Run) -> list[str]:
-    """Return the names of the recipe's corpora (not of those given by path), each once."""
+    """Return the names of the recipe's corpora without duplicates; corpora given by path are left out."""
     names: dict[str, None] = {}
     kinds = mapping(mapping(run.recipe, "data"), "mixture").values()
     for kind in kinds:
@@ -220,15 +220,17 @@ def _corpora(run: Run) -> list[str]:
     return list(names)
 
 
-def _doubts(run: Run) -> list[str]:
-    """Return sentences about what makes the run's figures doubtful."""
-    doubts = []
+def _warnings(run: Run) -> list[str]:
+    """Return sentences about faults that make the run's figures doubtful."""
+    warnings = []
     if run.metrics and "loss" in run.metrics.columns:
         missing = int(np.sum(~np.isfinite(run.metrics.columns["loss"])))
         if missing:
-            doubts.append(f"The loss is not a finite number at {missing} of {len(run.metrics.steps)} logged steps.")
-    doubts += curves.training_doubts(run)
+            warnings.append(f"The loss is not a finite number at {missing} of {len(run.metrics.steps)} logged steps.")
+    warnings += curves.training_warnings(run)
     for score in run.scores:
         if score.errors:
-            doubts.append(f"{score.task}, {words.shots(score.shots)}: {score.errors} items failed and count as wrong.")
-    return doubts
+            warnings.append(
+                f"{score.task}, {words.shots(score.shots)}: {score.errors} items failed and count as wrong."
+            )
+    return warnings

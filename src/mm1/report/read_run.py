@@ -1,7 +1,7 @@
-"""A run directory read into dataclasses, as far as it is there.
+"""Reads a run's directory into dataclasses, whether or not the run is finished.
 
-A run may still be going on, or have been stopped half-way, so nothing here insists: what is missing is named
-in `Run.absent`, what can't be read in `Run.problems`, and the page says both.
+Nothing here requires a file: `Run.absent` names missing files, `Run.problems` names files that can't be read, and the
+page shows both.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mm1.errors import UserError
 from mm1.plan.figures import with_present_names
 
-PNG_SIGNATURE = "iVBORw0KGgo"  # what base64 makes of the first eight bytes of every PNG file
+PNG_SIGNATURE = "iVBORw0KGgo"  # base64 of the first eight bytes of every PNG file
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,15 @@ class Metrics:
     """The training log as columns.
 
     Attributes:
-        columns: float64 arrays (n,), one for each key of metrics.jsonl; NaN where a line lacks the key. `step`
-            is always there and strictly increasing: where a resumed run went over steps again, the later
-            line counts.
+        columns: float64 arrays (n,), one for each key of metrics.jsonl; NaN where a line lacks the key. `step` is
+            always there and strictly increasing; if a resumed run repeats steps, the later line counts.
     """
 
     columns: Mapping[str, NDArray[np.float64]]
 
     @property
     def steps(self) -> NDArray[np.float64]:
-        """The optimizer steps that were logged, (n,)."""
+        """The logged optimizer steps, (n,)."""
         return self.columns["step"]
 
     def last(self, name: str) -> float | None:
@@ -47,7 +46,7 @@ class Metrics:
         return float(finite[-1]) if len(finite) else None
 
     def losses(self) -> dict[str, NDArray[np.float64]]:
-        """Return the loss columns: `all kinds` first (where more than one is logged), then every kind."""
+        """Return the loss columns: `all kinds` first (if more than one is logged), then every kind."""
         kinds = {
             key.removeprefix("loss/"): values
             for key, values in self.columns.items()
@@ -59,7 +58,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Floor:
-    """What is reached without looking: a score that the model's own has to be compared with."""
+    """A score that is reached without looking, for comparison with the model's."""
 
     name: str
     score: float
@@ -69,9 +68,9 @@ class Floor:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One item: the model's words and the truth.
+    """One item: the model's answer and the references.
 
-    `image` is the query's picture as a base64 PNG where the evaluation kept it; `error` says why there are no words.
+    `image` is the query's picture as a base64 PNG if the result has it; `error` says why there is no answer.
     """
 
     id: str
@@ -87,7 +86,7 @@ class Prediction:
 class Score:
     """One task at one number of shots; scores, intervals and floors are shares (CIDEr: 1.0 = 100).
 
-    `also` holds what other metrics say of the same answers, by their names.
+    `also` has the scores of other metrics on the same answers, by name.
     """
 
     task: str
@@ -106,19 +105,19 @@ class Score:
 
 @dataclass
 class Run:
-    """Everything that the page is made from.
+    """The content of the page.
 
     Attributes:
-        directory: The run directory.
-        recipe_text: recipe.yaml as it stands, empty if absent.
-        recipe: The same as a mapping, empty if it isn't one.
-        environment: environment.json.
-        plan: plan/plan.json.
-        model_config: model/config.json.
-        metrics: The training log, None before the first step is logged.
-        scores: By task (in the recipe's order), then by shots.
-        absent: What isn't there yet, file -> what it will tell.
-        problems: Sentences about what is there and can't be read.
+        directory: The run's directory.
+        recipe_text: The text of recipe.yaml; empty if absent.
+        recipe: The same as a mapping; empty if it isn't one.
+        environment: The content of environment.json.
+        plan: The content of plan/plan.json.
+        model_config: The content of model/config.json.
+        metrics: The training log; None before the first step is logged.
+        scores: The scores by task (in the recipe's order), then by shots.
+        absent: Missing files: file -> the content that it will have.
+        problems: Sentences about files that can't be read.
     """
 
     directory: Path
@@ -146,18 +145,18 @@ class Run:
 
     @property
     def planned_steps(self) -> int | None:
-        """The number of optimizer steps that the plan (or the recipe) foresees."""
+        """The number of optimizer steps in the plan or, without a plan, in the recipe."""
         steps = number(self.plan.get("steps")) or number(mapping(self.recipe, "train").get("steps"))
         return int(steps) if steps else None
 
     @property
     def finished(self) -> bool:
-        """Whether the last planned step has been logged or the trained model saved."""
+        """Whether the last planned step is logged or the trained model is saved."""
         reached = self.metrics and self.planned_steps and self.metrics.steps[-1] >= self.planned_steps
         return bool(reached or self.model_config)
 
     def by_task(self) -> dict[str, list[Score]]:
-        """Return the scores grouped by task, shots increasing."""
+        """Return the scores grouped by task, with increasing shots."""
         groups: dict[str, list[Score]] = {}
         for score in self.scores:
             groups.setdefault(score.task, []).append(score)
@@ -181,15 +180,15 @@ def mapping(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def read_run(directory: Path) -> Run:
-    """Read a run directory, finished or not.
+    """Read a run's directory, whether or not the run is finished.
 
     Raises:
-        UserError: If there is no such directory.
+        UserError: If the directory doesn't exist.
     """
     if not directory.is_dir():
-        raise UserError(f"{directory}: no such run directory: name the folder that `mm1 pretrain` wrote")
+        raise UserError(f"{directory}: no such run directory: name a folder that `mm1 pretrain` wrote")
     run = Run(directory)
-    run.recipe_text = _read_text(run, "recipe.yaml", "what was asked for") or ""
+    run.recipe_text = _read_text(run, "recipe.yaml", "the recipe") or ""
     run.recipe = _parse_recipe(run)
     run.environment = _read_json(run, "environment.json", "the machine and the versions")
     plan = _read_json(run, "plan/plan.json", "the mixture and the packing")
@@ -200,32 +199,33 @@ def read_run(directory: Path) -> Run:
     return run
 
 
-def _read_text(run: Run, file: str, tells: str) -> str | None:
+def _read_text(run: Run, file: str, content: str) -> str | None:
+    """Return a file's text; if it is missing, note its `content` as absent."""
     try:
         return (run.directory / file).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
-        run.absent[file] = tells
+        run.absent[file] = content
     except OSError as error:
         run.problems.append(f"{file} can't be read ({error.strerror}).")
     return None
 
 
-def _read_json(run: Run, file: str, tells: str) -> dict[str, Any]:
-    text = _read_text(run, file, tells)
+def _read_json(run: Run, file: str, content: str) -> dict[str, Any]:
+    text = _read_text(run, file, content)
     if text is None:
         return {}
     try:
-        content = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
-        content = None
-    if isinstance(content, dict):
-        return content
-    run.problems.append(f"{file} is not a JSON object, so it is left out here.")
+        value = None
+    if isinstance(value, dict):
+        return value
+    run.problems.append(f"{file} is not a JSON object, so this page leaves it out.")
     return {}
 
 
 def _parse_recipe(run: Run) -> dict[str, Any]:
-    # Not `load_recipe`: an old run's recipe may lack what today's schema asks for, and is still worth showing.
+    # Not `load_recipe`: an old run's recipe may not fit today's schema, and the page shows it all the same.
     try:
         content = yaml.safe_load(run.recipe_text)
     except (yaml.YAMLError, ValueError, RecursionError):
@@ -249,7 +249,7 @@ def _read_metrics(run: Run) -> Metrics | None:
                 raise ValueError("no step")
             records[step] = record
         except (ValueError, KeyError, TypeError, RecursionError):
-            # A last line without its end is being written at this moment.
+            # A last line without a line break is still being written.
             bad += line.strip() != "" and line.endswith("\n")
     if bad:
         run.problems.append(f"{bad} of {len(lines)} lines of metrics.jsonl can't be read and are left out.")
@@ -277,9 +277,9 @@ def _read_scores(run: Run) -> list[Score]:
         try:
             scores.append(_parse_score(content))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            run.problems.append(f"{file} is no score file, so it is left out ({type(error).__name__}: {error}).")
+            run.problems.append(f"{file} is not a result, so it is left out ({type(error).__name__}: {error}).")
     if not scores:
-        run.absent["scores/"] = "how well the model does"
+        run.absent["scores/"] = "the model's scores"
     tasks = mapping(run.recipe, "evaluate").get("tasks")
     order = [str(task) for task in tasks] if isinstance(tasks, list) else []
     return sorted(scores, key=lambda s: (order.index(s.task) if s.task in order else len(order), s.task, s.shots))

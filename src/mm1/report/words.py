@@ -1,4 +1,4 @@
-"""Numbers and results in words."""
+"""Numbers and results as text."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def duration(seconds: float) -> str:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """Return a share as `97.4 %`, the space unbreakable."""
+    """Return a share as `97.4 %`, with a no-break space."""
     return f"{100 * share:.{digits}f}\u00a0%"
 
 
 def is_cider(metric: str) -> bool:
-    """Whether a metric is CIDEr, which is no share and is written times 100 (the field's habit)."""
+    """Return whether a metric is CIDEr, which is not a share and is usually written times 100."""
     return "cider" in metric.lower()
 
 
 def metric_name(metric: str) -> str:
-    """Return a metric's name as people write it: `CIDEr`, `exact match`."""
+    """Return a metric's name for display: `CIDEr`, `exact match`."""
     return "CIDEr" if metric.lower() == "cider" else metric.replace("_", " ")
 
 
 def points(value: float, metric: str) -> str:
-    """Return a score as it is written: `83.1 %`, or `112.4` for CIDEr."""
+    """Return a score for display: `83.1 %`, or `112.4` for CIDEr."""
     return f"{100 * value:.1f}" if is_cider(metric) else percent(value)
 
 
@@ -51,27 +51,27 @@ def highest_floor(score: Score) -> Floor | None:
 
 
 def is_right(item: Prediction, metric: str) -> bool:
-    """Whether the model's words count as right.
+    """Return whether the model's answer counts as right.
 
-    By the item's own score (at least a half) where it is a share; for captions by the words themselves.
+    If the item's score is a share, it must be at least a half; a caption must equal a reference.
     """
     if item.score is not None and not is_cider(metric):
         return item.score >= 0.5
-    return says_truth(item)
+    return equals_reference(item)
 
 
-def says_truth(item: Prediction) -> bool:
-    """Whether the model's words are a true answer's, small differences of case, spacing and full stops aside."""
+def equals_reference(item: Prediction) -> bool:
+    """Return whether the model's answer has the words of a reference, apart from case, spacing and punctuation."""
     return words(item.prediction) in [words(answer) for answer in item.answers]
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a text, lower case, without punctuation."""
+    """Return the words of a text in lower case, without punctuation."""
     return re.findall(r"\w+", text.casefold())
 
 
 def marked(item: Prediction) -> list[tuple[str, bool]]:
-    """Split the model's words, in order, and say of each whether some true answer has it (spaces kept)."""
+    """Split the model's answer into words and spaces, and return for each whether a reference has it."""
     known = {word for answer in item.answers for word in words(answer)}
     return [
         (piece, all(word in known for word in words(piece))) for piece in re.split(r"(\s+)", item.prediction) if piece
@@ -79,7 +79,7 @@ def marked(item: Prediction) -> list[tuple[str, bool]]:
 
 
 def question(prompt: str) -> str:
-    """Return what was asked about the last picture of a prompt, if anything."""
+    """Return the text after the last picture of a prompt."""
     return prompt.rpartition("<image>")[2].strip()
 
 
@@ -89,13 +89,13 @@ def shots(count: int) -> str:
 
 
 def headline(run: Run) -> str:
-    """Return the run in one plain sentence with its main figures."""
+    """Return one sentence about the run with its main figures."""
     size = sum(run.parameters.values())
     model = f"A model of {compact(size)} parameters" if size else "The model"
     if run.scores:
         return f"{model}{_trained(run)} reaches {_results(run)}."
     if run.metrics is None:
-        return f"{model} is being set up: no training step is logged yet."
+        return f"{model} is being prepared; no training step is logged yet."
     step, planned = run.metrics.steps[-1], run.planned_steps
     time, loss = run.metrics.last("time"), run.metrics.last("loss")
     at_loss = f" at loss {loss:.2f}" if loss is not None else ""
@@ -121,7 +121,7 @@ def _results(run: Run) -> str:
     results = []
     for score in best:
         floor = highest_floor(score)
-        beside = f"; floor {points(floor.score, score.metric)}" if floor else ""
+        comparison = f"; floor {points(floor.score, score.metric)}" if floor else ""
         name = "CIDEr " if is_cider(score.metric) else ""
-        results.append(f"{name}{points(score.score, score.metric)} on {score.task} ({shots(score.shots)}{beside})")
+        results.append(f"{name}{points(score.score, score.metric)} on {score.task} ({shots(score.shots)}{comparison})")
     return ", ".join(results[:-1]) + (" and " if len(results) > 1 else "") + results[-1]

@@ -1,1 +1,4 @@
-"""Scaling: the learning-rate law, and what a training run takes. `mm1.train` may import it, never the reverse."""
+"""Scaling: the learning-rate law, and the memory, time and cost of a training run.
+
+`mm1.train` may import this package, but not the reverse.
+"""

@@ -1,9 +1,9 @@
-"""What a training run takes on a number of GPUs: memory, time, communication, cost; and how to lay it out.
+"""Estimates memory, time, communication and cost of a training run on a number of GPUs, and chooses the layout.
 
 Computation:     FLOPs of a step (`mm1.model.sizes.flops_per_step`) over the GPUs' peak times a stated utilisation.
-Communication:   bytes that FSDP2 moves as `mm1.train.parallel` sets it up, over the links' stated bandwidth. Blocks
-                 are fetched while others compute, so a step takes the longer of the two.
-Memory:          exact for weights, gradients and optimizer; activations counted by `mm1.scaling.memory`.
+Communication:   bytes that FSDP2 moves in the setup of `mm1.train.parallel`, over the links' stated bandwidth. Blocks
+                 are fetched while others compute, so a step takes the longer of the two times.
+Memory:          exact for weights, gradients and optimizer; `mm1.scaling.memory` counts activations.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from mm1.scaling.subject import shape_of
 from mm1.scaling.workload import Workload, recipe_workload
 
 MFU = 0.4
-"""Share of the peak that is reached where nothing else is said: Llama 3 405B trained at 0.38 to 0.43 on H100 (arXiv
-2407.21783, table 4). Not measured here."""
+"""Default share of the peak that training reaches: Llama 3 405B trained at 0.38 to 0.43 on H100 (arXiv 2407.21783,
+table 4). Not measured here."""
 LINK_EFFICIENCY = 0.8
-"""Share of a link's stated bandwidth that large collectives are taken to reach. Not measured here."""
+"""Assumed share of a link's stated bandwidth that large collectives reach. Not measured here."""
 RESERVE = 0.1
-"""Share of the memory left for the driver, the communication library and fragmentation. Not measured here."""
+"""Assumed share of the memory for the driver, the communication library and fragmentation. Not measured here."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a step is laid out over the GPUs.
+    """The layout of a step over the GPUs.
 
     Attributes:
         shard: GPUs that share one copy of weights, gradients and optimizer state.
-        replicas: Copies (`train.replicas`).
-        micro_batch: Sequences of a forward pass on one GPU.
-        micro_batches: Forward passes of a step on one GPU.
-        recompute: Whether activations are computed again (`train.activation_checkpointing`).
+        replicas: Number of copies (`train.replicas`).
+        micro_batch: Sequences per forward pass on one GPU.
+        micro_batches: Forward passes per step on one GPU.
+        recompute: Whether activations are recomputed (`train.activation_checkpointing`).
     """
 
     shard: int
@@ -53,16 +53,16 @@ class Layout:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one GPU at the worst moment.
+    """Bytes on one GPU.
 
     Attributes:
-        weights: In float32, this GPU's share.
-        gradients: The same.
-        optimizer: AdamW's two moments, this GPU's share; Adafactor's row and column sums, whole.
-        gathered: Weights that FSDP has in full: the root's (embeddings, head, connector) and two blocks, with
-            the buffer that a block's gradient is reduced in.
-        activations: Of one micro-batch.
-        update: Temporaries of the optimizer's step, when there are no activations any more.
+        weights: This GPU's share of the weights in float32.
+        gradients: This GPU's share of the gradients in float32.
+        optimizer: This GPU's share of AdamW's two moments; for Adafactor all row and column sums.
+        gathered: Weights that FSDP has gathered: the root's (embeddings, head, connector) and two blocks, with the
+            buffer in which a block's gradient is reduced.
+        activations: Activations of one micro-batch.
+        update: Temporaries of the optimizer step, when no activations are kept.
     """
 
     weights: float
@@ -74,26 +74,26 @@ class Memory:
 
     @property
     def total(self) -> float:
-        """The most at once."""
+        """The peak."""
         return self.weights + self.gradients + self.optimizer + max(self.gathered + self.activations, self.update)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a run takes.
+    """The memory, time and cost of a run.
 
     Attributes:
-        recipe: The run.
-        gpu: Of this kind.
-        gpus: So many.
-        workload: What a step processes.
-        layout: How it is laid out.
-        memory: Per GPU.
-        flops: Of a step by part, without what is computed again.
-        recomputed_flops: Of a step, computed again.
-        compute_seconds: Of a step.
-        communication_seconds: Of a step.
-        mfu: Model FLOPs utilisation of the step, recomputed products not counted.
+        recipe: The run's recipe.
+        gpu: The type of GPU.
+        gpus: The number of GPUs.
+        workload: The content of a step.
+        layout: The layout of a step.
+        memory: The memory per GPU.
+        flops: FLOPs of a step by part, without recomputation.
+        recomputed_flops: FLOPs of a step's recomputation.
+        compute_seconds: Computation time of a step.
+        communication_seconds: Communication time of a step.
+        mfu: Model FLOPs utilisation of the step; recomputation doesn't count.
     """
 
     recipe: Recipe
@@ -115,12 +115,12 @@ class Budget:
 
     @property
     def days(self) -> float:
-        """Of the whole run, without stops, evaluation and checkpoints."""
+        """Days of the whole run, without interruptions, evaluation and checkpoints."""
         return self.step_seconds * self.workload.steps / 86_400
 
     @property
     def gpu_hours(self) -> float:
-        """All GPUs together."""
+        """GPU hours of the whole run, over all GPUs."""
         return 24 * self.days * self.gpus
 
 
@@ -133,23 +133,23 @@ def make_budget(
     tokens_per_second: float | None = None,
     document_length: int | None = None,
 ) -> Budget:
-    """Return the fastest layout that fits, and what the run takes with it.
+    """Return the budget of the fastest layout that fits.
 
     Args:
-        recipe: Model, sequences, batch, steps, what is frozen.
-        gpu: What one GPU can do.
-        gpus: How many.
-        mfu: Share of the peak that matrix products run at, those that are computed again included.
-        tokens_per_second: What one GPU was measured to train at, image tokens included, in place of `mfu`.
+        recipe: Gives model, sequences, batch, steps and frozen parts.
+        gpu: The type of GPU.
+        gpus: The number of GPUs.
+        mfu: Share of the peak at which matrix products run, including recomputed ones.
+        tokens_per_second: Measured training speed of one GPU, image tokens included; replaces `mfu`.
         document_length: See `recipe_workload`.
 
     Raises:
-        UserError: If the batch can't be shared out, no layout fits, or the model can't be described.
+        UserError: If the GPUs don't divide the batch, no layout fits, or the model can't be built.
     """
     batch = recipe.train.batch_size
     if batch % gpus:
         raise UserError(
-            f"train.batch_size {batch} can't be shared out over {gpus} GPUs: take a number of GPUs that divides it, or "
+            f"train.batch_size {batch} can't be divided over {gpus} GPUs: use a number of GPUs that divides it, or "
             "--set train.batch_size"
         )
     model = shape_of(recipe)
@@ -178,10 +178,10 @@ def make_budget(
     if not fitting:
         least = min(budget.memory.total for budget in budgets)
         raise UserError(
-            f"{recipe.name} does not fit on {gpus} x {gpu.name}: the leanest layout takes {least / 1e9:.0f} GB on "
-            f"each and there is room for {room / 1e9:.0f}: take more GPUs or larger ones"
+            f"{recipe.name} does not fit on {gpus} x {gpu.name}: the smallest layout takes {least / 1e9:.0f} GB per "
+            f"GPU, and {room / 1e9:.0f} GB are available: use more or larger GPUs"
         )
-    # Of equally fast ones the simplest: no recomputation, then the least communication, then fewer passes.
+    # Of equally fast layouts the simplest: without recomputation, with least communication, with fewest passes.
     return min(
         fitting,
         key=lambda b: (b.step_seconds, b.layout.recompute, b.communication_seconds, b.layout.micro_batches),
@@ -189,7 +189,7 @@ def make_budget(
 
 
 def _layouts(batch: int, gpus: int, per_node: int) -> Iterator[Layout]:
-    """Yield what can be chosen from: one copy over all GPUs or over a machine's; every micro-batch that divides."""
+    """Yield all layouts: one copy over all GPUs or over a machine's; every micro-batch that divides the batch."""
     own = batch // gpus
     shards = {gpus, per_node} if gpus > per_node and gpus % per_node == 0 else {gpus}
     for shard in sorted(shards):
@@ -203,14 +203,14 @@ class _Weights:
     """Numbers of parameters.
 
     Attributes:
-        all: In all.
-        trained: Those that are not frozen.
-        root: Outside of blocks: gathered for the whole forward pass.
-        largest: Of the largest two neighbouring blocks.
-        block: Of the largest block.
-        largest_parameter: Of the largest one that is not frozen.
-        sums: Rows and columns of all matrices, and lengths of all vectors, that are not frozen: Adafactor's state.
-        adafactor: Whether the optimizer is Adafactor, and not AdamW.
+        all: All parameters.
+        trained: Parameters that are not frozen.
+        root: Parameters outside of blocks, which are gathered for the whole forward pass.
+        largest: Parameters of the largest two neighbouring blocks.
+        block: Parameters of the largest block.
+        largest_parameter: Size of the largest parameter that is not frozen.
+        sums: Rows and columns of all matrices plus lengths of all vectors, without frozen ones: Adafactor's state.
+        adafactor: Whether the optimizer is Adafactor; else it is AdamW.
     """
 
     all: int
@@ -247,14 +247,15 @@ class _Weights:
         )
 
     def optimizer_bytes(self, shard: int) -> float:
-        """Return the optimizer's state on one GPU: AdamW's is sharded, Adafactor's is whole everywhere."""
+        """Return the bytes of the optimizer's state on one GPU: AdamW's is sharded, Adafactor's is not."""
         return 4 * self.sums if self.adafactor else 8 * self.trained / shard
 
     def update_bytes(self, shard: int) -> float:
-        """Return the temporaries of a step on one GPU.
+        """Return the bytes of a step's temporaries on one GPU.
 
-        torch's AdamW keeps one more tensor of every weight's size. Adafactor goes from parameter to parameter
-        (`mm1.train.optimizer.ShardedAdafactor`): it has one gathered, with its gradient and two tensors of its size.
+        torch's AdamW allocates one more tensor of every weight's size. Adafactor updates one parameter at a time
+        (`mm1.train.optimizer.ShardedAdafactor`): it gathers the parameter and its gradient, and allocates two tensors
+        of this size.
         """
         return 16 * self.largest_parameter if self.adafactor else 4 * self.trained / shard
 
@@ -276,10 +277,10 @@ def _memory(weights: _Weights, layout: Layout, activations: tuple[int, int]) -> 
 
 
 def _activations(recipe: Recipe, workload: Workload, gpus: int, recompute: bool, several: bool) -> tuple[int, int]:
-    """Return the bytes of one sequence, and of each further one of a micro-batch (0 where there are not `several`).
+    """Return the bytes of a micro-batch's first sequence and of each further one (0 unless there are `several`).
 
-    The sequences have as many images as one may have, and every token is a target. No sequence has both; so whichever
-    kind the batch is of, it fits.
+    The count assumes the largest number of images, and that every token is a target. No sequence has both, so a batch
+    of any kind fits.
     """
     one = _activation_bytes(recipe, workload, gpus, recompute, rows=1)
     return one, _activation_bytes(recipe, workload, gpus, recompute, rows=2) - one if several else 0
@@ -291,7 +292,7 @@ def _activation_bytes(recipe: Recipe, workload: Workload, gpus: int, recompute: 
         parts_of(model)[part].requires_grad_(False)
     low = None if recipe.train.dtype == "float32" else torch.bfloat16
     sharded = gpus > 1
-    wanted = recipe.model.language_model.attention
+    attention = recipe.model.language_model.attention
     return activation_bytes(
         model,
         rows=rows,
@@ -300,7 +301,7 @@ def _activation_bytes(recipe: Recipe, workload: Workload, gpus: int, recompute: 
         target=rows * workload.length,
         dtype=low if sharded and low else torch.float32,
         autocast=None if sharded else low,
-        attention=wanted if isinstance(wanted, str) else wanted[0],
+        attention=attention if isinstance(attention, str) else attention[0],
         recompute=recompute,
     )
 
@@ -323,10 +324,10 @@ def _step_flops(
 def _communication(weights: _Weights, layout: Layout, gpu: GPU) -> float:
     """Return the seconds of a step's collectives on one GPU.
 
-    A ring moves (n - 1) / n of what is gathered or reduced past every GPU. Per micro-batch FSDP gathers bfloat16
-    weights before the forward and the backward pass and reduces float32 gradients. Over several machines every ring
-    crosses from one to the next once, and the GPUs of a machine share its adapters' bandwidth; an all-reduce
-    between replicas goes over each GPU's own adapter, twice.
+    A ring moves (n - 1) / n of the gathered or reduced data past every GPU. Per micro-batch FSDP gathers bfloat16
+    weights before the forward and the backward pass, and reduces float32 gradients. With several machines every ring
+    crosses from one machine to the next once, and the GPUs of a machine share the bandwidth of its adapters. An
+    all-reduce between replicas goes over each GPU's own adapter, twice.
     """
     one_node = layout.shard <= gpu.per_node
     bandwidth = gpu.link if one_node else min(gpu.link, gpu.per_node * gpu.network)
@@ -334,6 +335,6 @@ def _communication(weights: _Weights, layout: Layout, gpu: GPU) -> float:
     inside = ring * (2 * 2 * weights.all + 4 * weights.trained) / bandwidth
     share = 4 * weights.trained / layout.shard
     across = 2 * (layout.replicas - 1) / layout.replicas * share / gpu.network
-    # A step of Adafactor gathers every weight and every gradient in float32, one after another.
+    # A step of Adafactor gathers all weights and gradients in float32, one parameter after the other.
     update = ring * 8 * weights.trained / bandwidth if weights.adafactor else 0.0
     return (layout.micro_batches * (inside + across) + update) / LINK_EFFICIENCY

@@ -13,7 +13,7 @@ def budget_table(budget: Budget, price: float | None = None) -> Table:
 
     Args:
         budget: The budget.
-        price: Of a GPU hour; None leaves the cost out.
+        price: The price of a GPU hour; None leaves the cost out.
     """
     b, layout, work = budget, budget.layout, budget.workload
     table = Table(title=f"{b.recipe.name} on {b.gpus} x {b.gpu.name}", show_header=False, caption=_caption())
@@ -24,44 +24,46 @@ def budget_table(budget: Budget, price: float | None = None) -> Table:
     image_tokens = tokens - work.sequences * work.target_tokens
     table.add_row("steps", f"{work.steps:,}", f"{short(work.tokens)} tokens")
     table.add_row(
-        "a step", f"{short(tokens)} tokens", f"{work.sequences:,} sequences, {short(round(image_tokens))} of images"
+        "per step",
+        f"{short(tokens)} tokens",
+        f"{work.sequences:,} sequences, {short(round(image_tokens))} image tokens",
     )
     table.add_section()
     total = sum(b.flops.values())
     for part, title in (("vision", "vision tower"), ("connector", "connector"), ("language_model", "decoder")):
-        table.add_row(f"FLOPs a step, {title}", _flops(b.flops[part]), f"{b.flops[part] / total:.1%}")
+        table.add_row(f"FLOPs per step, {title}", _flops(b.flops[part]), f"{b.flops[part] / total:.1%}")
     if b.recomputed_flops:
-        table.add_row("FLOPs a step, computed again", _flops(b.recomputed_flops), f"+{b.recomputed_flops / total:.1%}")
+        table.add_row("FLOPs per step, recomputed", _flops(b.recomputed_flops), f"+{b.recomputed_flops / total:.1%}")
     table.add_row("FLOPs of the run", _flops((total + b.recomputed_flops) * work.steps), "")
     table.add_section()
     table.add_row("layout", _sharding(b), "")
-    table.add_row("micro-batch", f"{layout.micro_batch}", f"{layout.micro_batches} a step on each GPU")
-    table.add_row("activations", "computed again" if layout.recompute else "kept", "")
+    table.add_row("micro-batch", f"{layout.micro_batch}", f"{layout.micro_batches} per step on each GPU")
+    table.add_row("activations", "recomputed" if layout.recompute else "kept", "")
     table.add_section()
     for title, size in vars(b.memory).items():
         table.add_row(
-            f"{title} per GPU", f"{size / 1e9:.1f} GB", "in place of the two above" if title == "update" else ""
+            f"{title} per GPU", f"{size / 1e9:.1f} GB", "instead of the two above" if title == "update" else ""
         )
     table.add_row(
-        "most at once per GPU", f"{b.memory.total / 1e9:.1f} GB", f"{b.memory.total / b.gpu.memory:.0%} of the memory"
+        "peak per GPU", f"{b.memory.total / 1e9:.1f} GB", f"{b.memory.total / b.gpu.memory:.0%} of the memory"
     )
     table.add_section()
-    table.add_row("computation of a step", _seconds(b.compute_seconds), "")
+    table.add_row("computation per step", _seconds(b.compute_seconds), "")
     share = b.communication_seconds / b.compute_seconds
-    hidden = "behind it" if share <= 1 else "longer than computation: it sets the pace"
-    table.add_row("communication of a step", _seconds(b.communication_seconds), f"{share:.0%}, {hidden}")
+    limit = "hidden behind computation" if share <= 1 else "of computation: it limits the speed"
+    table.add_row("communication per step", _seconds(b.communication_seconds), f"{share:.0%} {limit}")
     table.add_row(
-        "tokens a second", f"{tokens / b.step_seconds:,.0f}", f"{tokens / b.step_seconds / b.gpus:,.0f} per GPU"
+        "tokens per second", f"{tokens / b.step_seconds:,.0f}", f"{tokens / b.step_seconds / b.gpus:,.0f} per GPU"
     )
     table.add_row("model FLOPs utilisation", f"{b.mfu:.1%}", "")
     table.add_row("time", f"{b.days:.1f} days", f"{b.gpu_hours:,.0f} GPU hours")
     if price is not None:
-        table.add_row("cost", f"{price * b.gpu_hours:,.0f}", f"at {price:g} a GPU hour")
+        table.add_row("cost", f"{price * b.gpu_hours:,.0f}", f"at {price:g} per GPU hour")
     return table
 
 
 def layout_settings(budget: Budget) -> str:
-    """Return the options of `mm1 pretrain` that lay training out as the budget has it."""
+    """Return the options of `mm1 pretrain` that set the budget's layout."""
     layout = budget.layout
     settings = {
         "micro_batch_size": layout.micro_batch,
@@ -80,8 +82,8 @@ def _sharding(budget: Budget) -> str:
 
 def _caption() -> str:
     return (
-        f"Taken, not measured: utilisation where it is not given as a rate, {LINK_EFFICIENCY:.0%} of the links' stated "
-        f"bandwidth, {RESERVE:.0%} of the memory kept free. Stops, evaluation and checkpoints are not in the time."
+        f"Assumed, not measured: the utilisation (unless a speed is given), {LINK_EFFICIENCY:.0%} of the links' stated "
+        f"bandwidth, {RESERVE:.0%} of the memory kept free. The time excludes stops, evaluation and checkpoints."
     )
 
 

@@ -1,9 +1,9 @@
-"""What a model is made of and what it costs: parameters, memory, FLOPs.
+"""Describes a model: parameters, memory, FLOPs.
 
 The paper does not disclose the widths and depths of its decoders. It gives non-embedding sizes (2.9B, 6.4B, 30B; 1.2B
-for the ablation base) and the totals of the sparse ones (64B, 47B). The packaged recipes `mm1-...` choose shapes of
-those sizes: heads of 128 channels, SwiGLU, and an FFN as large as the sparse totals demand, since 64B and 47B follow
-from how much of the dense decoder its replaced FFNs are.
+for the ablation base) and the totals of the sparse models (64B, 47B). The packaged recipes `mm1-...` choose shapes of
+these sizes: heads of 128 channels, SwiGLU, and an FFN whose share of the dense decoder gives the sparse totals 64B and
+47B.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from mm1.recipe import ModelRecipe
 
 @dataclass(frozen=True)
 class Description:
-    """What a model is made of and what it costs.
+    """The sizes and costs of a model.
 
     Attributes:
-        name: As tables name it.
-        parameters: By part: `vision`, `connector`, `language_model` (without embeddings), `embeddings`.
-        active_parameters: The same, counting only the experts that one token uses.
+        name: The model's name in tables.
+        parameters: Parameters by part: `vision`, `connector`, `language_model` (without embeddings), `embeddings`.
+        active_parameters: The same, with only the experts that one token uses.
         image_size: Side of an image in pixels.
         patches: Patches per image.
-        tokens_per_image: Tokens the decoder reads per image.
-        training_bytes: `weights`, `gradients` (bfloat16), `optimizer` (float32 weights and AdamW's two moments)
-            of the whole model, before sharding and without activations.
+        tokens_per_image: Image tokens per image.
+        training_bytes: Bytes of `weights`, `gradients` (bfloat16) and `optimizer` (float32 weights and AdamW's two
+            moments) of the whole model, before sharding and without activations.
         flops_per_token: Forward FLOPs of the decoder per token at `context` tokens, vocabulary head included;
             training takes three times as many.
         flops_per_image: Forward FLOPs of tower and connector per image.
-        context: Length of the sequence that attention is counted for.
+        context: Length of the sequence for which attention is counted.
     """
 
     name: str
@@ -50,13 +50,13 @@ class Description:
 
 
 def describe(name: str, recipe: ModelRecipe, vocab_size: int, context: int) -> Description:
-    """Describe a model. Builds it without memory (on the meta device), in seconds whatever its size.
+    """Describe a model. The model is built on the meta device, which takes seconds and no memory for weights.
 
     Args:
-        name: As tables name it.
+        name: The model's name in tables.
         recipe: The model; every `from` is a folder (see `mm1.model.resolve.resolve_models`).
-        vocab_size: Of the decoder.
-        context: Tokens per sequence, which attention is counted for.
+        vocab_size: Size of the decoder's vocabulary.
+        context: Length of the sequence for which attention is counted.
 
     Raises:
         UserError: See `recipe_config`.

@@ -17,7 +17,7 @@ _UNITS = ("", "k", "M", "G", "T")
 
 
 def description_table(description: Description) -> Table:
-    """Return a `rich` table of what a model is made of and what it costs."""
+    """Return a `rich` table of a model's sizes and costs."""
     d = description
     table = Table(title=d.name, caption=_caption(d))
     table.add_column("")
@@ -38,7 +38,7 @@ def description_table(description: Description) -> Table:
 
 
 def short(number: int) -> str:
-    """Return a number with three digits or four and its unit: 2.89 G, 631 M, 12.0 k."""
+    """Return a number with three or four digits and its unit: 2.89 G, 631 M, 12.0 k."""
     value, unit = float(number), 0
     while value >= 999.5 and unit < len(_UNITS) - 1:
         value, unit = value / 1000, unit + 1
@@ -50,5 +50,6 @@ def _caption(d: Description) -> str:
     return (
         f"{d.image_size} px, {d.patches} patches, {d.tokens_per_image} tokens per image; attention at {d.context} "
         "tokens; weights and gradients in bfloat16, AdamW in float32 with its own copy of the weights; training takes "
-        "three times the FLOPs. The paper does not disclose its decoders' shapes: they are chosen to have its sizes."
+        "three times the FLOPs. The paper does not disclose the shapes of its decoders; these are chosen to have its "
+        "sizes."
     )

@@ -1,4 +1,4 @@
-"""Fit the learning-rate law to a sweep: optimum per size, line in log space, how far to trust it."""
+"""Fits the learning-rate law to a sweep: the optimum of each size, a line in log space, and its uncertainty."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ LEAST_SIZES = 3
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What the law says about a size when it is fitted without it.
+    """The prediction for a size by the law that is fitted without it.
 
     Attributes:
-        predicted: Learning rate from the other sizes.
-        ratio: Predicted over found.
-        outlier: Whether the size lies farther from the others' law than their scatter explains: its externally
-            studentised residual is beyond Student's t at 5 %, shared out over the sizes (Bonferroni). Never for fewer
-            than four sizes, which leave no scatter.
+        predicted: The learning rate predicted from the other sizes.
+        ratio: The predicted learning rate over the optimum.
+        outlier: Whether the size is farther from the others' law than their scatter explains: its externally
+            studentised residual exceeds Student's t at 5 %, divided by the number of sizes (Bonferroni). Always false
+            for fewer than four sizes, which leave no scatter.
     """
 
     predicted: float
@@ -42,13 +42,13 @@ class Fit:
 
     Attributes:
         law: The line.
-        optima: What it was fitted to, by size.
+        optima: The optima that it is fitted to, by size.
         slope_error: Half-width of the slope's 95 % interval.
         scatter: Standard deviation of the optima's ln(rate) around the line.
-        left_out: For each optimum, the law without it.
-        refused: Sentences on sizes that were left out for want of an optimum.
-        points: The sweep.
-        measure: What the optima were found by; None if they were given.
+        left_out: For each optimum, the prediction without it.
+        refused: Sentences on sizes that were left out because they have no optimum.
+        points: The points of the sweep.
+        measure: The quantity that defines the optima; None if the file gives the optima.
     """
 
     law: Law
@@ -61,7 +61,7 @@ class Fit:
     measure: Measure | None
 
     def band(self, size: float) -> tuple[float, float]:
-        """Return the 95 % confidence band of the line at a size (one more optimum would scatter around it)."""
+        """Return the 95 % confidence band of the line at a size (a further optimum would scatter around the line)."""
         x = np.log([o.size for o in self.optima])
         n = len(x)
         spread = math.sqrt(1 / n + (math.log(size) - x.mean()) ** 2 / np.square(x - x.mean()).sum())
@@ -70,14 +70,14 @@ class Fit:
 
 
 def fit_file(path: Path, leave_out: bool = False) -> Fit:
-    """Fit the law to a file of points; see `mm1.scaling.points` for its form.
+    """Fit the law to a file of points; see `mm1.scaling.points` for its format.
 
     Args:
         path: The file.
-        leave_out: Go on without the sizes whose optimum can't be told, instead of refusing.
+        leave_out: Whether to leave sizes without a clear optimum out, instead of raising an error.
 
     Raises:
-        UserError: If the file is wrong, a size's optimum can't be told, or too few sizes are left.
+        UserError: If the file is wrong, a size has no clear optimum, or too few sizes are left.
     """
     points, measure = read_points(path)
     by_size: dict[float, list[Point]] = {}
@@ -89,7 +89,8 @@ def fit_file(path: Path, leave_out: bool = False) -> Fit:
         if measure is None:
             if len(own) > 1:
                 raise UserError(
-                    f"{path}: size {size:.3g} has {len(own)} learning rates and neither score nor loss to choose by"
+                    f"{path}: size {size:.3g} has {len(own)} learning rates, but no score or loss to choose by: add a "
+                    "column score or loss, or keep one row per size"
                 )
             optima.append(Optimum(size, own[0].learning_rate))
             continue
@@ -101,8 +102,8 @@ def fit_file(path: Path, leave_out: bool = False) -> Fit:
             refused.append(str(error))
     if len(optima) < LEAST_SIZES:
         raise UserError(
-            f"{path}: a law with its uncertainty needs {LEAST_SIZES} sizes with an optimum, there are {len(optima)}: "
-            "sweep more sizes"
+            f"{path}: a law with its uncertainty needs {LEAST_SIZES} sizes with an optimum, and the file has "
+            f"{len(optima)}: sweep more sizes"
         )
     return _fit(optima, refused, points, measure)
 
@@ -141,5 +142,5 @@ def _leave_out(x: np.ndarray, y: np.ndarray, i: int) -> LeftOut:
         own = x[rest]
         spread = math.sqrt(1 + 1 / len(own) + (x[i] - own.mean()) ** 2 / np.square(own - own.mean()).sum())
         limit = float(stats.t.ppf(1 - SIGNIFICANCE / 2 / len(x), len(own) - 2)) * scatter * spread
-        outlier = abs(gap) > max(limit, 1e-9)  # points on a line are no outliers for the rounding of floats
+        outlier = abs(gap) > max(limit, 1e-9)  # rounding must not make outliers of points on a line
     return LeftOut(predicted, math.exp(gap), outlier)

@@ -1,9 +1,8 @@
-"""GPUs: peak, memory and links, as their makers state them.
+"""GPUs: peak, memory and links, as stated by their makers.
 
 Sources, by product: NVIDIA's datasheets "A100 Tensor Core GPU", "H100 Tensor Core GPU", "H200 Tensor Core GPU", "L40S"
-and "HGX/DGX B200" (those that state figures "with sparsity" are halved here), AMD's "Instinct MI300X". Networks are
-those of the makers' eight-GPU machines: DGX A100 has one 200 Gbit/s adapter for each GPU, DGX H100, H200 and
-B200 one of 400 Gbit/s.
+and "HGX/DGX B200" (figures stated "with sparsity" are halved here), AMD's "Instinct MI300X". Networks are those of the
+makers' eight-GPU machines: DGX A100 has one 200 Gbit/s adapter per GPU, DGX H100, H200 and B200 have one of 400 Gbit/s.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ from mm1.errors import UserError
 
 @dataclass(frozen=True)
 class GPU:
-    """What one GPU can do on paper.
+    """The stated figures of one GPU.
 
     Attributes:
-        name: As people call it.
+        name: The usual name.
         peak: FLOP/s of dense bfloat16 matrix products.
-        memory: Bytes.
-        link: Bytes/s that it sends to the others of its machine, one way: half of the stated "bidirectional" figure.
-        network: Bytes/s that it sends to other machines, one way.
-        per_node: GPUs of a machine.
+        memory: Memory in bytes.
+        link: Bytes/s to the other GPUs of the machine, one way: half of the stated "bidirectional" figure.
+        network: Bytes/s to other machines, one way.
+        per_node: GPUs per machine.
     """
 
     name: str
@@ -44,7 +43,7 @@ GPUS = {
     "l40s": GPU("L40S 48 GB, PCIe", 362e12, 48e9, 32e9, 25e9),
     "mi300x": GPU("Instinct MI300X 192 GB", 1307e12, 192e9, 448e9, 50e9),
 }
-"""By the name that the command line takes."""
+"""GPUs by their names on the command line."""
 
 _DEVICES = {
     "A100": "a100-80",
@@ -55,28 +54,28 @@ _DEVICES = {
     "L40S": "l40s",
     "MI300X": "mi300x",
 }
-"""Part of the name that the driver gives a device; the first that fits counts."""
+"""Parts of device names as the driver gives them; the first match counts."""
 
 
 def gpu(name: str) -> GPU:
     """Return a GPU by name.
 
     Raises:
-        UserError: If there is none of that name.
+        UserError: If the name is unknown.
     """
     if name not in GPUS:
-        raise UserError(f"GPU '{name}' is unknown: take one of {', '.join(GPUS)}")
+        raise UserError(f"GPU '{name}' is unknown: name one of {', '.join(GPUS)}")
     return GPUS[name]
 
 
 def device_peak(device_name: str) -> float | None:
-    """Return the peak of a device in bfloat16 FLOP/s, for the utilisation that training logs.
+    """Return a device's peak in bfloat16 FLOP/s, for the utilisation in the training log.
 
     Args:
-        device_name: As `torch.cuda.get_device_name()` gives it.
+        device_name: The name from `torch.cuda.get_device_name()`.
 
     Returns:
-        None for one that is not in the table (the H100 NVL and the GB200 have other peaks than their namesakes).
+        The peak; None if the table lacks the device (the H100 NVL and the GB200 have other peaks than their namesakes).
     """
     if "NVL" in device_name or "GB200" in device_name:
         return None

@@ -2,9 +2,9 @@
 
     ln(eta) = slope * ln(N) + intercept
 
-N counts the decoder's parameters without embeddings; of a sparse decoder those of its dense backbone, one expert
-a layer and no router, since the paper trains its sparse models with the hyperparameters of their backbone.
-`mm1.model.sizes.non_embedding_parameters` counts so.
+N is the number of the decoder's parameters without embeddings (`mm1.model.sizes.non_embedding_parameters`). For a
+sparse decoder it counts the dense backbone, with one expert per layer and no router, since the paper trains its sparse
+models with the hyperparameters of their backbone.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Law:
     """A log-linear law.
 
     Attributes:
-        slope: Of ln(learning rate) over ln(N).
-        intercept: Of the same.
+        slope: Slope of ln(learning rate) over ln(N).
+        intercept: Intercept of the same line.
     """
 
     slope: float
@@ -34,4 +34,4 @@ class Law:
 
 
 PAPER_LAW = Law(-0.4214, -0.5535)
-"""The paper's (sec. 3.4), fitted to sweeps at 9M, 85M, 302M and 1.2B."""
+"""The paper's law (sec. 3.4), fitted to sweeps at 9M, 85M, 302M and 1.2B."""

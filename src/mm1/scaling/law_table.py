@@ -12,10 +12,10 @@ from mm1.scaling.law import PAPER_LAW, WEIGHT_DECAY, Law
 
 
 def fit_table(fit: Fit) -> Table:
-    """Return what a fit found, size by size."""
+    """Return a table of a fit with one row per size."""
     caption = (
-        f"ln(eta) = {fit.law.slope:.4f} ln(N) {fit.law.intercept:+.4f}; slope within {fit.slope_error:.4f} (95 %); "
-        f"the optima scatter by {fit.scatter:.1%} around it. Paper: {PAPER_LAW.slope} ln(N) {PAPER_LAW.intercept:+}."
+        f"ln(eta) = {fit.law.slope:.4f} ln(N) {fit.law.intercept:+.4f}; slope ± {fit.slope_error:.4f} (95 %); the "
+        f"optima scatter by {fit.scatter:.1%} around the law. Paper: {PAPER_LAW.slope} ln(N) {PAPER_LAW.intercept:+}."
     )
     table = Table(title=f"learning-rate law from {len(fit.optima)} sizes", caption="\n".join([caption, *fit.refused]))
     swept = [] if fit.measure is None else ["standard error", fit.measure]
@@ -40,12 +40,12 @@ def prediction_table(sizes: Sequence[tuple[str, float]], fit: Fit | None) -> Tab
 
     Args:
         sizes: Names and N.
-        fit: Whose law; None for the paper's.
+        fit: The fit whose law is used; None: the paper's law.
     """
     law: Law = PAPER_LAW if fit is None else fit.law
     caption = (
-        "N: parameters of the decoder without embeddings; of a sparse one, of its dense backbone. "
-        "train.weight_decay is a multiple of the learning rate: it stays 0.1."
+        "N: parameters of the decoder without embeddings; for a sparse decoder, those of its dense backbone. "
+        "train.weight_decay is a multiple of the learning rate and stays 0.1."
     )
     table = Table(title=f"{'the paper' if fit is None else 'the fit'}'s law", caption=caption)
     for title in ("", "N", "peak learning rate", "weight decay", *([] if fit is None else ["95 % band"])):

@@ -1,8 +1,8 @@
-"""Memory of a training step: activations as autograd keeps them, counted without computing anything.
+"""Memory of a training step: counts the activations that autograd keeps, without computing anything.
 
-The step is run on fake tensors, which have shapes and dtypes and no contents, and every allocation is counted
-from when it is made until it is let go. So it is what this code, its library and autograd keep, whatever the
-architecture, and not a formula for one of them. What lies inside kernels (workspaces) is not seen.
+The step runs on fake tensors, which have shapes and dtypes but no contents, and every allocation counts until it is
+freed. So the count covers what this code, its libraries and autograd really keep, for every architecture; it is not a
+formula for one of them. It doesn't include memory inside kernels (workspaces).
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ def activation_bytes(
     attention: str = "sdpa",
     recompute: bool = False,
 ) -> int:
-    """Return the most that a forward and backward pass holds at once besides weights and their gradients.
+    """Return the peak bytes of a forward and backward pass besides weights and their gradients.
 
     Args:
-        model: Its shapes count; it may be on the meta device, and its weights are replaced by fake ones.
-        rows: Sequences of the micro-batch.
-        length: Tokens of each.
-        images: Images of all rows together.
-        target: Target tokens of all rows together.
-        dtype: Of the weights that the pass sees: bfloat16 where FSDP's mixed precision casts them.
+        model: The model, which may be on the meta device; its weights are replaced by fake ones.
+        rows: Sequences in the micro-batch.
+        length: Tokens per sequence.
+        images: Images in all sequences together.
+        target: Target tokens in all sequences together.
+        dtype: The weights' dtype in the pass: bfloat16 if FSDP's mixed precision casts them.
         autocast: The precision of `torch.autocast`, whose copies of weights count too.
-        attention: `eager` keeps all scores; any fused kernel keeps none of them and counts as `sdpa` does on a CPU.
-        recompute: Layers of tower and decoder keep their input alone.
+        attention: `eager` keeps all scores; a fused kernel keeps none and counts like `sdpa` on a CPU.
+        recompute: Whether layers of tower and decoder keep only their input.
     """
     fused = attention if attention == "eager" else "sdpa"
     model.set_attn_implementation({"text_config": fused, "vision_config": fused})
     if recompute:
-        with warnings.catch_warnings():  # newer versions of the library have another name for it too
+        with warnings.catch_warnings():  # newer versions of the library rename this function
             warnings.simplefilter("ignore", FutureWarning)
             model.gradient_checkpointing_enable()
     tokens, size = model.config.image_seq_length, model.config.vision_config.image_size
@@ -77,7 +77,7 @@ def activation_bytes(
 
 
 class _Ledger(TorchDispatchMode):
-    """Counts the bytes of tensors that operations make, while they live.
+    """Counts the bytes of the tensors that operations create, until they are freed.
 
     Args:
         known: Tensors that don't count.
@@ -92,7 +92,7 @@ class _Ledger(TorchDispatchMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is torch.ops.aten._grouped_mm.default and args[0].dtype == torch.float32:
-            # torch computes grouped experts in float32 too, but knows their shape in bfloat16 alone.
+            # torch computes grouped experts in float32 too, but infers their shape in bfloat16 only.
             low = [torch.empty_like(matrix, dtype=torch.bfloat16) for matrix in args[:2]]
             result = func(*low, *args[2:], **(kwargs or {})).float()
         else:
@@ -116,12 +116,12 @@ class _Ledger(TorchDispatchMode):
 
 
 def _drop_gradient(parameter: torch.Tensor) -> None:
-    """Forget a gradient as soon as it is there: it is reduced and sharded, or counted with the weights' gradients."""
+    """Drop a gradient at once: it is reduced and sharded, or counted with the weights' gradients."""
     parameter.grad = None
 
 
 def _replace_weights(model: nn.Module, dtype: torch.dtype) -> None:
-    """Replace parameters and buffers by fake ones, in place; what was one tensor stays one."""
+    """Replace parameters and buffers by fake ones, in place; shared tensors stay shared."""
     parameters: dict[int, nn.Parameter] = {}
     buffers: dict[int, torch.Tensor] = {}
     for module in model.modules():

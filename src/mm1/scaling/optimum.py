@@ -12,7 +12,7 @@ from mm1.errors import UserError
 from mm1.scaling.points import Measure, Point
 
 NEIGHBOURS = 2
-"""Rates on either side of the best that the parabola is fitted to: farther off the curve is not one."""
+"""Rates on either side of the best that the fit uses; farther away the curve is no parabola."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class Optimum:
     """The best learning rate of a size.
 
     Attributes:
-        size: N of the law.
-        learning_rate: The vertex.
+        size: The law's N.
+        learning_rate: The learning rate at the vertex.
         error: Standard error of its logarithm, by the delta method; None if the points leave no residual.
-        value: Score or loss at the vertex; None for a point that was given as an optimum.
-        parabola: Coefficients over ln(rate), highest power first; empty for a given optimum.
-        rates: Rates that the parabola was fitted to.
+        value: Score or loss at the vertex; None if the file gives the optimum.
+        parabola: Coefficients over ln(rate), highest power first; empty if the file gives the optimum.
+        rates: Rates that the parabola is fitted to.
     """
 
     size: float
@@ -37,21 +37,21 @@ class Optimum:
 
 
 class NoOptimumError(UserError):
-    """A sweep whose optimum can't be told."""
+    """A sweep without a clear optimum."""
 
 
 def find_optimum(points: Sequence[Point], measure: Measure) -> Optimum:
     """Return the best learning rate of one size.
 
-    The parabola goes by least squares through the points of the best rate (by the mean over seeds) and its two
+    The parabola is the least-squares fit to the points of the best rate (by the mean over seeds) and of its two
     neighbours on either side.
 
     Args:
-        points: All of one size.
+        points: All points of one size.
         measure: `score` is maximised, `loss` minimised.
 
     Raises:
-        NoOptimumError: If there are fewer than three rates, if the best is at the sweep's edge, or if the parabola
+        NoOptimumError: If there are fewer than three rates, the best one is at the edge of the sweep, or the parabola
             has no vertex between the rates.
     """
     size = points[0].size
@@ -62,14 +62,14 @@ def find_optimum(points: Sequence[Point], measure: Measure) -> Optimum:
     rates = list(by_rate)
     if len(rates) < 3:
         raise NoOptimumError(
-            f"size {size:.3g}: a parabola needs three learning rates, there are {len(rates)}: train more"
+            f"size {size:.3g}: a parabola needs three learning rates, and the sweep has {len(rates)}: train with more"
         )
     best = int(np.argmax([np.mean(values) for values in by_rate.values()]))
     if best in (0, len(rates) - 1):
-        side, towards = ("lowest", "lower") if best == 0 else ("highest", "higher")
+        edge, direction = ("lowest", "lower") if best == 0 else ("highest", "higher")
         raise NoOptimumError(
-            f"size {size:.3g}: the best learning rate {rates[best]:.3g} is the {side} of the sweep, so the optimum "
-            f"may lie beyond: train {towards} ones too"
+            f"size {size:.3g}: the best learning rate {rates[best]:.3g} is the {edge} of the sweep, so the optimum "
+            f"may be {direction}: train with {direction} ones too"
         )
     near = rates[max(0, best - NEIGHBOURS) : best + NEIGHBOURS + 1]
     x = np.array([math.log(rate) for rate in near for _ in by_rate[rate]])
@@ -79,8 +79,8 @@ def find_optimum(points: Sequence[Point], measure: Measure) -> Optimum:
     vertex = -linear / (2 * square) + centre if square else math.inf
     if square >= 0 or not math.log(near[0]) <= vertex <= math.log(near[-1]):
         raise NoOptimumError(
-            f"size {size:.3g}: the points around {rates[best]:.3g} do not bend to an optimum between them: train "
-            "more learning rates or seeds"
+            f"size {size:.3g}: the parabola through the points around {rates[best]:.3g} has no optimum between them: "
+            "train with more learning rates or seeds"
         )
     shifted = (square, linear - 2 * square * centre, constant - linear * centre + square * centre**2)
     return Optimum(
@@ -94,7 +94,7 @@ def find_optimum(points: Sequence[Point], measure: Measure) -> Optimum:
 
 
 def _vertex_error(x: np.ndarray, y: np.ndarray, square: float, linear: float) -> float | None:
-    """Return the standard error of -linear / (2 square) from the residuals, None if there are none."""
+    """Return the standard error of -linear / (2 square) from the residuals; None if there are none."""
     design = np.stack([x**2, x, np.ones_like(x)], axis=1)
     degrees = len(x) - 3
     if degrees < 1:

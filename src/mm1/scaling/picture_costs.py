@@ -1,4 +1,4 @@
-"""What a picture costs a model in each way of showing it: tokens, FLOPs, cache."""
+"""The cost of a picture for each resolution and grid: tokens, FLOPs, cache."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from mm1.recipe import ModelRecipe
 from mm1.scaling.description_table import short
 
 INTERPOLATED = (448, 560, 672)
-"""Sides that the paper interpolates its tower to (sec. 4), in pixels."""
+"""Image sides in pixels to which the paper interpolates its tower (sec. 4)."""
 
-_CACHE_BYTES = 2  # of a value in bfloat16
+_CACHE_BYTES = 2  # per value, in bfloat16
 
 
 @dataclass(frozen=True)
 class PictureCost:
-    """What one picture costs in one mode.
+    """The cost of one picture in one mode.
 
     Attributes:
-        mode: In words: `one of 448`, `2x2 of 672`.
+        mode: The mode's name: `one of 448`, `2x2 of 672`.
         size: Side of the tower's images in pixels.
-        images: How many images the picture becomes.
-        patches: Of all of them together.
-        tokens: That the decoder reads.
+        images: Number of images that the picture becomes.
+        patches: Patches of all images together.
+        tokens: Image tokens of all images together.
         vision_flops: Forward FLOPs of tower and connector.
-        decoder_flops: Forward FLOPs of the decoder for those tokens.
-        cache_bytes: Keys and values of those tokens in bfloat16, as long as the picture is in the context.
+        decoder_flops: Forward FLOPs of the decoder for these tokens.
+        cache_bytes: Keys and values of these tokens in bfloat16, kept while the picture is in the context.
     """
 
     mode: str
@@ -58,15 +58,15 @@ def picture_costs(
     context: int,
     interpolated: Sequence[int] = INTERPOLATED,
 ) -> list[PictureCost]:
-    """Return the costs of a picture: one image (interpolated too), cut 2x2, cut by MM1.5's rule, as the recipe has it.
+    """Return the costs of a picture as one image (also interpolated), cut 2x2, cut by MM1.5's rule, and by the recipe.
 
     Args:
-        width: Of the picture in pixels.
-        height: Likewise.
-        recipe: The model, which is built without memory.
-        vocab_size: Of the decoder.
-        context: Tokens per sequence, which attention is counted for.
-        interpolated: Sides to show. Those not above the model's own are left out.
+        width: The picture's width in pixels.
+        height: The picture's height in pixels.
+        recipe: The model, which is built without memory for weights.
+        vocab_size: Size of the decoder's vocabulary.
+        context: Length of the sequence for which attention is counted.
+        interpolated: Image sides to show; those not above the model's own are left out.
 
     Raises:
         UserError: See `mm1.model.shape.recipe_config`.
@@ -116,10 +116,10 @@ def _cost(
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Return width and height of `1344x1344`.
+    """Return width and height of a text such as `1344x1344`.
 
     Raises:
-        UserError: If the text is no size.
+        UserError: If the text is not a size.
     """
     width, _, height = text.partition("x")
     if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
@@ -128,7 +128,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def costs_table(name: str, width: int, height: int, costs: list[PictureCost]) -> Table:
-    """Return a `rich` table of what a picture costs."""
+    """Return a `rich` table of a picture's costs."""
     caption = "Forward only; training takes three times the FLOPs. Cache: keys and values in bfloat16."
     table = Table(title=f"{name}: a picture of {width}x{height}", caption=caption)
     table.add_column("", no_wrap=True)

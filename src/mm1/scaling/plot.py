@@ -23,9 +23,9 @@ def write_plot(fit: Fit, path: Path) -> None:
     """Write the figure of a fit as SVG.
 
     Raises:
-        UserError: If it can't be written.
+        UserError: If the file can't be written.
     """
-    with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
+    with mpl.rc_context(_STYLE):  # type: ignore[arg-type]  # matplotlib types keys as literals
         figure = Figure(figsize=(10 if fit.measure else 5.5, 4), layout="constrained")
         axes = figure.subplots(1, 2 if fit.measure else 1, squeeze=False)[0]
         if fit.measure:
@@ -36,11 +36,11 @@ def write_plot(fit: Fit, path: Path) -> None:
     try:
         write_text(path, buffer.getvalue())
     except OSError as error:
-        raise UserError(f"{path}: the figure could not be written ({error})") from None
+        raise UserError(f"{path}: the figure can't be written ({error}): choose another file") from None
 
 
 def _draw_sweeps(axes: Axes, fit: Fit) -> None:
-    """Points of every size, the parabola where it was fitted, its vertex."""
+    """Draw the points of every size, the fitted parabola and its vertex."""
     optima = {optimum.size: optimum for optimum in fit.optima}
     for number, size in enumerate(sorted({point.size for point in fit.points})):
         own = [point for point in fit.points if point.size == size]
@@ -57,7 +57,7 @@ def _draw_sweeps(axes: Axes, fit: Fit) -> None:
 
 
 def _draw_law(axes: Axes, fit: Fit) -> None:
-    """Optima with their errors, the law with its band, the paper's."""
+    """Draw the optima with their errors, the law with its band, and the paper's law."""
     sizes = np.array([optimum.size for optimum in fit.optima])
     line = np.geomspace(sizes.min() / 2, sizes.max() * 2)
     low, high = np.array([fit.band(size) for size in line]).T

@@ -1,4 +1,4 @@
-"""What a budget or a prediction is for: the model of a recipe."""
+"""The model of a recipe without weights, for budgets and predictions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def shape_of(recipe: Recipe) -> MM1ForConditionalGeneration:
     """Return a recipe's model without weights, on the meta device.
 
     Raises:
-        UserError: If sizes do not fit each other, or a model that the recipe starts from can't be found or used.
+        UserError: If sizes do not fit each other, or a model that the recipe starts from is missing or can't be used.
     """
     resolved = resolve_models(recipe, weights=False)
     config = recipe_config(resolved.model, vocabulary_size(resolved))
@@ -24,7 +24,10 @@ def shape_of(recipe: Recipe) -> MM1ForConditionalGeneration:
 
 
 def law_size(name: str) -> int:
-    """Return N of the law for a model.
+    """Return the law's N for the model of a recipe.
+
+    Args:
+        name: A packaged recipe's name or a YAML file.
 
     Raises:
         UserError: See `load_recipe` and `shape_of`.

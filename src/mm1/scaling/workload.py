@@ -1,4 +1,4 @@
-"""What a step of training processes, from the recipe alone: a plan knows it exactly, a budget comes before the data."""
+"""Estimates the content of a training step from the recipe alone; only a plan, which needs the data, is exact."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from mm1.recipe import Recipe
 
 @dataclass(frozen=True)
 class Workload:
-    """What the sequences of a run hold, on average and at most.
+    """The content of a run's sequences, on average and at most.
 
-    Sequences are taken as full: as many images as the recipe allows, and text for the rest. With the paper's recipe
-    that gives its million text and million image tokens a step.
+    The estimate assumes full sequences: as many images as the recipe allows, and text for the rest. With the paper's
+    recipe this gives a million text tokens and a million image tokens per step, as in the paper.
 
     Attributes:
-        sequences: Per step.
-        steps: Of the run.
-        length: Tokens of a sequence, those of images included.
-        images: Mean images of a sequence.
-        most_images: Most images of a sequence.
-        target_tokens: Mean target tokens of a sequence: those that are not an image's.
-        pairs: How many times a token of a sequence attends to one.
+        sequences: Sequences per step.
+        steps: Steps of the run.
+        length: Tokens per sequence, image tokens included.
+        images: Mean number of images per sequence.
+        most_images: Largest number of images per sequence.
+        target_tokens: Mean number of target tokens per sequence: all but image tokens.
+        pairs: Number of pairs of tokens per sequence of which one attends to the other.
     """
 
     sequences: int
@@ -39,13 +39,13 @@ class Workload:
 
 
 def recipe_workload(recipe: Recipe, tokens_per_image: int, document_length: int | None = None) -> Workload:
-    """Return what a recipe's sequences hold.
+    """Return the content of a recipe's sequences.
 
     Args:
-        recipe: Mixture, limits, batch, steps.
-        tokens_per_image: As the decoder reads them.
-        document_length: Tokens of a document, outside of which its tokens attend to nothing; default: the whole
-            sequence, an upper bound.
+        recipe: Gives mixture, limits, batch and steps.
+        tokens_per_image: Image tokens per image.
+        document_length: Tokens per document; attention stays inside a document. Default: the whole sequence, which
+            gives an upper bound.
     """
     data, length = recipe.data, recipe.data.sequence_length
     images = {

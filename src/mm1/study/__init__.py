@@ -1,1 +1,1 @@
-"""Studies: a question put to training runs that differ in one thing, and answered with its uncertainty."""
+"""Studies: compare training runs that differ in one thing, and answer a question with its uncertainty."""

@@ -1,10 +1,10 @@
-"""What a study's runs say of its claims: the effect, how sure it is, and a verdict.
+"""Tests a study's claims: estimates each effect with its interval and gives a verdict.
 
-Arms are compared within a seed (the same fresh weights, the same order of the data) and on the same items. Two
-sources of chance are counted: another seed, and other items. Their variances add up, as those of crossed random
-effects do: the variance of the mean over n seeds is that of the n effects divided by n, plus that of the mean
-effect over bootstrap resamples of the items. The interval is Student's with the degrees of freedom of Satterthwaite
-(1946), so three seeds make a wide one.
+Arms are compared within a seed (the same initial weights, the same order of the data) and on the same items. Two
+sources of chance count: the seed and the items. Their variances add up, as for crossed random effects: the variance of
+the mean over n seeds is the variance of the n effects divided by n, plus the variance of the mean effect over bootstrap
+resamples of the items. The interval is Student's, with Satterthwaite's (1946) degrees of freedom; three seeds give a
+wide one.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ Verdict = Literal["holds", "fails", "undecided"]
 
 @dataclass(frozen=True)
 class Effect:
-    """A difference between arms, in percentage points or, where training losses are compared, in nats.
+    """A difference between arms, in percentage points, or in nats for training losses.
 
     Attributes:
-        name: What is compared with what.
-        by_seed: (seeds,).
-        mean: Over seeds.
-        interval: At `CONFIDENCE`.
-        p_value: Two-sided, of no difference (or of the claim's `minimum`).
-        unit: Of the difference.
+        name: The compared arms.
+        by_seed: (seeds,) the difference for each seed.
+        mean: The mean over seeds.
+        interval: The interval at `CONFIDENCE`.
+        p_value: Two-sided p value of no difference (or of a difference of the claim's `minimum`).
+        unit: The unit of the difference.
     """
 
     name: str
@@ -46,13 +46,13 @@ class Effect:
     unit: Unit
 
     def text(self, value: float) -> str:
-        """Return a difference with as many decimals as its unit takes."""
+        """Return a difference as text, with the decimals of its unit."""
         return f"{value:+.1f}" if self.unit == "points" else f"{value:+.3f}"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim with what the runs say of it."""
+    """A claim with its effects and verdict."""
 
     claim: Claim
     effects: tuple[Effect, ...]
@@ -60,17 +60,17 @@ class Finding:
 
 
 def judge(claim: Claim, results: Results) -> Finding:
-    """Put a claim to the test.
+    """Test a claim.
 
     Raises:
-        UserError: If a run that it needs is missing, or was not scored as the claim asks.
+        UserError: If a run that the claim needs is missing, or lacks the scores that the claim needs.
     """
     scores = results.select(claim.tasks, claim.shots, claim.metric)
     if claim.alike is not None:
         return _judge_alike(claim, results, scores)
     assert claim.better is not None
     assert claim.worse is not None
-    more, less = _more_and_less(claim, claim.better, claim.worse)
+    more, less = _larger_first(claim, claim.better, claim.worse)
     name = f"{_name(more)} - {_name(less)}"
     terms = [(_weights(results, more) - _weights(results, less), scores)]
     if claim.worse_shots is not None:
@@ -80,21 +80,21 @@ def judge(claim: Claim, results: Results) -> Finding:
         ]
         name = f"{_name(more)} at {claim.shots} shots - {_name(less)} at {claim.worse_shots}"
     if claim.than is not None:
-        more, less = _more_and_less(claim, claim.than.better, claim.than.worse)
+        more, less = _larger_first(claim, claim.than.better, claim.than.worse)
         terms.append((_weights(results, less) - _weights(results, more), scores))
         name = f"({name}) - ({_name(more)} - {_name(less)})"
-    effect = estimate(_named(claim, name), terms, claim.minimum)
+    effect = estimate(_effect_name(claim, name), terms, claim.minimum)
     low, high = effect.interval
     verdict: Verdict = "holds" if low > claim.minimum else "fails" if high < claim.minimum else "undecided"
     return Finding(claim, (effect,), verdict)
 
 
-def _named(claim: Claim, comparison: str) -> str:
+def _effect_name(claim: Claim, comparison: str) -> str:
     return f"loss: {comparison}" if claim.metric == "loss" else comparison
 
 
-def _more_and_less(claim: Claim, better: Choice, worse: Choice) -> tuple[Choice, Choice]:
-    """Return which of two choices has more of the quantity if the claim is true: of loss, the worse one."""
+def _larger_first(claim: Claim, better: Choice, worse: Choice) -> tuple[Choice, Choice]:
+    """Return the two choices, first the one with the larger quantity if the claim is true (for loss: the worse one)."""
     return (worse, better) if claim.metric == "loss" else (better, worse)
 
 
@@ -104,7 +104,7 @@ def _judge_alike(claim: Claim, results: Results, scores: tuple[Scores, ...]) -> 
     effects = []
     for one, other in itertools.combinations(claim.alike, 2):
         weights = _weights(results, one) - _weights(results, other)
-        effects.append(estimate(_named(claim, f"{_name(one)} - {_name(other)}"), [(weights, scores)]))
+        effects.append(estimate(_effect_name(claim, f"{_name(one)} - {_name(other)}"), [(weights, scores)]))
     within = claim.within
     if all(-within < e.interval[0] and e.interval[1] < within for e in effects):
         verdict: Verdict = "holds"
@@ -119,10 +119,10 @@ def estimate(name: str, terms: Sequence[tuple[Floats, Sequence[Scores]]], agains
     """Estimate a weighted sum of the arms' mean scores.
 
     Args:
-        name: Of the effect.
-        terms: They add up: weights of the arms, (arms,): +1 and -1 for a difference of two; and the tasks and
-            shots that are averaged over.
-        against: What the p value is of.
+        name: The effect's name.
+        terms: The terms of the sum. Each has weights (arms,), such as +1 and -1 for a difference of two arms, and the
+            scores to average over.
+        against: The value that the p value tests against.
 
     Raises:
         UserError: If a run with a weight is missing.
@@ -150,8 +150,8 @@ def estimate(name: str, terms: Sequence[tuple[Floats, Sequence[Scores]]], agains
 
 
 def _weights(results: Results, choice: Choice) -> Floats:
-    mine = np.array([chosen(arm, choice) for arm in results.arms], dtype=np.float64)
-    return mine / mine.sum()
+    weights = np.array([chosen(arm, choice) for arm in results.arms], dtype=np.float64)
+    return weights / weights.sum()
 
 
 def _name(choice: Mapping[str, str]) -> str:

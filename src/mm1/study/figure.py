@@ -1,4 +1,4 @@
-"""A study's figure: mean scores with their intervals over an axis, as SVG that stands by itself."""
+"""A study's figure: mean scores with their intervals over an axis, as self-contained SVG."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STYLE: dict[Any, Any] = {
     "grid.color": "#dddddd",
     "figure.facecolor": "white",
 }
-# Okabe and Ito's colours, told apart by the colour-blind (Nature Methods 8, 441, 2011).
+# Okabe and Ito's colours, which the colour-blind can distinguish (Nature Methods 8, 441, 2011).
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MARKERS = "os^DvP"
 
@@ -38,8 +38,9 @@ def study_figure(study: Study, results: Results) -> str:
     """Draw a study's figure.
 
     Args:
-        study: Its `figure` says what is drawn; without one, the arms along the first axis at each number of shots.
-        results: All runs must be there for an arm to be drawn.
+        study: The study, whose `figure` says what to draw; without it, the first axis with a line for each number of
+            shots.
+        results: The results; an arm is drawn if all its runs are done.
 
     Returns:
         An SVG document; the same results give the same bytes.
@@ -53,10 +54,10 @@ def study_figure(study: Study, results: Results) -> str:
             offset = 0.06 * (number - (len(lines) - 1) / 2)
             choice = {recipe.lines: line} if recipe.lines else {}
             points = [_point(results, recipe, {recipe.x: x} | choice) for x in ticks]
-            places = [place + offset for place, point in enumerate(points) if point is not None]
+            positions = [position + offset for position, point in enumerate(points) if point is not None]
             drawn = [point for point in points if point is not None]
             axes.errorbar(
-                places,
+                positions,
                 [mean for mean, _ in drawn],
                 yerr=[half for _, half in drawn],
                 color=_COLOURS[number % len(_COLOURS)],
@@ -68,7 +69,7 @@ def study_figure(study: Study, results: Results) -> str:
         axes.set_xticks(range(len(ticks)), ticks)
         axes.set_xlim(-0.4, len(ticks) - 0.6)
         axes.set_xlabel(recipe.x)
-        axes.set_ylabel(_measured(recipe))
+        axes.set_ylabel(_label(recipe))
         if recipe.lines is not None:
             axes.legend(frameon=False, title=None if recipe.lines == SHOTS else recipe.lines)
         buffer = io.StringIO()
@@ -76,7 +77,7 @@ def study_figure(study: Study, results: Results) -> str:
     return buffer.getvalue()
 
 
-def _measured(recipe: FigureRecipe) -> str:
+def _label(recipe: FigureRecipe) -> str:
     if recipe.metric == "loss":
         return "training loss, nats a token"
     return "score, " + ("mean of tasks" if recipe.tasks is None else ", ".join(recipe.tasks))
@@ -90,19 +91,19 @@ def _values(study: Study, results: Results, recipe: FigureRecipe, axis: str | No
     return list(study.values[axis])
 
 
-def _point(results: Results, recipe: FigureRecipe, place: dict[str, str]) -> tuple[float, float] | None:
-    """Return the mean of the arms at a place and half its interval; None if a run of them is missing."""
-    shots = [int(place.pop(SHOTS))] if SHOTS in place else recipe.shots
-    return mean_of(results, place, results.select(recipe.tasks, shots, recipe.metric))
+def _point(results: Results, recipe: FigureRecipe, choice: dict[str, str]) -> tuple[float, float] | None:
+    """Return the mean of the chosen arms and half its interval; None if one of their runs is missing."""
+    shots = [int(choice.pop(SHOTS))] if SHOTS in choice else recipe.shots
+    return mean_of(results, choice, results.select(recipe.tasks, shots, recipe.metric))
 
 
 def mean_of(results: Results, choice: Choice, scores: Sequence[Scores]) -> tuple[float, float] | None:
-    """Return the mean score of some arms and half its 95 % interval; None if a run of them is missing.
+    """Return the mean score of the chosen arms and half its 95 % interval; None if one of their runs is missing.
 
-    The half is NaN where there is one seed only.
+    Half the interval is NaN if there is only one seed.
     """
-    mine = np.array([chosen(arm, choice) for arm in results.arms], dtype=np.float64)
-    if np.isnan(results.seconds[mine > 0]).any():
+    weights = np.array([chosen(arm, choice) for arm in results.arms], dtype=np.float64)
+    if np.isnan(results.seconds[weights > 0]).any():
         return None
-    effect = estimate("mean", [(mine / mine.sum(), scores)])
+    effect = estimate("mean", [(weights / weights.sum(), scores)])
     return effect.mean, (effect.interval[1] - effect.interval[0]) / 2

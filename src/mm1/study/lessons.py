@@ -1,4 +1,4 @@
-"""The scoreboard of the paper's lessons: every claim of some studies with what the runs say of it."""
+"""The scoreboard of the paper's lessons: every claim of the laptop studies with its verdict."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mm1.study.results import read_study
 from mm1.study.schema import Claim, Study, load_study, packaged_studies
 
 LAPTOP = "laptop/"
-"""Studies of this scale make up the scoreboard."""
+"""Prefix of the studies on the scoreboard."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Lesson:
     """One study on the scoreboard.
 
     Attributes:
-        study: What was asked.
-        runs: As planned.
-        rows: Each claim with what was found; None while its runs are not all there.
+        study: The study.
+        runs: Its planned runs.
+        rows: Each claim with its finding; None as long as one of its runs is missing.
     """
 
     study: Study
@@ -36,28 +36,28 @@ class Lesson:
 
     @property
     def done(self) -> int:
-        """How many of its runs are there."""
+        """The number of runs that are done."""
         return sum(run.seconds is not None for run in self.runs)
 
 
 def lesson_studies() -> list[Study]:
-    """Return the studies that the scoreboard is made of."""
+    """Return the studies on the scoreboard."""
     return [load_study(name) for name in packaged_studies() if name.startswith(LAPTOP)]
 
 
 def lesson(study: Study, runs: Sequence[StudyRun]) -> Lesson:
-    """Judge a study's claims by the runs that are there.
+    """Test a study's claims with the runs that are done.
 
     Args:
-        study: What was asked.
-        runs: As planned.
+        study: The study.
+        runs: Its planned runs.
 
     Raises:
         UserError: If two runs were scored differently.
     """
-    some = any(run.seconds is not None for run in runs)
-    found = {f.claim.claim: f for f in findings(study, read_study(runs))} if some else {}
-    return Lesson(study, tuple(runs), tuple((claim, found.get(claim.claim)) for claim in study.claims))
+    any_done = any(run.seconds is not None for run in runs)
+    by_claim = {f.claim.claim: f for f in findings(study, read_study(runs))} if any_done else {}
+    return Lesson(study, tuple(runs), tuple((claim, by_claim.get(claim.claim)) for claim in study.claims))
 
 
 def write_lessons(lessons: Sequence[Lesson], directory: Path) -> Path:
@@ -65,16 +65,16 @@ def write_lessons(lessons: Sequence[Lesson], directory: Path) -> Path:
 
     Args:
         lessons: In the order of the table.
-        directory: Where the studies' pages are.
+        directory: The directory of the studies' pages.
 
     Returns:
-        The page.
+        The page's path.
 
     Raises:
-        UserError: If no run of any study is there.
+        UserError: If no run of any study is done.
     """
     if not any(lesson.done for lesson in lessons):
-        raise UserError(f"no run of any study is in {directory}: make them with `mm1 study lessons`")
+        raise UserError(f"{directory}: no run of any study is done: make them with `mm1 study lessons`")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mm1.study", "templates"),
         undefined=jinja2.StrictUndefined,

@@ -1,10 +1,10 @@
-"""From a study to the runs that it needs: resolved recipes, and where each run's directory is.
+"""Plans a study's runs: resolves their recipes and names their directories.
 
 A run's directory is named by a hash over its resolved recipe, the version of results (`mm1.study.version`) and the
-weights that it starts from. So a run which is there is never made again, also if another study made it, and is made
-anew where one of them changed. The commit is recorded in the run's environment.json.
-How it is scored is not part of that: runs that differ in nothing else share the directory, and so the training,
-and have their scores in folders of their own.
+weights that it starts from. So a run that exists is never made twice, even if another study made it, and a run is made
+again if one of the three changes. environment.json in the directory records the commit.
+The hash doesn't include how a run is scored: runs that differ only in that share the directory and the training, and
+have separate folders for their scores.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from mm1.study.schema import Arm, Study, arm_name
 from mm1.study.version import results_token
 
 DONE = "study-run.json"
-"""Written beside a run's scores when it has been trained and scored: how it was scored, and how long that took."""
+"""File among a run's scores, written when the run is done: how it was scored, and how long scoring took."""
 
 TRAINED = "training.json"
-"""Written into a run's directory: how long its training took, all its starts together."""
+"""File in a run's directory: how long its training took, summed over all its starts."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class StudyRun:
     """One arm with one seed.
 
     Attributes:
-        arm: Which values of the study's axes.
-        seed: Of fresh weights and of the data's order.
-        recipe: As resolved.
-        directory: Where the run is, or is going to be; other runs of the same training have the same.
+        arm: The values of the study's axes.
+        seed: The seed of the initial weights and of the data's order.
+        recipe: The resolved recipe.
+        directory: The run's directory; runs of the same training share it.
     """
 
     arm: Arm
@@ -49,28 +49,28 @@ class StudyRun:
 
     @property
     def name(self) -> str:
-        """Such as `mask=inside, seed 0`."""
+        """The run's name, such as `mask=inside, seed 0`."""
         return f"{arm_name(self.arm)}, seed {self.seed}"
 
     @property
     def log(self) -> Path:
-        """Where everything that the run's processes said is."""
+        """The file with all output of the run's processes."""
         return self.directory.with_suffix(".log")
 
     @property
     def seconds(self) -> float | None:
-        """What training and scoring took, whoever made the training; None if the run is not done."""
+        """Seconds of training and scoring, even if another study trained it; None if the run is not done."""
         scoring = self.scoring_seconds
         return None if scoring is None else scoring + training_seconds(self.directory)
 
     @property
     def scoring_seconds(self) -> float | None:
-        """What scoring alone took; None if the run is not done."""
+        """Seconds of scoring; None if the run is not done."""
         return _seconds(self.scores / DONE)
 
     @property
     def scores(self) -> Path:
-        """Where its results are."""
+        """The folder of the run's results."""
         return scores_folder(self.directory, self.recipe)
 
 
@@ -78,8 +78,8 @@ def plan_runs(study: Study, store: Path) -> list[StudyRun]:
     """Return the runs of a study, seed by seed, so that every arm has a first result early.
 
     Args:
-        study: What is varied.
-        store: The directory that holds all studies' runs.
+        study: The study.
+        store: The directory of the runs of all studies.
 
     Raises:
         UserError: If an arm's changes don't fit the recipe.
@@ -93,14 +93,15 @@ def plan_runs(study: Study, store: Path) -> list[StudyRun]:
                 raise UserError(f"study {study.name}, arm {arm_name(arm)}: {error}") from None
             if not recipe.evaluate.tasks:
                 raise UserError(
-                    f"study {study.name}: its runs are scored on nothing: name tasks under `set`, as evaluate.tasks"
+                    f"study {study.name}: evaluate.tasks is empty, so its runs have no scores: name tasks as "
+                    "evaluate.tasks under `set`"
                 )
             runs.append(StudyRun(arm, seed, recipe, store / identity(recipe)))
     return runs
 
 
 def minutes_of(runs: Sequence[StudyRun]) -> float:
-    """Return what the runs that are done took, in minutes; training and scoring that several share count once."""
+    """Return the minutes that the completed runs took; training and scoring that several runs share count once."""
     done = [run for run in runs if run.scoring_seconds is not None]
     training = {run.directory: training_seconds(run.directory) for run in done}
     scoring = {run.scores: run.scoring_seconds or 0.0 for run in done}
@@ -108,12 +109,12 @@ def minutes_of(runs: Sequence[StudyRun]) -> float:
 
 
 def distinct(runs: Iterable[StudyRun]) -> list[StudyRun]:
-    """Return the runs without those that another study, or another arm, has already: the same training scored alike."""
+    """Return the runs without duplicates, which have the same training and the same scoring."""
     return list({run.scores: run for run in runs}.values())
 
 
 def training_seconds(directory: Path) -> float:
-    """Return what a run's training took so far, all its starts together."""
+    """Return the seconds that a run's training has taken so far, summed over all its starts."""
     return _seconds(directory / TRAINED) or 0.0
 
 
@@ -125,12 +126,12 @@ def _seconds(file: Path) -> float | None:
 
 
 def scores_folder(directory: Path, recipe: Recipe) -> Path:
-    """Return where a run's results are if it is scored as a recipe says: below its directory, named by a hash."""
+    """Return the folder in a run's directory for the results of a recipe's scoring; its name is a hash."""
     return directory / "scores" / _hash(recipe.evaluate.model_dump(mode="json"))
 
 
 def identity(recipe: Recipe) -> str:
-    """Return a hash over what decides a run's weights: recipe (without name and scoring), version, first weights."""
+    """Return a hash over what determines a run's weights: recipe (without name and scoring), version, first weights."""
     content = recipe.model_dump(by_alias=True, mode="json", exclude={"name", "evaluate"})
     model = recipe.model
     starts = [weights_digest(part.from_) for part in (model, model.vision, model.language_model) if part.from_]
@@ -162,5 +163,5 @@ def weights_digest(source: str) -> str:
 
 
 def threads_per_job(jobs: int) -> int:
-    """Return how many threads each of several runs at a time gets."""
+    """Return the number of threads per run if `jobs` runs are made at a time."""
     return max(1, (os.cpu_count() or 1) // jobs)

@@ -1,8 +1,7 @@
-"""What a study found, as a Markdown page with a figure beside it and as one self-contained HTML page."""
+"""A study's findings as a Markdown page with a figure, and as one self-contained HTML page."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from mm1.study.plan import StudyRun, minutes_of
 from mm1.study.results import Results, Scores, read_study
 from mm1.study.runner import Failure
 from mm1.study.schema import Study, arm_name, chosen
+from mm1.study.version import RESULTS_VERSION
 from mm1.train.run_directory import read_environment
 
 
@@ -27,13 +27,13 @@ def write_study_report(
     """Write `NAME.md`, `NAME.svg` and `NAME.html` from the runs that are done.
 
     Args:
-        study: What was asked.
-        runs: As planned; those that are not done are named on the page.
-        directory: Where the pages go.
-        failures: Runs that did not come to their end, to be named with the reason.
+        study: The study.
+        runs: Its planned runs; the page says how many are not done.
+        directory: The directory for the pages.
+        failures: Runs that failed; the page names them with the reason.
 
     Returns:
-        The Markdown page.
+        The Markdown page's path.
 
     Raises:
         UserError: If no run is done, or two were scored differently.
@@ -69,17 +69,17 @@ def write_study_report(
 
 
 def findings(study: Study, results: Results) -> list[Finding]:
-    """Put every claim to the test whose runs are all there; the others are left out until they are."""
-    found = []
+    """Test the claims whose runs are all done; leave the others out."""
+    tested = []
     for claim in study.claims:
         needed = [any(chosen(arm, choice) for choice in claim.choices()) for arm in results.arms]
         if not np.isnan(results.seconds[needed]).any():
-            found.append(judge(claim, results))
-    return found
+            tested.append(judge(claim, results))
+    return tested
 
 
 def _with_loss(study: Study) -> bool:
-    """Whether a study speaks of the training loss; where arms train on different data, losses don't compare."""
+    """Return whether a study uses the training loss; if arms train on different data, losses aren't comparable."""
     drawn = study.figure is not None and study.figure.metric == "loss"
     return drawn or any(claim.metric == "loss" for claim in study.claims)
 
@@ -89,7 +89,7 @@ def _columns(results: Results) -> list[Scores]:
 
 
 def _row(results: Results, number: int) -> dict[str, Any]:
-    """Return an arm's row: its name, a cell for each task and number of shots and one for the loss, minutes a run."""
+    """Return an arm's row: its name, a cell for each task and number of shots, one for the loss, minutes per run."""
     arm = results.arms[number]
     cells = [_cell(results, number, scores) for scores in _columns(results)]
     done = results.seconds[number][~np.isnan(results.seconds[number])]
@@ -103,14 +103,14 @@ def _row(results: Results, number: int) -> dict[str, Any]:
 
 
 def _cell(results: Results, number: int, scores: Scores) -> str:
-    """Return an arm's mean and half its interval; nothing while a run is missing."""
-    found = mean_of(results, dict(results.arms[number]), [scores])
+    """Return an arm's mean and half its interval; empty if a run is missing."""
+    estimated = mean_of(results, dict(results.arms[number]), [scores])
     digits = 3 if scores.unit == "nats" else 1
-    return "" if found is None else f"{found[0]:.{digits}f} ± {found[1]:.{digits}f}"
+    return "" if estimated is None else f"{estimated[0]:.{digits}f} ± {estimated[1]:.{digits}f}"
 
 
 def _blind_rows(results: Results) -> list[dict[str, Any]]:
-    """Return each arm's scores with swapped pictures, as `_row` does; none if nothing was scored so."""
+    """Return each arm's scores with swapped pictures, like `_row`; empty if no run has such scores."""
     rows = []
     for number, arm in enumerate(results.arms):
         scored = [s.blind[number][~np.isnan(s.blind[number])] for s in _columns(results)]
@@ -132,7 +132,11 @@ def _paper_rows(study: Study) -> list[dict[str, Any]]:
 
 
 def _machine(runs: Sequence[StudyRun]) -> str:
-    """Return on what the runs were made, as their environment files say."""
-    found = [read_environment(run.directory) for run in runs if run.seconds is not None]
-    machines = dict.fromkeys(f"{e['cores']} cores of {e['machine']}, {e['device']}, torch {e['torch']}" for e in found)
-    return "; ".join(machines) or platform.machine()
+    """Return the machines, the version of results and the commits of the runs, as their environment files name them."""
+    environments = [read_environment(run.directory) for run in runs if run.seconds is not None]
+    machines = dict.fromkeys(
+        f"{e['cores']} cores of {e['machine']}, {e['device']}, torch {e['torch']}" for e in environments
+    )
+    commits = dict.fromkeys(str(e["commit"])[:12] for e in environments if e.get("commit"))
+    made = [*machines, f"results version {RESULTS_VERSION}", *([f"commit {', '.join(commits)}"] if commits else [])]
+    return "; ".join(made)

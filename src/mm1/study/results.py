@@ -1,4 +1,4 @@
-"""The scores of a study's runs as arrays: arms x seeds, and again for every resample of the items."""
+"""The scores of a study's runs as arrays: arms x seeds, also for every resample of the items."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from mm1.study.schema import Arm, Quantity
 SWAPPED: Floor = "swapped pictures"
 
 VARIED = frozenset({"detailed_shots"})
-"""What of the scoring a study's arms may differ in."""
+"""Keys of a result's protocol that may differ between a study's arms."""
 
 LAST = 0.1
-"""The loss of a run is the mean over this last share of its steps."""
+"""A run's loss is the mean over this last share of its steps."""
 
 Unit = Literal["points", "nats"]
 
@@ -34,16 +34,16 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one task at one number of shots in percentage points, or the training loss in nats a token.
+    """Scores of one task at one number of shots in percentage points, or the training loss in nats per token.
 
     Attributes:
-        task: Its name.
-        shots: How many.
-        items: How many items were scored.
-        points: (arms, seeds); NaN where a run is missing.
-        resampled: (arms, seeds, resamples): the same for items drawn with replacement, the same ones for all runs.
-        blind: As `points`, with another item's picture in place of the right one; NaN where that was not scored.
-        unit: Of all of them.
+        task: The task's name.
+        shots: The number of shots.
+        items: The number of scored items.
+        points: (arms, seeds) scores; NaN where a run is missing.
+        resampled: (arms, seeds, resamples) scores of items drawn with replacement, the same items for all runs.
+        blind: (arms, seeds) scores with the picture of another item; NaN where a run has none.
+        unit: The unit of all scores.
     """
 
     task: str
@@ -57,14 +57,14 @@ class Scores:
 
 @dataclass(frozen=True)
 class Results:
-    """What a study's runs came to.
+    """The results of a study's runs.
 
     Attributes:
-        arms: In the study's order.
-        seeds: Likewise.
-        scores: By task and shots.
-        seconds: (arms, seeds): what each run took; NaN where one is missing.
-        losses: (arms, seeds): each run's training loss at the end, in nats a token; NaN where one is missing.
+        arms: The arms in the study's order.
+        seeds: The seeds in the study's order.
+        scores: The scores by task and number of shots.
+        seconds: (arms, seeds) how long each run took; NaN where a run is missing.
+        losses: (arms, seeds) each run's final training loss in nats per token; NaN where a run is missing.
     """
 
     arms: tuple[Arm, ...]
@@ -75,44 +75,44 @@ class Results:
 
     @property
     def loss(self) -> Scores:
-        """The training loss as if it were a task's score, on which no other items could have been drawn."""
+        """The training loss in the form of a task's scores; resampling doesn't change it."""
         resampled = np.broadcast_to(self.losses[..., None], (*self.losses.shape, ITEM_RESAMPLES))
         blind = np.full(self.losses.shape, np.nan)
         return Scores("training loss", 0, 1, self.losses, resampled, blind, unit="nats")
 
     @property
     def missing(self) -> int:
-        """How many runs are not there."""
+        """The number of missing runs."""
         return int(np.isnan(self.seconds).sum())
 
     def select(
         self, tasks: Sequence[str] | None, shots: Sequence[int] | None, metric: Quantity = "score"
     ) -> tuple[Scores, ...]:
-        """Return the scores of some tasks at some numbers of shots (None: of all), or the training loss.
+        """Return the scores of the given tasks and numbers of shots (None: all), or the training loss.
 
         Raises:
-            UserError: If the runs were not scored so.
+            UserError: If the runs have no such scores.
         """
         if metric == "loss":
             return (self.loss,)
-        for wanted, there, what in (
+        for requested, available, what in (
             (tasks, {s.task for s in self.scores}, "task"),
             (shots, {s.shots for s in self.scores}, "number of shots"),
         ):
-            for value in wanted or ():
-                if value not in there:
-                    known = ", ".join(map(str, sorted(there)))
-                    raise UserError(f"the study's runs were not scored on {what} {value}: they were on {known}")
+            for value in requested or ():
+                if value not in available:
+                    known = ", ".join(map(str, sorted(available)))
+                    raise UserError(f"the study's runs have no scores for {what} {value}: choose from {known}")
         return tuple(
             s for s in self.scores if (tasks is None or s.task in tasks) and (shots is None or s.shots in shots)
         )
 
 
 def read_study(runs: Sequence[StudyRun]) -> Results:
-    """Read the scores of a study's runs, those that are there.
+    """Read the scores of the study's runs that are done.
 
     Raises:
-        UserError: If none is there, or two were scored by different protocols.
+        UserError: If no run is done, or two were scored by different protocols.
     """
     arms, seeds = tuple(dict.fromkeys(r.arm for r in runs)), tuple(dict.fromkeys(r.seed for r in runs))
     shape = len(arms), len(seeds)
@@ -125,24 +125,24 @@ def read_study(runs: Sequence[StudyRun]) -> Results:
     for run in runs:
         if run.seconds is None:
             continue
-        place = arms.index(run.arm), seeds.index(run.seed)
-        seconds[place], losses[place] = run.seconds, last_loss(run.directory)
+        cell = arms.index(run.arm), seeds.index(run.seed)
+        seconds[cell], losses[cell] = run.seconds, last_loss(run.directory)
         tasks = {load_task(task).name for task in run.recipe.evaluate.tasks}
         for key, result in read_results(run.scores).items():
             if key[0] not in tasks or key[1] not in run.recipe.evaluate.shots:
                 continue
             other, protocol = protocols.setdefault(key, (run.name, result["protocol"]))
-            if (differs := differing_protocol(protocol, result["protocol"], besides=VARIED)) is not None:
-                who = f"{other} and {run.name}"
-                raise UserError(f"{key[0]} at {key[1]} shots: {who} were scored differently: {differs}")
+            if (differs := differing_protocol(protocol, result["protocol"], ignored=VARIED)) is not None:
+                both = f"{other} and {run.name}"
+                raise UserError(f"{key[0]} at {key[1]} shots: {both} were scored differently: {differs}")
             metric, statistics = METRICS[result["metric"]], result_statistics(result)
             items[key] = statistics.shape[1]
-            points.setdefault(key, np.full(shape, np.nan))[place] = 100 * metric.score(statistics).mean()
+            points.setdefault(key, np.full(shape, np.nan))[cell] = 100 * metric.score(statistics).mean()
             swapped = result["floors"].get(SWAPPED)
             score = np.nan if swapped is None else 100 * swapped["score"]
-            blind.setdefault(key, np.full(shape, np.nan))[place] = score
+            blind.setdefault(key, np.full(shape, np.nan))[cell] = score
             draws = resampled.setdefault(key, np.full((*shape, ITEM_RESAMPLES), np.nan))
-            draws[place] = 100 * resampled_scores(metric, statistics, 0, ITEM_RESAMPLES)
+            draws[cell] = 100 * resampled_scores(metric, statistics, 0, ITEM_RESAMPLES)
     if not points:
         raise UserError("none of the study's runs is done: make them with `mm1 study run`")
     scores = tuple(Scores(*key, items[key], points[key], resampled[key], blind[key]) for key in points)
@@ -150,7 +150,7 @@ def read_study(runs: Sequence[StudyRun]) -> Results:
 
 
 def last_loss(run: Path) -> float:
-    """Return the mean training loss over the last tenth of a run's steps, as its log has them."""
+    """Return the mean training loss over the last tenth of a run's steps, from its log."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     steps = {line["step"]: line["loss"] for line in lines if "loss" in line}
     return float(np.mean([value for step, value in steps.items() if step > (1 - LAST) * max(steps)]))

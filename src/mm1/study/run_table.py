@@ -1,4 +1,4 @@
-"""Tables of runs: those of one study with the time they take, those that were submitted, those of all studies."""
+"""Tables of runs: of one study with the time that is left, of submitted jobs, of all studies."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text as Styled
 
 from mm1.study.plan import StudyRun, training_seconds
 from mm1.study.schema import Study, arm_name
@@ -14,30 +15,27 @@ from mm1.train.run_directory import SCHEDULER_LOGS
 
 
 def run_table(study: Study, runs: Sequence[StudyRun], jobs: int) -> Table:
-    """Return a table of the arms, which of their seeds are done, and how long the rest will take.
-
-    The estimate is `minutes_left`'s.
-    """
+    """Return a table of the arms that shows which seeds are done and how long the rest takes (`minutes_left`)."""
     missing = sum(run.seconds is None for run in runs)
     minutes = minutes_left(study, runs, jobs)
-    left = "unknown: no run has been timed" if minutes is None else f"about {minutes:.0f} minutes"
+    left = "unknown, since no run has been timed" if minutes is None else f"about {minutes:.0f} minutes"
     table = Table(
         title=f"{study.name}: {study.question}",
         title_justify="left",
-        caption=f"{missing} of {len(runs)} runs to make; time left {left if missing else 'none'}",
+        caption=f"{missing} of {len(runs)} runs to make; time left: {left if missing else 'none'}",
     )
     table.add_column("arm")
     for seed in study.seeds:
         table.add_column(f"seed {seed}")
     for arm in study.arms():
-        mine = [run for run in runs if run.arm == arm]
-        table.add_row(arm_name(arm), *("to make" if run.seconds is None else "[green]done[/]" for run in mine))
+        states = ("to make" if run.seconds is None else Styled("done", "green") for run in runs if run.arm == arm)
+        table.add_row(arm_name(arm), *states)
     return table
 
 
 def submitted_table(submitted: Submitted) -> Table:
     """Return a table of the jobs that make a study's runs."""
-    table = Table(title="Jobs", title_justify="left", caption="the same command goes on when they have ended")
+    table = Table(title="Jobs", title_justify="left", caption="when the jobs have ended, run the same command again")
     for column in ("job", "run", "", "log"):
         table.add_column(column)
     for jobs, state in ((submitted.queued, "in the queue"), (submitted.jobs, "submitted")):
@@ -48,11 +46,11 @@ def submitted_table(submitted: Submitted) -> Table:
 
 
 def minutes_left(study: Study, runs: Sequence[StudyRun], jobs: int) -> float | None:
-    """Return how long the runs that are not done will take; None if nothing is known.
+    """Return the minutes that the remaining runs will take; None if unknown.
 
-    By the mean times of those that are done, taken to have run as many at a time as the rest will; else by what the
-    study's file states of a run alone, which several at a time share the cores of. What is trained already has only
-    its scoring left, and what several runs share is trained once.
+    The estimate uses the mean times of the completed runs and assumes that as many ran at a time as will now. Without
+    completed runs it uses the study file's `minutes`, the time of one run with all cores. A training that exists
+    already needs only its scoring, and a training that several runs share counts once.
     """
     missing = [run for run in runs if run.seconds is None]
     done = [run for run in runs if run.seconds is not None]
@@ -65,9 +63,9 @@ def minutes_left(study: Study, runs: Sequence[StudyRun], jobs: int) -> float | N
 
 
 def lessons_table(planned: Sequence[tuple[Study, Sequence[StudyRun]]], jobs: int) -> Table:
-    """Return a table of some studies: runs that are done and to make, and how long the rest will take.
+    """Return a table of several studies: how many runs are done and to make, and how long the rest takes.
 
-    What a study shares with one above it is to make for that one alone.
+    A run that a study shares with one above it counts for the one above.
     """
     table = Table(title="Studies of the scoreboard", title_justify="left", show_footer=True)
     rows, total, above = [], 0.0, set[Path]()

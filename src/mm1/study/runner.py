@@ -1,10 +1,10 @@
-"""Making a study's runs: each in a process of its own, some at a time, what is there left alone.
+"""Makes a study's runs: one process per training, several at a time; completed runs are skipped.
 
     mm1 COMMAND, for each command that the study names as `first`
     for each run:  mm1 study make RUN.yaml --to RUN   (several files: the same training, scored in several ways)
 
-A run that fails is named and the others go on. Ctrl-C passes to the runs, which save a checkpoint; the same
-command goes on from there.
+If a run fails, its name is printed and the others continue. Ctrl-C is passed on to the runs, which save a checkpoint;
+the same command resumes them.
 """
 
 from __future__ import annotations
@@ -37,15 +37,16 @@ from mm1.study.plan import (
     weights_digest,
 )
 from mm1.study.schema import Study
+from mm1.study.version import RESULTS_VERSION
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that did not come to its end.
+    """A run that failed.
 
     Attributes:
-        run: Which.
-        reason: The last thing that it said.
+        run: The run.
+        reason: The last line of its log.
     """
 
     run: StudyRun
@@ -53,35 +54,35 @@ class Failure:
 
 
 def prepared_runs(study: Study, store: Path) -> list[StudyRun]:
-    """Return a study's runs, after what they share has been made, if any of them is to be made.
+    """Return a study's runs. If any run is not done, call the study's `first` commands before.
 
     Args:
-        study: What is varied.
+        study: The study.
         store: See `plan_runs`.
 
     Raises:
-        UserError: If one of the study's `first` commands failed, or an arm doesn't fit the recipe.
-        Stopped: If Ctrl-C or SIGTERM came.
+        UserError: If one of the `first` commands failed, or an arm doesn't fit the recipe.
+        Stopped: On Ctrl-C or SIGTERM.
     """
     runs = plan_runs(study, store)
     if not study.first or all(run.seconds is not None for run in runs):
         return runs
     for command in study.first:
         if not _prepare(command):
-            raise UserError(f"study {study.name}: `mm1 {command}` failed: see what it said above")
+            raise UserError(f"study {study.name}: `mm1 {command}` failed: read its output above")
     weights_digest.cache_clear()  # runs' names depend on the weights that they start from
     return plan_runs(study, store)
 
 
 @cache
 def _prepare(command: str) -> bool:
-    """Call a command that prepares, once for all studies of this process; return whether it succeeded."""
+    """Call a `first` command, once for all studies of this process; return whether it succeeded."""
     console.rule(f"mm1 {command}", align="left")
     return _call_mm1(shlex.split(command)) == 0
 
 
 def _call_mm1(words: Sequence[str]) -> int:
-    """Call mm1 in a process; Ctrl-C at the terminal reaches it too, and it saves before it ends."""
+    """Call mm1 in a process. Ctrl-C at the terminal reaches that process too, and it saves before it ends."""
     process = subprocess.Popen([sys.executable, "-m", "mm1", *words])
     stopped = 0
 
@@ -103,13 +104,13 @@ def _call_mm1(words: Sequence[str]) -> int:
 
 
 def make_run(files: Sequence[Path], directory: Path) -> None:
-    """Train and score one run or several of the same training, and note that they are done; go on with what is there.
+    """Train and score one or several runs of the same training, or resume them, and mark them as done.
 
-    Under torchrun or SLURM every rank calls this.
+    Under torchrun or SLURM every rank calls this function.
 
     Args:
-        files: Recipes that differ in `evaluate` alone, each of which is removed when its run is done.
-        directory: Theirs.
+        files: Recipes that differ only in `evaluate`; each file is removed when its run is done.
+        directory: The directory that the runs share.
 
     Raises:
         UserError: See `mm1.train.pretrain.pretrain` and `mm1.evaluate.run.evaluate_run`.
@@ -135,12 +136,15 @@ def make_run(files: Sequence[Path], directory: Path) -> None:
         evaluate_run(directory, settings=EvaluationSettings().over(recipe.evaluate), to=scores)
         if is_first_rank():
             evaluation = recipe.evaluate.model_dump(mode="json")
-            write_json(scores / DONE, {"evaluate": evaluation, "seconds": time.monotonic() - began})
+            write_json(
+                scores / DONE,
+                {"evaluate": evaluation, "seconds": time.monotonic() - began, "results_version": RESULTS_VERSION},
+            )
             file.unlink()
 
 
 def by_directory(runs: Sequence[StudyRun]) -> list[list[StudyRun]]:
-    """Return the runs that are not done, those of the same training together."""
+    """Return the runs that are not done, grouped by training."""
     groups: dict[Path, list[StudyRun]] = {}
     for run in runs:
         if run.seconds is None:
@@ -152,14 +156,14 @@ def make_runs(runs: Sequence[StudyRun], jobs: int = 1) -> list[Failure]:
     """Train and score the runs that are not done.
 
     Args:
-        runs: As planned.
-        jobs: How many at a time; the cores are shared out among them.
+        runs: The planned runs.
+        jobs: Number of runs at a time, which share the cores equally.
 
     Returns:
-        The runs that failed, with what they said last.
+        The runs that failed, with the last line of their logs.
 
     Raises:
-        Stopped: If Ctrl-C or SIGTERM came; what was done is kept.
+        Stopped: On Ctrl-C or SIGTERM; completed runs are kept.
     """
     groups = by_directory(runs)
     done_before = len(runs) - sum(len(group) for group in groups)
@@ -178,16 +182,16 @@ def make_runs(runs: Sequence[StudyRun], jobs: int = 1) -> list[Failure]:
                         continue
                     for run in (run for run in group if run.seconds is None):
                         failures.append(Failure(run, reason))
-                        console.print(f"[yellow]failed: {run.name}: {reason} (see {run.log})[/]")
+                        console.print(f"failed: {run.name}: {reason} (see {run.log})", style="yellow")
                 bar.advance(task, len(group))
-            bar.update(task, note=" · ".join(workers.under_way()))
+            bar.update(task, note=" · ".join(workers.running()))
     if workers.stopped:
         raise Stopped(workers.stopped)
     return failures
 
 
 class _Workers:
-    """The processes of the runs under way; a signal to this process is passed on to them."""
+    """The processes of the current runs; signals to this process are passed on to them."""
 
     def __init__(self, jobs: int) -> None:
         self.stopped = 0
@@ -203,13 +207,13 @@ class _Workers:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def under_way(self) -> list[str]:
-        """Return the names of the runs under way."""
+    def running(self) -> list[str]:
+        """Return the names of the current runs."""
         with self._lock:
             return list(self._processes)
 
     def make(self, group: Sequence[StudyRun]) -> str | None:
-        """Make the runs of one training; return None, or why that failed."""
+        """Make the runs of one training; return None, or the reason why they failed."""
         return self._call(group[0], make_command(group))
 
     def _call(self, run: StudyRun, words: Sequence[str]) -> str | None:
@@ -218,7 +222,7 @@ class _Workers:
             with self._lock:
                 if self.stopped:
                     return "stopped"
-                # In a session of its own: a Ctrl-C at the terminal comes through this process, once.
+                # In a new session, so that a Ctrl-C at the terminal reaches the run once, through this process.
                 process = subprocess.Popen(
                     [sys.executable, "-m", "mm1", *words],
                     stdout=file,
@@ -239,7 +243,7 @@ class _Workers:
 
 
 def make_command(group: Sequence[StudyRun]) -> list[str]:
-    """Write the resolved recipes of runs of one training beside their directory; return the words that make them."""
+    """Write the resolved recipes of one training's runs next to their directory; return the command that makes them."""
     directory = group[0].directory.absolute()
     directory.parent.mkdir(parents=True, exist_ok=True)
     files = [directory.with_suffix(f".{run.scores.name}.yaml") for run in group]

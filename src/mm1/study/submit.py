@@ -1,7 +1,7 @@
-"""A study's runs as jobs of a SLURM cluster, one job a training: `mm1 launch`, for each that is not there.
+"""Submits a study's runs to a SLURM cluster, one job per training.
 
-Jobs end on their own; the same `mm1 study run FILE --slurm ...` submits again what is neither done nor in the queue,
-and writes the pages from what is there.
+The command doesn't wait for the jobs. `mm1 study run FILE --slurm ...`, called again, submits the runs that are neither
+done nor in the queue, and writes the pages from the runs that are done.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from mm1.study.runner import by_directory, make_command
 from mm1.train.run_directory import SCHEDULER_LOGS
 
 JOB = "job"
-"""File below a run's `slurm` with the number of the job that makes it."""
+"""File in a run's `slurm` folder with the number of the job that makes the run."""
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """What became of the runs that are not done.
+    """The jobs of the runs that are not done.
 
     Attributes:
-        jobs: Number of the job -> runs of one training, of those submitted now.
-        queued: The same of those that a job in the queue makes already.
+        jobs: The jobs submitted now: the job's number -> runs of one training.
+        queued: The jobs that were in the queue already, in the same form.
     """
 
     jobs: dict[str, list[StudyRun]]
@@ -38,23 +38,23 @@ class Submitted:
 
 
 def resources_from(settings: Mapping[str, Any]) -> Resources:
-    """Return what jobs ask for, from `--slurm key=value` settings.
+    """Return a job's resources from `--slurm key=value` settings.
 
     Args:
         settings: The options of `mm1 launch` by name (`nodes`, `gpus_per_node`, `cpus_per_task`, `time` in minutes,
-            ...); whatever else there is goes to `sbatch`, such as `account`.
+            ...); others, such as `account`, are passed to `sbatch`.
 
     Raises:
         UserError: If a value is of the wrong type.
     """
     known = {field.name for field in fields(Resources)} - {"sbatch", "name"}
-    own = {("minutes" if key == "time" else key.replace("-", "_")): value for key, value in settings.items()}
-    if isinstance(own.get("setup"), str):
-        own["setup"] = [own["setup"]]
-    mine = {key: value for key, value in own.items() if key in known}
-    others = {key: value for key, value in own.items() if key not in known}
+    renamed = {("minutes" if key == "time" else key.replace("-", "_")): value for key, value in settings.items()}
+    if isinstance(renamed.get("setup"), str):
+        renamed["setup"] = [renamed["setup"]]
+    ours = {key: value for key, value in renamed.items() if key in known}
+    sbatch = {key: value for key, value in renamed.items() if key not in known}
     try:
-        return TypeAdapter(Resources).validate_python({**mine, "sbatch": others})
+        return TypeAdapter(Resources).validate_python({**ours, "sbatch": sbatch})
     except ValidationError as error:
         first = error.errors()[0]
         key = "time" if first["loc"][0] == "minutes" else first["loc"][0]
@@ -62,15 +62,15 @@ def resources_from(settings: Mapping[str, Any]) -> Resources:
 
 
 def submit_runs(study: str, runs: Sequence[StudyRun], resources: Resources) -> Submitted:
-    """Put a job in SLURM's queue for every training with runs that are neither done nor in the queue.
+    """Submit a job for every training with runs that are neither done nor in the queue.
 
     Args:
-        study: Its name, for the jobs'.
-        runs: As planned.
-        resources: What each job asks for.
+        study: The study's name, which becomes part of the jobs' names.
+        runs: The planned runs.
+        resources: The resources of each job.
 
     Raises:
-        UserError: If this isn't a machine that submits jobs, or SLURM refuses one or can't say what is queued.
+        UserError: If this machine can't submit jobs, SLURM refuses a job, or `squeue` fails.
     """
     jobs: dict[str, list[StudyRun]] = {}
     queued: dict[str, list[StudyRun]] = {}
@@ -81,19 +81,24 @@ def submit_runs(study: str, runs: Sequence[StudyRun], resources: Resources) -> S
         if number.is_file() and _in_queue(number.read_text().strip()):
             queued[number.read_text().strip()] = group
             continue
-        named = replace(resources, name=f"mm1-{study}-{directory.name}")
-        job = submit(make_command(group), folder, named)
+        job = submit(make_command(group), folder, replace(resources, name=f"mm1-{study}-{directory.name}"))
         write_text(number, job + "\n")
         jobs[job] = group
     return Submitted(jobs, queued)
 
 
 def _in_queue(job: str) -> bool:
-    """Whether SLURM still has a job, waiting or running; one that it has forgotten has ended."""
+    """Return whether a job is waiting or running; a job that SLURM doesn't know any more has ended."""
     try:
-        found = subprocess.run(["squeue", "--noheader", f"--jobs={job}"], capture_output=True, text=True, check=False)
+        queue = subprocess.run(["squeue", "--noheader", f"--jobs={job}"], capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        raise UserError("squeue isn't here: whether a run's job is still in the queue can't be told") from None
-    if found.returncode and "Invalid job id" not in found.stderr:
-        raise UserError(f"squeue failed, so nothing was submitted twice: {' '.join(found.stderr.split())}")
-    return bool(found.stdout.strip())
+        raise UserError(
+            f"the command squeue is not on this machine, so the state of job {job} is unknown: run this on a node that "
+            "submits jobs"
+        ) from None
+    if queue.returncode and "Invalid job id" not in queue.stderr:
+        raise UserError(
+            f"squeue failed for job {job} ({' '.join(queue.stderr.split())}); the run was not submitted again: run "
+            "the same command when squeue works"
+        )
+    return bool(queue.stdout.strip())

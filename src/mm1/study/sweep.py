@@ -1,4 +1,4 @@
-"""A study over sizes and learning rates as the points that `mm1 scale fit` takes."""
+"""Writes the points for `mm1 scale fit` from a study over sizes and learning rates."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ def write_points(
     """Write a point for every run that is done: size, learning rate, score or loss, seed.
 
     Args:
-        runs: Of a study whose arms differ in the decoder's size and in `train.learning_rate`.
-        file: A CSV file, made anew.
-        tasks: Whose mean is the score; None: all that the runs were scored on.
-        shots: Likewise.
-        loss: Take the training loss at the end in place of the score.
+        runs: Runs of a study whose arms differ in the decoder's size and in `train.learning_rate`.
+        file: The CSV file to write.
+        tasks: The tasks whose mean is the score; None: all tasks of the runs.
+        shots: The numbers of shots that the mean includes; None: all of the runs.
+        loss: Whether to write the final training loss instead of the score.
 
     Returns:
-        How many points.
+        The number of points.
 
     Raises:
-        UserError: If no run is done, the file isn't called .csv, a run states no learning rate or starts from a
-            pre-trained decoder, or the runs were not scored so.
+        UserError: If no run is done, the file's name doesn't end in .csv, a run has no learning rate or starts from a
+            pre-trained decoder, or the runs lack these scores.
     """
     if file.suffix != ".csv":
         raise UserError(f"{file}: points are written as CSV: name a file that ends in .csv")
     done = [run for run in runs if run.seconds is not None]
     if not done:
-        raise UserError("none of the study's runs is done: make them first")
+        raise UserError("none of the study's runs is done: make them with `mm1 study run` or `mm1 scale sweep`")
     values = [last_loss(run.directory) for run in done] if loss else _scores(runs, done, tasks, shots)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -49,7 +49,7 @@ def write_points(
     for run, value in zip(done, values, strict=True):
         rate = run.recipe.train.learning_rate
         if rate is None:
-            raise UserError(f"{run.name}: states no learning rate: set train.learning_rate in every arm of a sweep")
+            raise UserError(f"{run.name}: it has no learning rate: set train.learning_rate in every arm of a sweep")
         writer.writerow([decoder_size(run.recipe), rate, f"{value:.6g}", run.seed])
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, out.getvalue())
@@ -57,7 +57,7 @@ def write_points(
 
 
 def decoder_size(recipe: Recipe) -> int:
-    """Return N of the law for a recipe's decoder, whatever its tower starts from.
+    """Return the law's N for a recipe's decoder; the tower may be pre-trained.
 
     Raises:
         UserError: If the decoder starts from pre-trained weights.

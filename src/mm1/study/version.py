@@ -1,8 +1,7 @@
-"""The version of results: which runs may stand for one another.
+"""The version of results: runs with the same recipe and version have the same results.
 
-It is raised by hand when the same recipe gives other results than before: other losses, other scores or other
-answers. Tidying raises nothing. `tests/train/test_golden_curve.py` fails where a training changes and the version
-does not.
+Raise it by hand when the same recipe gives other losses, scores or answers than before. Don't raise it for changes that
+affect no results. `tests/train/test_golden_curve.py` fails if a training changes and the version doesn't.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ History:
 """
 
 _FIRST = "3e7ec77a6dda9d34f8b8d5ee72a1c36d"
-"""What version 1 is called in names: a hash of its code, by which runs were named before there were versions."""
+"""Version 1 in the names of runs: a hash of its code, which named runs before there were versions."""
 
 
 def results_token() -> str:
-    """Return what the version is called in a run's name."""
+    """Return the text that stands for the version in a run's name."""
     return _FIRST if RESULTS_VERSION == 1 else str(RESULTS_VERSION)

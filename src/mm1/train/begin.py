@@ -1,4 +1,4 @@
-"""How every training begins: ranks joined, corpora opened, the run's directory made and held."""
+"""The start of every training: joins the ranks, opens the corpora, and makes and locks the run's directory."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from mm1.data.corpus import Split
 from mm1.plan.sources import open_splits
 from mm1.progress import console
 from mm1.recipe import EncoderRecipe, Recipe
-from mm1.train.parallel import World, joined
-from mm1.train.run_directory import alone_in, open_run
+from mm1.train.parallel import World, join_ranks
+from mm1.train.run_directory import change_recipe, locked_run, open_run
 from mm1.version import __version__
 
 
 @dataclass(frozen=True)
 class Beginning:
-    """A training that may begin.
+    """A training that is ready to start.
 
     Attributes:
         world: The ranks that train together.
         splits: The recipe's corpora, by name.
         result: The folder that the model is written to.
-        done: Whether the model is there already.
+        done: Whether the model exists already.
     """
 
     world: World
@@ -35,16 +35,16 @@ class Beginning:
 
 @contextmanager
 def begin(recipe: Recipe | EncoderRecipe, directory: Path) -> Iterator[Beginning]:
-    """Join the ranks, open the corpora, and keep the run's directory for this training until the block ends.
+    """Join the ranks, open the corpora, and lock the run's directory until the block ends.
 
     Args:
-        recipe: As it was written.
-        directory: The run's.
+        recipe: The recipe as the user wrote it.
+        directory: The run's directory.
 
     Raises:
-        UserError: On all ranks, if a corpus is missing, ranks differ, or the directory is of another run.
+        UserError: On all ranks, if a corpus is missing, ranks differ, or the directory belongs to another run.
     """
-    with joined(recipe.train.device) as world, ExitStack() as held:
+    with join_ranks(recipe.train.device) as world, ExitStack() as stack:
         with world.errors_shared():
             splits = open_splits(recipe)
         content = " ".join(split.content_hash for split in splits.values())
@@ -52,9 +52,10 @@ def begin(recipe: Recipe | EncoderRecipe, directory: Path) -> Iterator[Beginning
         with world.errors_shared():
             if world.is_first:
                 open_run(directory, recipe)
-                held.enter_context(alone_in(directory))
+                stack.enter_context(locked_run(directory))
+                change_recipe(directory, recipe)
         result = directory / "model"
         done = (result / "config.json").is_file()
         if done:
-            console.print(f"{result} is there already: nothing left to train")
+            console.print(f"{result} exists already: there is nothing to train")
         yield Beginning(world, splits, result, done)

@@ -1,9 +1,10 @@
-"""What a machine can do of what a recipe asks for. It falls back only where the recipe says so, and says it.
+"""Checks whether the machine can do what a recipe asks for. A fallback happens only where the recipe allows it, and is
+printed.
 
-attention: flash_attention_2              that or a sentence
-attention: [flash_attention_2, sdpa]      the first that there is
-compile: true | auto                      that or a sentence | where there is a compiler
-dtype: bfloat16 | auto                    that or a sentence | where it pays
+attention: flash_attention_2              this one, or an error
+attention: [flash_attention_2, sdpa]      the first that works
+compile: true | auto                      compiled, or an error | compiled if there is a compiler
+dtype: bfloat16 | auto                    bfloat16, or an error | bfloat16 where it is faster
 """
 
 from __future__ import annotations
@@ -19,70 +20,79 @@ from mm1.progress import console
 from mm1.recipe import TrainRecipe
 
 
-def autocast_dtype(recipe: TrainRecipe, device: torch.device) -> torch.dtype | None:
+def autocast_dtype(recipe: TrainRecipe, device: torch.device, begun: str | None = None) -> torch.dtype | None:
     """Return the precision of matrix products (None: float32 throughout).
 
-    Parameters, their gradients' sums and the optimizer's state are float32 in any case.
+    Parameters, summed gradients and the optimizer's state are always float32.
 
     Args:
-        recipe: Its `dtype`; `auto` is bfloat16 where it pays.
-        device: Where the model computes.
+        recipe: Gives `dtype`; `auto` is bfloat16 where it is faster.
+        device: The model's device.
+        begun: The precision that the run has been trained in so far (`float32` or `bfloat16`), which `auto` then
+            stands for; None: the run begins.
 
     Raises:
-        UserError: If the recipe insists on bfloat16 and a GPU lacks it. (CPUs that lack it are slow, but can.)
+        UserError: If bfloat16 is required and the GPU lacks it. (A CPU that lacks it computes it slowly.)
     """
     lacking = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
+    if recipe.dtype == "auto" and begun is not None:
+        if begun == "bfloat16" and lacking:
+            raise UserError(
+                f"train.dtype: this run began in bfloat16, which {torch.cuda.get_device_name(device)} lacks: resume it "
+                "on another device, or start another run with --to"
+            )
+        return torch.bfloat16 if begun == "bfloat16" else None
     if recipe.dtype == "bfloat16" and lacking:
         name = torch.cuda.get_device_name(device)
-        raise UserError(f"train.dtype: {name} has no bfloat16: set train.dtype: float32, or auto to take what there is")
+        raise UserError(f"train.dtype: {name} has no bfloat16: set train.dtype: float32, or auto to choose by machine")
     if recipe.dtype == "auto" and lacking:
-        console.print("train.dtype: this GPU has no bfloat16: float32 instead")
+        console.print("train.dtype: this GPU has no bfloat16; training in float32")
         return None
-    wanted = recipe.dtype == "bfloat16" or (recipe.dtype == "auto" and _bfloat16_pays(device))
-    return torch.bfloat16 if wanted else None
+    bfloat16 = recipe.dtype == "bfloat16" or (recipe.dtype == "auto" and _bfloat16_is_faster(device))
+    return torch.bfloat16 if bfloat16 else None
 
 
-def _bfloat16_pays(device: torch.device) -> bool:
-    """Whether bfloat16 is faster: on GPUs, and on CPUs that multiply it in hardware (benchmarks/README.md)."""
+def _bfloat16_is_faster(device: torch.device) -> bool:
+    """Return whether bfloat16 is faster: on GPUs, and on CPUs that multiply it in hardware (benchmarks/README.md)."""
     return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def usable_attention(
-    wanted: str | Sequence[str], key: str, device: torch.device, dtype: torch.dtype | None, compiled: bool = False
+    requested: str | Sequence[str], key: str, device: torch.device, dtype: torch.dtype | None, compiled: bool = False
 ) -> str:
-    """Return the attention to take: the only one wanted, or the first of several that can be had.
+    """Return the attention to use: the requested one, or the first of several that works on the machine.
 
     Args:
-        wanted: Names that `transformers` knows.
-        key: The recipe's key, for the message.
-        device: Where the model computes.
-        dtype: As `autocast_dtype` gives it.
-        compiled: Whether blocks are to be compiled.
+        requested: One name of `transformers`, or several in order of preference.
+        key: The recipe's key, for messages.
+        device: The model's device.
+        dtype: The result of `autocast_dtype`.
+        compiled: Whether the model's blocks are compiled.
 
     Raises:
         UserError: If none of them can train here.
     """
-    names = [wanted] if isinstance(wanted, str) else list(wanted)
+    names = [requested] if isinstance(requested, str) else list(requested)
     reasons: list[str] = []
     for name in names:
-        reason = _missing(name, device, dtype, compiled)
+        reason = _why_unusable(name, device, dtype, compiled)
         if reason is None:
             if reasons:
-                console.print(f"{key}: {name}, since {' and '.join(reasons)}")
+                console.print(f"{key}: using {name}, since {' and '.join(reasons)}")
             return name
         reasons.append(f"{name} {reason}")
-    raise UserError(f"{key}: {' and '.join(reasons)}: take sdpa, or let it be second: [{', '.join(names)}, sdpa]")
+    raise UserError(f"{key}: {' and '.join(reasons)}: set it to sdpa, or to a list: [{', '.join(names)}, sdpa]")
 
 
-def _missing(attention: str, device: torch.device, dtype: torch.dtype | None, compiled: bool) -> str | None:
+def _why_unusable(attention: str, device: torch.device, dtype: torch.dtype | None, compiled: bool) -> str | None:
     """Return why an attention can't train here, or None if it can."""
     if attention == "sdpa_packed" and compiled:
-        return "goes through documents one by one, which train.compile can't"
+        return "computes documents one by one, which train.compile does not support"
     if attention == "flex_attention" and device.type == "cpu":
         return "has no backward pass on a CPU"
     if attention == "flash_attention_2":
         if device.type != "cuda":
-            return f"needs a GPU, and this is {device.type}"
+            return f"needs a GPU, and the device is {device.type}"
         if not is_flash_attn_2_available():
             return "needs the package flash-attn"
         if dtype is None:
@@ -90,26 +100,26 @@ def _missing(attention: str, device: torch.device, dtype: torch.dtype | None, co
     return None
 
 
-def compiles(wanted: bool | str, device: torch.device) -> bool:
-    """Return whether to compile; where it is asked for, a small function is compiled to see that it works.
+def compiles(requested: bool | str, device: torch.device) -> bool:
+    """Return whether to compile. If the recipe asks for it, a small function is compiled as a test.
 
     Args:
-        wanted: The recipe's `train.compile`.
-        device: Where the model computes.
+        requested: The recipe's `train.compile`.
+        device: The model's device.
 
     Raises:
-        UserError: If the recipe insists and there is no compiler.
+        UserError: If the recipe requires compilation and there is no compiler.
     """
-    if not wanted:
+    if not requested:
         return False
     try:
         torch.compile(torch.nn.functional.silu)(torch.ones(8, device=device))
     except (TorchDynamoException, RuntimeError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if wanted != "auto":
+        if requested != "auto":
             raise UserError(
                 f"train.compile: torch.compile does not work on {device} ({reason}): install a compiler (g++ for CPUs, "
-                "triton for GPUs), or set train.compile: false, or auto to go without where there is none"
+                "triton for GPUs), or set train.compile: false, or auto to compile only where there is a compiler"
             ) from None
         console.print(f"train.compile: not compiled, since torch.compile does not work on {device} ({reason})")
         return False

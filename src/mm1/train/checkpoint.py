@@ -1,10 +1,10 @@
-"""Checkpoints by Distributed Checkpoint, as safetensors, saved while training goes on; complete or not there.
+"""Checkpoints by PyTorch's Distributed Checkpoint, as safetensors, saved in the background; complete or absent.
 
-    checkpoints/step-000250/shard-*.safetensors   model and optimizer, each rank its shard
-    checkpoints/step-000250/state.json            step, place in the plan, counters
+    checkpoints/step-000250/shard-*.safetensors   model and optimizer, one shard per rank
+    checkpoints/step-000250/state.json            step, position in the plan, counters
 
-Tensors are copied first, then written in the background under a temporary name that is changed when all ranks
-have finished. A checkpoint can be loaded on another number of ranks. Nothing in it is a pickle.
+Saving first copies the tensors, then writes them in the background under a temporary name, and renames the folder when
+all ranks have finished. A checkpoint can be loaded on another number of ranks. It contains no pickle.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mm1.errors import UserError
 from mm1.model.checkpoint import MODEL_PREFIX, checkpoints
 from mm1.train.parallel import World
 
-# Without a process group torch remarks that it assumes what `no_dist` says, from a thread of its own.
+# Without a process group, torch warns from a background thread that it assumes `no_dist`, which is set anyway.
 warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
 
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
@@ -45,12 +45,12 @@ class Checkpointer:
     """Saves and loads the checkpoints of a run.
 
     Args:
-        directory: Holds all of them.
-        model: Its parameters and buffers are saved.
-        optimizer: Its state is saved by parameter name.
+        directory: The folder of all checkpoints.
+        model: The model, whose parameters and buffers are saved.
+        optimizer: The optimizer, whose state is saved by parameter name.
         world: The ranks that save together.
-        keep: How many of the latest stay.
-        keep_every: Every checkpoint whose step is a multiple of this stays too; None: only the latest.
+        keep: Number of latest checkpoints to keep.
+        keep_every: Checkpoints at multiples of this many steps are kept too; None: only the latest ones.
     """
 
     def __init__(
@@ -67,20 +67,20 @@ class Checkpointer:
         self._pending: tuple[Future[Any], Path, dict[str, Any]] | None = None
 
     def save(self, state: dict[str, Any], *, wait: bool = False) -> None:
-        """Begin to save; the save before is finished first.
+        """Start to save a checkpoint, after the previous save has finished.
 
         Args:
-            state: JSON values; must have `step`, the number of steps done.
+            state: JSON values; must have `step`, the number of completed steps.
             wait: Whether to return only when the checkpoint is complete.
 
         Raises:
-            UserError: If this or the save before failed (disk full, say); earlier checkpoints are untouched.
+            UserError: If this or the previous save failed (disk full, for example); earlier checkpoints are untouched.
         """
         self.finish()
         partial = self.directory / f"step-{state['step']:06d}.partial"
         with self.world.errors_shared():
             if self.world.is_first:
-                self._make(partial)
+                self._make_folder(partial)
         future = dcp.async_save(
             self._tensors(),
             storage_writer=HuggingFaceStorageWriter(str(partial), save_distributed=True),
@@ -93,21 +93,21 @@ class Checkpointer:
             self.finish()
 
     def poll(self) -> None:
-        """Put the save under way in its place if it is complete; costs nothing if it isn't."""
+        """Rename the checkpoint that is being saved if it is complete; costs nothing if it isn't."""
         if self._pending is not None and self._pending[0].done():
             self.finish()
 
     def finish(self) -> None:
-        """Wait for the save under way and put it in its place.
+        """Wait for the save in progress and rename its checkpoint.
 
         Raises:
-            UserError: If it failed.
+            UserError: If the save failed.
         """
         if self._pending is None:
             return
         (future, partial, state), self._pending = self._pending, None
         try:
-            future.result()  # on the first rank: complete on all ranks
+            future.result()  # on the first rank, this means that all ranks have finished
             if self.world.is_first:
                 (partial / "state.json").write_text(json.dumps(state))
                 final = partial.with_suffix("")
@@ -124,7 +124,7 @@ class Checkpointer:
             The state saved with it; None if there is no checkpoint.
 
         Raises:
-            UserError: If it is of another model.
+            UserError: If the checkpoint belongs to another model or is damaged.
         """
         if self.world.is_first:
             for leftover in self.directory.glob("*.partial"):
@@ -144,11 +144,12 @@ class Checkpointer:
             )
         except (CheckpointException, RuntimeError, KeyError, AssertionError, SafetensorError) as error:
             raise UserError(
-                f"{latest}: the checkpoint doesn't fit this model or is damaged ({_reason(error)})"
+                f"{latest}: the checkpoint doesn't fit this model or is damaged ({_reason(error)}): remove this folder "
+                "to resume from the checkpoint before it"
             ) from error
         return json.loads((latest / "state.json").read_text())
 
-    def _make(self, partial: Path) -> None:
+    def _make_folder(self, partial: Path) -> None:
         try:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
@@ -156,7 +157,7 @@ class Checkpointer:
             raise self._failed(partial, error) from error
 
     def _tensors(self) -> dict[str, Any]:
-        """Return what is saved: parameters and buffers, and the optimizer's tensors. Tied ones stand once."""
+        """Return the tensors to save: parameters, buffers and the optimizer's. Tied tensors appear once."""
         seen: set[int] = set()
         tensors = {}
         for name, tensor in self.model.state_dict().items():
@@ -169,10 +170,10 @@ class Checkpointer:
         return tensors | {_OPTIMIZER + k: v for k, v in flat.items() if isinstance(v, torch.Tensor)}
 
     def _tensors_in(self, saved: Container[str]) -> dict[str, Any]:
-        """Return the tensors to load into, without the optimizer's state of parameters that no gradient had reached.
+        """Return the tensors to load into, without the optimizer's state of parameters that never had a gradient.
 
-        The library makes a state for every parameter where there is none yet. A parameter that takes no part, such
-        as the last norm of a CLIP tower whose patches skip it, has none in the checkpoint, and none after loading.
+        The library creates missing state for every parameter. A parameter that takes no part, such as the last norm
+        of a CLIP tower whose patches skip it, has no state in the checkpoint, and must have none after loading.
 
         Args:
             saved: The names in the checkpoint.
@@ -198,12 +199,12 @@ class Checkpointer:
     def _failed(self, partial: Path, error: BaseException) -> UserError:
         shutil.rmtree(partial, ignore_errors=True)
         return UserError(
-            f"{partial.with_suffix('')}: the checkpoint could not be saved ({_reason(error)}): the last good one "
-            "stays; free some space and run the same command to go on"
+            f"{partial.with_suffix('')}: the checkpoint could not be saved ({_reason(error)}); earlier ones are "
+            "intact: free some space and run the same command to resume"
         )
 
 
 def _reason(error: BaseException) -> str:
-    """Return the last line that an error says: the calls that led to it stand before it."""
+    """Return the last line of an error's message, which says what went wrong; the lines before it are a traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""How well a device is used: FLOPs of a micro-batch, and the most that the device can do."""
+"""How well a device is used: the FLOPs of a micro-batch and the device's peak."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from mm1.recipe import TrainRecipe
 from mm1.scaling.gpus import device_peak
 
 _SIDE = {"cpu": 1024, "cuda": 8192}
-"""Side of the square matrices that the peak is measured with: as large as takes a few hundredths of a second."""
+"""Side of the square matrices that measure the peak; one product takes a few hundredths of a second."""
 _SECONDS = 0.3
 
 
 def batch_flops(units: UnitFlops, recipe: TrainRecipe) -> Callable[[Batch], float]:
-    """Return a function that gives the FLOPs of a micro-batch, forward and backward.
+    """Return a function that computes the FLOPs of a micro-batch, forward and backward.
 
-    What is really in the batch counts: tokens without padding, attention inside documents, the vocabulary head
-    where a token is a target, images. What activation checkpointing computes again does not.
+    It counts the actual content of the batch: tokens without padding, attention inside documents, the vocabulary head
+    for target tokens, images. It doesn't count the recomputation of activation checkpointing.
 
     Args:
-        units: Of the model.
-        recipe: Its `freeze`.
+        units: The model's FLOPs per unit.
+        recipe: Gives `freeze`.
     """
 
     def flops(batch: Batch) -> float:
@@ -45,11 +45,11 @@ def batch_flops(units: UnitFlops, recipe: TrainRecipe) -> Callable[[Batch], floa
 
 
 def peak_flops(device: torch.device, autocast: torch.dtype | None) -> tuple[float, str]:
-    """Return the FLOP/s of a device at its best, and where the number is from.
+    """Return the peak FLOP/s of a device and the origin of the number.
 
     Args:
-        device: A GPU in the table of `mm1.scaling.gpus` has its maker's figure for bfloat16; anything else is
-            measured, in well under a second, by the product of two large matrices.
+        device: For a GPU in the table of `mm1.scaling.gpus` in bfloat16, the peak is the maker's figure; otherwise it
+            is measured, in well under a second, with the product of two large matrices.
         autocast: The precision of matrix products; None: float32.
     """
     dtype = autocast or torch.float32

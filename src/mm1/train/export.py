@@ -1,4 +1,4 @@
-"""The result of a training: a folder in Hugging Face format, complete or not there."""
+"""The result of a training: a folder in Hugging Face format, complete or absent."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from transformers import PreTrainedModel
 
 from mm1.errors import UserError
 from mm1.files import whole_folder
-from mm1.train.parallel import World, whole
+from mm1.train.parallel import World, full_tensor
 
 
 def write_model(model: PreTrainedModel, processor: Any, folder: Path, world: World) -> None:
-    """Gather a model's weights and write it with what prepares its inputs; all ranks must call this, and
-    none returns before it is written.
+    """Gather a model's weights and write them with the processor.
+
+    All ranks must call this function; they return when the folder is complete.
 
     Args:
-        model: Sharded or not.
-        processor: Has `save_pretrained`.
-        folder: Where they are to be.
-        world: The first rank writes.
+        model: The model, sharded or not.
+        processor: The processor; has `save_pretrained`.
+        folder: The folder to write.
+        world: The ranks; the first one writes.
 
     Raises:
-        UserError: If the disk is full; on all ranks.
+        UserError: On all ranks, if the disk is full.
     """
-    gathered: dict[int, torch.Tensor] = {}  # tied parameters are gathered once, so that they stay one
+    gathered: dict[int, torch.Tensor] = {}  # tied parameters are gathered once, so that they stay tied
     parameters = model.state_dict(keep_vars=True).items()
-    tensors = {name: gathered.setdefault(id(t), whole(t.detach())) for name, t in parameters}
-    with world.errors_shared():  # no rank goes on to read what the first has not written yet
+    tensors = {name: gathered.setdefault(id(t), full_tensor(t.detach())) for name, t in parameters}
+    with world.errors_shared():  # all ranks wait until the first has written the folder
         if world.is_first:
             _write(model, processor, folder, tensors)
 

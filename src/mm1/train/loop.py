@@ -1,10 +1,10 @@
-"""The training loop: batches in, steps made, curves and checkpoints out.
+"""The training loop: takes batches, makes steps, writes the log and checkpoints.
 
     for each step:  micro-batches --forward, backward--> gradients --clip--> optimizer step --> log, scores, checkpoint
 
-The loss is normalised over all terms of the whole step (target tokens, or pictures), on all ranks, so that
-gradient accumulation and data parallelism give the large batch's gradient. Whatever is random in a step is seeded
-by its number.
+The loss is normalised over all terms of the whole step (target tokens, or pictures) on all ranks, so gradient
+accumulation and data parallelism give the gradient of the whole batch. The random numbers of a step are seeded by its
+number.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from mm1.errors import Stopped, UserError
 from mm1.plan.loader import TrainingBatch
 from mm1.progress import console, progress_bar
 from mm1.recipe import TrainRecipe
+from mm1.train.changes import latest_step
 from mm1.train.checkpoint import Checkpointer
-from mm1.train.memory import out_of_memory_explained
+from mm1.train.memory import Attempts, explain_out_of_memory
 from mm1.train.objective import Losses
 from mm1.train.optimizer import clip_gradients, schedule, set_learning_rate
 from mm1.train.parallel import World
@@ -34,17 +36,17 @@ from mm1.train.telemetry import SpikeWatch, StepLosses, Terminal, Window
 from mm1.train.tracking import open_log
 
 MAX_BAD_IMAGES = 100
-"""Unreadable pictures after which training stops."""
+"""Training stops after more unreadable pictures than this."""
 
 
 @dataclass(frozen=True)
 class Compute:
-    """What a model's speed is measured by.
+    """The figures that MFU is computed from.
 
     Attributes:
-        flops: FLOPs of a micro-batch, forward and backward.
-        peak: FLOP/s of one device at its best.
-        peak_from: How that is known, in a few words.
+        flops: Computes the FLOPs of a micro-batch, forward and backward.
+        peak: Peak FLOP/s of one device.
+        peak_from: The origin of the peak, in a few words.
     """
 
     flops: Callable[[Any], float]
@@ -54,12 +56,12 @@ class Compute:
 
 @dataclass(frozen=True)
 class Scoring:
-    """Scores during training.
+    """Scoring during training.
 
     Attributes:
-        every: Steps from one scoring to the next.
-        score: Takes the number of steps done and returns figures for the log by name; all ranks call it. It leaves
-            the model and the random numbers as they were.
+        every: Steps between two scorings.
+        score: Takes the number of completed steps and returns figures for the log by name. All ranks call it. It
+            doesn't change the model or the state of the random numbers.
     """
 
     every: int
@@ -67,21 +69,22 @@ class Scoring:
 
 
 class Trainer:
-    """Trains a model over a plan; goes on from the run directory's last checkpoint.
+    """Trains a model over a plan; resumes from the run directory's latest checkpoint.
 
     Args:
-        model: On its device, sharded if there are several ranks.
-        optimizer: Over its parameters, groups with `peak_lr`.
-        loader_from: Gives this rank's micro-batches from a step on.
+        model: The model on its device, sharded if there are several ranks.
+        optimizer: The optimizer; its groups have `peak_lr`.
+        loader_from: Returns this rank's micro-batches, starting at a step.
         loss: Runs the model on a micro-batch; the second argument is the micro-batch's number within the run.
-        recipe: Steps, schedule, clipping, how often to log and save.
-        directory: The run's.
+        recipe: Gives steps, schedule, clipping, and how often to log and save.
+        directory: The run's directory.
         world: The ranks that train together.
-        micro_batches: How many micro-batches make a step on one rank.
-        autocast: `torch.bfloat16` to run matrix products in it, None for what the parameters are in.
-        seed: Of whatever is random in the model's forward pass (dropout).
-        compute: Gives the log FLOP/s and MFU; None: it has none.
-        scoring: Scores during training; None: there are none.
+        micro_batches: Micro-batches per step on one rank.
+        autocast: Precision of matrix products: `torch.bfloat16`, or None for the precision of the parameters.
+        seed: Seed of the random numbers in the model's forward pass (dropout).
+        compute: The figures for FLOP/s and MFU in the log; None: the log has neither.
+        scoring: Scoring during training; None: there is none.
+        micro_batch_fixed_by: Why the size of micro-batches affects the results; None: it doesn't.
     """
 
     def __init__(
@@ -99,11 +102,13 @@ class Trainer:
         seed: int = 0,
         compute: Compute | None = None,
         scoring: Scoring | None = None,
+        micro_batch_fixed_by: str | None = None,
     ) -> None:
         self.model, self.optimizer, self.loss = model, optimizer, loss
         self.loader_from, self.micro_batches = loader_from, micro_batches
         self.recipe, self.directory, self.world, self.autocast = recipe, directory, world, autocast
         self.seed, self.compute, self.scoring = seed, compute, scoring
+        self.micro_batch_fixed_by = micro_batch_fixed_by
         self.checkpointer = Checkpointer(
             directory / "checkpoints", model, optimizer, world, recipe.keep_checkpoints, recipe.keep_every
         )
@@ -117,6 +122,7 @@ class Trainer:
             "loss_spikes": 0,
         }
         self.spikes = SpikeWatch()
+        self._weights_whole = True
         self._bad_steps_in_a_row = 0
         self._stop_signal = 0
 
@@ -124,17 +130,17 @@ class Trainer:
         """Train to the last step.
 
         Returns:
-            The final state: step, time in seconds, tokens, images, what was skipped.
+            The final state: step, time in seconds, tokens, images, and counts of skipped pictures and steps.
 
         Raises:
-            Stopped: If Ctrl-C or SIGTERM came to any rank; a checkpoint has been saved.
+            Stopped: If any rank received Ctrl-C or SIGTERM; a checkpoint has been saved.
             UserError: If gradients stay undefined, too many pictures are unreadable, or memory or disk run out.
         """
         saved = self.checkpointer.load_latest()
         if saved is not None:
             self.spikes = SpikeWatch(saved.pop("recent_losses", ()))
             self.state |= saved
-            console.print(f"going on from step {saved['step']:,} of {self.recipe.steps:,}")
+            console.print(f"resuming from step {saved['step']:,} of {self.recipe.steps:,}")
         first, last = self.state["step"], self.recipe.steps
         loader = self.loader_from(first)
         batches = iter(loader)
@@ -149,7 +155,8 @@ class Trainer:
             task = bar.add_task("train", total=last, completed=first, note="")
             window = Window()
             for step in range(first, last):
-                with out_of_memory_explained(loader, self.world, self._try_steps):
+                attempts = Attempts(partial(self._rescue, window, write), self._try_steps, self.micro_batch_fixed_by)
+                with explain_out_of_memory(loader, self.world, attempts):
                     stop = self._step(step, batches, window)
                 self.checkpointer.poll()
                 bar.advance(task)
@@ -161,8 +168,7 @@ class Trainer:
                     bar.update(task, note=terminal.note(line, last))
                     window = Window()
                 if done % self.recipe.checkpoint_every == 0 or done == last or stop:
-                    state = {**self.state, "recent_losses": list(self.spikes.losses)}
-                    self.checkpointer.save(state, wait=bool(stop) or done == last)
+                    self._save(wait=bool(stop) or done == last)
                 if stop and done < last:
                     raise Stopped(stop)
         return self.state
@@ -171,7 +177,7 @@ class Trainer:
         """Make one optimizer step.
 
         Returns:
-            The number of the signal that asked some rank to stop, else 0.
+            The number of the signal that asked any rank to stop, else 0.
         """
         began = time.perf_counter()
         group = [next(batches) for _ in range(self.micro_batches)]
@@ -206,21 +212,36 @@ class Trainer:
         """Add a micro-batch's gradients.
 
         Args:
-            batch: On any device.
-            number: Within the run.
+            batch: The micro-batch, on any device.
+            number: Its number within the run.
             count: Terms of the loss in the whole step, on all ranks.
         """
         with self._autocast():
             losses = self.loss(_to_device(batch, self.world.device), number)
-        # Sharded gradients are averaged over the ranks: the factor turns that into the sum.
+        # Sharding averages gradients over the ranks; the factor makes it a sum.
         total = losses.total * (self.world.size / max(1.0, count))
         if losses.mean is not None:
             total = total + losses.mean / self.micro_batches
         total.backward()
         return losses
 
+    def _save(self, *, wait: bool) -> None:
+        self.checkpointer.save({**self.state, "recent_losses": list(self.spikes.losses)}, wait=wait)
+
+    def _rescue(self, window: Window, write: Callable[[dict[str, Any]], None]) -> int:
+        """Save the steps done before the one that ran out of memory; return the step that the run resumes from."""
+        self.optimizer.zero_grad(set_to_none=True)
+        # Without memory for the copy or room on the disk, the run resumes from the checkpoint before.
+        with suppress(UserError, RuntimeError, MemoryError):
+            self.checkpointer.finish()
+            if self._weights_whole and self.state["step"] > latest_step(self.directory):
+                self._save(wait=True)
+                if window.time:
+                    write(self._line(window))
+        return latest_step(self.directory)
+
     def _try_steps(self, batch: TrainingBatch) -> None:
-        """Make two steps of two micro-batches: the second finds gradients, and the optimizer's state, in memory."""
+        """Make two steps of two micro-batches; in the second, gradients and the optimizer's state are in memory."""
         try:
             for _ in range(2):
                 self.optimizer.zero_grad(set_to_none=True)
@@ -231,18 +252,20 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
 
     def _apply(self, norm: float, step: int) -> None:
-        """Make the optimizer step, unless the gradients are infinite or undefined."""
+        """Make the optimizer step unless the gradients are infinite or undefined."""
         if math.isfinite(norm):
+            self._weights_whole = False  # until every one of them has been changed
             self.optimizer.step()
+            self._weights_whole = True
             self._bad_steps_in_a_row = 0
             return
         self.state["bad_steps"] += 1
         self._bad_steps_in_a_row += 1
-        console.print(f"[yellow]step {step + 1}: gradient norm is {norm}; the step is skipped[/]")
+        console.print(f"step {step + 1}: gradient norm is {norm}; the step is skipped", style="yellow")
         if (row := self._bad_steps_in_a_row) >= self.recipe.max_bad_steps:
             raise UserError(
-                f"the gradients of {row} steps in a row are infinite or undefined (step {step + 1}): lower "
-                "train.learning_rate or use train.dtype: float32"
+                f"step {step + 1}: the gradients of {row} steps in a row are infinite or undefined: lower "
+                "train.learning_rate or set train.dtype: float32"
             )
 
     def _count(self, window: Window, seconds: float, tokens: int, images: int, bad: int) -> None:
@@ -253,20 +276,21 @@ class Trainer:
         self.state["bad_images"] += bad
         if self.state["bad_images"] > MAX_BAD_IMAGES:
             raise UserError(
-                f"more than {MAX_BAD_IMAGES} pictures of the corpora can't be read: rebuild or clean the corpora"
+                f"more than {MAX_BAD_IMAGES} pictures of the corpora can't be read (each is named above): rebuild or "
+                "clean the corpora"
             )
 
     def _report_bad_images(self, group: list[TrainingBatch]) -> int:
         sentences = [sentence for batch in group for sentence in batch["bad_images"]]
         for sentence in sentences:
-            console.print(f"[yellow]left out: {sentence}[/]")
+            console.print(f"left out: {sentence}", style="yellow")
         return len(sentences)
 
     def _scores(self, done: int) -> dict[str, float]:
         return self.scoring.score(done) if self.scoring and done % self.scoring.every == 0 else {}
 
     def _line(self, window: Window) -> dict[str, Any]:
-        """Return a line of the log; all ranks must ask."""
+        """Return a line of the log; all ranks must call this."""
         world = self.world
         sums = world.sums([float(value) for value in window.figures.values()])
         return {
@@ -285,7 +309,7 @@ class Trainer:
 
     @contextmanager
     def _last_save(self) -> Iterator[None]:
-        """Complete the checkpoint under way also if training fails; other ranks may be gone then, so alone only."""
+        """Finish the save in progress even if training fails; one rank only, since others may have ended by then."""
         try:
             yield
         finally:
@@ -294,7 +318,7 @@ class Trainer:
 
     def _ask_to_stop(self, signal_number: int) -> None:
         self._stop_signal = signal_number
-        console.print("stopping after this step")
+        console.print("stopping after this step and saving a checkpoint")
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.world.device.type, self.autocast) if self.autocast else nullcontext()
@@ -307,12 +331,12 @@ def _to_device(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
         name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
         for name, value in batch.items()
     }
-    return moved  # type: ignore[return-value]
+    return moved  # type: ignore[return-value]  # the same keys, in a plain dict
 
 
 @contextmanager
 def _stop_signals(on_stop: Callable[[int], None]) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into a request to stop; a second Ctrl-C interrupts at once."""
+    """Turn Ctrl-C and SIGTERM into requests to stop; a second Ctrl-C interrupts immediately."""
 
     def handle(number: int, frame: Any) -> None:
         signal.signal(signal.SIGINT, previous[signal.SIGINT])

@@ -1,4 +1,4 @@
-"""When memory runs out: how many sequences would have fitted, found out by trying."""
+"""When memory runs out: saves the steps done, and finds the micro-batch size that fits by trying."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gc
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,60 +14,86 @@ from torch.utils.data import DataLoader
 
 from mm1.errors import UserError
 from mm1.progress import console
+from mm1.train.changes import MICRO_BATCH
 from mm1.train.parallel import World
 
 
-@contextmanager
-def out_of_memory_explained(loader: DataLoader[Any], world: World, try_steps: Callable[[Any], None]) -> Iterator[None]:
-    """Turn the device's running out of memory into a sentence with the micro-batch size that fits.
+@dataclass(frozen=True)
+class Attempts:
+    """How a single process finds out what fits, once a step has run out of memory.
 
-    One process tries: it halves the first micro-batch until two whole steps go through. Among several ranks the
-    others wait inside the step that failed, so none can try.
+    Attributes:
+        save: Saves the steps done, if they aren't, and returns the step that the run resumes from.
+        try_steps: Makes two optimizer steps of two micro-batches like the given one each, and leaves no gradients. It
+            may change the weights, since the training is over.
+        fixed_by: Why this run's micro-batches can't change; None: they can.
+    """
+
+    save: Callable[[], int]
+    try_steps: Callable[[Any], None]
+    fixed_by: str | None = None
+
+
+@contextmanager
+def explain_out_of_memory(loader: DataLoader[Any], world: World, attempts: Attempts) -> Iterator[None]:
+    """Turn the device's out-of-memory error into a sentence with the micro-batch size that fits.
+
+    A single process saves the steps done, and then halves the first micro-batch until two whole steps succeed. With
+    several ranks nothing is saved or tried, since the other ranks wait inside the failed step.
 
     Args:
-        loader: Gives the training's micro-batches.
+        loader: Yields the training's micro-batches.
         world: The ranks.
-        try_steps: Makes two optimizer steps of two such micro-batches each, and leaves no gradients. The weights may
-            change: the training is over.
+        attempts: Saves and tries.
 
     Raises:
-        UserError: In place of the device's own error.
+        UserError: Instead of the device's error.
     """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        traceback.clear_frames(error.__traceback__)  # they hold the step's activations
-        raise UserError(_sentence(loader, world, try_steps)) from None
+        traceback.clear_frames(error.__traceback__)  # frees the step's activations
+        raise UserError(_explanation(loader, world, attempts)) from None
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device, or the process, has no memory left."""
+    """Return whether an error means that the device or the process has no memory left."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
-def _sentence(loader: DataLoader[Any], world: World, try_steps: Callable[[Any], None]) -> str:
-    numbers = next(iter(loader.batch_sampler))  # type: ignore[arg-type]
-    key, size = "train.micro_batch_size", len(numbers)
+def _explanation(loader: DataLoader[Any], world: World, attempts: Attempts) -> str:
+    numbers = next(iter(loader.batch_sampler))  # type: ignore[arg-type]  # a BatchSampler
+    key, size = MICRO_BATCH, len(numbers)
     where = f"out of memory on {world.device} with {key} {size}"
-    less = "set train.activation_checkpointing: true, shorten data.sequence_length, or take a smaller model"
+    if world.size > 1:
+        where += f" on each of {world.size} ranks"
+        resumes = "resumes from its last checkpoint"
+    else:
+        step = attempts.save()
+        resumes = f"resumes from step {step:,}" if step else "begins anew"
+    other = "start another run with a shorter data.sequence_length or a smaller model"
+    less = f"set train.activation_checkpointing: true (the run then {resumes}), or {other}"
+    if attempts.fixed_by is not None:
+        return f"{where}, which is fixed because {attempts.fixed_by}: {less}"
     untried = f"set {key}: {max(1, size // 2)}, or {less}"
     if world.size > 1:
-        return f"{where} on each of {world.size} ranks: {untried}"
-    console.print(f"out of memory with {size} sequences at a time: trying how many fit")
+        return f"{where}: {untried}"
+    console.print(f"out of memory with {size} sequences per forward pass; trying how many fit")
     try:
         while size > 1:
             size //= 2
-            if _fits(loader, numbers[:size], try_steps):
-                return f"{where}; {size} fits (tried on the run's next sequences): set {key}: {size}"
-    except RuntimeError as error:  # after a refusal some libraries of the CPU stay broken, however small the batch
-        return f"{where} (trying how many fit ended in: {error}): {untried}"
+            if _fits(loader, numbers[:size], attempts.try_steps):
+                tried = f"{size} fits (tried on the run's next sequences)"
+                return f"{where}; {tried}, and with it the run {resumes}: set {key}: {size}"
+    except RuntimeError as error:  # after a failed allocation some CPU libraries fail with every batch size
+        return f"{where} (trying smaller sizes failed: {error}): {untried}"
     return f"{where}, and not even 1 fits: {less}"
 
 
 def _fits(loader: DataLoader[Any], numbers: list[int], try_steps: Callable[[Any], None]) -> bool:
-    """Say whether steps with these sequences as their micro-batches go through."""
+    """Return whether steps with these sequences as their micro-batches succeed."""
     try:
         batch = next(iter(DataLoader(loader.dataset, batch_sampler=[numbers], collate_fn=loader.collate_fn)))
         try_steps(batch)

@@ -1,4 +1,4 @@
-"""What the loop differentiates: the losses of a micro-batch; and those of a language model, per kind of document."""
+"""The losses of a micro-batch, and the language model's loss per kind of document."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from mm1.processing.processor import MM1Processor
 
 @dataclass
 class Losses:
-    """Sums over what a micro-batch's loss has terms for (target tokens, pictures).
+    """Sums of the loss over a micro-batch's terms (target tokens, or pictures).
 
     Attributes:
         total: Scalar to differentiate: the sum of the losses.
         by_kind: (len(KINDS),) detached sums of the loss, by kind of document.
-        counts_by_kind: (len(KINDS),) how many terms they have.
-        mean: Scalar to differentiate that is a mean over the micro-batch already (a router's losses), or None.
-        figures: Whatever else is worth a line in the log, by name.
+        counts_by_kind: (len(KINDS),) number of terms in each sum.
+        mean: Scalar to differentiate that is already a mean over the micro-batch (the routers' losses), or None.
+        figures: Other figures for the log, by name.
     """
 
     total: torch.Tensor
@@ -43,11 +43,11 @@ def language_model_loss(
     """Run the model on a micro-batch and sum the cross entropy of its target tokens.
 
     Args:
-        model: Computes logits only where a token is a target.
+        model: The model; it computes logits for target tokens only.
         processor: Normalises the pixels.
-        batch: On the model's device.
+        batch: The micro-batch, on the model's device.
         z_loss: Weight of the squared log-partition, for stability (recalled for MM1-30B: 1e-4).
-        run_vision: Whether the vision tower must run even if this batch has no images, because another rank's has.
+        run_vision: Whether the vision tower must run even if this batch has no images, because another rank's has some.
     """
     inputs: dict[str, Any] = {name: batch[name] for name in ("input_ids", "position_ids", "target_positions")}
     pixels = batch["pixel_values"]

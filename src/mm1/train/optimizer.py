@@ -1,4 +1,4 @@
-"""AdamW, learning rates and their schedule, as the paper has them."""
+"""AdamW and Adafactor, learning rates and their schedule, as in the paper."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor, Replicate
 
 from mm1.recipe import TrainRecipe
-from mm1.train.parallel import whole
+from mm1.train.parallel import full_tensor
 
 _PARTS = {
     "vision_tower": "vision",
@@ -29,8 +29,8 @@ def schedule(step: int, recipe: TrainRecipe) -> float:
     """Return the share of the peak learning rate at a step: linear warm-up, then cosine (paper appendix).
 
     Args:
-        step: Counted from 0; the first step already learns.
-        recipe: Gives `warmup_steps`, `steps` and the share that the cosine ends at.
+        step: Counted from 0; the first step has a learning rate above 0.
+        recipe: Gives `warmup_steps`, `steps` and the share at which the cosine ends.
     """
     if step < recipe.warmup_steps:
         return (step + 1) / recipe.warmup_steps
@@ -40,19 +40,20 @@ def schedule(step: int, recipe: TrainRecipe) -> float:
 
 
 def build_optimizer(model: nn.Module, recipe: TrainRecipe, peak: float) -> torch.optim.Optimizer:
-    """Return AdamW or Adafactor, with a parameter group for each learning rate and decay there is.
+    """Return AdamW or Adafactor, with one parameter group for each pair of learning rate and weight decay.
 
     The paper sets the weight decay lambda to 0.1 eta and, as AXLearn does, decouples it from the learning
     rate: a step is `w -= s(t) * (eta * adam + lambda * w)`. torch's optimizers multiply the decay by the
-    learning rate once more, `w -= s(t) * eta * (adam + weight_decay * w)`, so they are given lambda / eta = 0.1.
+    learning rate once more, `w -= s(t) * eta * (adam + weight_decay * w)`, so they get lambda / eta = 0.1.
 
     Args:
-        model: Has parts `vision_tower`, `connector` and `language_model` in its parameters' names.
-        recipe: Rates, decay, betas. What is frozen is left out.
-        peak: The learning rate of whatever has none of its own.
+        model: The model; its parameters' names contain `vision_tower`, `connector` and `language_model`. Frozen
+            parameters are left out.
+        recipe: Gives rates, decay and betas.
+        peak: The learning rate of parts without a separate one.
 
     Returns:
-        The optimizer; every group holds its peak as `peak_lr`.
+        The optimizer; every group has its peak learning rate as `peak_lr`.
     """
     rates = {
         "vision_tower": recipe.vision_learning_rate or peak,
@@ -77,15 +78,15 @@ def build_optimizer(model: nn.Module, recipe: TrainRecipe, peak: float) -> torch
 
 
 class ShardedAdafactor(torch.optim.Adafactor):
-    """Adafactor over sharded parameters: each in turn is gathered, updated by torch's own, and cut again.
+    """Adafactor over sharded parameters: gathers one parameter at a time, updates it with torch's Adafactor, shards it.
 
-    Its state is a row and a column for each matrix, so every rank holds it whole; the memory it takes for a moment
-    is that of the largest parameter and its gradient. Every rank computes every update: as much work as for one.
+    The state is one row and one column per matrix, so every rank holds all of it. An update temporarily needs the
+    memory of the largest parameter and its gradient. Every rank computes every update, so more ranks don't speed it up.
     """
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Make one optimizer step; all ranks must."""
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closure, so no loss
+        """Make one optimizer step; all ranks must call this."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -93,10 +94,10 @@ class ShardedAdafactor(torch.optim.Adafactor):
 
     def _update(self, parameter: DTensor, group: dict[str, Any]) -> None:
         full = nn.Parameter(parameter.full_tensor())
-        full.grad = parameter.grad.full_tensor()  # type: ignore[union-attr]
-        alone = torch.optim.Adafactor([{**group, "params": [full]}])
-        alone.state[full] = self.state[parameter]
-        alone.step()
+        full.grad = parameter.grad.full_tensor()  # type: ignore[union-attr]  # `step` has checked
+        optimizer = torch.optim.Adafactor([{**group, "params": [full]}])
+        optimizer.state[full] = self.state[parameter]
+        optimizer.step()
         mesh = parameter.device_mesh
         replica = DTensor.from_local(full.detach(), mesh, [Replicate()] * mesh.ndim, run_check=False)
         parameter.to_local().copy_(replica.redistribute(placements=parameter.placements).to_local())
@@ -112,14 +113,14 @@ def clip_gradients(model: nn.Module, max_norm: float | None) -> tuple[float, dic
     """Clip the global gradient norm.
 
     Returns:
-        The norm before, and that of each part of the model (`vision`, `connector`, `language_model`).
+        The norm before clipping, and the norm of each part of the model (`vision`, `connector`, `language_model`).
     """
     parts: dict[str, list[torch.Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             part = next((short for long, short in _PARTS.items() if f".{long}." in f".{name}"), "language_model")
             parts.setdefault(part, []).append(parameter.grad)
-    norms = {part: float(whole(torch.nn.utils.get_total_norm(grads))) for part, grads in parts.items()}
+    norms = {part: float(full_tensor(torch.nn.utils.get_total_norm(grads))) for part, grads in parts.items()}
     total = math.hypot(*norms.values())
     if max_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, torch.tensor(total))

@@ -1,12 +1,11 @@
-"""Training on many processes by PyTorch's own means: torchrun, FSDP2, gloo or NCCL.
+"""Training on many processes with PyTorch: torchrun, FSDP2, gloo or NCCL.
 
     mm1 pretrain RECIPE                                        one process
-    torchrun --nproc_per_node 8 -m mm1 pretrain RECIPE         many; the command is otherwise the same
+    torchrun --nproc_per_node 8 -m mm1 pretrain RECIPE         many processes; the command is otherwise the same
 
-Parameters, gradients and optimizer state are sharded over the ranks, each block of both towers on its own
-(`fully_shard`). With `train.replicas` above 1 the ranks form a mesh of that many replicas, each sharded
-(hybrid sharding). The sums that every step needs (target tokens, a request to stop) go over gloo on the CPU,
-so that the accelerator is not waited for.
+Parameters, gradients and optimizer state are sharded over the ranks, block by block (`fully_shard`). With
+`train.replicas` above 1 the ranks form a mesh of that many sharded replicas (hybrid sharding). The sums of every step
+(target tokens, requests to stop) go over gloo on the CPU, so that no rank waits for the accelerator.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ from mm1.ranks import own_rank, world_size
 from mm1.recipe import TrainRecipe
 from mm1.train.capabilities import compiles
 
-# FSDP warns at every step that writing into what the model returns would go wrong; nothing does.
+# FSDP warns at every step that the model's outputs must not be written to; nothing writes to them.
 warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor", UserWarning)
 
 _PATIENCE = timedelta(hours=1)
-"""How long ranks wait for one another; the first rank prepares corpora and plan meanwhile."""
+"""Longest time that ranks wait for each other, for example while the first one prepares corpora and plan."""
 
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
-"""What gloo says when a rank is gone."""
+"""Words in gloo's error when a rank has ended."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,10 @@ class World:
     """The processes that train together.
 
     Attributes:
-        rank: This process's number.
-        size: How many there are.
-        device: Where this one computes.
-        saving: Process group of its own for checkpoints, which are saved while training goes on.
+        rank: The number of this process.
+        size: The number of processes.
+        device: The device of this process.
+        saving: A separate process group for checkpoints, which are saved during training.
     """
 
     rank: int
@@ -62,11 +61,11 @@ class World:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that prints, logs and prepares."""
+        """Whether this process prints, logs and prepares."""
         return self.rank == 0
 
     def sums(self, values: Sequence[float]) -> list[float]:
-        """Add numbers up over the ranks."""
+        """Return the sums of numbers over the ranks."""
         if self.size == 1:
             return list(values)
         total = torch.tensor(values, dtype=torch.float64)
@@ -74,78 +73,79 @@ class World:
         return total.tolist()
 
     def micro_batches(self, recipe: TrainRecipe) -> tuple[int, int]:
-        """Return how many sequences a rank takes at a time, and how many times a step.
+        """Return the sequences per micro-batch of one rank, and its micro-batches per step.
 
         Raises:
-            UserError: If the batch can't be shared so.
+            UserError: If the batch can't be divided so.
         """
         batch = recipe.batch_size
         micro = recipe.micro_batch_size or max(1, batch // self.size)
         if batch % (micro * self.size):
             raise UserError(
-                f"train.batch_size {batch} is not a multiple of {self.size} ranks x train.micro_batch_size {micro}"
+                f"train.batch_size {batch} is not a multiple of {self.size} ranks x train.micro_batch_size {micro}: "
+                "change one of the three"
             )
         return micro, batch // (micro * self.size)
 
     @contextmanager
     def errors_shared(self) -> Iterator[None]:
-        """Let a user's mistake that one rank meets in this block end all of them, with its sentence."""
+        """Raise a `UserError` of this block on all ranks, whichever rank it occurs on."""
         error = None
         try:
             yield
-        except UserError as met:
+        except UserError as own:
             if self.size == 1:
                 raise
-            error = met
-        self._share(error)
+            error = own
+        self._raise_shared(error)
 
     @contextmanager
     def first_rank_first(self) -> Iterator[None]:
-        """Let the first rank go through this block before the others do; a mistake ends all of them."""
+        """Run this block on the first rank before the others; a `UserError` is raised on all ranks."""
         if not self.is_first:
-            self._share(None)
+            self._raise_shared(None)
         with self.errors_shared():
             yield
         if self.is_first:
-            self._share(None)
+            self._raise_shared(None)
 
-    def _share(self, error: UserError | None) -> None:
-        """Wait for all ranks; raise the first error that one of them has."""
+    def _raise_shared(self, error: UserError | None) -> None:
+        """Wait for all ranks; raise the error of the first rank that has one."""
         for rank, sentence in enumerate(self._gather(None if error is None else str(error))):
             if sentence is not None:
                 raise UserError(f"rank {rank}: {sentence}") from error
 
     def _gather(self, value: Any) -> list[Any]:
-        everybody: list[Any] = [value] * self.size
+        gathered: list[Any] = [value] * self.size
         if self.size > 1:
-            dist.all_gather_object(everybody, value)
-        return everybody
+            dist.all_gather_object(gathered, value)
+        return gathered
 
     def check_equal(self, **values: str) -> None:
-        """Check that all ranks have the same.
+        """Check that all ranks have the same values.
 
         Raises:
-            UserError: On every rank, if one of them differs.
+            UserError: On every rank, if a value of one rank differs.
         """
-        everybody = self._gather(values)
+        gathered = self._gather(values)
         for name in values:
-            others = [rank for rank, theirs in enumerate(everybody) if theirs[name] != everybody[0][name]]
-            if others:
+            different = [rank for rank, theirs in enumerate(gathered) if theirs[name] != gathered[0][name]]
+            if different:
                 raise UserError(
-                    f"rank {others[0]} has another {name} than rank 0: start all ranks with the same recipe, code "
+                    f"rank {different[0]} has another {name} than rank 0: start all ranks with the same recipe, code "
                     "and corpora"
                 )
 
 
 @contextmanager
-def joined(device: str) -> Iterator[World]:
-    """Join the processes that torchrun started, or be alone; leave at the end.
+def join_ranks(device: str) -> Iterator[World]:
+    """Join the processes that torchrun started until the block ends; without torchrun there is one rank.
 
     Args:
         device: `auto` (a GPU if there is one), or a torch device.
 
     Raises:
-        UserError: If the device can't be used, or another rank is lost.
+        UserError: If the device can't be used, or another rank has ended.
     """
     size, rank = world_size(), own_rank()
     where = choose_device(device, "train.device")
@@ -165,7 +165,7 @@ def joined(device: str) -> Iterator[World]:
             raise
         console.quiet = False
         raise UserError(
-            f"rank {rank}: another rank has ended: what that one says, if anything, is the reason"
+            f"rank {rank} stops, since another rank has ended: look for the reason in that rank's output"
         ) from None
     finally:
         dist.destroy_process_group()
@@ -174,16 +174,16 @@ def joined(device: str) -> Iterator[World]:
 def prepare_model(
     model: MM1ForConditionalGeneration, world: World, recipe: TrainRecipe, autocast: torch.dtype | None
 ) -> None:
-    """Freeze, compile, recompute and shard as the recipe says, in place.
+    """Apply freezing, compilation, activation checkpointing and sharding to a model, in place.
 
     Args:
-        model: In float32, on the world's device.
-        world: With one process nothing is sharded.
-        recipe: `freeze`, `compile`, `activation_checkpointing`, `replicas`.
-        autocast: The precision that sharded blocks compute in; gradients are reduced in float32.
+        model: The model in float32, on the world's device.
+        world: The ranks; a single rank doesn't shard.
+        recipe: Gives `freeze`, `compile`, `activation_checkpointing`, `replicas`.
+        autocast: The precision in which sharded blocks compute; gradients are reduced in float32.
 
     Raises:
-        UserError: If ranks and replicas don't fit, or nothing can be compiled here.
+        UserError: If ranks and replicas don't fit, or compilation doesn't work here.
     """
     for name in recipe.freeze:
         parts_of(model)[name].requires_grad_(False)
@@ -202,25 +202,28 @@ def shard_model(
     world: World,
     recipe: TrainRecipe,
     autocast: torch.dtype | None,
-    whole_precision: Sequence[nn.Module] = (),
+    float32_parts: Sequence[nn.Module] = (),
 ) -> None:
-    """Shard a model over the ranks, in place; one process keeps it as it is.
+    """Shard a model over the ranks, in place; a single rank leaves it unchanged.
 
     Args:
-        model: In float32, on the world's device.
-        blocks: Its parts that are each gathered and freed on their own.
+        model: The model in float32, on the world's device.
+        blocks: Modules that are gathered and freed separately.
         world: The ranks.
-        recipe: `replicas`, `optimizer`.
-        autocast: The precision that sharded blocks compute in; gradients are reduced in float32.
-        whole_precision: Parts that compute in float32 all the same.
+        recipe: Gives `replicas`.
+        autocast: The precision in which sharded blocks compute; gradients are reduced in float32.
+        float32_parts: Modules that compute in float32 instead.
 
     Raises:
-        UserError: If ranks and replicas, or replicas and optimizer, don't fit.
+        UserError: If the number of ranks isn't a multiple of the replicas.
     """
     if world.size == 1:
         return
     if world.size % recipe.replicas:
-        raise UserError(f"train.replicas {recipe.replicas} does not divide the {world.size} ranks")
+        raise UserError(
+            f"train.replicas {recipe.replicas} does not divide the {world.size} ranks: set it to a divisor of "
+            f"{world.size}"
+        )
     mesh = (
         init_device_mesh(
             world.device.type,
@@ -231,15 +234,15 @@ def shard_model(
         else init_device_mesh(world.device.type, (world.size,))
     )
     policy = MixedPrecisionPolicy(param_dtype=autocast, reduce_dtype=torch.float32)
-    for part in whole_precision:
+    for part in float32_parts:
         fully_shard(part, mesh=mesh, mp_policy=MixedPrecisionPolicy(reduce_dtype=torch.float32))
     for block in blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
-    # Everything else (embeddings, which may be tied to the head, norms, the connector) is the root's group, whole
-    # for the length of a forward pass.
+    # All other parameters (embeddings, which may be tied to the head, norms, the connector) form the root's group,
+    # which stays gathered during a forward pass.
     fully_shard(model, mesh=mesh, mp_policy=policy)
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor in full, gathered if it is sharded (all ranks must ask)."""
+def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the full tensor, gathered if it is sharded; all ranks must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -1,8 +1,8 @@
-"""What comes before training: corpora opened, tokenizer and indexes made, the plan written.
+"""The preparation of a training: opens corpora, makes tokenizer and indexes, writes the plan.
 
     recipe --> splits --> tokenizer --> indexes --> RUN/plan
 
-Shared by training, which goes on from here, and by `mm1 data plan`, which only wants to know.
+Training and `mm1 data plan` share it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from mm1.train.checkpoint import checkpoints
 from mm1.train.run_directory import open_run
 
 _TOKENIZER_CHARACTERS = 2_000_000
-"""Characters of each source that the tokenizer is trained on, at most."""
+"""The tokenizer is trained on about this many characters of each source."""
 
 
 def make_plan(
@@ -44,17 +44,17 @@ def make_plan(
     """Plan a training without starting it.
 
     Args:
-        recipe: What is to be trained.
-        directory: The run's, where tokenizer and plan are kept for the training; None: nothing is kept but the
-            corpora's indexes.
-        workers: Processes that count tokens; default: as many as there are cores.
-        engine: Where tokens are counted: `processes` of this machine, or `ray` for a cluster.
+        recipe: The recipe of the training.
+        directory: The run's directory, which keeps tokenizer and plan for the training; None: only the corpora's
+            indexes are kept.
+        workers: Processes that count tokens; default: one per core.
+        engine: Where tokens are counted: `processes` on this machine, or `ray` on a cluster.
 
     Returns:
         The content of plan.json, for `mm1.look.plan.plan_table`.
 
     Raises:
-        UserError: As `mm1.train.pretrain.pretrain`.
+        UserError: As in `mm1.train.pretrain.pretrain`.
     """
     splits = open_splits(recipe)
     with ExitStack() as stack:
@@ -68,21 +68,24 @@ def make_plan(
 
 
 def open_sequences(directory: Path) -> PlanDataset:
-    """Open the sequences of a run's plan, to look at them.
+    """Open the sequences of a run's plan.
 
     Args:
-        directory: The run's.
+        directory: The run's directory.
 
     Raises:
-        UserError: If there is no plan, or a corpus has changed since.
+        UserError: If there is no plan, or a corpus has changed since it was made.
     """
     if not (directory / "plan" / "plan.json").is_file():
-        raise UserError(f"{directory}: no plan there: make one with `mm1 data plan RECIPE --to {directory}`")
+        raise UserError(f"{directory}: it has no plan: make one with `mm1 data plan RECIPE --to {directory}`")
     recipe, plan = load_recipe(str(directory / "recipe.yaml")), Plan(directory / "plan")
     splits = open_splits(recipe)
     for split, (name, content) in zip(splits.values(), plan.info["made_from"]["content"].items(), strict=True):
         if split.content_hash != content:
-            raise UserError(f"{name}: the corpus has changed since {directory}/plan was made: plan again")
+            raise UserError(
+                f"{name}: the corpus has changed since {directory}/plan was made: run `mm1 data plan RECIPE --to "
+                f"{directory}` again"
+            )
     resolved = resolve_models(recipe, weights=False)
     processor = recipe_processor(resolved, prepare_tokenizer(resolved, directory, splits))
     return PlanDataset(plan, list(splits.values()), processor, recipe.data.document_mask)
@@ -97,16 +100,16 @@ def prepare_tokenizer(
     """Return the tokenizer of the model that training starts from, or one trained on the corpora.
 
     Args:
-        recipe: Its models resolved (see `mm1.model.resolve.resolve_models`).
-        directory: The run's, which keeps a tokenizer that is trained.
-        splits: What it is trained on.
-        train: How.
+        recipe: The recipe with resolved models (see `mm1.model.resolve.resolve_models`).
+        directory: The run's directory, which keeps a trained tokenizer.
+        splits: The corpora to train a tokenizer on.
+        train: Trains a tokenizer of a given size on texts.
     """
     if recipe.model.tokenizer_from is not None:
         return load_tokenizer(recipe.model.tokenizer_from)
     folder = directory / "tokenizer"
     if not folder.is_dir():
-        console.print(f"train a tokenizer of {recipe.tokenizer.vocab_size:,} tokens")
+        console.print(f"training a tokenizer of {recipe.tokenizer.vocab_size:,} tokens")
         tokenizer = train(_texts(splits), recipe.tokenizer.vocab_size)
         with whole_folder(folder) as partial:
             tokenizer.save_pretrained(partial)
@@ -133,11 +136,11 @@ def prepare_plan(
     workers: int | None = None,
     engine: str = "processes",
 ) -> Plan:
-    """Index the splits and write the run's plan; one that is there and right is kept.
+    """Index the splits and write the run's plan; an existing plan that is up to date is kept.
 
     Raises:
-        UserError: If the run has checkpoints and its plan would be another now: what is left of the training
-            would not see what the plan promised.
+        UserError: If the run has checkpoints and the plan would change: the rest of the training would not follow the
+            plan that it began with.
     """
     indexes = {name: processor_index(split, processor, workers, engine) for name, split in splits.items()}
     sources = [
@@ -154,28 +157,28 @@ def prepare_plan(
         batch_size=recipe.train.batch_size,
         steps=recipe.train.steps,
         seed=recipe.seed,
-        fixed=begun_by(directory),
+        fixed=trained_plan_hash(directory),
         resolution={"image_size": processor.image_size, **processor.resolution} if processor.rule.cuts else None,
         chat_template=layout.fingerprint if layout and any(s.index.chat is not None for s in sources) else None,
     )
 
 
-def begun_by(directory: Path) -> str | None:
-    """Return the hash of the plan by which a run was trained up to its checkpoints; None if there are none.
+def trained_plan_hash(directory: Path) -> str | None:
+    """Return the hash of the plan that the run's checkpoints were trained with; None if there are no checkpoints.
 
     Raises:
-        UserError: If there are checkpoints, but nothing says by which plan.
+        UserError: If there are checkpoints, but no file names their plan.
     """
     if not checkpoints(directory / "checkpoints"):
         return None
     for file, key in (("environment.json", "plan_hash"), ("plan/plan.json", "hash")):
         try:
-            found = json.loads((directory / file).read_text()).get(key)
+            plan_hash = json.loads((directory / file).read_text()).get(key)
         except (OSError, ValueError):
             continue
-        if isinstance(found, str):
-            return found
+        if isinstance(plan_hash, str):
+            return plan_hash
     raise UserError(
-        f"{directory}: it has checkpoints, but neither environment.json nor plan/plan.json says by which plan they "
-        "were trained: put one of them back, or begin another run with --to"
+        f"{directory}: the run has checkpoints, but neither environment.json nor plan/plan.json says which plan they "
+        "were trained with: restore one of these files, or start another run with --to"
     )

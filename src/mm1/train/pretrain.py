@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from mm1.data.corpus import Split
 from mm1.model import MM1ForConditionalGeneration
+from mm1.model.ends import end_with_turns
 from mm1.model.factory import build_model
 from mm1.model.processor import recipe_processor
 from mm1.model.resolve import resolve_models
@@ -26,6 +27,7 @@ from mm1.recipe import Recipe
 from mm1.scaling.law import PAPER_LAW
 from mm1.train.begin import begin
 from mm1.train.capabilities import autocast_dtype, usable_attention
+from mm1.train.changes import MICRO_BATCH, begun_dtype, fixed_keys
 from mm1.train.efficiency import batch_flops, peak_flops
 from mm1.train.export import write_model
 from mm1.train.loop import Compute, Scoring, Trainer
@@ -39,14 +41,14 @@ from mm1.train.tracking import check_trackers
 
 
 def pretrain(recipe: Recipe, directory: Path, score: Score | None = None) -> Path:
-    """Train the recipe's model, or go on where an interrupted run of it stopped.
+    """Train the recipe's model, or resume an interrupted run.
 
-    Under torchrun every rank calls this; the first prepares what all of them read.
+    Under torchrun every rank calls this function; the first one prepares the files that all ranks read.
 
     Args:
-        recipe: What to train, on what, how.
+        recipe: The model, its data and its training.
         directory: The run's directory.
-        score: Scores a model; needed where the recipe has `evaluate.during`
+        score: Scores a model; required if the recipe has `evaluate.during`
             (`mm1.evaluate.during.scorer_during_training` makes one).
 
     Returns:
@@ -54,7 +56,7 @@ def pretrain(recipe: Recipe, directory: Path, score: Score | None = None) -> Pat
 
     Raises:
         UserError: If the recipe doesn't fit the corpora, the machine or the run directory.
-        Stopped: If the user or the scheduler interrupted it; a checkpoint has been saved.
+        Stopped: If the user or the scheduler interrupted the training; a checkpoint has been saved.
     """
     check_trackers(recipe.train.trackers)
     with begin(recipe, directory) as beginning:
@@ -67,16 +69,26 @@ def pretrain(recipe: Recipe, directory: Path, score: Score | None = None) -> Pat
             processor = recipe_processor(resolved, tokenizer)
             plan = prepare_plan(recipe, directory, splits, processor)
         world.check_equal(plan=plan.hash)
-        autocast = autocast_dtype(recipe.train, world.device)
+        autocast = autocast_dtype(recipe.train, world.device, begun_dtype(directory))
         model = recipe_model(resolved, processor, world.device, autocast)
         learning_rate = recipe.train.learning_rate or PAPER_LAW(non_embedding_parameters(model))
         compute = Compute(batch_flops(unit_flops(model), recipe.train), *peak_flops(world.device, autocast))
         if world.is_first:
             _record(directory, model, plan, learning_rate, compute, autocast, world)
         prepare_model(model, world, recipe.train, autocast)
-        score_on_the_way = scoring(score, recipe, directory, model, processor, plan.hash, world)
+        scoring_in_training = scoring(score, recipe, directory, model, processor, plan.hash, world)
         recipe_trainer(
-            recipe, directory, model, processor, plan, splits, learning_rate, autocast, world, compute, score_on_the_way
+            recipe,
+            directory,
+            model,
+            processor,
+            plan,
+            splits,
+            learning_rate,
+            autocast,
+            world,
+            compute,
+            scoring_in_training,
         ).run()
         write_model(model, processor, result, world)
     return result
@@ -88,13 +100,13 @@ def recipe_model(
     device: torch.device,
     autocast: torch.dtype | None,
 ) -> MM1ForConditionalGeneration:
-    """Return a recipe's model on a device, with the attention that it can have there.
+    """Return a recipe's model on a device, with an attention that works there.
 
     Args:
-        recipe: What the model is; its models resolved (see `mm1.model.resolve.resolve_models`).
-        processor: Its tokenizer's ids are the model's.
-        device: Where it is to compute.
-        autocast: In which precision (see `autocast_dtype`).
+        recipe: The recipe with resolved models (see `mm1.model.resolve.resolve_models`).
+        processor: The model's processor, which gives the token ids.
+        device: The model's device.
+        autocast: The precision of matrix products (see `autocast_dtype`).
     """
     tokenizer = processor.tokenizer
     model = build_model(
@@ -106,11 +118,12 @@ def recipe_model(
         pad_token_id=tokenizer.pad_token_id,
         seed=recipe.seed,
     )
+    end_with_turns(model, processor)
     torch.nn.Module.to(model, device)
     model.set_attn_implementation(
         {
-            config: usable_attention(wanted, f"model.{part}.attention", device, autocast, bool(recipe.train.compile))
-            for config, part, wanted in (
+            config: usable_attention(names, f"model.{part}.attention", device, autocast, bool(recipe.train.compile))
+            for config, part, names in (
                 ("vision_config", "vision", recipe.model.vision.attention),
                 ("text_config", "language_model", recipe.model.language_model.attention),
             )
@@ -135,17 +148,17 @@ def recipe_trainer(
     """Return the loop that trains a model by a recipe and its plan.
 
     Args:
-        recipe: Data, objective, optimizer.
-        directory: The run's.
-        model: On its device, prepared (see `prepare_model`).
-        processor: Of the model.
+        recipe: Gives data, objective and optimizer.
+        directory: The run's directory.
+        model: The model on its device, prepared (see `prepare_model`).
+        processor: The model's processor.
         plan: The order of training.
         splits: The plan's corpora.
-        learning_rate: The peak.
-        autocast: In which precision the model computes.
+        learning_rate: The peak learning rate.
+        autocast: The precision of matrix products.
         world: The ranks.
-        compute: What its speed is measured by, if it is to be.
-        scoring: Scores on the way, if there are to be any.
+        compute: The figures for FLOP/s and MFU in the log; None: the log has neither.
+        scoring: Scoring during training; None: there is none.
     """
     micro, micro_batches = world.micro_batches(recipe.train)
     return Trainer(
@@ -161,6 +174,7 @@ def recipe_trainer(
         seed=recipe.seed,
         compute=compute,
         scoring=scoring,
+        micro_batch_fixed_by=fixed_keys(model).get(MICRO_BATCH),
     )
 
 
@@ -176,13 +190,13 @@ def _loader_from(
 
 
 def _loss(
-    recipe: Recipe, model: MM1ForConditionalGeneration, processor: MM1Processor, plan: Plan, together: int
+    recipe: Recipe, model: MM1ForConditionalGeneration, processor: MM1Processor, plan: Plan, sequences: int
 ) -> Callable[[Batch, int], Losses]:
-    """Return the loss of a micro-batch; `together` is how many sequences all ranks have in one."""
+    """Return the loss of a micro-batch; `sequences` is the number of sequences per micro-batch over all ranks."""
 
     def loss(batch: Batch, number: int) -> Losses:
-        # The plan knows whether any rank has images in this micro-batch: nobody has to be asked.
-        images = plan.count_images(number * together, (number + 1) * together)
+        # The plan says whether any rank has images in this micro-batch, so the ranks need not communicate.
+        images = plan.count_images(number * sequences, (number + 1) * sequences)
         return language_model_loss(model, processor, batch, recipe.train.z_loss, images > 0)
 
     return loss
@@ -197,31 +211,32 @@ def _record(
     autocast: torch.dtype | None,
     world: World,
 ) -> None:
-    """Write environment.json and say what is about to be trained."""
+    """Write environment.json and print what will be trained."""
     parts = parameters_by_part(model)
-    facts = {
+    training = {
         "parameters": parts,
         "peak_learning_rate": learning_rate,
         "plan_hash": plan.hash,
         "ranks": world.size,
         "device": str(world.device),
         "dtype": str(autocast or torch.float32).removeprefix("torch."),
+        "fixed_keys": fixed_keys(model),
         "peak_flops": compute.peak,
         "peak_flops_from": compute.peak_from,
     }
-    write_environment(directory, environment(**facts))
-    _announce(parts, plan, learning_rate)
-    console.print(f"one device does at most {compute.peak / 1e12:.3g} TFLOP/s ({compute.peak_from})")
+    write_environment(directory, environment(**training))
+    _print_training(parts, plan, learning_rate)
+    console.print(f"peak of one device: {compute.peak / 1e12:.3g} TFLOP/s ({compute.peak_from})")
 
 
-def _announce(parts: dict[str, int], plan: Plan, peak: float) -> None:
+def _print_training(parts: dict[str, int], plan: Plan, peak: float) -> None:
     sizes = ", ".join(f"{name.replace('_', ' ')} {count / 1e6:.2f}M" for name, count in parts.items())
     info, fill = plan.info, plan.info["fill"]
     console.print(f"model: {sizes}; peak learning rate {peak:.2e}")
     console.print(
         f"plan: {info['sequences']:,} sequences of {info['sequence_length']} tokens, {info['tokens']:,} tokens, "
-        f"{info['images']:,} images, fill {fill['tokens']:.1%} of the tokens ({fill['binding']:.1%} of whichever "
-        "limit binds)"
+        f"{info['images']:,} images; fill {fill['tokens']:.1%} of the tokens ({fill['binding']:.1%} of the binding "
+        "limit)"
     )
     for warning in info["warnings"]:
-        console.print(f"[yellow]{warning}[/]")
+        console.print(warning, style="yellow")

@@ -2,7 +2,7 @@
 
 recipe.yaml        the resolved recipe          plan/          the order of training
 environment.json   commit, versions, machine    metrics.jsonl  the curves
-tokenizer/         if one was trained           checkpoints/   to go on from
+tokenizer/         if the run trained one       checkpoints/   to resume from
 model/             the result, in Hugging Face format
 """
 
@@ -19,65 +19,76 @@ from typing import Any
 
 import torch
 import transformers
-import yaml
 
 from mm1.errors import UserError
 from mm1.files import LockedError, hold, write_json, write_text
 from mm1.recipe import RunRecipe
+from mm1.train.changes import ENVIRONMENT, check_changes, read_if_there, record_changes
 from mm1.version import __version__
 
-CHANGEABLE_KEYS = ("name", "evaluate", "train.trackers")
-"""Keys that may change on an existing run: they don't touch the training."""
-
-
 SCHEDULER_LOGS = "slurm"
-"""Folder of a run that `mm1 launch` writes to, before there is anything else."""
+"""Folder of a run that `mm1 launch` writes to before the run begins."""
 _BEFORE = (SCHEDULER_LOGS, "recipe.yaml.partial")
-"""What a run directory may hold without a recipe: it is about to begin, or was killed as it began."""
+"""What a run directory without a recipe may contain: the run is about to begin, or was killed at its start."""
 
 
 LOCK = ".lock"
-"""File of a run that the process which trains it holds locked."""
+"""File of a run that is locked by the process that trains it."""
 
 
 def open_run(directory: Path, recipe: RunRecipe) -> None:
-    """Make the run directory, or check that it is of the same recipe.
+    """Make the run directory, or check that the run there may take the recipe. An existing recipe.yaml stays.
 
     Args:
-        directory: The run's.
-        recipe: As resolved.
+        directory: The run's directory.
+        recipe: The resolved recipe.
 
     Raises:
-        UserError: If the directory is of another recipe (the differing keys are named), or holds other things.
+        UserError: If the directory belongs to another recipe (the message names the keys), or isn't a run's.
     """
-    file = directory / "recipe.yaml"
-    if file.is_file():
-        before = flatten(yaml.safe_load(file.read_text()))
-        now = flatten(yaml.safe_load(recipe.to_yaml()))
-        keys = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
-        keys = [key for key in keys if not key.startswith(CHANGEABLE_KEYS)]
-        if keys:
-            shown = ", ".join(f"{k} ({before.get(k)!r} there, {now.get(k)!r} here)" for k in keys[:8])
-            more = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
-            raise UserError(
-                f"{directory}: this run is of another recipe; keys that differ: {shown}{more}. "
-                "Choose another directory with --to, or remove this one"
-            )
-    elif directory.is_dir() and any(entry.name not in _BEFORE for entry in directory.iterdir()):
+    if (directory / "recipe.yaml").is_file():
+        check_changes(directory, recipe)
+        return
+    if directory.is_dir() and any(entry.name not in _BEFORE for entry in directory.iterdir()):
         raise UserError(f"{directory}: not a run directory and not empty: choose another one with --to")
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        write_text(file, recipe.to_yaml())
     except OSError as error:
-        raise UserError(f"{directory}: the run can't be written there ({error.strerror})") from None
+        raise _unwritable(directory, error) from None
+    _write_recipe(directory, recipe)
+
+
+def change_recipe(directory: Path, recipe: RunRecipe) -> None:
+    """Make a recipe the newest of a run that this process has locked, and record what it changes.
+
+    Args:
+        directory: The run's directory.
+        recipe: The resolved recipe.
+
+    Raises:
+        UserError: See `open_run`.
+    """
+    record_changes(directory, check_changes(directory, recipe))
+    _write_recipe(directory, recipe)
+
+
+def _write_recipe(directory: Path, recipe: RunRecipe) -> None:
+    try:
+        write_text(directory / "recipe.yaml", recipe.to_yaml())
+    except OSError as error:
+        raise _unwritable(directory, error) from None
+
+
+def _unwritable(directory: Path, error: OSError) -> UserError:
+    return UserError(f"{directory}: the run can't be written there ({error.strerror})")
 
 
 @contextmanager
-def alone_in(directory: Path) -> Iterator[None]:
-    """Keep a run's directory for this process until the block ends: of two, each would spoil the other's curves.
+def locked_run(directory: Path) -> Iterator[None]:
+    """Lock a run's directory until the block ends, since two trainings would overwrite each other's files.
 
     Args:
-        directory: The run's; it exists.
+        directory: The run's existing directory.
 
     Raises:
         UserError: If another process is training there.
@@ -87,23 +98,13 @@ def alone_in(directory: Path) -> Iterator[None]:
             yield
     except LockedError:
         raise UserError(
-            f"{directory}: another process is training there: wait until it has ended, or choose another directory "
+            f"{directory}: another process is training this run: wait until it ends, or choose another directory "
             "with --to"
         ) from None
 
 
-def flatten(content: Any, prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings and lists as one mapping with dotted keys."""
-    items = content.items() if isinstance(content, dict) else enumerate(content)
-    flat: dict[str, Any] = {}
-    for key, value in items:
-        name = f"{prefix}{key}"
-        flat.update(flatten(value, f"{name}.") if isinstance(value, dict | list) else {name: value})
-    return flat
-
-
 def environment(**more: Any) -> dict[str, Any]:
-    """Return commit, versions and machine, with whatever else is to be recorded."""
+    """Return commit, versions and machine, together with other values to record."""
     return {
         "mm1": __version__,
         "commit": _commit(),
@@ -119,17 +120,18 @@ def environment(**more: Any) -> dict[str, Any]:
 
 
 def write_environment(directory: Path, content: dict[str, Any]) -> None:
-    """Write environment.json."""
-    write_json(directory / "environment.json", content)
+    """Write environment.json; the recipe's changes that it records stay."""
+    recorded = read_if_there(directory).get("changes")
+    write_json(directory / ENVIRONMENT, {**content, "changes": recorded} if recorded else content)
 
 
 def read_environment(directory: Path) -> dict[str, Any]:
     """Return the content of a run's environment.json."""
-    return json.loads((directory / "environment.json").read_text())
+    return json.loads((directory / ENVIRONMENT).read_text())
 
 
 def _commit() -> str | None:
-    """Return the commit of the installed source tree, with `+changes` if it isn't clean."""
+    """Return the commit of the source tree, with `+changes` if it has uncommitted changes; None if unknown."""
     here = Path(__file__).parent
     try:
         commit = subprocess.run(

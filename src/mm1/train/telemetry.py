@@ -1,6 +1,6 @@
-"""What a training tells about itself: a line of figures, a bar in the terminal, loss spikes.
+"""The figures of a training: lines of the log, the bar in the terminal, loss spikes.
 
-What every key of a line means is in docs/reference/training-log.md.
+docs/reference/training-log.md explains every key of a line.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from mm1.progress import console
 from mm1.train.objective import Losses
 
 SPIKE_DEVIATIONS = 7
-"""Standard deviations above the mean from which a loss is a spike (OLMo 2's spike score, arXiv 2501.00656)."""
+"""A loss more than this many standard deviations above the mean is a spike (OLMo 2's spike score, arXiv 2501.00656)."""
 SPIKE_WINDOW = 1000
-"""Steps that mean and deviation are taken over (as above)."""
+"""Steps over which mean and deviation are computed (same source)."""
 SPIKE_MINIMUM = 100
-"""Steps there must be before any is called a spike (LLM Foundry's detector has the same)."""
+"""Steps before the first one that can be a spike (as in LLM Foundry's detector)."""
 PRINT_SECONDS = 30
-"""How often a line is printed where no terminal shows the bar."""
+"""Least seconds between two printed lines if the output is not a terminal."""
 
 
 @dataclass
 class StepLosses:
-    """The losses of one rank's micro-batches in a step, on its device until they are asked for."""
+    """The losses of one rank's micro-batches in a step; they stay on its device until `values` is called."""
 
     sums: torch.Tensor = field(default_factory=lambda: torch.zeros(len(KINDS)))
     counts: torch.Tensor = field(default_factory=lambda: torch.zeros(len(KINDS)))
@@ -44,23 +44,23 @@ class StepLosses:
         self.figures = losses.figures
 
     def values(self) -> list[float]:
-        """Return the sums and then the counts, kind by kind."""
+        """Return the sums of all kinds, then the counts of all kinds."""
         return [*self.sums.tolist(), *self.counts.tolist()]
 
 
 @dataclass
 class Window:
-    """What happened between two lines of the log, on all ranks together.
+    """The figures between two lines of the log, over all ranks.
 
     Attributes:
         time: Seconds inside steps.
-        waited: Seconds of these that this rank waited for batches.
-        tokens: Without padding.
-        images: Real ones.
-        flops: Of the model in forward and backward passes.
+        waited: Seconds of `time` that this rank waited for batches.
+        tokens: Tokens without padding.
+        images: Images without padding.
+        flops: The model's FLOPs in forward and backward passes.
         norm: Gradient norm of the last step, before clipping.
         norms: The same by part of the model.
-        figures: Of the last micro-batch, this rank's.
+        figures: Figures of this rank's last micro-batch.
     """
 
     time: float = 0.0
@@ -75,7 +75,7 @@ class Window:
     loss_counts: list[float] = field(default_factory=lambda: [0.0] * len(KINDS))
 
     def add_losses(self, values: Sequence[float]) -> float:
-        """Add a step's losses, `StepLosses.values` summed over the ranks; return their mean."""
+        """Add a step's losses and return their mean; `values` is `StepLosses.values` summed over the ranks."""
         sums, counts = values[: len(KINDS)], values[len(KINDS) :]
         self.loss_sums = [a + b for a, b in zip(self.loss_sums, sums, strict=True)]
         self.loss_counts = [a + b for a, b in zip(self.loss_counts, counts, strict=True)]
@@ -85,7 +85,7 @@ class Window:
         """Return the figures of a line of the log.
 
         Args:
-            peak_flops: FLOP/s of all devices together at their best; without `flops` it isn't used.
+            peak_flops: Peak FLOP/s of all devices together; unused if `flops` is 0.
         """
         pairs = zip(KINDS, self.loss_sums, self.loss_counts, strict=True)
         line = {
@@ -104,13 +104,13 @@ class Window:
 
 
 class SpikeWatch:
-    """Finds losses far above what came before.
+    """Finds loss spikes.
 
-    A step's loss is a spike if it lies more than `SPIKE_DEVIATIONS` standard deviations above the mean of the
-    last `SPIKE_WINDOW` steps.
+    A step's loss is a spike if it is more than `SPIKE_DEVIATIONS` standard deviations above the mean of the last
+    `SPIKE_WINDOW` steps.
 
     Args:
-        losses: Of the steps before, the oldest first.
+        losses: Losses of the previous steps, the oldest first.
     """
 
     def __init__(self, losses: Sequence[float] = ()) -> None:
@@ -118,36 +118,37 @@ class SpikeWatch:
         self._inside = False
 
     def is_spike(self, loss: float, step: int) -> bool:
-        """Take note of a step's loss and say whether it is a spike; where a row of them begins, print so.
+        """Record a step's loss and return whether it is a spike; print the first of several spikes in a row.
 
         Args:
-            loss: Mean of the step's terms; what isn't finite is no spike and is forgotten.
+            loss: Mean over the step's terms; a value that isn't finite is no spike and isn't recorded.
             step: Counted from 1.
         """
         if not math.isfinite(loss):
             return False
-        found = False
+        spike = False
         if len(self.losses) >= SPIKE_MINIMUM:
             mean, deviation = np.mean(self.losses), np.std(self.losses)
-            found = bool(loss > mean + SPIKE_DEVIATIONS * deviation)
-            if found and not self._inside:
+            spike = bool(loss > mean + SPIKE_DEVIATIONS * deviation)
+            if spike and not self._inside:
                 console.print(
-                    f"[yellow]step {step:,}: a loss spike: {loss:.2f}, where the {len(self.losses):,} steps before "
-                    f"have {mean:.2f} ± {deviation:.2f} (a spike is more than {SPIKE_DEVIATIONS} deviations above)[/]"
+                    f"step {step:,}: loss spike: {loss:.2f}, after {len(self.losses):,} steps with a loss of "
+                    f"{mean:.2f} ± {deviation:.2f} (a spike is more than {SPIKE_DEVIATIONS} deviations above)",
+                    style="yellow",
                 )
-        self._inside = found
+        self._inside = spike
         self.losses.append(loss)
-        return found
+        return spike
 
 
 class Terminal:
-    """Says how training goes: below the bar in a terminal, else as a printed line every now and then."""
+    """Shows the progress of training: below the bar in a terminal, else as a line every `PRINT_SECONDS`."""
 
     def __init__(self) -> None:
         self._printed = -math.inf
 
     def note(self, line: dict[str, Any], last_step: int) -> str:
-        """Return a line of the log in short."""
+        """Return a short form of a line of the log; print it if the output is not a terminal and it is time."""
         losses = [f"{key.removeprefix('loss/')} {line[key]:.2f}" for key in line if key.startswith("loss/")]
         parts = [
             f"loss {' '.join(losses) or format(line['loss'], '.2f')}",

@@ -1,11 +1,11 @@
-"""Where the training log goes: metrics.jsonl always, TensorBoard and Weights & Biases where the recipe names them.
+"""Writes the training log: always to metrics.jsonl, to TensorBoard and Weights & Biases if the recipe names them.
 
     RUN/metrics.jsonl    one JSON object a line
     RUN/tensorboard/     `tensorboard --logdir RUN/tensorboard`
-    RUN/wandb/           the run's id, and what W&B keeps on this machine
+    RUN/wandb/           the run's id, and W&B's local files
 
-A training that goes on writes to the same places. What was logged after the checkpoint that it goes on from is
-taken back (metrics.jsonl, TensorBoard) or not sent a second time (W&B, which can't take back).
+A resumed training writes to the same places. Lines after the checkpoint that it resumes from are removed
+(metrics.jsonl, TensorBoard) or not sent again (W&B, which can't remove them).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def check_trackers(names: Sequence[str]) -> None:
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise UserError(
-                f"train.trackers: the package {name} is not installed: run pip install 'mm1[track]', or leave it out"
+                f"train.trackers: the package {name} is not installed: run pip install 'mm1[track]', or remove {name}"
             )
 
 
@@ -46,12 +46,12 @@ def open_log(directory: Path, trackers: Sequence[str], step: int) -> Iterator[Wr
     """Open the training log.
 
     Args:
-        directory: The run's.
-        trackers: `tensorboard`, `wandb`.
-        step: The step that training goes on from; later ones were not reached.
+        directory: The run's directory.
+        trackers: Names of trackers: `tensorboard`, `wandb`.
+        step: The step that training resumes from; lines after it are removed.
 
     Yields:
-        A function that takes a line, with `step`.
+        A function that writes a line, which has `step`.
     """
     with ExitStack() as stack:
         writers = [stack.enter_context(_json_lines(directory / "metrics.jsonl", step))]
@@ -80,7 +80,7 @@ def _json_lines(log: Path, step: int) -> Iterator[Write]:
 
 
 def _drop_lines_after(log: Path, step: int) -> None:
-    """Forget what was logged after a step (and a half-written line)."""
+    """Remove the lines after a step, and an incomplete last line."""
     if not log.is_file():
         return
     kept = []
@@ -129,7 +129,7 @@ def _wandb(directory: Path) -> Iterator[Write]:
     except wandb.Error as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"train.trackers: W&B can't be used ({reason}): run `wandb login`, or set WANDB_MODE=offline"
+            f"train.trackers: W&B doesn't start ({reason}): run `wandb login`, or set WANDB_MODE=offline"
         ) from None
     with run:
 

@@ -12,10 +12,12 @@ import sys
 from pathlib import Path
 
 import torch
-from tests.encoder.test_contrastive import OPEN_CLIP_CASES, batch
+from tests.encoder.test_contrastive import OPEN_CLIP_CASES, batch, gradient
 
 folder, here = Path(sys.argv[1]), Path(__file__).parent
 specification = importlib.util.spec_from_file_location("open_clip_loss", folder / "open_clip" / "loss.py")
+assert specification is not None
+assert specification.loader is not None
 module = importlib.util.module_from_spec(specification)
 specification.loader.exec_module(module)
 
@@ -32,9 +34,9 @@ for kind, seed, count, width, scale, bias in OPEN_CLIP_CASES:
         {
             "kind": kind,
             "loss": loss.item(),
-            "images": images.grad.tolist(),
-            "texts": texts.grad.tolist(),
-            "log_scale": log_scale.grad.item(),
+            "images": gradient(images).tolist(),
+            "texts": gradient(texts).tolist(),
+            "log_scale": gradient(log_scale).item(),
         }
     )
 (here / "losses.json").write_text(json.dumps(results) + "\n")

@@ -79,7 +79,8 @@ def made_up() -> list[dict]:
 
 
 def openclipart(folder: Path) -> list[dict]:
-    by_keyword = defaultdict(dict)  # insertion order of a sorted walk: the same everywhere
+    # Insertion order of a sorted walk: the same everywhere.
+    by_keyword: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for file in sorted(folder.rglob("*.svg")):
         text = file.read_text(encoding="utf-8", errors="replace")
         text = re.sub(r"<(?:cc:)?Agent.*?</(?:cc:)?Agent>", "", text, flags=re.DOTALL)  # people have titles as well
@@ -96,8 +97,8 @@ def openclipart(folder: Path) -> list[dict]:
                 by_keyword[keyword.lower()].setdefault(own.lower(), own)
     used: set[str] = set()
     items = []
-    for keyword, captions in sorted(by_keyword.items(), key=lambda entry: (len(entry[1]), entry[0])):
-        fresh = [own for key, own in captions.items() if key not in used][:7]
+    for keyword, told in sorted(by_keyword.items(), key=lambda entry: (len(entry[1]), entry[0])):
+        fresh = [own for key, own in told.items() if key not in used][:7]
         if len(fresh) >= 3:
             items.append({"subject": keyword, "prediction": fresh[0], "references": fresh[1:]})
             used.update(own.lower() for own in fresh)

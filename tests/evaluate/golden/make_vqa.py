@@ -72,6 +72,8 @@ def questions(pool: list[str]) -> list[dict]:
 def main() -> None:
     file = Path(sys.argv[1]) / "open_flamingo" / "eval" / "vqa_metric.py"
     spec = importlib.util.spec_from_file_location("vqa_metric", file)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     evaluation = module.VQAEval(None, None, n=12)

@@ -19,7 +19,7 @@ import yaml
 
 from mm1.data.corpus import write_corpus
 from mm1.study.version import RESULTS_VERSION
-from tests.conftest import tiny_documents
+from tests.conftest import KINDS, tiny_documents
 
 FILE = Path(__file__).with_name("curve.json")
 TOLERANCE = 1e-4
@@ -44,7 +44,7 @@ def golden_curve(folder: Path) -> list[float]:
 
     It is a process of its own with one thread: sums are then made in one order.
     """
-    for name, kind in (("captions", "caption"), ("pages", "interleaved"), ("prose", "text")):
+    for name, kind in KINDS.items():
         write_corpus(folder / "data" / name, {"train": tiny_documents(kind, 200)}, licence="none", sources=["made up"])
     (folder / "golden.yaml").write_text(yaml.safe_dump(RECIPE))
     subprocess.run(

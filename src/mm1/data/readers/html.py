@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import ClassVar
 
 from mm1.data.readers.layout import page_parts
-from mm1.data.readers.pictures import PictureFolder
+from mm1.data.readers.opening import DAMAGED, UNREADABLE, TextStream, open_texts
+from mm1.data.readers.picture_folder import PictureFolder
+from mm1.data.readers.pictures import PICTURE_SUFFIXES
 from mm1.data.readers.reader import Notes, Reader, Shard
+from mm1.data.readers.rows import Place, documents_of
+from mm1.data.readers.values import LeftOutError
 from mm1.document import Document, Image, Kind
 
+HTML_SUFFIXES = (".html", ".htm", ".xhtml")
 MAX_FILE_BYTES = 64 * 2**20
 
 _SILENT = {"script", "style", "noscript", "template", "svg", "math", "nav", "iframe", "select", "textarea", "button"}
@@ -27,6 +31,7 @@ _BLOCKS = {
     "fieldset", "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "head", "header", "hr",
     "li", "main", "ol", "p", "pre", "section", "summary", "table", "tbody", "tfoot", "thead", "title", "tr", "ul",
 }  # fmt: skip
+_LATE = ("data-src", "data-original", "data-lazy-src", "data-lazy")
 _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
 
 
@@ -34,35 +39,37 @@ _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?\s*([\w.:-]+)", re.
 class Html(Reader):
     """Pages in HTML files, with pictures in files beside or below them."""
 
-    suffixes: ClassVar[tuple[str, ...]] = (".html", ".htm", ".xhtml")
+    suffixes: ClassVar[tuple[str, ...]] = HTML_SUFFIXES
+    packable: ClassVar[tuple[str, ...]] = HTML_SUFFIXES
+    beside: ClassVar[tuple[str, ...]] = PICTURE_SUFFIXES
     files_per_shard: ClassVar[int] = 200
 
     def read(self, shard: Shard, notes: Notes) -> Iterator[Document]:
         """Yield an interleaved document for every page with pictures, a text document for the others."""
-        folder = PictureFolder(shard.root)
         for file in shard.files:
-            name = shard.name(file)
-            markup = _read(file, name, notes)
-            if markup is None:
-                continue
-            page = _Page()
-            page.feed(markup)
-            page.close()
-            page.end_line()
-            items = [_take(item, folder, name, notes) if isinstance(item, _Source) else item for item in page.items]
-            parts = page_parts(item for item in items if item is not None)
-            if not parts:
-                notes.skipped.add("page without text and usable pictures", name)
-                continue
-            kind: Kind = "interleaved" if any(isinstance(part, Image) for part in parts) else "text"
-            yield Document(name, kind, parts, {"title": page.title} if page.title else {})
+            pages = ((text.name, text) for text in open_texts(file, shard.name(file), self.takes, notes))
+            yield from documents_of(pages, _document, notes, PictureFolder.beside(file, shard.root))
+
+
+def _document(text: TextStream, place: Place) -> Document:
+    """Return the document of a page."""
+    page = _Page()
+    page.feed(_read(text, place))
+    page.close()
+    page.end_line()
+    items = [_take(item, place) if isinstance(item, _Picture) else item for item in page.items]
+    parts = page_parts(item for item in items if item is not None)
+    if not parts:
+        raise LeftOutError("page without text and usable pictures")
+    kind: Kind = "interleaved" if any(isinstance(part, Image) for part in parts) else "text"
+    return Document(place.name, kind, parts, {"title": page.title} if page.title else {})
 
 
 @dataclass(frozen=True)
-class _Source:
-    """Where an `<img>` says that its picture is."""
+class _Picture:
+    """Where an `<img>` says that its picture is: the first address that leads to one counts."""
 
-    address: str
+    addresses: tuple[str, ...]
 
 
 class _Page(HTMLParser):
@@ -70,8 +77,9 @@ class _Page(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
-        self.items: list[str | _Source] = []
+        self.items: list[str | _Picture] = []
         self.title = ""
+        self._sources: list[str] = []  # of the `<picture>` that is open
         self._line: list[str] = []
         self._silent: list[str] = []
         self._pre = self._in_title = False
@@ -83,12 +91,15 @@ class _Page(HTMLParser):
             self.end_line()
         elif tag in ("td", "th"):
             self._line.append(" ")
+        elif tag == "source" and not self._silent:
+            self._sources += _addresses(dict(attrs))
         elif tag == "img" and not self._silent:
-            values = dict(attrs)
-            address = (values.get("src") or values.get("data-src") or "").strip()
-            if address:
-                self.end_line()
-                self.items.append(_Source(address))
+            self.end_line()
+            addresses = [address for address in (*_addresses(dict(attrs)), *self._sources) if address]
+            # Where there is another, an address that holds its picture holds a placeholder.
+            elsewhere = [address for address in addresses if not address.startswith("data:")]
+            self.items.append(_Picture(tuple(elsewhere or addresses)))
+            self._sources = []
         self._pre = self._pre or tag == "pre"
         self._in_title = self._in_title or tag == "title"
 
@@ -106,6 +117,8 @@ class _Page(HTMLParser):
             self._pre = False
         if tag == "title":
             self._in_title = False
+        if tag in ("picture", "video", "audio"):
+            self._sources = []
 
     def handle_data(self, data: str) -> None:
         if self._in_title:
@@ -127,28 +140,52 @@ class _Page(HTMLParser):
             self.items.append(text)
 
 
-def _take(source: _Source, folder: PictureFolder, name: str, notes: Notes) -> Image | None:
-    address = source.address
-    if address.startswith("/") and not address.startswith("//"):
-        address = os.path.join(folder.root, address.lstrip("/"))  # from the root of the site
-    return folder.take(address, notes, name, base=os.path.dirname(name))
+def _addresses(attributes: Mapping[str, str | None]) -> list[str]:
+    """Return the addresses of an `<img>` or `<source>`, the best first: pages that load pictures late hide them."""
+    named = {name: (attributes.get(name) or "").strip() for name in (*_LATE, "src", "data-srcset", "srcset")}
+    late = [named[name] for name in _LATE]
+    return [*late, *_of_set(named["data-srcset"]), named["src"], *_of_set(named["srcset"])]
 
 
-def _read(file: str, name: str, notes: Notes) -> str | None:
-    """Return the text of an HTML file: in the encoding that it declares, else UTF-8, else Windows-1252."""
-    try:
-        if os.path.getsize(file) > MAX_FILE_BYTES:
-            notes.skipped.add(f"HTML file larger than {MAX_FILE_BYTES >> 20} MiB", name)
-            return None
-        content = Path(file).read_bytes()
-    except OSError as error:
-        notes.skipped.add("HTML file that can't be read", f"{name} ({error.strerror})")
+def _of_set(value: str) -> list[str]:
+    """Return the addresses of a `srcset`, such as `small.png 1x, large.png 2x`, the largest first."""
+    candidates = re.findall(r"\s*(\S*[^\s,])(?:\s+([\d.]+)[wxh])?[^,]*(?:,|$)", value)
+    return [address for address, _ in sorted(candidates, key=lambda one: -float(one[1] or 1))]
+
+
+def _take(picture: _Picture, place: Place) -> Image | None:
+    """Return the picture of the first address that leads to one; count why there is none."""
+    if not picture.addresses:
+        place.lose("img without an address")
         return None
+    root = place.pictures.folders[-1]  # of the site, which addresses that begin with a slash are told from
+    is_rooted = [address.startswith("/") and not address.startswith("//") for address in picture.addresses]
+    addresses = [
+        os.path.join(root, address.lstrip("/")) if rooted else address
+        for address, rooted in zip(picture.addresses, is_rooted, strict=True)
+    ]
+    return place.picture_or_loss(addresses[0], others=addresses[1:])
+
+
+def _read(text: TextStream, place: Place) -> str:
+    """Return the markup: in UTF-8 (UTF-16 with its mark too), else the encoding that it declares, else Windows-1252.
+
+    Raises:
+        LeftOutError: If it can't be read.
+    """
+    try:
+        content = text.stream.read(MAX_FILE_BYTES + 1)
+    except UNREADABLE as error:
+        raise LeftOutError(DAMAGED, str(error)) from None
+    if len(content) > MAX_FILE_BYTES:
+        raise LeftOutError(f"HTML file larger than {MAX_FILE_BYTES >> 20} MiB")
     declared = _CHARSET.search(content[:2048])
-    for encoding in ("utf-8-sig", declared.group(1).decode("ascii", "replace") if declared else "cp1252"):
+    named = declared.group(1).decode("ascii", "replace").lower() if declared else "cp1252"
+    # Where the declaration can be read as it stands, what it says of wider characters is wrong.
+    for encoding in ("utf-8-sig", "cp1252" if named.startswith(("utf-16", "utf-32")) else named):
         try:
             return content.decode(encoding)
         except (LookupError, ValueError):
             continue
-    notes.changed.add("text in an unknown encoding: bad bytes replaced by U+FFFD", name)
+    place.change("text in an unknown encoding: bad bytes replaced by U+FFFD")
     return content.decode("utf-8", "replace")

@@ -1,8 +1,9 @@
 """Datasets of the Hugging Face Hub (or a local folder in the same form), streamed.
 
-Rows are read as the columns say: `messages`, and `images` and `texts` of questions and answers, as conversations;
-`images` and `texts` else as OBELICS'; `conversations` as LLaVA's; a picture, a question and an answer as a conversation
-too; a picture and a caption as a captioned picture; `text` alone as plain text.
+Rows are taken as Arrow holds them: pictures stay as they are, wherever they stand, and nothing that a row names is
+opened or decoded. They are read as the columns say: `messages`, and `images` and `texts` of questions and answers, as
+conversations; `images` and `texts` else as OBELICS'; `conversations` as LLaVA's; a picture, a question and an answer as
+a conversation too; a picture and a caption as a captioned picture; `text` alone as plain text.
 """
 
 from __future__ import annotations
@@ -10,30 +11,32 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from itertools import chain
 from typing import Any, ClassVar
 
-from datasets import Image as ImageFeature
-from datasets import IterableDataset, load_dataset
+import pyarrow as pa
+from datasets import IterableDataset, Json, load_dataset
 from datasets.exceptions import DatasetsError
 
-from mm1.data.readers.captions import CAPTION_COLUMNS, IMAGE_COLUMNS, Captions
-from mm1.data.readers.llava import chat_of_record
-from mm1.data.readers.messages import chat_of_row, is_chat
+from mm1.data.readers.captions import CAPTION_COLUMNS, IMAGE_COLUMNS, CaptionReader, Captions
+from mm1.data.readers.layout import parse_json
 from mm1.data.readers.obelics import page_of_row
-from mm1.data.readers.parquet import check_columns
-from mm1.data.readers.pictures import PictureFolder
+from mm1.data.readers.parquet import check_columns, rows_of_batch
+from mm1.data.readers.picture_folder import NOWHERE, PictureFolder
 from mm1.data.readers.questions import ANSWER_COLUMNS, QUESTION_COLUMNS, Questions
-from mm1.data.readers.reader import Notes, Reader, Shard
+from mm1.data.readers.reader import Notes, Shard
+from mm1.data.readers.rows import Place, documents_of
 from mm1.data.readers.text import text_of_row
+from mm1.data.readers.turns import chat_of_record, is_chat
 from mm1.document import Document
 from mm1.errors import UserError
 
-RowReader = Callable[[Mapping[str, Any], str, PictureFolder, Notes], Document | None]
+RowReader = Callable[[Mapping[str, Any], Place], Document | list[Document]]
 
 
 @dataclass(frozen=True)
-class Hub(Reader):
+class Hub(CaptionReader):
     """Datasets by id.
 
     Attributes:
@@ -76,28 +79,15 @@ class Hub(Reader):
     def read(self, shard: Shard, notes: Notes) -> Iterator[Document]:
         """Yield a document for every row of one part of the dataset."""
         name = shard.files[0]
-        label = f"{_label(name)}/{self.split}/{shard.part}"
         rows = self._open(name).shard(num_shards=shard.parts, index=shard.part)
-        for column, feature in (rows.features or {}).items():
-            # Pictures are kept as they are, not decoded; nor are files outside of the dataset opened for them.
-            if isinstance(feature, ImageFeature) or isinstance(getattr(feature, "feature", None), ImageFeature):
-                plain = ImageFeature(decode=False)
-                is_list = not isinstance(feature, ImageFeature)
-                rows = rows.cast_column(column, type(feature)(plain) if is_list else plain)
-        folder = PictureFolder(name if os.path.isdir(name) else os.devnull)
-        read_row: RowReader | None = None
-        number = 0
-        try:
-            for number, row in enumerate(rows):
-                read_row = read_row or self.row_reader(name, list(row))
-                document = read_row(row, f"{label}:{number}", folder, notes)
-                if document is not None:
-                    yield document
-        except (OSError, ValueError, DatasetsError) as error:
-            raise UserError(
-                f"{name}: reading row {number} of part {shard.part} failed ({_first_line(error)}): "
-                "run the same command again, it goes on from the parts that are done"
-            ) from error
+        label = f"{_label(name)}/{self.split}/{shard.part}"
+        numbered = _rows(rows, name, label, notes)
+        first = next(numbered, None)
+        if first is None:
+            return
+        read_row = self.row_reader(name, list(first[1]))
+        folder = PictureFolder((os.path.abspath(name),)) if os.path.isdir(name) else NOWHERE
+        yield from documents_of(chain([first], numbered), read_row, notes, folder)
 
     def row_reader(self, source: str, columns: list[str]) -> RowReader:
         """Return the function that makes documents of rows with these columns.
@@ -106,30 +96,69 @@ class Hub(Reader):
             UserError: If no reader takes them, or one that was named is missing.
         """
         present = set(columns)
-        captions = Captions(self.image, self.caption)
+        captions = Captions(image=self.image, caption=self.caption, caption_list=self.caption_list, seed=self.seed)
+        chat = partial(chat_of_record, suffix=self.suffix)
         if self.image or self.caption:
             check_columns(source, columns, captions.columns)
-            return captions.caption_of_row
+            return captions.captions_of_row
         if "messages" in present:
-            return lambda row, where, folder, notes: chat_of_row(row, where, folder, notes, self.suffix)
+            return chat
         if {"images", "texts"} <= present:
-            return lambda row, where, folder, notes: (
-                chat_of_row(row, where, folder, notes, self.suffix)
-                if is_chat(row["texts"])
-                else page_of_row(row, where, folder, notes)
-            )
-        if "conversations" in present:
-            return lambda row, where, folder, notes: chat_of_record(dict(row), where, folder, notes, self.suffix)
+            return lambda row, place: chat(row, place) if is_chat(row["texts"]) else page_of_row(row, place)
+        if present & {"conversations", "conversation"} or {"prompt", "completion"} <= present:
+            return chat
         asked = self.suffix or present & set(QUESTION_COLUMNS)
         if asked and present & set(IMAGE_COLUMNS) and present & set(ANSWER_COLUMNS):
             return Questions(suffix=self.suffix).chat_of_row
         if present & set(IMAGE_COLUMNS) and present & set(CAPTION_COLUMNS):
-            return captions.caption_of_row
+            return captions.captions_of_row
         check_columns(source, columns, [self.text])
-        return lambda row, where, folder, notes: text_of_row(row, where, self.text, notes)
+        return partial(text_of_row, column=self.text)
 
     def _open(self, name: str) -> IterableDataset:
         return _open(name, self.subset, self.split, self.revision)
+
+
+def _rows(rows: IterableDataset, name: str, label: str, notes: Notes) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield `label:number` and every row of a part of a dataset; what is damaged of it is counted.
+
+    Raises:
+        UserError: If the network fails.
+    """
+    features = dict(rows.features or {})
+    number = 0
+    try:
+        # More rows at once fail where their keys differ in order.
+        for table in rows.with_format("arrow").iter(batch_size=1):
+            for row in rows_of_batch(table):
+                yield f"{label}:{number}", {column: _plain(row[column], features.get(column)) for column in row}
+                number += 1
+    except Exception as error:  # what libraries for networks raise has no common base
+        if os.path.isdir(name) or isinstance(error, (pa.ArrowInvalid, DatasetsError, UnicodeError)):
+            reason = "damaged part of a dataset: the rest of it could not be read"
+            notes.skipped.add(reason, f"{label} after row {number} ({_first_line(error)})")
+            return
+        raise UserError(
+            f"{name}: reading row {number} of {label} failed ({_first_line(error)}): run the same command again, it "
+            "goes on from the parts that are done"
+        ) from error
+    if number == 0:
+        notes.skipped.add("part of a dataset without rows", label)
+
+
+def _plain(value: Any, feature: object) -> Any:
+    """Return a value with the JSON in it read: `datasets` stores so what has no type of its own."""
+    if isinstance(feature, Json):
+        try:
+            return parse_json(value) if isinstance(value, str) else value
+        except ValueError:
+            return value
+    if isinstance(feature, Mapping) and isinstance(value, Mapping):
+        return {key: _plain(one, feature.get(key)) for key, one in value.items()}
+    if isinstance(value, list):
+        inner = feature[0] if isinstance(feature, list) and feature else getattr(feature, "feature", None)
+        return [_plain(one, inner) for one in value]
+    return value
 
 
 @cache

@@ -5,21 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
-from mm1.data.readers.layout import caption_parts, parse_json
-from mm1.data.readers.lines import decode
-from mm1.data.readers.pictures import PICTURE_SUFFIXES, PictureFolder
-from mm1.data.readers.reader import Notes, Reader, Shard
+from mm1.data.readers.captions import CaptionReader
+from mm1.data.readers.layout import parse_json
+from mm1.data.readers.opening import decode_caption
+from mm1.data.readers.picture_folder import PictureFolder
+from mm1.data.readers.pictures import CAPTION_SUFFIXES, PICTURE_SUFFIXES
+from mm1.data.readers.reader import Notes, Shard
+from mm1.data.readers.rows import Place, documents_of
+from mm1.data.readers.values import LeftOutError
 from mm1.document import Document
 
-CAPTION_SUFFIXES = (".txt", ".caption", ".json")
+MAX_CAPTION_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
-class ImageFolder(Reader):
-    """Captioned pictures in a folder: `a.jpg` with `a.txt`, `a.caption`, or `a.json` with a `caption`.
+class ImageFolder(CaptionReader):
+    """Captioned pictures in a folder: `a.jpg` with `a.txt` (or `a.jpg.txt`), `a.caption`, or `a.json` with a `caption`.
 
     Attributes:
         first_line: Whether only the first line of a side-car text is the caption.
@@ -34,42 +37,71 @@ class ImageFolder(Reader):
 
     def read(self, shard: Shard, notes: Notes) -> Iterator[Document]:
         """Yield a caption document for every picture with a caption."""
-        folder = PictureFolder(shard.root)
-        for file in shard.files:
-            name = shard.name(file)
-            caption = self._class(file) if self.classes else self._caption(file, name, notes)
-            if caption is None:
-                continue
-            picture = folder.take(name, notes, "picture")
-            if picture is not None:
-                meta = {"label": caption} if self.classes else {}
-                yield Document(name, "caption", caption_parts(picture, caption), meta)
+        pictures = PictureFolder((shard.root,))
+        files = ((shard.name(file), file) for file in shard.files)
+        return documents_of(files, self._documents, notes, pictures)
 
-    def _class(self, file: str) -> str:
-        return os.path.basename(os.path.dirname(os.path.abspath(file)))
+    def _documents(self, file: str, place: Place) -> list[Document]:
+        picture = {"path": place.name}
+        if self.classes:
+            label = os.path.basename(os.path.dirname(os.path.abspath(file)))
+            return self.captioned(picture, None, label, place, {"label": label})
+        return self.captioned(picture, None, self._caption(file, place), place, {})
 
-    def _caption(self, file: str, name: str, notes: Notes) -> str | None:
-        stem = os.path.splitext(file)[0]
-        for suffix in CAPTION_SUFFIXES:
-            try:
-                content = Path(stem + suffix).read_bytes()
-            except (FileNotFoundError, IsADirectoryError):
-                continue
-            except OSError as error:
-                notes.skipped.add("caption file that can't be read", f"{name}: {error.strerror}")
-                return None
-            text = decode(content, notes, name)
-            if suffix == ".json":
+    def choose(self, names: list[str]) -> tuple[list[str], dict[str, str]]:
+        """Tell pictures from others among the files of one folder; captions belong to pictures of the same name."""
+        pictures = [name for name in names if self.takes(name)]
+        of_pictures = {*pictures, *(os.path.splitext(name)[0] for name in pictures)}
+        left_out = {}
+        for name in sorted(set(names).difference(pictures)):
+            of, end = os.path.splitext(name)
+            if self.classes or end.lower() not in CAPTION_SUFFIXES:
+                left_out[name] = ""
+            elif of not in of_pictures:
+                left_out[name] = "caption file without a picture"
+        return pictures, left_out
+
+    def _caption(self, file: str, place: Place) -> object:
+        """Return what the files beside a picture have for a caption: the first that says something.
+
+        Raises:
+            LeftOutError: If there is no such file, it can't be read, or all are empty.
+        """
+        problem = LeftOutError("picture without a caption file")
+        for path, content in _caption_files(file):
+            text = decode_caption(content, place.notes, place.name)
+            if not text.strip():
+                problem = LeftOutError("caption that is empty")
+            elif not path.lower().endswith(".json"):
+                return text.strip().partition("\n")[0] if self.first_line else text
+            else:
                 try:
                     record = parse_json(text)
                 except ValueError:
-                    record = None
-                text = str(record.get("caption") or "") if isinstance(record, dict) else ""
-            elif self.first_line:
-                text = text.strip().partition("\n")[0]
-            if text.strip():
-                return text
-            notes.skipped.add("empty or broken caption file", name)
-            return None
-        notes.skipped.add("picture without a caption file", name)
-        return None
+                    raise LeftOutError("caption file with broken JSON") from None
+                if not isinstance(record, dict) or "caption" not in record:
+                    raise LeftOutError("caption file without a 'caption'")
+                return record["caption"]
+        raise problem
+
+
+def _caption_files(picture: str) -> Iterator[tuple[str, bytes]]:
+    """Yield path and content of the captions of a picture: `a.txt` or `a.png.txt` for `a.png`, and so on.
+
+    Raises:
+        LeftOutError: If one can't be read.
+    """
+    for of in (os.path.splitext(picture)[0], picture):
+        for suffix in CAPTION_SUFFIXES:
+            for path in (of + suffix, of + suffix.upper(), of + suffix.replace(suffix[1], suffix[1].upper(), 1)):
+                try:
+                    with open(path, "rb") as stream:
+                        content = stream.read(MAX_CAPTION_BYTES + 1)
+                except (FileNotFoundError, IsADirectoryError):
+                    continue
+                except OSError as error:
+                    raise LeftOutError("caption file that can't be read", error.strerror or "") from None
+                if len(content) > MAX_CAPTION_BYTES:
+                    raise LeftOutError(f"caption file larger than {MAX_CAPTION_BYTES >> 20} MiB")
+                yield path, content
+                break  # where `.txt` and `.TXT` are one name

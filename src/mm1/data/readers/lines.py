@@ -3,79 +3,107 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
-import gzip
 import json
-import zipfile
-import zlib
+import re
 from collections.abc import Iterator
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from mm1.data.readers.layout import parse_json
+from mm1.data.readers.opening import (
+    DAMAGED,
+    JSON_SUFFIXES,
+    UNREADABLE,
+    TextStream,
+    decode,
+    open_texts,
+    without_packing,
+)
 from mm1.data.readers.reader import Notes
+from mm1.data.readers.values import LeftOutError
 
 MAX_LINE_BYTES = 64 * 2**20
 
-# What gzip and zipfile raise on damaged input has no common base. RuntimeError: a zip with a password, or packed in a
-# way that zipfile doesn't know.
-UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError)
-
 _CHUNK = 1 << 20
+_BETWEEN = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
+_SPACE = re.compile(r"[ \t\r\n]*")
+_SPREAD_OBJECT = re.compile(rb"\{[^\n]*(?<=[{\[])[ \t\r]*\n[ \t]")  # over indented lines: no JSON Lines
+_LONGEST_WORD = 16  # of JSON: `-Infinity`, a character as `\ud83d\ude00`
 
 
-@contextlib.contextmanager
-def open_bytes(file: str) -> Iterator[IO[bytes]]:
-    """Open a file, unpacked if its name ends in `.gz` or `.zip` (the first member); damage raises `UNREADABLE`."""
-    if file.lower().endswith(".gz"):
-        with gzip.open(file, "rb") as stream:
-            yield cast("IO[bytes]", stream)
-    elif file.lower().endswith(".zip"):
-        with zipfile.ZipFile(file) as archive:
-            if not archive.infolist():
-                raise zipfile.BadZipFile("the archive is empty")
-            with archive.open(archive.infolist()[0]) as stream:
-                yield stream
-    else:
-        with open(file, "rb") as stream:
-            yield stream
+def read_lines(text: TextStream, notes: Notes) -> Iterator[tuple[str, bytes]]:
+    """Yield `name:number` (from 1) and bytes of every line that isn't blank; too long ones and empty files are counted.
 
-
-def read_lines(file: str, name: str, notes: Notes) -> Iterator[tuple[int, bytes]]:
-    """Yield the number (from 1) and bytes of every line that isn't blank; too long ones and empty files are counted."""
+    Args:
+        text: An open text.
+        notes: Where it is counted.
+    """
     number = last = 0
     try:
-        with open_bytes(file) as stream:
-            while line := stream.readline(MAX_LINE_BYTES):
-                number += 1
-                last = number if line.strip() else last
-                if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
-                    notes.skipped.add(f"line longer than {MAX_LINE_BYTES >> 20} MiB", f"{name}:{number}")
-                    while (rest := stream.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
-                        pass
-                elif line.strip():
-                    yield number, line
+        while line := text.stream.readline(MAX_LINE_BYTES):
+            number += 1
+            last = number if line.strip() else last
+            if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
+                notes.skipped.add(f"line longer than {MAX_LINE_BYTES >> 20} MiB", f"{text.name}:{number}")
+                while (rest := text.stream.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+                    pass
+            elif line.strip():
+                yield f"{text.name}:{number}", line
     except UNREADABLE as error:
-        notes.skipped.add("damaged file: the rest of it could not be read", f"{name} after line {number} ({error})")
+        notes.skipped.add(DAMAGED, f"{text.name} after line {number} ({error})")
     else:
         if last == 0:
-            notes.skipped.add("empty file", name)
+            notes.skipped.add("empty file", text.name)
 
 
-def decode(content: bytes, notes: Notes, where: str) -> str:
-    """Return text from UTF-8; bytes that aren't are replaced by U+FFFD and counted."""
+def is_json(name: str) -> bool:
+    """Whether a file, packed or not, holds JSON by its name."""
+    return without_packing(name).lower().endswith(JSON_SUFFIXES)
+
+
+def read_json_records(file: str, name: str, notes: Notes) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield `name:number` and every object of JSON arrays and JSON Lines, in a file or the members of an archive.
+
+    Args:
+        file: The file.
+        name: What to call it.
+        notes: Where it is counted what is left out.
+    """
+    for text in open_texts(file, name, is_json, notes):
+        yield from json_records(text, notes)
+
+
+def json_records(text: TextStream, notes: Notes) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield `name:number` and every object of one open text (see `read_json_records`)."""
     try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        notes.changed.add("text that is not UTF-8: bad bytes replaced by U+FFFD", where)
-        return content.decode("utf-8-sig", "replace")
+        start = text.stream.peek(_CHUNK).removeprefix(codecs.BOM_UTF8).lstrip()
+    except UNREADABLE as error:
+        notes.skipped.add(DAMAGED, f"{text.name} ({error})")
+        return
+    kind = "array" if start.startswith(b"[") else "object" if _SPREAD_OBJECT.match(start) else None
+    if kind is None:
+        yield from _of_lines(text, notes)
+        return
+    number = -1
+    try:
+        for number, value in enumerate(_items(text.stream)):
+            if isinstance(value, dict):
+                yield f"{text.name}:{number}", value
+            else:
+                notes.skipped.add("JSON record that is no object", f"{text.name}:{number}")
+        if number == -1:
+            notes.skipped.add("empty file", text.name)
+    except (ValueError, *UNREADABLE) as error:
+        reason = f"broken JSON {kind}: the rest of it could not be read"
+        notes.skipped.add(reason, f"{text.name} after {number} ({error})")
 
 
-def read_json_lines(file: str, name: str, notes: Notes) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield `name:line` and the object of every line; lines that are none are counted."""
-    for number, line in read_lines(file, name, notes):
-        where = f"{name}:{number}"
+def _of_lines(text: TextStream, notes: Notes) -> Iterator[tuple[str, dict[str, Any]]]:
+    for where, line in read_lines(text, notes):
         try:
             value = parse_json(decode(line, notes, where))
+        except LeftOutError as error:
+            notes.skipped.add(error.reason, where)
+            continue
         except ValueError as error:
             notes.skipped.add("broken JSON line", f"{where} ({error})")
             continue
@@ -85,53 +113,53 @@ def read_json_lines(file: str, name: str, notes: Notes) -> Iterator[tuple[str, d
             notes.skipped.add("JSON line that is no object", where)
 
 
-def read_json_records(file: str, name: str, notes: Notes) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield `name:number` and every object of a JSON array, or of JSON Lines if the file isn't an array."""
-    try:
-        with open_bytes(file) as stream:
-            start = stream.read(64).removeprefix(codecs.BOM_UTF8).lstrip()
-    except UNREADABLE as error:
-        notes.skipped.add("damaged file: the rest of it could not be read", f"{name} ({error})")
-        return
-    if not start.startswith(b"["):
-        yield from read_json_lines(file, name, notes)
-        return
-    number = -1
-    try:
-        for number, value in enumerate(_array_items(file)):
-            if isinstance(value, dict):
-                yield f"{name}:{number}", value
-            else:
-                notes.skipped.add("JSON record that is no object", f"{name}:{number}")
-    except (ValueError, *UNREADABLE) as error:
-        notes.skipped.add("broken JSON array: the rest of it could not be read", f"{name} after {number} ({error})")
+def _items(stream: IO[bytes]) -> Iterator[Any]:
+    """Yield the items of a JSON array, or JSON values one after another, holding no more than the longest of them.
 
-
-def _array_items(file: str) -> Iterator[Any]:
-    """Yield the items of a JSON array without holding more of the file than the longest of them."""
+    Raises:
+        ValueError: If what comes next is broken.
+    """
+    # Bytes that aren't UTF-8 become lone surrogates, which are replaced and counted with the document.
+    chunks = codecs.iterdecode(iter(lambda: stream.read(_CHUNK), b""), "utf-8-sig", "surrogateescape")
     decoder = json.JSONDecoder()
-    with open_bytes(file) as stream:
-        # Bytes that aren't UTF-8 become lone surrogates, which are replaced and counted with the document.
-        chunks = codecs.iterdecode(iter(lambda: stream.read(_CHUNK), b""), "utf-8-sig", "surrogateescape")
-        buffer = next(chunks, "").lstrip().removeprefix("[")
-        while True:
-            buffer = buffer.lstrip().removeprefix(",").lstrip()
-            if buffer.startswith("]"):
-                if buffer[1:].strip() or any(chunk.strip() for chunk in chunks):
-                    raise ValueError("there is more behind the end of the array")
-                return
-            try:
-                value, end = decoder.raw_decode(buffer)
-            except ValueError:
-                end = len(buffer)
-            if end == len(buffer):  # broken, or not yet whole (a number may go on in the next chunk)
-                more = next(chunks, None)
-                if more is None or len(buffer) > MAX_LINE_BYTES:
-                    raise ValueError("the record is broken or the file is cut off")
-                # Twice as much each time, so that a long record isn't parsed from its start too often.
-                while len(more) < len(buffer) and (further := next(chunks, None)) is not None:
-                    more += further
-                buffer += more
-                continue
+    buffer = next(chunks, "")
+    place = _end(_SPACE, buffer, 0)
+    is_array = buffer.startswith("[", place)
+    place += is_array
+    while True:
+        place = _end(_BETWEEN if is_array else _SPACE, buffer, place)
+        if is_array and buffer.startswith("]", place):
+            if buffer[place + 1 :].strip() or any(chunk.strip() for chunk in chunks):
+                raise ValueError("there is more behind the end of the array")
+            return
+        try:
+            value, end = decoder.raw_decode(buffer, place)
+            whole = end < len(buffer) or buffer[end - 1] in '}]"'  # a number may go on in the next chunk
+        except json.JSONDecodeError as error:
+            broken = len(buffer) - error.pos > _LONGEST_WORD and not error.msg.startswith("Unterminated")
+            if broken or len(buffer) - place > MAX_LINE_BYTES:
+                raise ValueError(f"{error.msg}: the record is broken") from None
+            whole = False
+        except RecursionError:
+            raise ValueError("the record is nested too deeply") from None
+        if whole:
             yield value
-            buffer = buffer[end:]
+            place = end
+            continue
+        # Twice as much each time, so that a long record isn't parsed from its start too often.
+        rest, more = buffer[place:], ""
+        while len(more) <= len(rest) and (chunk := next(chunks, None)) is not None:
+            more += chunk
+        if not more:
+            if is_array:
+                raise ValueError("the file is cut off")
+            if rest:
+                yield decoder.raw_decode(rest)[0]
+            return
+        buffer, place = rest + more, 0
+
+
+def _end(pattern: re.Pattern[str], text: str, place: int) -> int:
+    match = pattern.match(text, place)
+    assert match is not None  # it matches nothing too
+    return match.end()

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from mm1.data.readers.layout import page_parts
-from mm1.data.readers.lines import read_json_lines
-from mm1.data.readers.pictures import PictureFolder
+from mm1.data.readers.lines import read_json_records
+from mm1.data.readers.opening import JSON_SUFFIXES
+from mm1.data.readers.picture_folder import PictureFolder
+from mm1.data.readers.pictures import PICTURE_SUFFIXES
 from mm1.data.readers.reader import Notes, Reader, Shard
+from mm1.data.readers.rows import Place, documents_of
+from mm1.data.readers.values import LeftOutError, as_text, index_of, is_given, kind_of
 from mm1.document import Document, Image
 
 
@@ -23,62 +28,63 @@ class Mmc4(Reader):
     """Interleaved pages in JSON Lines with pictures in a folder.
 
     Attributes:
-        pictures: The folder of pictures; default: the folder of the sources.
+        pictures: The folder of pictures, where they don't lie beside the file that names them.
         min_similarity: Pictures whose `matched_sim` is lower are left out (OpenFlamingo took 0.24).
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = (".jsonl", ".jsonl.gz", ".jsonl.zip")
+    suffixes: ClassVar[tuple[str, ...]] = JSON_SUFFIXES
+    packable: ClassVar[tuple[str, ...]] = JSON_SUFFIXES
+    beside: ClassVar[tuple[str, ...]] = PICTURE_SUFFIXES
     pictures: str = ""
     min_similarity: float = 0.0
 
     def read(self, shard: Shard, notes: Notes) -> Iterator[Document]:
         """Yield an interleaved document for every line."""
-        folder = PictureFolder(self.pictures or shard.root)
         for file in shard.files:
-            for where, record in read_json_lines(file, shard.name(file), notes):
-                document = self._document(record, where, folder, notes)
-                if document is not None:
-                    yield document
+            records = read_json_records(file, shard.name(file), notes)
+            pictures = PictureFolder.beside(file, shard.root, self.pictures)
+            yield from documents_of(records, partial(_document, min_similarity=self.min_similarity), notes, pictures)
 
-    def _document(self, record: dict[str, Any], where: str, folder: PictureFolder, notes: Notes) -> Document | None:
-        sentences = record.get("text_list")
-        if not isinstance(sentences, list) or not all(isinstance(sentence, str) for sentence in sentences):
-            notes.skipped.add("record without a text_list of texts", where)
-            return None
-        infos = record.get("image_info", [])
-        if not isinstance(infos, list):
-            notes.skipped.add("image_info that is no list: taken as text", where)
-            infos = []
-        before: dict[int, list[Image]] = {}
-        for info in infos:
-            placed = self._picture(info, len(sentences), where, folder, notes)
-            if placed is not None:
-                before.setdefault(placed[0], []).append(placed[1])
-        items = (item for n, sentence in enumerate(sentences) for item in (*before.get(n, ()), sentence))
-        parts = page_parts(items, joint=" ")
-        if not parts:
-            notes.skipped.add("page without text and usable pictures", where)
-            return None
-        address = record.get("url")
-        return Document(where, "interleaved", parts, {"url": address} if isinstance(address, str) else {})
 
-    def _picture(
-        self, info: Any, sentences: int, where: str, folder: PictureFolder, notes: Notes
-    ) -> tuple[int, Image] | None:
-        name = info.get("image_name") if isinstance(info, dict) else None
-        if not isinstance(name, str):
-            notes.skipped.add("image_info without an image_name", where)
-            return None
-        index = info.get("matched_text_index")
-        if type(index) is not int or not 0 <= index < sentences:
-            notes.skipped.add("matched_text_index that names no sentence", f"{where}: {name}")
-            return None
-        similarity = info.get("matched_sim")
-        if isinstance(similarity, (int, float)) and similarity < self.min_similarity:
-            notes.skipped.add(f"matched_sim below {self.min_similarity:g}", f"{where}: {name}")
-            return None
-        picture = folder.take(name, notes, where)
-        if picture is None:
-            return None
-        address = info.get("raw_url")
-        return index, Image(picture.data, address) if isinstance(address, str) else picture
+def _document(record: dict[str, Any], place: Place, min_similarity: float) -> Document:
+    sentences = record.get("text_list")
+    if not isinstance(sentences, list):
+        raise LeftOutError(f"text_list that is {kind_of(sentences)}")
+    texts = [as_text(sentence) for sentence in sentences]
+    for number, text in enumerate(texts):
+        if text is None:
+            place.lose(f"sentence that is {kind_of(sentences[number])}", f"[{number}]")
+    infos = record.get("image_info")
+    if not isinstance(infos, list):
+        if is_given(infos):
+            place.lose(f"image_info that is {kind_of(infos)}")
+        infos = []
+    before: dict[int, list[Image]] = {}
+    for info in infos:
+        placed = _picture(info, len(sentences), place, min_similarity)
+        if placed is not None:
+            before.setdefault(placed[0], []).append(placed[1])
+    parts = page_parts((item for n, text in enumerate(texts) for item in (*before.get(n, ()), text or "")), joint=" ")
+    if not parts:
+        raise LeftOutError("page without text and usable pictures")
+    address = record.get("url")
+    return Document(place.name, "interleaved", parts, {"url": address} if isinstance(address, str) else {})
+
+
+def _picture(info: Any, sentences: int, place: Place, min_similarity: float) -> tuple[int, Image] | None:
+    """Return which sentence a picture goes with, and the picture; None, counted, if there is none."""
+    name = info.get("image_name") if isinstance(info, dict) else None
+    if not isinstance(name, str):
+        place.lose("image_info without an image_name")
+        return None
+    index = index_of(info.get("matched_text_index"))
+    if index is None or not 0 <= index < sentences:
+        place.lose("matched_text_index that names no sentence", f": {name}")
+        return None
+    similarity = info.get("matched_sim")
+    if isinstance(similarity, (int, float)) and similarity < min_similarity:
+        place.lose(f"matched_sim below {min_similarity:g}", f": {name}")
+        return None
+    address = info.get("raw_url")
+    picture = place.picture_or_loss(name, address if isinstance(address, str) else None)
+    return None if picture is None else (index, picture)

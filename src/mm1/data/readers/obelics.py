@@ -14,8 +14,11 @@ from typing import Any, ClassVar
 
 from mm1.data.readers.layout import page_parts, parse_json
 from mm1.data.readers.parquet import read_rows
-from mm1.data.readers.pictures import PictureFolder
+from mm1.data.readers.picture_folder import PictureFolder
+from mm1.data.readers.pictures import PICTURE_SUFFIXES
 from mm1.data.readers.reader import Notes, Reader, Shard
+from mm1.data.readers.rows import Place, documents_of
+from mm1.data.readers.values import LeftOutError, as_text, is_given, is_missing, kind_of
 from mm1.document import Document, Image
 
 COLUMNS = ["images", "texts"]
@@ -26,50 +29,55 @@ class Obelics(Reader):
     """Interleaved pages in parquet.
 
     Attributes:
-        pictures: Folder that paths of pictures are told from; default: the folder of the sources.
+        pictures: The folder of pictures, where they don't lie beside the file that names them.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".parquet",)
+    beside: ClassVar[tuple[str, ...]] = PICTURE_SUFFIXES
     pictures: str = ""
 
     def read(self, shard: Shard, notes: Notes) -> Iterator[Document]:
         """Yield an interleaved document for every row."""
-        folder = PictureFolder(self.pictures or shard.root)
         for file in shard.files:
-            for where, row in read_rows(file, shard.name(file), COLUMNS, notes):
-                document = page_of_row(row, where, folder, notes)
-                if document is not None:
-                    yield document
+            rows = read_rows(file, shard.name(file), COLUMNS, notes)
+            yield from documents_of(rows, page_of_row, notes, PictureFolder.beside(file, shard.root, self.pictures))
 
 
-def page_of_row(row: Mapping[str, Any], where: str, folder: PictureFolder, notes: Notes) -> Document | None:
-    """Return the document of a row, or count why there is none and return None."""
-    pictures, texts = row["images"], row["texts"]
-    if not isinstance(pictures, list) or not isinstance(texts, list) or len(pictures) != len(texts):
-        notes.skipped.add("row whose images and texts are not lists of one length", where)
-        return None
-    details = _json_column(row, "metadata", list, notes, where) or []
+def page_of_row(row: Mapping[str, Any], place: Place) -> Document:
+    """Return the document of a row.
+
+    Raises:
+        LeftOutError: If it is no page.
+    """
+    pictures, texts = row.get("images"), row.get("texts")
+    for name, values in (("images", pictures), ("texts", texts)):
+        if not isinstance(values, list):
+            raise LeftOutError(f"{name} of a page that are {kind_of(values)}")
+    assert isinstance(pictures, list)
+    assert isinstance(texts, list)
+    if len(pictures) != len(texts):
+        raise LeftOutError("images and texts of different numbers", f"{len(pictures)} and {len(texts)}")
+    details = _json_column(row, "metadata", list, place) or []
     items: list[str | Image] = []
-    for place, (picture, text) in enumerate(zip(pictures, texts, strict=True)):
-        if picture is not None:
-            detail = details[place] if place < len(details) and isinstance(details[place], dict) else {}
+    for number, (picture, value) in enumerate(zip(pictures, texts, strict=True)):
+        if is_given(picture):
+            detail = details[number] if number < len(details) and isinstance(details[number], dict) else {}
             address = detail.get("src")
-            source = address if isinstance(address, str) else None
-            taken = folder.take_value(picture, source, notes, f"{where}[{place}]")
+            taken = place.picture_or_loss(picture, address if isinstance(address, str) else None, f"[{number}]")
             if taken is not None:
                 items.append(taken)
-        if isinstance(text, str):
+        text = as_text(value)
+        if text is not None:
             items.append(text)
-        elif text is not None:
-            notes.skipped.add("text of another type than text", f"{where}[{place}]")
+        elif not is_missing(value):
+            place.lose(f"text of a page that is {kind_of(value)}", f"[{number}]")
     parts = page_parts(items)
     if not parts:
-        notes.skipped.add("page without text and usable pictures", where)
-        return None
-    return Document(where, "interleaved", parts, _json_column(row, "general_metadata", dict, notes, where) or {})
+        raise LeftOutError("page without text and usable pictures")
+    return Document(place.name, "interleaved", parts, _json_column(row, "general_metadata", dict, place) or {})
 
 
-def _json_column(row: Mapping[str, Any], column: str, kind: type, notes: Notes, where: str) -> Any:
+def _json_column(row: Mapping[str, Any], column: str, kind: type, place: Place) -> Any:
     value = row.get(column)
     if isinstance(value, (str, bytes)):
         try:
@@ -77,6 +85,6 @@ def _json_column(row: Mapping[str, Any], column: str, kind: type, notes: Notes, 
         except ValueError:
             value = ()
     if value is not None and not isinstance(value, kind):
-        notes.changed.add(f"broken {column}: row taken without it", where)
+        place.change(f"broken {column}: row taken without it")
         return None
     return value

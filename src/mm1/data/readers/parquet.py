@@ -9,9 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mm1.data.readers.reader import Notes
+from mm1.data.readers.values import Unreadable
 from mm1.errors import UserError
+from mm1.processing.signatures import HEAD_BYTES, what_is
 
 _ROWS_PER_BATCH = 32  # pictures are among the columns
+
+
+def is_parquet(file: str) -> bool:
+    """Whether a file is parquet, by its name or by its first bytes."""
+    return file.lower().endswith(".parquet") or _head(file).startswith(b"PAR1")
 
 
 def read_rows(file: str, name: str, columns: list[str], notes: Notes) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -26,33 +33,73 @@ def read_rows(file: str, name: str, columns: list[str], notes: Notes) -> Iterato
     Raises:
         UserError: If a column is missing; the message lists those that are there.
     """
-    number = 0
+    number = rows = 0
+
+    def left_out(reason: str, detail: str) -> None:
+        notes.skipped.add(reason, f"{name} ({detail})", max(1, rows - number))
+
+    other = what_is(_head(file))
+    if other not in (None, "Parquet"):
+        left_out(f"file that is no Parquet: it is {other}", "no row is read")
+        return
     try:
         with pq.ParquetFile(file) as parquet:
+            rows = _row_count(parquet.metadata)
             check_columns(file, parquet.schema_arrow.names, columns)
             for batch in parquet.iter_batches(batch_size=_ROWS_PER_BATCH, use_threads=False):
-                for row in _rows(batch):
-                    if row is None:
-                        notes.skipped.add("row with a text that is not UTF-8", f"{name}:{number}")
-                    else:
-                        yield f"{name}:{number}", row
+                for row in rows_of_batch(batch):
+                    yield f"{name}:{number}", row
                     number += 1
-            if number == 0 or number != parquet.metadata.num_rows:
-                notes.skipped.add("parquet with fewer rows than it says, or none", f"{name} ({number} rows)")
+            if number == 0:
+                notes.skipped.add("parquet without rows", name)
+            elif number != rows:
+                left_out("parquet with other rows than it says", f"{number} rows")
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        notes.skipped.add("damaged parquet: the rest of it could not be read", f"{name} after row {number} ({reason})")
+        left_out("damaged parquet: the rest of it could not be read", f"after row {number}: {reason}")
 
 
-def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | None]:
+def _head(file: str) -> bytes:
+    try:
+        with open(file, "rb") as stream:
+            return stream.read(HEAD_BYTES)
+    except OSError:
+        return b""
+
+
+def _row_count(metadata: pq.FileMetaData) -> int:
+    """Return how many rows a file says it has; 0 if it is damaged and says different numbers."""
+    groups = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+    return metadata.num_rows if sum(groups) == metadata.num_rows and min(groups, default=0) >= 0 else 0
+
+
+def rows_of_batch(batch: pa.RecordBatch | pa.Table) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a batch; a value that Python can't hold is `Unreadable` and costs nothing else."""
     try:
         yield from batch.to_pylist()
-    except (UnicodeDecodeError, ValueError, OverflowError):  # one bad value spoils the batch: find it
-        for number in range(batch.num_rows):
-            try:
-                yield batch.slice(number, 1).to_pylist()[0]
-            except (UnicodeDecodeError, ValueError, OverflowError):
-                yield None
+    except Exception:  # one bad value spoils the batch: find it (errors of dates and time zones have no common base)
+        columns = [_values(batch.column(number)) for number in range(batch.num_columns)]
+        for values in zip(*columns, strict=True):
+            yield dict(zip(batch.schema.names, values, strict=True))
+
+
+def _values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
+    try:
+        return column.to_pylist()
+    except Exception:
+        return [_value(column[number]) for number in range(len(column))]
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except Exception as error:
+        if isinstance(scalar, pa.StructScalar):
+            return {name: _value(scalar[name]) for name in scalar}
+        if isinstance(scalar, pa.ListScalar) and not isinstance(scalar, pa.MapScalar):
+            return [_value(one) for one in scalar.values]
+        is_text = isinstance(error, UnicodeDecodeError)
+        return Unreadable("text that is not UTF-8" if is_text else "value that Python can't hold")
 
 
 def check_columns(source: str, present: list[str], needed: list[str]) -> None:

@@ -6,26 +6,50 @@ that is done in one process and, after an interruption, not done again); `read` 
 
 from __future__ import annotations
 
-import glob
 import os
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mm1.data.corpus import Skips
+from mm1.data.readers.find import find_files
 from mm1.document import Document
-from mm1.errors import UserError
+
+PACKINGS = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip")
+"""Ends of the names of packed files; what is inside decides how it is unpacked."""
+
+MISSING_KEPT = 5
+"""Paths of missing pictures that a shard remembers, from which a remedy is looked for."""
 
 
 @dataclass
 class Notes:
-    """What was left out, and what was changed on the way, by reason."""
+    """The account of a shard: every record that was read became a document or was left out.
 
+    Attributes:
+        documents: Records that became documents.
+        skipped: Those left out, by reason. A file, or the rest of one, that can't be read counts as one record.
+        lost: Parts that their documents lack, such as pictures of pages.
+        changed: What was put right.
+        unread: Files and members of archives among the source files that are none, and aren't read.
+        pictures_left_out: Pictures that records name or hold and that were not taken.
+        missing: Of the first few pictures without a file: the folder that their path was told from, and the path.
+    """
+
+    documents: int = 0
     skipped: Skips = field(default_factory=Skips)
+    lost: Skips = field(default_factory=Skips)
     changed: Skips = field(default_factory=Skips)
+    unread: Skips = field(default_factory=Skips)
+    pictures_left_out: int = 0
+    missing: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def read(self) -> int:
+        """Records that were read."""
+        return self.documents + sum(self.skipped.counts.values())
 
 
 @dataclass(frozen=True)
@@ -37,12 +61,15 @@ class Shard:
         files: Their paths, in reading order.
         part: Which part of the source, for sources that are cut by number and not by file.
         parts: How many parts there are.
+        unread: What was found among the files of all shards and isn't read, as `corpus.json` counts it; the first
+            shard has it.
     """
 
     root: str
     files: tuple[str, ...]
     part: int = 0
     parts: int = 1
+    unread: Mapping[str, Any] = field(default_factory=dict)
 
     def name(self, file: str) -> str:
         """Return the path of a file from the root, with forward slashes: the first half of its documents' ids."""
@@ -55,10 +82,14 @@ class Reader(ABC):
 
     Attributes:
         suffixes: Ends of the names of files that are taken when a pattern names a directory.
+        packable: Those of them that may be packed too, as in `.jsonl.gz`.
+        beside: Ends of the names of files that source files refer to.
         files_per_shard: How many files are read together.
     """
 
     suffixes: ClassVar[tuple[str, ...]]
+    packable: ClassVar[tuple[str, ...]] = ()
+    beside: ClassVar[tuple[str, ...]] = ()
     files_per_shard: ClassVar[int] = 1
 
     def shards(self, patterns: Sequence[str]) -> list[Shard]:
@@ -71,10 +102,24 @@ class Reader(ABC):
         Raises:
             UserError: If a pattern names nothing.
         """
-        files = find_files(patterns, self.suffixes)
-        root = common_directory(files, patterns)
-        starts = range(0, len(files), self.files_per_shard)
-        return [Shard(root, tuple(files[start : start + self.files_per_shard])) for start in starts]
+        found = find_files(patterns, self.choose, " / ".join(self.suffixes))
+        starts = range(0, len(found.files), self.files_per_shard)
+        shards = [Shard(found.root, tuple(found.files[start : start + self.files_per_shard])) for start in starts]
+        return [replace(shards[0], unread=found.unread.as_dict()), *shards[1:]]
+
+    def takes(self, name: str) -> bool:
+        """Whether a file of this name is a source file, where a directory or an archive is read whole."""
+        name = name.lower()
+        packing = next((end for end in PACKINGS if name.endswith(end)), None)
+        return name.endswith(self.suffixes) or (
+            packing is not None and name.removesuffix(packing).endswith(self.packable)
+        )
+
+    def choose(self, names: list[str]) -> tuple[list[str], dict[str, str]]:
+        """Tell source files from others among the files of one folder (see `mm1.data.readers.find.Choose`)."""
+        sources = [name for name in names if self.takes(name)]
+        others = set(names).difference(sources)
+        return sources, {name: "" for name in names if name in others and not name.lower().endswith(self.beside)}
 
     @abstractmethod
     def read(self, shard: Shard, notes: Notes) -> Iterator[Document]:
@@ -83,60 +128,3 @@ class Reader(ABC):
         Raises:
             UserError: If the file is not what the format says (a column is missing, say).
         """
-
-
-def find_files(patterns: Sequence[str], suffixes: tuple[str, ...]) -> list[str]:
-    """Return the files that patterns name, each once, sorted within each pattern (see `Reader.shards`)."""
-    if not patterns:
-        raise UserError("no source is named: give files, directories or patterns such as 'shards/{00000..00041}.tar'")
-    found: dict[str, None] = {}
-    for pattern in patterns:
-        files: list[str] = []
-        for path in (path for plain in expand_braces(pattern) for path in _glob(plain)):
-            files += _files_below(path, suffixes) if os.path.isdir(path) else [path]
-        found.update(dict.fromkeys(os.path.abspath(file) for file in files))
-        if not files:
-            raise UserError(
-                f"{pattern}: no such file, or no {' / '.join(suffixes)} below it: check the path (and quote patterns)"
-            )
-    return list(found)
-
-
-def common_directory(files: Iterable[str], patterns: Sequence[str]) -> str:
-    """Return the directory that ids are told from: the one directory that was named, or what all files share."""
-    if len(patterns) == 1 and os.path.isdir(patterns[0]):
-        return os.path.abspath(patterns[0])
-    return os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files])
-
-
-def expand_braces(pattern: str) -> list[str]:
-    """Return the patterns that `{a,b}` and `{000..041}` stand for; nothing else is changed.
-
-    >>> expand_braces("{a,b}/{08..10}.tar")
-    ['a/08.tar', 'a/09.tar', 'a/10.tar', 'b/08.tar', 'b/09.tar', 'b/10.tar']
-    """
-    match = re.search(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}", pattern)
-    if match is None:
-        return [pattern]
-    first, last, names = match.groups()
-    if names is not None:
-        choices = names.split(",")
-    else:
-        step = 1 if int(first) <= int(last) else -1
-        choices = [str(n).zfill(len(first)) for n in range(int(first), int(last) + step, step)]
-    head, tail = pattern[: match.start()], expand_braces(pattern[match.end() :])
-    return [head + choice + rest for choice in choices for rest in tail]
-
-
-def _glob(pattern: str) -> list[str]:
-    if os.path.exists(pattern):  # names with brackets are names, not patterns
-        return [pattern]
-    return sorted(glob.glob(pattern, recursive=True))
-
-
-def _files_below(directory: str, suffixes: tuple[str, ...]) -> Iterator[str]:
-    for folder, folders, names in os.walk(directory):
-        folders.sort()
-        for name in sorted(names):
-            if name.lower().endswith(suffixes) and not name.startswith("."):
-                yield os.path.join(folder, name)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mm1.data.readers.lines import read_json_records
-from mm1.data.readers.parquet import read_rows
+from mm1.data.readers.parquet import is_parquet, read_rows
 from mm1.data.readers.reader import Notes
 
 
@@ -22,6 +22,6 @@ def read_records(file: str, name: str, columns: list[str], notes: Notes) -> Iter
     Raises:
         UserError: If a column of a parquet file is missing.
     """
-    if file.lower().endswith(".parquet"):
+    if is_parquet(file):
         return read_rows(file, name, columns, notes)
     return read_json_records(file, name, notes)

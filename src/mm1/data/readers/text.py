@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
-from mm1.data.readers.lines import UNREADABLE, decode, open_bytes, read_json_records, read_lines
-from mm1.data.readers.parquet import read_rows
+from mm1.data.readers.lines import json_records, read_lines
+from mm1.data.readers.opening import DAMAGED, JSON_SUFFIXES, UNREADABLE, TextStream, decode, open_texts
+from mm1.data.readers.parquet import is_parquet, read_rows
+from mm1.data.readers.picture_folder import NOWHERE
 from mm1.data.readers.reader import Notes, Reader, Shard
+from mm1.data.readers.rows import Place, documents_of
+from mm1.data.readers.values import LeftOutError, text_of, trimmed
 from mm1.document import Document, Text
 
 MAX_FILE_BYTES = 256 * 2**20
+
+_TABLE = "a table is read from JSON Lines or Parquet"
+_PAGE = "a page is read by the format html"
+_OTHER_READERS = {".csv": _TABLE, ".tsv": _TABLE, ".html": _PAGE, ".htm": _PAGE, ".xhtml": _PAGE}
 
 
 @dataclass(frozen=True)
@@ -24,9 +32,8 @@ class PlainText(Reader):
         lines: Whether every line of a text file is a document; else the file is one.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = (
-        ".txt", ".md", ".txt.gz", ".jsonl", ".jsonl.gz", ".json.gz", ".jsonl.zip", ".parquet",
-    )  # fmt: skip
+    suffixes: ClassVar[tuple[str, ...]] = (".txt", ".md", *JSON_SUFFIXES, ".parquet")
+    packable: ClassVar[tuple[str, ...]] = (".txt", ".md", *JSON_SUFFIXES)
     column: str = "text"
     lines: bool = False
 
@@ -34,47 +41,48 @@ class PlainText(Reader):
         """Yield a text document for every row, line or file."""
         for file in shard.files:
             name = shard.name(file)
-            if file.lower().endswith(".parquet"):
-                rows = read_rows(file, name, [self.column], notes)
-            elif file.lower().removesuffix(".gz").removesuffix(".zip").endswith((".jsonl", ".json")):
-                rows = read_json_records(file, name, notes)
-            else:
-                yield from self._text_file(file, name, notes)
+            if is_parquet(file):
+                yield from self._of_rows(read_rows(file, name, [self.column], notes), notes)
                 continue
-            for where, row in rows:
-                document = text_of_row(row, where, self.column, notes)
-                if document is not None:
-                    yield document
+            for text in open_texts(file, name, self.takes, notes):
+                if text.ending in JSON_SUFFIXES:
+                    yield from self._of_rows(json_records(text, notes), notes)
+                elif text.ending in _OTHER_READERS:
+                    notes.skipped.add(f"file that is no plain text: {_OTHER_READERS[text.ending]}", text.name)
+                else:
+                    texts = read_lines(text, notes) if self.lines else _whole(text, notes)
+                    yield from documents_of(texts, _document, notes, NOWHERE)
 
-    def _text_file(self, file: str, name: str, notes: Notes) -> Iterator[Document]:
-        if self.lines:
-            for number, line in read_lines(file, name, notes):
-                where = f"{name}:{number}"
-                yield Document(where, "text", (Text(decode(line, notes, where).strip()),))
-            return
-        try:
-            with open_bytes(file) as stream:
-                content = stream.read(MAX_FILE_BYTES + 1)
-        except UNREADABLE as error:
-            notes.skipped.add("text file that can't be read", f"{name} ({error})")
-            return
-        if len(content) > MAX_FILE_BYTES:
-            notes.skipped.add(f"text file larger than {MAX_FILE_BYTES >> 20} MiB (read it with lines=true)", name)
-        elif not content.strip():
-            notes.skipped.add("empty text", name)
-        else:
-            yield Document(name, "text", (Text(decode(content, notes, name).strip()),))
+    def _of_rows(self, rows: Iterable[tuple[str, Mapping[str, Any]]], notes: Notes) -> Iterator[Document]:
+        return documents_of(rows, partial(text_of_row, column=self.column), notes, NOWHERE)
 
 
-def text_of_row(row: Mapping[str, Any], where: str, column: str, notes: Notes) -> Document | None:
-    """Return the document of a row, or count why there is none and return None."""
-    text = row.get(column)
-    if not isinstance(text, str):
-        present = ", ".join(os.fsdecode(name) for name in row)[:200]
-        notes.skipped.add(f"record without a text '{column}'", f"{where} (it has {present or 'nothing'})")
-        return None
-    if not text.strip():
-        notes.skipped.add("empty text", where)
-        return None
+def _whole(text: TextStream, notes: Notes) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of an open text, unless it is too large."""
+    try:
+        content = text.stream.read(MAX_FILE_BYTES + 1)
+    except UNREADABLE as error:
+        notes.skipped.add(DAMAGED, f"{text.name} ({error})")
+        return
+    if len(content) > MAX_FILE_BYTES:
+        notes.skipped.add(f"text file larger than {MAX_FILE_BYTES >> 20} MiB (read it with lines=true)", text.name)
+    else:
+        yield text.name, content
+
+
+def _document(content: bytes, place: Place) -> Document:
+    return Document(place.name, "text", (Text(trimmed(decode(content, place.notes, place.name))),))
+
+
+def text_of_row(row: Mapping[str, Any], place: Place, column: str) -> Document:
+    """Return the document of a row.
+
+    Raises:
+        LeftOutError: If it has no text.
+    """
+    if column not in row:
+        present = ", ".join(map(str, row))[:200]
+        raise LeftOutError(f"record without a text '{column}'", f"it has {present or 'nothing'}")
+    text = text_of(row[column], "text")
     meta = {name: value for name, value in row.items() if name != column and value is not None}
-    return Document(where, "text", (Text(text.strip()),), meta)
+    return Document(place.name, "text", (Text(trimmed(text)),), meta)

@@ -7,121 +7,75 @@ members of img2dataset 1.4x: github.com/rom1504/img2dataset, writer.py). The cap
 
 from __future__ import annotations
 
-import gzip
-import tarfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import IO, Any, ClassVar, cast
+from typing import Any, ClassVar
 
-from mm1.data.readers.layout import caption_parts, parse_json
-from mm1.data.readers.pictures import MAX_PICTURE_BYTES, PICTURE_SUFFIXES, take_picture
-from mm1.data.readers.reader import Notes, Reader, Shard
+from mm1.data.readers.captions import CaptionReader
+from mm1.data.readers.layout import parse_json
+from mm1.data.readers.opening import decode_caption
+from mm1.data.readers.picture_folder import NOWHERE
+from mm1.data.readers.pictures import PICTURE_SUFFIXES
+from mm1.data.readers.reader import Notes, Shard
+from mm1.data.readers.rows import Place, documents_of
+from mm1.data.readers.samples import Sample, read_samples
+from mm1.data.readers.values import LeftOutError
 from mm1.document import Document
+from mm1.errors import UserError
 
+KEYS = ("first-dot", "last-dot")
 _NOT_META = {"caption", "exif", "key"}
 
 
 @dataclass(frozen=True)
-class WebDataset(Reader):
-    """Captioned pictures in tars."""
+class WebDataset(CaptionReader):
+    """Captioned pictures in tars.
 
-    suffixes: ClassVar[tuple[str, ...]] = (".tar", ".tar.gz", ".tgz")
+    Attributes:
+        key: Where the name of a sample ends: at the `first-dot` of a file's name, as the WebDataset library has it, or
+            at the `last-dot`, for names such as `frame.0001.jpg`.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = (".tar", ".tgz", ".tbz2", ".txz", ".tzst")
+    packable: ClassVar[tuple[str, ...]] = (".tar",)
+    key: str = "first-dot"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.key not in KEYS:
+            raise UserError(f"key is '{self.key}': choose one of {', '.join(KEYS)}")
 
     def read(self, shard: Shard, notes: Notes) -> Iterator[Document]:
         """Yield a caption document for every sample of the tars."""
         for file in shard.files:
             name = shard.name(file)
-            for key, sample in _samples(file, name, notes):
-                document = _document(f"{name}/{key}", key, sample, notes)
-                if document is not None:
-                    yield document
+            samples = read_samples(file, name, notes, last_dot=self.key == "last-dot")
+            named = ((f"{name}/{sample.key}", sample) for sample in samples)
+            yield from documents_of(named, self._documents, notes, NOWHERE)
+
+    def _documents(self, sample: Sample, place: Place) -> list[Document]:
+        """Return the documents of a sample: one, or one for every caption of a list."""
+        end = next((end for end in sample.members if f".{end}" in PICTURE_SUFFIXES), None)
+        if end is None:
+            raise LeftOutError("sample without a picture", ", ".join(sample.endings))
+        meta = _meta(sample.members["json"], place) if "json" in sample.members else {}
+        texts = (sample.members[end] for end in ("txt", "caption") if end in sample.members)
+        decoded = (decode_caption(content, place.notes, place.name) for content in texts)
+        text = next((text for text in decoded if text.strip()), "")
+        if not text and "caption" not in meta:
+            raise LeftOutError("sample without a caption")
+        address = meta.get("url")
+        source = address if isinstance(address, str) else f"{sample.key}.{end}"
+        kept = {name: value for name, value in meta.items() if name not in _NOT_META}
+        return self.captioned(sample.members[end], source, text or meta["caption"], place, {**kept, "key": sample.key})
 
 
-def _document(where: str, key: str, sample: dict[str, bytes], notes: Notes) -> Document | None:
-    suffix = next((suffix for suffix in sample if f".{suffix}" in PICTURE_SUFFIXES), None)
-    if suffix is None:
-        notes.skipped.add("sample without a picture", f"{where} ({', '.join(sample)})")
-        return None
-    meta: dict[str, Any] = {}
-    if "json" in sample:
-        try:
-            meta = parse_json(sample["json"])
-            if not isinstance(meta, dict):
-                raise ValueError
-        except ValueError:
-            notes.changed.add("broken .json beside a picture: taken without it", where)
-            meta = {}
-    if "txt" in sample:
-        caption = sample["txt"].decode("utf-8", "replace")
-        if "\ufffd" in caption:
-            notes.changed.add("text that is not UTF-8: bad bytes replaced by U+FFFD", where)
-    else:
-        caption = str(meta.get("caption") or "")
-    if not caption.strip():
-        notes.skipped.add("sample without a caption", where)
-        return None
-    address = meta.get("url")
-    picture = take_picture(sample[suffix], address if isinstance(address, str) else f"{key}.{suffix}", notes, where)
-    if picture is None:
-        return None
-    kept = {name: value for name, value in meta.items() if name not in _NOT_META}
-    return Document(where, "caption", caption_parts(picture, caption), {**kept, "key": key})
-
-
-def _samples(file: str, name: str, notes: Notes) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Yield key and members by suffix of every sample of a tar, as far as it can be read."""
-    key: str | None = None
-    sample: dict[str, bytes] = {}
-    for member, content in _members(file, name, notes):
-        path = PurePosixPath(member)
-        stem, _, suffix = path.name.partition(".")
-        this = str(path.parent / stem)
-        if this != key or suffix.lower() in sample:
-            if key is not None:
-                yield key, sample
-            key, sample = this, {}
-        sample[suffix.lower()] = content
-    if key is not None:
-        yield key, sample
-
-
-def _members(file: str, name: str, notes: Notes) -> Iterator[tuple[str, bytes]]:
-    last: str | None = None
+def _meta(content: bytes, place: Place) -> dict[str, Any]:
     try:
-        with _open(file) as stream, tarfile.open(fileobj=stream, mode="r:", errorlevel=2) as tar:
-            while (member := tar.next()) is not None:
-                tar.members.clear()  # type: ignore[attr-defined]  # tarfile keeps them all, for random access
-                if not member.isreg():
-                    if not member.isdir():
-                        notes.skipped.add("tar member that is no file", f"{name}/{member.name}")
-                elif member.size > MAX_PICTURE_BYTES:
-                    notes.skipped.add(f"tar member larger than {MAX_PICTURE_BYTES >> 20} MiB", f"{name}/{member.name}")
-                else:
-                    content = cast("IO[bytes]", tar.extractfile(member)).read()
-                    last = member.name
-                    yield member.name, content
-            # tarfile takes a damaged header for the end of the archive: look whether it is one. Reading to the end
-            # also lets gzip check its sum.
-            stream.seek(tar.offset)
-            end = stream.read(tarfile.BLOCKSIZE)
-            rest = end.strip(b"\0") or any(chunk.strip(b"\0") for chunk in iter(lambda: stream.read(1 << 20), b""))
-            if rest:
-                raise tarfile.ReadError("what comes next is no header of a file")
-            if last is None:
-                notes.skipped.add("tar without a file", name)
-            elif not end:
-                notes.changed.add("tar without an end mark (perhaps cut off): read up to its last member", name)
-    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError, OverflowError) as error:
-        after = f"{name} after {last or 'its beginning'} ({error})"
-        notes.skipped.add("damaged tar: the rest of it could not be read", after)
-
-
-def _open(file: str) -> IO[bytes]:
-    stream = open(file, "rb")  # noqa: SIM115 - closed by the caller
-    if stream.read(2) == b"\x1f\x8b":
-        stream.close()
-        return cast("IO[bytes]", gzip.open(file, "rb"))
-    stream.seek(0)
-    return stream
+        meta = parse_json(content)
+    except ValueError:
+        meta = None
+    if isinstance(meta, dict):
+        return meta
+    place.change("broken .json beside a picture: taken without it")
+    return {}

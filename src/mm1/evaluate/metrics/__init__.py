@@ -1,4 +1,4 @@
-"""Metrics by name. A new one is a file here and a line in `METRICS`."""
+"""Metrics by name. A new metric is one file here and one line in `METRICS`."""
 
 from mm1.evaluate.metrics.accuracy import ACCURACY, EXACT_MATCH
 from mm1.evaluate.metrics.anls import ANLS

@@ -1,7 +1,7 @@
-"""BLEU: how many n-grams of a text some reference has, times a penalty on brevity; over all items together.
+"""BLEU: the share of a text's n-grams that occur in a reference, times a brevity penalty, over all items together.
 
 Papineni et al. (ACL 2002) as the COCO caption evaluation computes it (github.com/tylin/coco-caption,
-`bleu_scorer.py`): of a length nearest to the references', with 1e-15 and 1e-9 against division by zero.
+`bleu_scorer.py`): with the length of the nearest reference, and 1e-15 and 1e-9 against division by zero.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _TINY, _SMALL = 1e-15, 1e-9
 
 
 def bleu_statistics(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-    """Return what BLEU is made of.
+    """Return the statistics of BLEU.
 
     Returns:
-        (n, 10) float64: length of the text, of the nearest reference, n-grams of order 1 to 4, and those of them
-        that a reference has.
+        (n, 10) float64: the text's length, the nearest reference's length, the numbers of n-grams of order 1 to 4, and
+        how many of them occur in a reference.
     """
     import numpy as np
 

@@ -1,9 +1,9 @@
-"""CIDEr-D: how alike a caption is to people's captions, by n-grams weighted by how telling they are.
+"""CIDEr-D: the similarity of a caption to people's captions, by n-grams weighted with their inverse frequency.
 
 Vedantam, Zitnick and Parikh, "CIDEr: Consensus-based Image Description Evaluation" (CVPR 2015), in the
 variant -D that the COCO caption server uses (github.com/tylin/coco-caption, `cider_scorer.py`): n-grams of
 1 to 4 words, clipped, with a Gaussian penalty (sigma 6) on the difference in length, times 10. The document
-frequencies are those of the references of the items that are scored.
+frequencies are those in the references of the scored items.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ def cider_d(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> 
     """Return each item's CIDEr-D.
 
     Args:
-        predictions: One caption an item.
+        predictions: One caption per item.
         references: People's captions of each item, at least one.
 
     Returns:
-        (n, 1) float64, between 0 and 10. 1.0 is what tables write as 100.
+        (n, 1) float64, between 0 and 10. Tables write 1.0 as 100.
     """
     import numpy as np
 
     reference_counts = [[ngrams(caption_words(r)) for r in several] for several in references]
     frequencies = Counter(gram for several in reference_counts for gram in set().union(*several))
     log_items = math.log(len(references)) if references else 0.0
-    # An n-gram of no reference counts as one of a single item's.
+    # An n-gram that no reference has gets the weight of one that a single item has.
     weights = {gram: log_items - math.log(count) for gram, count in frequencies.items()}
 
     def vectors(counts: Counter[Ngram]) -> tuple[list[Vector], list[float], int]:
@@ -59,7 +59,7 @@ def cider_d(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> 
         for gram, count in counts.items():
             by_order[len(gram) - 1][gram] = count * weights.get(gram, log_items)
         norms = [math.sqrt(sum(value * value for value in vector.values())) for vector in by_order]
-        # The reference implementation takes the number of bigrams for the length, not that of words.
+        # The reference implementation uses the number of bigrams as the length, not the number of words.
         return by_order, norms, sum(count for gram, count in counts.items() if len(gram) == 2)
 
     scores = []
@@ -73,7 +73,7 @@ def cider_d(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> 
 def _similarity(
     candidate: tuple[list[Vector], list[float], int], reference: tuple[list[Vector], list[float], int]
 ) -> float:
-    """Return the mean over orders of the clipped cosine, with the penalty on the length."""
+    """Return the mean over orders of the clipped cosine, times the length penalty."""
     cosines: Iterable[float] = (
         sum(min(value, r.get(gram, 0.0)) * r.get(gram, 0.0) for gram, value in c.items()) / ((c_norm * r_norm) or 1.0)
         for c, r, c_norm, r_norm in zip(candidate[0], reference[0], candidate[1], reference[1], strict=True)

@@ -1,7 +1,7 @@
-"""ROUGE-L: the longest common subsequence of a text with its references.
+"""ROUGE-L: the longest common subsequence of a text and its references.
 
 Lin (2004) as the COCO caption evaluation computes it (github.com/tylin/coco-caption, `rouge.py`): the best
-precision and the best recall over the references, joined with beta 1.2.
+precision and the best recall over the references, combined with beta 1.2.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def _longest_common_subsequence(one: Sequence[str], other: Sequence[str]) -> int
     above = [0] * (len(other) + 1)
     for word in one:
         row = [0]
-        for place, second in enumerate(other):
-            row.append(above[place] + 1 if word == second else max(above[place + 1], row[place]))
+        for column, second in enumerate(other):
+            row.append(above[column] + 1 if word == second else max(above[column + 1], row[column]))
         above = row
     return above[-1]
 

@@ -1,12 +1,12 @@
-"""Words of a caption, as the COCO caption evaluation counts them.
+"""Splits a caption into words, as the COCO caption evaluation does.
 
-That evaluation runs the PTB tokenizer of Stanford CoreNLP 3.4.1 (Java) with `-lowerCase -preserveLines` and
-then leaves out punctuation. This is a tokenizer of our own with the same result on captions: rules are tried
-at each place, the longest match wins, the first of equals. It was made by comparing outputs, not from the
-Java code; `tests/evaluate/golden` holds what it is compared with.
+That evaluation runs the PTB tokenizer of Stanford CoreNLP 3.4.1 (Java) with `-lowerCase -preserveLines` and then
+removes punctuation. This module is our own tokenizer with the same results on captions: it tries all rules at each
+position, and the longest match wins (the first of equally long ones). It was written by comparing outputs, not from the
+Java code; `tests/evaluate/golden` contains the outputs that it is compared with.
 
-Known differences: web and e-mail addresses of rare forms, and an abbreviation at the end of a caption, where the
-Java tokenizer looks on into the next caption.
+Known differences: web and e-mail addresses of rare forms, and an abbreviation at the end of a caption, where the Java
+tokenizer reads on into the next caption.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 PUNCTUATION = frozenset(
     ("''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";")
 )
-"""What the COCO evaluation leaves out. Brackets come in lower case from the tokenizer, so they stay."""
+"""Tokens that the COCO evaluation removes. The tokenizer writes brackets in lower case, so they stay."""
 
 _ABBREVIATIONS = (
     "al cf co ct dr ft ga jr ky lt md mo mr ms mt ph rd rt sq sr st va vs vt wm adj adm adv ala apr aug ave bhd cie "
@@ -30,7 +30,7 @@ _ABBREVIATIONS = (
 _IF_CAPITALIZED = "az la pa ark del ill ore tex mass miss wash"
 _BEFORE_NUMBER = "ca no op pp art fig figs nos prop"
 
-# A single letter before one of these, capitalised, or at the end is the end of a sentence, no abbreviation.
+# A single letter before one of these words (capitalised), or at the end, ends a sentence and is no abbreviation.
 _STARTERS = (
     "a about according additionally after an as at but earlier he her here however if in it last many more now once "
     "one other our she since so some such that the their then there these they this we what when while yet you"
@@ -47,7 +47,7 @@ _SIGNS = {
     "\u00ab": "``", "\u00bb": "''", "\u2019": "'", "\u2018": "`", "\u203a": "'", "\u2039": "`",
     "(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-",
 }  # fmt: skip
-# What one word hides: "cannot" is two words.
+# Words that the tokenizer splits: "cannot" is two words.
 _ASSIMILATIONS = {
     word.replace(" ", ""): word.split()
     for word in ("can not", "gon na", "got ta", "wan na", "lem me", "gim me", "'t is", "'t was")
@@ -65,7 +65,7 @@ _WITH_APOSTROPHE = _alternatives(
 ).replace("'", _APOSTROPHE)
 
 
-# Each place of a caption is given to the rule that matches most; of equally long matches the first wins.
+# At each position of a caption the rule with the longest match wins; of equally long matches the first.
 _RULES = [
     re.compile(pattern)
     for pattern in (
@@ -122,37 +122,37 @@ _NOT = re.compile(rf"((?:{_LETTER}|\d)*?)(n{_APOSTROPHE}t)(?!{_LETTER})", re.IGN
 
 
 def caption_tokens(caption: str) -> list[str]:
-    """Return the words of a caption in lower case, punctuation left out."""
+    """Return the words of a caption in lower case, without punctuation."""
     return [token for token in tokenize(caption) if token not in PUNCTUATION]
 
 
 def caption_words(caption: str) -> list[str]:
-    """Return the tokens as CIDEr and BLEU count them: "1 1/2" is one token of the tokenizer's and two words."""
+    """Return the words as CIDEr and BLEU count them: the tokenizer's one token "1 1/2" is two words."""
     return " ".join(caption_tokens(caption)).split()
 
 
 def tokenize(caption: str) -> Iterator[str]:
-    """Yield the tokens of a caption in lower case, punctuation included."""
-    place = 0
-    while place < len(caption):
-        if space := _SPACE.match(caption, place):
-            place = space.end()
-        elif plain := _PLAIN.match(caption, place):
+    """Yield the tokens of a caption in lower case, with punctuation."""
+    position = 0
+    while position < len(caption):
+        if space := _SPACE.match(caption, position):
+            position = space.end()
+        elif plain := _PLAIN.match(caption, position):
             word = plain.group().lower()
             yield from _ASSIMILATIONS.get(word, (word,))
-            place = plain.end()
-        elif (split := _NOT.match(caption, place)) and split.group(1):
+            position = plain.end()
+        elif (split := _NOT.match(caption, position)) and split.group(1):
             yield from (split.group(1).lower(), "n't")
-            place = split.end()
+            position = split.end()
         else:
-            matches = [found.group() for rule in _RULES if (found := rule.match(caption, place))]
-            token = max(matches, key=len, default=caption[place])
-            yield from _written(token)
-            place += len(token)
+            matches = [match.group() for rule in _RULES if (match := rule.match(caption, position))]
+            token = max(matches, key=len, default=caption[position])
+            yield from _ptb_form(token)
+            position += len(token)
 
 
-def _written(token: str) -> list[str]:
-    """Return a token as the PTB tokenizer writes it."""
+def _ptb_form(token: str) -> list[str]:
+    """Return a token in the form that the PTB tokenizer writes."""
     lower = token.lower()
     if lower in _ASSIMILATIONS:
         return _ASSIMILATIONS[lower]

@@ -1,9 +1,9 @@
-"""VQA accuracy: min(humans who gave the answer / 3, 1), averaged over the ten ways to leave one human out.
+"""VQA accuracy: min(annotators who gave the answer / 3, 1), averaged over the ten ways to leave one annotator out.
 
-Antol et al., "VQA: Visual Question Answering" (ICCV 2015); the answer normalisation is that of the official
-evaluation (visualqa.org/evaluation.html, github.com/GT-Vision-Lab/VQA), its quirks included. Prediction and
-references are always normalised, as in OpenFlamingo's copy, which the paper's scores were made with; a version of the
-official script leaves references as they are where all annotators agree: "t-shirt" is then wrong for ten "t-shirt".
+Antol et al., "VQA: Visual Question Answering" (ICCV 2015). The answer normalisation is that of the official evaluation
+(visualqa.org/evaluation.html, github.com/GT-Vision-Lab/VQA), including its quirks. Prediction and references are always
+normalised, as in OpenFlamingo's copy, which the paper's scores were made with. One version of the official script
+doesn't normalise references on which all annotators agree: "t-shirt" is then wrong for ten times "t-shirt".
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'  # apostrophes and colons stay: "girl's"
 _PERIOD = re.compile(r"\.(?!\d)")
 _DIGIT_COMMA = re.compile(r"\d,\d")
 
-# Written with their apostrophes; the key is the word with one of them left out. Words such as "well", "were",
-# "shell" and "its" are words of their own and stay as they are.
+# Contractions with their apostrophes; each key is the word without one of them. "well", "were", "shell" and "its" are
+# not listed, since they are words themselves.
 _CONTRACTED = """
 ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've
 he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've
@@ -44,11 +44,11 @@ _CONTRACTIONS = {
 
 
 def normalize_vqa(answer: str) -> str:
-    """Return an answer as the official evaluation compares it.
+    """Return an answer in the form that the official evaluation compares.
 
-    Punctuation is dropped where it stands beside a space or where the answer has a comma between digits, and
-    becomes a space elsewhere; periods that no digit follows are dropped; the case is lowered, number words up
-    to ten become digits, articles go, contractions get their apostrophe back.
+    Punctuation next to a space, or anywhere in an answer with a comma between digits, is removed; other punctuation
+    becomes a space. Periods are removed unless a digit follows. The text becomes lower case, number words up to ten
+    become digits, articles are removed, and contractions get their apostrophes.
     """
     joined = _DIGIT_COMMA.search(answer) is not None
     text = answer
@@ -60,9 +60,9 @@ def normalize_vqa(answer: str) -> str:
 
 
 def vqa_accuracy(prediction: str, references: Sequence[str]) -> float:
-    """Return the accuracy of one answer against those of the annotators (usually ten).
+    """Return the accuracy of one answer against the annotators' answers (usually ten).
 
-    With a single reference it is 1.0 on a match: there is nobody to leave out.
+    With a single reference a match is 1.0, since there is no annotator to leave out.
     """
     given = normalize_vqa(_one_line(prediction))
     matches = [normalize_vqa(_one_line(reference)) == given for reference in references]

@@ -1,4 +1,4 @@
-"""What evaluation needs of a model, whatever model it is."""
+"""The interface that evaluation needs of a model."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Answer = str | UserError
 
 @dataclass(frozen=True, slots=True)
 class Likelihood:
-    """How likely a continuation is.
+    """The likelihood of a continuation.
 
     Attributes:
         total: Sum of its tokens' log-probabilities (natural).
-        greedy: Whether each of its tokens is the likeliest at its place.
-        error: Why there is no likelihood (a picture can't be decoded).
+        greedy: Whether each of its tokens is the likeliest one at its position.
+        error: The reason why there is no likelihood (a picture can't be decoded), or None.
     """
 
     total: float
@@ -32,35 +32,35 @@ class ContextTooShort(UserError):  # noqa: N818
     """A prompt and its answer need more tokens than the model takes.
 
     Attributes:
-        index: Which of the prompts.
+        index: The prompt's index.
         needed: Tokens of the prompt and of the longest answer.
     """
 
     def __init__(self, index: int, needed: int, available: int) -> None:
-        super().__init__(f"prompt {index + 1} needs {needed:,} tokens and the model takes {available:,}")
+        super().__init__(f"prompt {index + 1} needs {needed:,} tokens, and the model takes {available:,}: shorten it")
         self.index = index
         self.needed = needed
 
 
 class Generator(Protocol):
-    """What evaluation needs of a model."""
+    """A model that evaluation can score."""
 
     @property
     def max_context(self) -> int:
-        """Tokens that the model can take, prompt and answer together."""
+        """The number of tokens that the model takes, prompt and answer together."""
         ...
 
     def count_tokens(self, prompt: Document) -> int:
-        """Return the number of tokens of a prompt, image tokens included."""
+        """Return the number of tokens of a prompt, including image tokens."""
         ...
 
     def log_likelihoods(
         self, prompts: Sequence[Document], continuations: Sequence[str], *, advance: Advance | None = None
     ) -> list[Likelihood]:
-        """Return how likely each continuation is after its prompt.
+        """Return the likelihood of each continuation after its prompt.
 
         Raises:
-            ContextTooShort: If one doesn't fit.
+            ContextTooShort: If a prompt with its continuation doesn't fit.
         """
         ...
 
@@ -72,13 +72,13 @@ class Generator(Protocol):
         stop: Sequence[str],
         advance: Advance | None = None,
     ) -> list[Answer]:
-        """Return each prompt's continuation, up to the first stop string, stripped.
+        """Return each prompt's continuation up to the first stop string, without white space at the ends.
 
-        A prompt with a picture that can't be decoded gets the error instead. `advance` is told how many more
-        prompts are done.
+        A prompt with a picture that can't be decoded gets the error instead. `advance` gets the number of prompts that
+        are done.
 
         Raises:
-            ContextTooShort: If a prompt with `max_new_tokens` more doesn't fit.
+            ContextTooShort: If a prompt and `max_new_tokens` don't fit.
         """
         ...
 

@@ -1,9 +1,9 @@
-"""An adapter with which lmms-eval (github.com/EvolvingLMMs-Lab/lmms-eval, 0.7) runs every model that we load.
+"""An adapter with which lmms-eval (github.com/EvolvingLMMs-Lab/lmms-eval, 0.7) scores every model that we load.
 
     lmms-eval --model mm1 --model_args pretrained=runs/demo --tasks pope
 
-lmms-eval finds it by the entry point in `pyproject.toml`. It asks zero-shot, with its own prompts and metrics; decoding
-is greedy, and one process does it all.
+lmms-eval finds the adapter by the entry point in `pyproject.toml`. It scores zero-shot with its own prompts and
+metrics. Decoding is greedy, in one process.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from mm1.evaluate.models.loading import load_generator
 
 _MARK = "<image>"
 _NEW_TOKENS = 64
-"""For tasks that set no `max_new_tokens`: enough for a caption, the longest answer that lmms-eval leaves open."""
+"""Used for tasks without `max_new_tokens`; enough for a caption, the longest answer of such a task."""
 
 
 def manifest() -> Any:
-    """Return what lmms-eval registers."""
+    """Return the entry that lmms-eval registers."""
     from lmms_eval.models.registry_v2 import ModelManifest
 
     return ModelManifest("mm1", simple_class_path=f"{__name__}.LmmsEvalAdapter")
 
 
 class LmmsEvalAdapter(lmms):
-    """A model as lmms-eval drives it.
+    """A model in the interface of lmms-eval.
 
     Args:
         pretrained: Name of a model (see `mm1.places.MODEL_HELP`).
         batch_size: Prompts per forward pass.
         device: `auto`, or a torch device.
         dtype: `auto`, or a torch dtype's name.
-        max_batch_size: Given by lmms-eval; not needed.
+        max_batch_size: Given by lmms-eval; unused.
     """
 
     def __init__(
@@ -57,26 +57,26 @@ class LmmsEvalAdapter(lmms):
         """Return the answers to requests `(context, settings, doc_to_visual, doc_id, task, split)`.
 
         Raises:
-            UserError: If a request asks for sampling, or shows what is no picture.
+            UserError: If a request asks for sampling, or shows something other than pictures.
         """
-        together: defaultdict[tuple[tuple[str, ...], int], list[int]] = defaultdict(list)
+        by_settings: defaultdict[tuple[tuple[str, ...], int], list[int]] = defaultdict(list)
         prompts = []
         for index, request in enumerate(requests):
             context, settings, *picture = request.args
             prompts.append(self._prompt(context, *picture))
-            together[_stop(settings), int(settings.get("max_new_tokens") or _NEW_TOKENS)].append(index)
+            by_settings[_stop(settings), int(settings.get("max_new_tokens") or _NEW_TOKENS)].append(index)
         answers = [""] * len(prompts)
-        for (stop, new_tokens), indices in together.items():
-            asked = [prompts[index] for index in indices]
-            found = self._generator.generate(asked, max_new_tokens=new_tokens, stop=stop)
-            for index, answer in zip(indices, found, strict=True):
+        for (stop, new_tokens), indices in by_settings.items():
+            batch = [prompts[index] for index in indices]
+            generated = self._generator.generate(batch, max_new_tokens=new_tokens, stop=stop)
+            for index, answer in zip(indices, generated, strict=True):
                 if isinstance(answer, UserError):
                     raise answer
                 answers[index] = answer
         return answers
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
-        """Return how likely continuations are: `(context, continuation, doc_to_visual, doc_id, task, split)`."""
+        """Return the likelihoods for requests `(context, continuation, doc_to_visual, doc_id, task, split)`."""
         prompts, texts = [], []
         for request in requests:
             context, continuation, doc_to_visual, doc_id, task, split = request.args
@@ -87,11 +87,11 @@ class LmmsEvalAdapter(lmms):
         return [(found.total, found.greedy) for found in self._generator.log_likelihoods(prompts, texts)]
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
-        """Conversations over several rounds are not supported."""
-        raise NotImplementedError("mm1 answers tasks of one round")
+        """Raise an error: conversations of several rounds are not supported."""
+        raise NotImplementedError("the adapter mm1 supports tasks of one round only")
 
     def _prompt(self, context: str, doc_to_visual: Any, doc_id: int, task: str, split: str) -> Document:
-        """Return a prompt: pictures where the text marks them, else before it."""
+        """Return a prompt with pictures at the text's marks, or before the text if it has none."""
         visuals = doc_to_visual(self.task_dict[task][split][doc_id]) or []
         pictures = [_picture(visual, f"{task} {doc_id}") for visual in visuals]
         pieces = context.split(_MARK) if context.count(_MARK) == len(pictures) else [""] * len(pictures) + [context]
@@ -99,7 +99,7 @@ class LmmsEvalAdapter(lmms):
         for index, piece in enumerate(pieces):
             if index:
                 parts.append(pictures[index - 1])
-                if piece and not piece[0].isspace():  # as text after a picture begins in pre-training
+                if piece and not piece[0].isspace():  # in pre-training, text after a picture begins with a space
                     piece = f" {piece}"
             if piece:
                 parts.append(Text(piece, target=False))
@@ -107,7 +107,7 @@ class LmmsEvalAdapter(lmms):
 
 
 def _stop(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return a request's stop strings; it must be greedy."""
+    """Return a request's stop strings; the request must ask for greedy decoding."""
     if (
         settings.get("do_sample")
         or float(settings.get("temperature") or 0) > 0
@@ -119,9 +119,12 @@ def _stop(settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _picture(visual: Any, where: str) -> Image:
-    """Return a picture that lmms-eval gives decoded."""
+    """Return a picture, encoded again, from the decoded one that lmms-eval gives."""
     if not hasattr(visual, "save"):
-        raise UserError(f"{where}: shows a {type(visual).__name__}: mm1 takes pictures, no video or sound")
+        raise UserError(
+            f"{where}: it shows a {type(visual).__name__}, and mm1 takes only pictures: choose a task without video or "
+            "sound"
+        )
     buffer = io.BytesIO()
     visual.convert("RGB").save(buffer, "PNG", compress_level=1)
     return Image(buffer.getvalue())

@@ -1,4 +1,4 @@
-"""From a run directory, a model directory or a Hub id to a generator."""
+"""Loads a model for scoring by its name."""
 
 from __future__ import annotations
 
@@ -20,25 +20,26 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 
 def load_generator(
-    path: Path | str, *, batch_size: int = 64, device: str = "auto", dtype: str = "auto"
+    path: Path | str, *, batch_size: int = 64, device: str = "auto", dtype: str = "auto", plain: bool = False
 ) -> MM1Generator | TransformersGenerator:
     """Load a model for scoring: one of ours, or any image-text-to-text model of `transformers`.
 
     Args:
         path: The model's name (see `mm1.places.MODEL_HELP`).
-        batch_size: Prompts per forward pass; changes the speed, not the answers.
+        batch_size: Prompts per forward pass; affects the speed, not the answers.
         device: `auto` (a GPU if there is one), or a torch device.
         dtype: `auto` (float32 on CPU, bfloat16 on GPU), or a torch dtype's name.
+        plain: Whether another family's model is asked without its chat template. (How ours is asked, prompts say.)
 
     Raises:
-        UserError: If there is no model, or it can't be loaded.
+        UserError: If the model doesn't exist, can't be loaded or can't be asked so.
     """
     directory = resolve_model(path)
     where = choose_device(device, "device")
     if dtype == "auto":
         dtype = "float32" if where.type == "cpu" else "bfloat16"
     if dtype not in _DTYPES:
-        raise UserError(f"dtype '{dtype}': give auto, {', '.join(_DTYPES)}")
+        raise UserError(f"dtype '{dtype}' is unknown: name one of auto, {', '.join(_DTYPES)}")
     torch_dtype = _DTYPES[dtype]
     if json.loads((directory / "config.json").read_text()).get("model_type") == MM1Config.model_type:
         own = MM1ForConditionalGeneration.from_pretrained(directory, dtype=torch_dtype)
@@ -48,5 +49,7 @@ def load_generator(
         processor = AutoProcessor.from_pretrained(directory)
     except (OSError, ValueError, ImportError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{path}: can't be loaded as an image-text-to-text model ({reason})") from None
-    return TransformersGenerator(model, processor, batch_size=batch_size, device=where)
+        raise UserError(
+            f"{path}: the model can't be loaded as an image-text-to-text model ({reason}): name another one"
+        ) from None
+    return TransformersGenerator(model, processor, batch_size=batch_size, device=where, chat=False if plain else None)

@@ -1,10 +1,9 @@
-"""Greedy generation for many prompts, such that a prompt's answer depends on nothing but the prompt.
+"""Greedy generation for many prompts; a prompt's answer depends only on the prompt.
 
     prompts -> tokens -> grouped by shared beginning -> batches of equal length -> prefill -> one token at a time
-                              (its cache made once)        (so: no padding)
+                            (cached once per group)         (no padding)
 
-What a few-shot prompt has in common with others is computed once, and a picture is encoded once however many
-prompts show it.
+The beginning that few-shot prompts share is computed once, and so is a picture that several prompts show.
 """
 
 from __future__ import annotations
@@ -21,12 +20,13 @@ from transformers import DynamicCache
 from mm1.document import Document, Image
 from mm1.errors import UserError
 from mm1.evaluate.models.generator import Advance, Answer, ContextTooShort, Likelihood, has_stop, until_stop
+from mm1.model.ends import end_with_turns
 from mm1.processing.images import ImageError
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A stretch of a prompt: int64 token ids (T,) and the pictures that their image tokens stand for."""
+    """A stretch of a prompt: int64 token ids (T,) and the pictures of its image tokens."""
 
     ids: np.ndarray
     images: tuple[Image, ...]
@@ -34,7 +34,7 @@ class _Piece:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Prompts that begin alike: what they share (if anything), and the rest of each with its index."""
+    """Prompts with a shared beginning (None: nothing is shared), and the rest of each with its index."""
 
     prefix: _Piece | None
     queries: list[tuple[int, _Piece]]
@@ -44,12 +44,13 @@ class MM1Generator:
     """Greedy generation with our own model.
 
     Args:
-        model: An `MM1ForConditionalGeneration`; put into evaluation mode on `device`.
-        processor: Its `MM1Processor`.
+        model: An `MM1ForConditionalGeneration`; it is put into evaluation mode on `device`, and its `generate`
+            stops at the same tokens.
+        processor: The model's `MM1Processor`.
         batch_size: Prompts per forward pass.
-        device: Where to compute.
-        share_prefixes: Whether common beginnings are computed once. The answers are the same without.
-        cache_bytes: Memory for the features of pictures already encoded.
+        device: The device to compute on.
+        share_prefixes: Whether shared beginnings are computed once; it doesn't affect the answers.
+        cache_bytes: Memory for the features of encoded pictures.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class MM1Generator:
     ) -> None:
         self.model = model.eval().to(device)
         self.processor = processor
+        end_with_turns(model, processor)
         self.batch_size = batch_size
         self.device = torch.device(device)
         self.share_prefixes = share_prefixes
@@ -73,12 +75,12 @@ class MM1Generator:
 
     @property
     def takes_turns(self) -> bool:
-        """Whether the model was fine-tuned on conversations: prompts are then such."""
-        return self.processor.chat_template is not None
+        """Whether the model was fine-tuned on conversations, so that prompts must be conversations."""
+        return bool(self.processor.takes_turns)
 
     @property
     def protocol(self) -> dict[str, str]:
-        """What of it a score depends on."""
+        """The keys of a result's protocol that describe the model."""
         return {"adapter": "mm1", "dtype": str(self.model.dtype)}
 
     @property
@@ -87,7 +89,7 @@ class MM1Generator:
         return int(self.model.config.get_text_config().max_position_embeddings)
 
     def count_tokens(self, prompt: Document) -> int:
-        """Return the number of tokens of a prompt, image tokens included."""
+        """Return the number of tokens of a prompt, including image tokens."""
         return len(self.processor.encode(prompt, close=False).input_ids)
 
     @torch.inference_mode()
@@ -105,10 +107,10 @@ class MM1Generator:
             cache = self._prefill(group.prefix) if group.prefix else None
             for batch in self._batches(group.queries):
                 if isinstance(cache, UserError):
-                    found: list[Answer] = [cache] * len(batch)
+                    generated: list[Answer] = [cache] * len(batch)
                 else:
-                    found = self._answer([piece for _, piece in batch], cache, max_new_tokens, stop)
-                for (index, _), answer in zip(batch, found, strict=True):
+                    generated = self._answer([piece for _, piece in batch], cache, max_new_tokens, stop)
+                for (index, _), answer in zip(batch, generated, strict=True):
                     answers[index] = answer
                 if advance:
                     advance(len(batch))
@@ -118,8 +120,8 @@ class MM1Generator:
     def log_likelihoods(
         self, prompts: Sequence[Document], continuations: Sequence[str], *, advance: Advance | None = None
     ) -> list[Likelihood]:
-        """Return how likely each continuation is after its prompt; see `Generator`."""
-        found = [Likelihood(-np.inf, False)] * len(prompts)
+        """Return the likelihood of each continuation after its prompt; see `Generator`."""
+        likelihoods = [Likelihood(-np.inf, False)] * len(prompts)
         queries: list[tuple[int, _Piece]] = []
         lengths: dict[int, int] = {}
         for index, (prompt, text) in enumerate(zip(prompts, continuations, strict=True)):
@@ -132,37 +134,37 @@ class MM1Generator:
             lengths[index] = len(ids) - len(encoded.input_ids)
         for batch in self._batches(queries):
             for index, likelihood in self._likelihoods(batch, lengths):
-                found[index] = likelihood
+                likelihoods[index] = likelihood
             if advance:
                 advance(len(batch))
-        return found
+        return likelihoods
 
     def _likelihoods(
         self, batch: list[tuple[int, _Piece]], lengths: dict[int, int]
     ) -> Iterator[tuple[int, Likelihood]]:
         """Yield the likelihoods of the last tokens of pieces of equal length."""
         features = self._encode([piece for _, piece in batch])
-        for (index, _), found in zip(batch, features, strict=True):
-            if isinstance(found, UserError):
-                yield index, Likelihood(-np.inf, False, found)
-        sound = [pair for pair, found in zip(batch, features, strict=True) if isinstance(found, torch.Tensor)]
-        if not sound:
+        for (index, _), encoded in zip(batch, features, strict=True):
+            if isinstance(encoded, UserError):
+                yield index, Likelihood(-np.inf, False, encoded)
+        valid = [query for query, encoded in zip(batch, features, strict=True) if isinstance(encoded, torch.Tensor)]
+        if not valid:
             return
-        ids = torch.from_numpy(np.stack([piece.ids for _, piece in sound])).to(self.device)
-        pictures = torch.cat([found for found in features if isinstance(found, torch.Tensor)])
-        keep = max(lengths[index] for index, _ in sound) + 1
+        ids = torch.from_numpy(np.stack([piece.ids for _, piece in valid])).to(self.device)
+        pictures = torch.cat([encoded for encoded in features if isinstance(encoded, torch.Tensor)])
+        keep = max(lengths[index] for index, _ in valid) + 1
         logits = self._logits(ids, pictures, None, keep)[:, :-1]
         log_probabilities = logits.log_softmax(dim=-1)
         targets = ids[:, ids.shape[1] - keep + 1 :]
-        each = log_probabilities.gather(-1, targets[..., None])[..., 0].double()
-        hit = logits.argmax(dim=-1) == targets
-        for row, (index, _) in enumerate(sound):
+        by_token = log_probabilities.gather(-1, targets[..., None])[..., 0].double()
+        likeliest = logits.argmax(dim=-1) == targets
+        for row, (index, _) in enumerate(valid):
             own = slice(keep - 1 - lengths[index], None)
-            yield index, Likelihood(float(each[row, own].sum()), bool(hit[row, own].all()))
+            yield index, Likelihood(float(by_token[row, own].sum()), bool(likeliest[row, own].all()))
 
     @torch.inference_mode()
     def embed(self, images: Sequence[Image]) -> np.ndarray:
-        """Return features of pictures for finding like ones: the mean of a picture's tokens, at length 1.
+        """Return features for finding similar pictures: the mean of a picture's image tokens, scaled to length 1.
 
         Args:
             images: N pictures.
@@ -170,15 +172,15 @@ class MM1Generator:
         Returns:
             (N, hidden) float32; zeros for a picture that can't be decoded.
         """
-        found = self._encode([_Piece(np.empty(0, dtype=np.int64), (image,)) for image in images])
+        features = self._encode([_Piece(np.empty(0, dtype=np.int64), (image,)) for image in images])
         width = self.model.config.get_text_config().hidden_size
-        rows = [torch.zeros(width) if isinstance(f, UserError) else f.float().mean(dim=0).cpu() for f in found]
+        rows = [torch.zeros(width) if isinstance(f, UserError) else f.float().mean(dim=0).cpu() for f in features]
         return torch.nn.functional.normalize(torch.stack(rows), dim=-1).numpy()
 
     def _groups(self, prompts: Sequence[Document], room: int) -> list[_Group]:
-        """Group prompts that are the same up to their last picture, which is where the query begins."""
-        alone = _Group(None, [])
-        together: defaultdict[tuple[bytes, tuple[Image, ...]], list[tuple[int, Any]]] = defaultdict(list)
+        """Group prompts that are equal up to their last picture, where the query begins."""
+        unshared = _Group(None, [])
+        by_prefix: defaultdict[tuple[bytes, tuple[Image, ...]], list[tuple[int, Any]]] = defaultdict(list)
         for index, prompt in enumerate(prompts):
             encoded = self.processor.encode(prompt, close=False)
             if len(encoded.input_ids) > room:
@@ -186,27 +188,27 @@ class MM1Generator:
                 raise ContextTooShort(index, needed, self.max_context)
             if self.share_prefixes and len(encoded.images) > 1:
                 start = int(encoded.image_starts[-1])
-                together[encoded.input_ids[:start].tobytes(), encoded.images[:-1]].append((index, encoded))
+                by_prefix[encoded.input_ids[:start].tobytes(), encoded.images[:-1]].append((index, encoded))
             else:
-                alone.queries.append((index, _Piece(encoded.input_ids, encoded.images)))
+                unshared.queries.append((index, _Piece(encoded.input_ids, encoded.images)))
         groups = []
-        for (ids, images), queries in together.items():
+        for (ids, images), queries in by_prefix.items():
             if len(queries) == 1:
                 ((index, encoded),) = queries
-                alone.queries.append((index, _Piece(encoded.input_ids, encoded.images)))
+                unshared.queries.append((index, _Piece(encoded.input_ids, encoded.images)))
                 continue
             prefix = _Piece(np.frombuffer(ids, dtype=np.int64), images)
             rest = [(i, _Piece(e.input_ids[len(prefix.ids) :], e.images[-1:])) for i, e in queries]
             groups.append(_Group(prefix, rest))
-        return [*groups, alone]
+        return [*groups, unshared]
 
     def _batches(self, queries: list[tuple[int, _Piece]]) -> Iterator[list[tuple[int, _Piece]]]:
         by_length: defaultdict[int, list[tuple[int, _Piece]]] = defaultdict(list)
         for query in queries:
             by_length[len(query[1].ids)].append(query)
-        for _, alike in sorted(by_length.items()):
-            for start in range(0, len(alike), self.batch_size):
-                yield alike[start : start + self.batch_size]
+        for _, same_length in sorted(by_length.items()):
+            for start in range(0, len(same_length), self.batch_size):
+                yield same_length[start : start + self.batch_size]
 
     def _prefill(self, piece: _Piece) -> DynamicCache | UserError:
         """Return the key-value cache of a shared beginning (batch of 1)."""
@@ -220,15 +222,15 @@ class MM1Generator:
     def _answer(
         self, pieces: list[_Piece], shared: DynamicCache | None, max_new_tokens: int, stop: Sequence[str]
     ) -> list[Answer]:
-        """Continue pieces of equal length that follow the same cache."""
+        """Return the answers to pieces of equal length that follow the same cache."""
         features = self._encode(pieces)
         answers: list[Answer] = [f if isinstance(f, UserError) else "" for f in features]
-        rows = [row for row, found in enumerate(features) if not isinstance(found, UserError)]
+        rows = [row for row, encoded in enumerate(features) if not isinstance(encoded, UserError)]
         if not rows:
             return answers
-        cache = self._copies(shared, len(rows))
+        cache = self._repeat(shared, len(rows))
         ids = torch.from_numpy(np.stack([pieces[row].ids for row in rows]))
-        pictures = torch.cat([found for found in features if not isinstance(found, UserError)])
+        pictures = torch.cat([encoded for encoded in features if not isinstance(encoded, UserError)])
         tokens = self._forward(ids, pictures, cache)
         texts = self._continue(tokens, cache, max_new_tokens, stop)
         for row, text in zip(rows, texts, strict=True):
@@ -238,19 +240,21 @@ class MM1Generator:
     def _continue(
         self, tokens: torch.Tensor, cache: DynamicCache, max_new_tokens: int, stop: Sequence[str]
     ) -> list[str]:
-        """Go on from the first token of each row (B,) until each has ended."""
-        tokenizer = self.processor.tokenizer
+        """Generate from the first token of each row (B,) until all rows have ended."""
+        tokenizer, ends = self.processor.tokenizer, self.processor.end_token_ids
         written: list[list[int]] = [[] for _ in range(len(tokens))]
         ended = [False] * len(tokens)
         for step in range(max_new_tokens):
             for row, token in enumerate(tokens.tolist()):
                 if not ended[row]:
                     written[row].append(token)
-                    ended[row] = token == tokenizer.eos_token_id or has_stop(tokenizer.decode(written[row]), stop)
+                    ended[row] = token in ends or has_stop(tokenizer.decode(written[row]), stop)
             if all(ended) or step == max_new_tokens - 1:
                 break
             tokens = self._forward(tokens[:, None], None, cache)
-        return [until_stop(tokenizer.decode(ids, skip_special_tokens=True), stop) for ids in written]
+        # An end token that isn't special would stay in the decoded text.
+        words = [ids[:-1] if ids and ids[-1] in ends else ids for ids in written]
+        return [until_stop(tokenizer.decode(ids, skip_special_tokens=True), stop) for ids in words]
 
     def _forward(self, ids: torch.Tensor, pictures: torch.Tensor | None, cache: DynamicCache) -> torch.Tensor:
         """Extend the cache by `ids` (B, L) and return the likeliest next tokens (B,)."""
@@ -270,18 +274,18 @@ class MM1Generator:
             inputs_embeds=embeddings, past_key_values=cache, use_cache=cache is not None, logits_to_keep=keep
         )
         logits = output.logits.float()
-        logits[..., self.processor.image_token_id] = -torch.inf  # a picture can be read, not written
+        logits[..., self.processor.image_token_id] = -torch.inf  # the model can't write pictures
         return logits
 
-    def _copies(self, shared: DynamicCache | None, count: int) -> DynamicCache:
-        """Return a cache of `count` rows that begins with the shared one; the shared one stays as it is."""
+    def _repeat(self, shared: DynamicCache | None, count: int) -> DynamicCache:
+        """Return a cache of `count` rows that begins with the shared one, which doesn't change."""
         layers = [
             (keys.expand(count, -1, -1, -1), values.expand(count, -1, -1, -1)) for keys, values, _ in shared or ()
         ]
         return DynamicCache(layers, config=self.model.config)
 
     def _encode(self, pieces: Sequence[_Piece]) -> list[torch.Tensor | UserError]:
-        """Return the features (tokens of all its images, hidden) of each piece's pictures, or why there are none."""
+        """Return the features (image tokens of all its pictures, hidden) of each piece, or the error of a picture."""
         needed = dict.fromkeys(image for piece in pieces for image in piece.images)
         known = {image: self._features[image] for image in needed if image in self._features}
         for image in known:
@@ -289,39 +293,39 @@ class MM1Generator:
         missing = [image for image in needed if image not in known]
         for start in range(0, len(missing), self.batch_size):
             known |= self._encode_new(missing[start : start + self.batch_size])
-        return [self._joined([known[image] for image in piece.images]) for piece in pieces]
+        return [self._concatenate([known[image] for image in piece.images]) for piece in pieces]
 
-    def _joined(self, features: list[torch.Tensor | UserError]) -> torch.Tensor | UserError:
+    def _concatenate(self, features: list[torch.Tensor | UserError]) -> torch.Tensor | UserError:
         tensors = []
-        for found in features:
-            if isinstance(found, UserError):
-                return found
-            tensors.append(found)
+        for encoded in features:
+            if isinstance(encoded, UserError):
+                return encoded
+            tensors.append(encoded)
         width = self.model.config.get_text_config().hidden_size
         return torch.cat(tensors) if tensors else torch.empty(0, width, dtype=self.model.dtype, device=self.device)
 
     def _encode_new(self, images: Sequence[Image]) -> dict[Image, torch.Tensor | UserError]:
-        found: dict[Image, torch.Tensor | UserError] = {}
+        results: dict[Image, torch.Tensor | UserError] = {}
         pixels: list[np.ndarray] = []
         for image in images:
             try:
                 pixels.append(self.processor.pixel_values([image]))
             except (ImageError, UserError) as error:
-                found[image] = UserError(str(error))
-        self._features |= found
+                results[image] = UserError(str(error))
+        self._features |= results
         if pixels:
             values = self.processor.normalize(torch.from_numpy(np.concatenate(pixels)).to(self.device))
             features = torch.cat(
                 [
-                    self.model.get_image_features(some, return_dict=True).pooler_output
-                    for some in values.split(self.batch_size)
+                    self.model.get_image_features(batch, return_dict=True).pooler_output
+                    for batch in values.split(self.batch_size)
                 ]
             )
-            each = [some.flatten(0, 1) for some in features.split([len(own) for own in pixels])]
-            encoded = dict(zip((image for image in images if image not in found), each, strict=True))
+            by_picture = [tokens.flatten(0, 1) for tokens in features.split([len(own) for own in pixels])]
+            encoded = dict(zip((image for image in images if image not in results), by_picture, strict=True))
             self.images_encoded += len(encoded)
             self._features |= encoded
-            while len(self._features) > max(1, self._cache_bytes // max(some.nbytes for some in each)):
+            while len(self._features) > max(1, self._cache_bytes // max(tokens.nbytes for tokens in by_picture)):
                 self._features.popitem(last=False)
-            found |= encoded
-        return found
+            results |= encoded
+        return results

@@ -1,7 +1,8 @@
-"""Any image-text-to-text model of `transformers` that takes several pictures, for scoring beside our own.
+"""Scores any image-text-to-text model of `transformers` that takes several pictures.
 
-The prompt is one user turn of the processor's chat template where there is one, else plain text with the
-processor's image token. Batches are made of prompts of equal token length, so nothing is padded.
+The prompt is one user turn of the processor's chat template, or plain text with the processor's image token if there is
+no template. Its tokens are the library's (`apply_chat_template`, or the processor's call), so one BOS begins it where
+the family has one. A batch has prompts of equal length in tokens, so nothing is padded.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ class TransformersGenerator:
     """Greedy generation with a model and its processor.
 
     Args:
-        model: An `AutoModelForImageTextToText`; put into evaluation mode on `device`.
-        processor: Its processor.
-        batch_size: Prompts per call, at most.
-        device: Where to compute.
-        chat: Whether prompts are written as a user turn; default: if the processor has a chat template.
+        model: An `AutoModelForImageTextToText`; it is put into evaluation mode on `device`.
+        processor: The model's processor.
+        batch_size: The most prompts per call.
+        device: The device to compute on.
+        chat: Whether a prompt is a user turn. Default: true if the processor has a chat template.
+
+    Raises:
+        UserError: If prompts are plain and the processor has no token for a picture.
     """
 
     def __init__(
@@ -44,9 +48,14 @@ class TransformersGenerator:
         self.batch_size = batch_size
         self.device = torch.device(device)
         self.chat = bool(processor.chat_template) if chat is None else chat
+        if not self.chat and getattr(processor, "image_token", None) is None:
+            raise UserError(
+                f"{type(processor).__name__} has no image token, so a plain prompt can't show it pictures: "
+                + ("leave --plain out" if processor.chat_template else "models need that or a chat template")
+            )
         own = model.generation_config
         pad = processor.tokenizer.pad_token_id
-        # A fresh configuration: a published one may sample, or punish repetition.
+        # A new configuration, since a published one may sample or penalise repetition.
         self._settings = {
             "do_sample": False,
             "eos_token_id": own.eos_token_id if own.eos_token_id is not None else processor.tokenizer.eos_token_id,
@@ -55,8 +64,12 @@ class TransformersGenerator:
 
     @property
     def protocol(self) -> dict[str, str]:
-        """What of it a score depends on."""
-        return {"adapter": "chat template" if self.chat else "plain prompt", "dtype": str(self.model.dtype)}
+        """The keys of a result's protocol that describe the model."""
+        return {
+            "adapter": "chat template" if self.chat else "plain prompt",
+            "tokens": "one BOS, a continuation with its context",
+            "dtype": str(self.model.dtype),
+        }
 
     @property
     def max_context(self) -> int:
@@ -64,7 +77,7 @@ class TransformersGenerator:
         return int(self.model.config.get_text_config().max_position_embeddings)
 
     def count_tokens(self, prompt: Document) -> int:
-        """Return the number of tokens of a prompt, image tokens included."""
+        """Return the number of tokens of a prompt, including image tokens."""
         return int(self._inputs([prompt])["input_ids"].shape[1])
 
     @torch.inference_mode()
@@ -104,30 +117,31 @@ class TransformersGenerator:
     def log_likelihoods(
         self, prompts: Sequence[Document], continuations: Sequence[str], *, advance: Advance | None = None
     ) -> list[Likelihood]:
-        """Return how likely each continuation is after its prompt, which is plain text without pictures.
+        """Return the likelihood of each continuation after its prompt, which is plain text without pictures.
 
         Raises:
-            ContextTooShort: If one doesn't fit.
+            ContextTooShort: If a prompt with its continuation doesn't fit.
             UserError: If a prompt has a picture.
         """
-        tokenizer = self.processor.tokenizer
-        found = []
+        likelihoods = []
         for index, (prompt, text) in enumerate(zip(prompts, continuations, strict=True)):
             if prompt.images:
-                raise UserError(f"prompt '{prompt.id}': likelihoods of this model are for text without pictures")
-            before = tokenizer(prompt.text)["input_ids"]
-            after = tokenizer(text, add_special_tokens=False)["input_ids"]
+                raise UserError(
+                    f"prompt '{prompt.id}' has a picture, and likelihoods of this model need text only: choose a task "
+                    "that generates answers"
+                )
+            before, after = self._encode_pair(prompt.text, text)
             if len(before) + len(after) > self.max_context:
                 raise ContextTooShort(index, len(before) + len(after), self.max_context)
             ids = torch.tensor([[*before, *after]], device=self.device)
             logits = self.model(input_ids=ids).logits[0, len(before) - 1 : -1].float()
             targets = ids[0, len(before) :]
-            each = logits.log_softmax(dim=-1).gather(-1, targets[:, None])
+            by_token = logits.log_softmax(dim=-1).gather(-1, targets[:, None])
             greedy = bool((logits.argmax(dim=-1) == targets).all())
-            found.append(Likelihood(float(each.double().sum()), greedy))
+            likelihoods.append(Likelihood(float(by_token.double().sum()), greedy))
             if advance:
                 advance(1)
-        return found
+        return likelihoods
 
     def _continue(self, prompts: Sequence[Document], max_new_tokens: int, stop: Sequence[str]) -> list[str]:
         inputs = self._inputs(prompts).to(self.device)
@@ -136,7 +150,7 @@ class TransformersGenerator:
         tokenizer = self.processor.tokenizer
 
         def ended(ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
-            """Say of each row whether its new text has a stop string."""
+            """Return for each row whether its new text has a stop string."""
             written = tokenizer.batch_decode(ids[:, start:])
             return torch.tensor([has_stop(text, stop) for text in written], device=ids.device)
 
@@ -148,22 +162,60 @@ class TransformersGenerator:
         written = tokenizer.batch_decode(output[:, start:], skip_special_tokens=True)
         return [until_stop(text, stop) for text in written]
 
-    def _inputs(self, prompts: Sequence[Document]) -> Any:
-        images = [[decode_image(image.read()) for image in prompt.images] for prompt in prompts]
-        return self.processor(
-            text=[self._text(prompt) for prompt in prompts],
-            images=images if any(images) else None,
-            return_tensors="pt",
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Return the tokens of a context and those of its continuation, as lm-evaluation-harness makes them (0.4.13).
+
+        Both are tokenized as one text, and white space at the end of the context belongs to the continuation. Tokenized
+        alone, the continuation may get other tokens: many tokenizers put a space before every text.
+        """
+        tokenizer = self.processor.tokenizer
+        end = len(context.rstrip())
+        before: list[int] = tokenizer(context[:end])["input_ids"]
+        after: list[int] = tokenizer(context + continuation)["input_ids"][len(before) :]
+        if not after:  # the context's last token includes the whole continuation
+            after = tokenizer(context[end:] + continuation, add_special_tokens=False)["input_ids"]
+        return before or [self._start], after
+
+    @property
+    def _start(self) -> int:
+        """The token before an empty prompt if the tokenizer adds none: BOS, else EOS, as in the harness.
+
+        Raises:
+            UserError: If the tokenizer has neither.
+        """
+        tokenizer = self.processor.tokenizer
+        for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+            if token is not None:
+                return int(token)
+        raise UserError(
+            f"{type(tokenizer).__name__} has neither a BOS nor an EOS token, and an empty prompt must start with one"
         )
 
-    def _text(self, prompt: Document) -> str:
-        if not self.chat:
-            token = self.processor.image_token
-            return "".join(token if isinstance(part, Image) else part.text for part in prompt.parts)
+    def _inputs(self, prompts: Sequence[Document]) -> Any:
+        images = [[decode_image(image.read()) for image in prompt.images] for prompt in prompts]
+        if self.chat:
+            turns = [self._turn(prompt, pictures) for prompt, pictures in zip(prompts, images, strict=True)]
+            return self.processor.apply_chat_template(
+                turns, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+            )
+        texts = [self._plain(prompt) for prompt in prompts]
+        inputs = self.processor(text=texts, images=images if any(images) else None, return_tensors="pt")
+        if inputs["input_ids"].shape[1] == 0:
+            ids = torch.full((len(prompts), 1), self._start)
+            inputs.update({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+        return inputs
+
+    def _plain(self, prompt: Document) -> str:
+        token = self.processor.image_token
+        return "".join(token if isinstance(part, Image) else part.text for part in prompt.parts)
+
+    def _turn(self, prompt: Document, pictures: Sequence[Any]) -> list[dict[str, Any]]:
+        """Return a prompt as a conversation of one turn, its pictures decoded."""
+        remaining = iter(pictures)
         content = [
-            {"type": "image"} if isinstance(part, Image) else {"type": "text", "text": part.text}
+            {"type": "image", "image": next(remaining)}
+            if isinstance(part, Image)
+            else {"type": "text", "text": part.text}
             for part in prompt.parts
         ]
-        return self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
+        return [{"role": "user", "content": content}]

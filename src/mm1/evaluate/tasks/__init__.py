@@ -1,1 +1,1 @@
-"""The tasks that come with the package, one YAML file each."""
+"""The packaged tasks, one YAML file each."""

@@ -1,7 +1,7 @@
-"""Fields that a task's data has only between the lines: small rules, one a data set.
+"""Rules that derive further fields from a row, one rule per dataset.
 
 The rules for text are those of the language model evaluation harness (github.com/EleutherAI/lm-evaluation-harness,
-0.4.13), so that text scores can be set beside published ones.
+0.4.13), so that text scores are comparable with published ones.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ Fields = Mapping[str, Any]
 
 
 def _arc(row: Fields) -> dict[str, Any]:
-    """ARC: options and labels lie together in `choices`, and labels may be letters or numbers."""
+    """ARC: options and labels are together in `choices`, and labels may be letters or numbers."""
     labels = list(row["choices"]["label"])
     return {"choice_texts": list(row["choices"]["text"]), "choice_index": labels.index(row["answerKey"])}
 
 
 def _hellaswag(row: Fields) -> dict[str, Any]:
-    """HellaSwag: context from three columns; marks of the WikiHow part are taken out."""
+    """HellaSwag: the context comes from three columns; the marks of the WikiHow part are removed."""
     context = f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}"
     endings = [_without_marks(ending) for ending in row["endings"]]
     return {"context": _without_marks(context), "choice_texts": endings, "choice_index": int(row["label"])}
@@ -35,15 +35,16 @@ def _without_marks(text: str) -> str:
 
 
 def _lambada(row: Fields) -> dict[str, Any]:
-    """LAMBADA: the last word is to be found."""
+    """LAMBADA: the last word is the answer."""
     context, _, word = row["text"].rpartition(" ")
     return {"context": context, "choice_texts": [word], "choice_index": 0}
 
 
 def _mathvista(row: Fields) -> dict[str, Any]:
-    """MathVista: the unit and the options stand behind the question; a number is written with its decimals.
+    """MathVista: unit and options follow the question; a number is written with its decimals.
 
-    As its evaluation has the question (github.com/lupantech/MathVista), but for the hint on the answer's form.
+    The question has the form of the official evaluation (github.com/lupantech/MathVista), without the hint on the
+    answer's form.
     """
     unit = f" (Unit: {row['unit']})" if row.get("unit") else ""
     lines = option_lines(row["choices"] or ())
@@ -54,18 +55,18 @@ def _mathvista(row: Fields) -> dict[str, Any]:
 
 
 def _mmbench(row: Fields) -> dict[str, Any]:
-    """MMBench: a hint may stand before the question; indices of a question's circular orders differ in millions."""
+    """MMBench: a hint may precede the question; the indices of a question's circular orders differ by millions."""
     hint = "" if row["hint"] in (None, "", "nan") else f"{row['hint']} "
     return {"asked": hint + row["question"], "circle": int(row["index"]) % 1_000_000}
 
 
 def _sciq(row: Fields) -> dict[str, Any]:
-    """SciQ: the supporting text without white space before it."""
+    """SciQ: the supporting text without leading white space."""
     return {"support": row["support"].lstrip()}
 
 
 def _webqs(row: Fields) -> dict[str, Any]:
-    """WebQuestions: each accepted answer, but those that begin with another: who writes them has written that."""
+    """WebQuestions: the accepted answers, without those that begin with another one, which they contain."""
     kept: list[str] = []
     for answer in sorted(row["answers"]):
         if not kept or not answer.startswith(kept[-1]):
@@ -74,7 +75,7 @@ def _webqs(row: Fields) -> dict[str, Any]:
 
 
 def _winogrande(row: Fields) -> dict[str, Any]:
-    """WinoGrande: the blank divides the sentence; either option fills it, the rest of the sentence is scored."""
+    """WinoGrande: an option fills the blank in the sentence, and the rest of the sentence is scored."""
     before, _, after = row["sentence"].partition("_")
     texts = [row["option1"], row["option2"]]
     return {
@@ -98,17 +99,20 @@ _RULES: dict[str, Callable[[Fields], dict[str, Any]]] = {
 
 
 def derived(rule: str, row: Fields, where: str) -> dict[str, Any]:
-    """Return the further fields that a rule makes from a row's.
+    """Return the further fields that a rule derives from a row.
 
     Args:
-        rule: Its name.
+        rule: The rule's name.
         row: The row's fields.
         where: The row, for messages.
 
     Raises:
-        UserError: If the row lacks what the rule reads.
+        UserError: If the row doesn't have the form that the rule expects.
     """
     try:
         return _RULES[rule](row)
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{where}: not as rule '{rule}' expects it ({type(error).__name__}: {error})") from None
+        raise UserError(
+            f"{where}: the row doesn't have the form that rule '{rule}' expects ({type(error).__name__}: {error}): "
+            "check `derive` in the task"
+        ) from None

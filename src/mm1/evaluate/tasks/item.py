@@ -1,4 +1,4 @@
-"""One question of a task, and what its answers are."""
+"""One question of a task with its answers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Item:
     """One question with its pictures and its reference answers.
 
     Attributes:
-        id: Unique within its source.
-        images: The pictures that the prompt's `{image}` stands for.
-        fields: What the prompt may name.
+        id: The item's id, unique within its source.
+        images: The pictures for `{image}` in the prompt.
+        fields: The fields that the prompt may name.
         answers: The reference answers, at least one.
-        row: Its row in the source.
-        options: Of multiple choice, in order.
+        row: The item's row in the source.
+        options: The options of multiple choice, in order.
     """
 
     id: str
@@ -53,28 +53,28 @@ def field(item: Item, name: str, source: str) -> Any:
     """Return a field of an item.
 
     Raises:
-        UserError: If it isn't there, naming those that are.
+        UserError: If the item doesn't have the field; the message names its fields.
     """
     if name not in item.fields:
-        there = ", ".join(sorted(item.fields)) or "none"
-        raise UserError(f"{source}: '{item.id}' has no field '{name}': it has {there}")
+        known = ", ".join(sorted(item.fields)) or "no fields"
+        raise UserError(f"{source}: '{item.id}' has no field '{name}': name one of {known}")
     return item.fields[name]
 
 
 def read_answers(
     fields: Mapping[str, Any], source: ItemSource, where: str
 ) -> tuple[Mapping[str, Any], tuple[str, ...], tuple[str, ...]]:
-    """Return an item's fields (with `options` as lines, where it has options), its answers and its options.
+    """Return an item's fields (with `options` as lines, if it has options), its answers and its options.
 
-    The answers of an item with options are the right ones' letters and their words.
+    The answers of an item with options are the letters and the texts of the right options.
 
     Args:
-        fields: Of the document or row.
-        source: Says which of them are answers and options.
+        fields: The fields of the document or row.
+        source: The source; it says which fields are answers and options.
         where: The item, for messages.
 
     Raises:
-        UserError: If a field is missing or not as the source says.
+        UserError: If a field is missing or doesn't fit the source.
     """
     if source.derive is not None:
         fields = {**fields, **derived(source.derive, fields, where)}
@@ -89,13 +89,13 @@ def read_answers(
 def _values(fields: Mapping[str, Any], name: str, where: str) -> list[Any]:
     column, _, key = name.partition(".")
     if column not in fields:
-        there = ", ".join(sorted(fields)) or "none"
-        raise UserError(f"{where} has no field '{column}' for its answers: it has {there}")
+        known = ", ".join(sorted(fields)) or "no fields"
+        raise UserError(f"{where} has no field '{column}' for its answers: name one of {known} in `answers`")
     value = fields[column]
     if key:
         value = [entry[key] for entry in value] if isinstance(value, list) else value[key]
     values = value if isinstance(value, list) else [value]
     values = [entry for entry in values if entry is not None]
     if not values:
-        raise UserError(f"{where} has no answer in '{name}': a split without answers can't be scored")
+        raise UserError(f"{where} has no answer in '{name}', so it can't be scored: choose a split with answers")
     return values

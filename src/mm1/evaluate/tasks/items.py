@@ -1,4 +1,4 @@
-"""Items: what a task asks, read from a split of a corpus or from the rows of a table."""
+"""The items of a task, read from a split of a corpus or from the rows of a table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def open_items(source: ItemSource) -> Items:
     """Open a source.
 
     Raises:
-        UserError: If there is no such corpus, split, file or data set, or it lacks a column.
+        UserError: If the corpus, split, file or dataset doesn't exist, or lacks a column.
     """
     if source.corpus is not None:
         return CorpusItems(source)
@@ -31,26 +31,29 @@ def chosen_items(items: Items, only: str | IdTable | None) -> Iterator[Item]:
     """Yield the items that count, without their pictures: all, or those that a file or a table names.
 
     Raises:
-        UserError: If the file is missing or names an id that isn't there.
+        UserError: If the file is missing or names an unknown id.
     """
     if only is None:
         yield from items.without_pictures()
         return
-    wanted, title = read_ids(only)
-    missing = set(wanted)
+    ids, title = read_ids(only)
+    missing = set(ids)
     for item in items.without_pictures():
-        if item.id in wanted:
+        if item.id in ids:
             missing.discard(item.id)
             yield item
     if missing:
-        raise UserError(f"{title}: {len(missing)} ids are not in {items.name}, for example '{min(missing)}'")
+        raise UserError(
+            f"{title}: {len(missing)} ids are not in {items.name}, for example '{min(missing)}': remove them, or check "
+            "`id` in the task"
+        )
 
 
 def read_ids(only: str | IdTable) -> tuple[set[str], str]:
     """Return the ids of a file or a table, and its name.
 
     Raises:
-        UserError: If it isn't there.
+        UserError: If the file or the table doesn't exist.
     """
     if not isinstance(only, str):
         from mm1.evaluate.tasks.tables import column_of_ids
@@ -63,7 +66,7 @@ def read_ids(only: str | IdTable) -> tuple[set[str], str]:
 
 
 class CorpusItems:
-    """The items of a corpus split: one document each."""
+    """The items of a corpus's split, one per document."""
 
     def __init__(self, source: ItemSource) -> None:
         self._split = open_split(str(source.corpus))

@@ -1,4 +1,4 @@
-"""Items from tables: parquet and JSONL files, and data sets of the Hugging Face Hub."""
+"""Items from tables: parquet and JSONL files, and datasets of the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from mm1.files import hash_files
 
 
 class TableItems:
-    """The items of a table: one row each, pictures left encoded.
+    """The items of a table, one per row; pictures stay encoded.
 
     Args:
-        source: Says which table, and what its columns are.
+        source: The source; it names the table and its columns.
 
     Raises:
         UserError: If the table can't be opened or lacks a column.
@@ -33,7 +33,7 @@ class TableItems:
         self.name = source.title
         self._table, self.data_hash, self._folder = _open(source, source.name)
         self._columns = [source.images] if isinstance(source.images, str) else list(source.images)
-        self._elsewhere: dict[Any, int] | None = None
+        self._picture_rows: dict[Any, int] | None = None
         answers = [] if source.derive else [str(source.answers).partition(".")[0]]
         needed = [*answers, *([source.id] if source.id else [])]
         if source.pictures is None:
@@ -55,14 +55,14 @@ class TableItems:
         update = {"file": pictures.file} if pictures.file else {}
         self._pictures, other_hash, self._folder = _open(source.model_copy(update=update), pictures.name)
         self._check([pictures.id, pictures.column], self._pictures, "the table of pictures")
-        self._elsewhere = {name: row for row, name in enumerate(self._pictures[pictures.id])}
+        self._picture_rows = {name: row for row, name in enumerate(self._pictures[pictures.id])}
         self.data_hash = hashlib.blake2b((self.data_hash + other_hash).encode(), digest_size=16).hexdigest()
 
     def _check(self, needed: list[str], table: Dataset, name: str) -> None:
         missing = [column for column in needed if column not in table.column_names]
         if missing:
-            there = ", ".join(table.column_names)
-            raise UserError(f"{name}: no column '{missing[0]}': the columns there are {there}")
+            known = ", ".join(table.column_names)
+            raise UserError(f"{name}: there is no column '{missing[0]}': name one of {known}")
 
     def __len__(self) -> int:
         return len(self._table)
@@ -80,19 +80,22 @@ class TableItems:
         own = {key: value for key, value in values.items() if key not in self._columns}
         fields, answers, options = read_answers(own, self._source, f"row {row} of {self.name}")
         images = tuple(image for key in self._columns if key in values for image in _images(values[key], self._folder))
-        if self._elsewhere is not None and self._source.pictures is not None:
+        if self._picture_rows is not None and self._source.pictures is not None:
             images = self._picture(values[self._source.pictures.key], row)
         return Item(name, images, fields, answers, row, options)
 
     def _picture(self, key: Any, row: int) -> tuple[Image, ...]:
         pictures = self._source.pictures
-        if pictures is None or self._elsewhere is None or key not in self._elsewhere:
-            raise UserError(f"row {row} of {self.name}: its picture '{key}' is not in the table of pictures")
-        return _images(self._pictures[self._elsewhere[key]][pictures.column], self._folder)
+        if pictures is None or self._picture_rows is None or key not in self._picture_rows:
+            raise UserError(
+                f"row {row} of {self.name}: its picture '{key}' is not in the table of pictures: check `pictures` in "
+                "the task"
+            )
+        return _images(self._pictures[self._picture_rows[key]][pictures.column], self._folder)
 
 
 def _open(source: ItemSource, name: str | None) -> tuple[Dataset, str, Path]:
-    """Return a table with its pictures undecoded, a hash of its content, and the folder its paths start from."""
+    """Return a table with encoded pictures, a hash of its content, and the folder that its paths are relative to."""
     if source.file is not None:
         files = _files(source.file)
         return _undecoded(_read(files)), hash_files(map(Path, files), names=False), Path(files[0]).parent
@@ -109,7 +112,7 @@ def column_of_ids(source: IdTable) -> set[str]:
     title = source.title
     table = _read(_files(source.file)) if source.file else _load(str(source.hub), source.name, source.split, title)
     if source.column not in table.column_names:
-        raise UserError(f"{title}: no column '{source.column}': the columns there are {', '.join(table.column_names)}")
+        raise UserError(f"{title}: there is no column '{source.column}': name one of {', '.join(table.column_names)}")
     return {str(value) for value in table[source.column]}
 
 
@@ -121,14 +124,17 @@ def _files(pattern: str) -> list[str]:
 
 
 def _load(hub: str, name: str | None, split: str | None, title: str) -> Dataset:
-    """Return a split of a data set of the Hub."""
+    """Return a split of a Hub dataset."""
     try:
         table = datasets.load_dataset(hub, name, split=split)
-    except Exception as error:  # the library raises many kinds for a missing name, split, access or network
+    except Exception as error:  # the library raises many types for a missing name, split, access or network
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{title}: can't be loaded from the Hub ({reason})") from None
+        raise UserError(
+            f"{title}: the Hub dataset can't be loaded ({reason}): check its name, split and your access, or give a "
+            "local `file`"
+        ) from None
     if not isinstance(table, Dataset):
-        raise UserError(f"{title}: name one split with `split`")
+        raise UserError(f"{title}: the dataset has several splits: name one with `split`")
     return table
 
 
@@ -139,9 +145,10 @@ def _read(files: list[str]) -> Dataset:
             return Dataset.from_parquet(files)
         if suffixes <= {".jsonl", ".json"}:
             return Dataset.from_json(files)
-    except Exception as error:  # pyarrow and datasets raise many kinds for a damaged file
-        raise UserError(f"{files[0]}: can't be read ({' '.join(str(error).split())[:200]})") from None
-    raise UserError(f"{files[0]}: a table of items is .parquet or .jsonl, all files alike")
+    except Exception as error:  # pyarrow and datasets raise many types for a damaged file
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{files[0]}: the table can't be read ({reason}): download or write it again") from None
+    raise UserError(f"{files[0]}: not a table of items: name files that all end in .parquet, or all in .jsonl")
 
 
 def _undecoded(table: Dataset) -> Dataset:

@@ -1,4 +1,4 @@
-r"""A task: one YAML file that says what is asked, with which shots, and how the answers are scored.
+r"""A task: one YAML file with the data, the prompt, the shots and the metric.
 
 description: Questions on coloured shapes.
 data: {corpus: easy-vqa/test, answers: answer}
@@ -30,161 +30,159 @@ class _Strict(BaseModel):
 
 
 class PictureSource(_Strict):
-    """A second table that holds the pictures, where rows of the first only name them (GQA)."""
+    """A second table with the pictures, if rows of the first one only name them (GQA)."""
 
     file: str | None = Field(None, description="Parquet or JSONL file or files (pattern).")
-    name: str | None = Field(None, description="Configuration of the same Hub data set.")
-    key: str = Field(description="Column of the first table that names the picture.")
-    id: str = Field("id", description="Column of the second table with those names.")
+    name: str | None = Field(None, description="Configuration of the same Hub dataset.")
+    key: str = Field(description="Column of the first table with the picture's name.")
+    id: str = Field("id", description="Column of the second table with the picture's name.")
     column: str = Field("image", description="Column of the second table with the pictures.")
 
 
 class IdTable(_Strict):
-    """A table that names the items that count, one a row."""
+    """A table with the ids of the items that count, one per row."""
 
     file: str | None = Field(None, description="Parquet or JSONL file or files (pattern).")
-    hub: str | None = Field(None, description="Data set of the Hugging Face Hub.")
-    name: str | None = Field(None, description="Its configuration.")
-    split: str | None = Field(None, description="Its split.")
-    column: str = Field(description="The column with the ids.")
+    hub: str | None = Field(None, description="Dataset of the Hugging Face Hub.")
+    name: str | None = Field(None, description="Configuration of the Hub dataset.")
+    split: str | None = Field(None, description="Split of the Hub dataset.")
+    column: str = Field(description="Column with the ids.")
 
     @model_validator(mode="after")
     def _one_source(self) -> IdTable:
         if (self.file is None) == (self.hub is None):
-            raise ValueError("give one of file and hub")
+            raise ValueError("give either file or hub")
         return self
 
     @property
     def title(self) -> str:
-        """The table in a few words."""
+        """A short name of the table."""
         return "/".join(part for part in (self.file or self.hub, self.name, self.split) if part)
 
 
 class ItemSource(_Strict):
-    """Where items come from: one of `corpus`, `file` or `hub`."""
+    """The source of items: one of `corpus`, `file` or `hub`."""
 
     corpus: str | None = Field(None, description="`corpus/split` in the data directory, or the path of a split.")
     file: str | None = Field(None, description="Parquet or JSONL file or files (pattern such as `val-*.parquet`).")
-    hub: str | None = Field(None, description="Data set of the Hugging Face Hub.")
-    name: str | None = Field(None, description="Its configuration.")
-    split: str | None = Field(None, description="Its split.")
+    hub: str | None = Field(None, description="Dataset of the Hugging Face Hub.")
+    name: str | None = Field(None, description="Configuration of the Hub dataset.")
+    split: str | None = Field(None, description="Split of the Hub dataset.")
     images: str | list[str] = Field(
-        "image", description="Column or columns with pictures; a column may hold a list, or nothing."
+        "image", description="Column or columns with pictures; a cell may be a list, or empty."
     )
-    pictures: PictureSource | None = Field(None, description="Where the pictures are, if in a second table.")
+    pictures: PictureSource | None = Field(None, description="A second table that holds the pictures.")
     id: str | None = Field(None, description="Column with the item's id; default: the row's number.")
     answers: str | None = Field(
         None,
-        description="Field with the reference answer or answers (`answers.answer`: of each answer its `answer`); "
+        description="Field with the reference answer or answers (`answers.answer`: the `answer` of each of them); "
         "default: a document's target text.",
     )
     options: str | list[str] | None = Field(
-        None, description="Multiple choice: the column with the list of options, or a column for each."
+        None, description="Multiple choice: the column with the list of options, or one column per option."
     )
-    answer_is: AnswerIs = Field("text", description="How the answer names the option: words, letter, or number from 0.")
+    answer_is: AnswerIs = Field("text", description="How the answer names the option: text, letter, or index from 0.")
     derive: Rule | None = Field(
-        None, description="Rule of `mm1.evaluate.tasks.derive` that makes further fields from a row's."
+        None, description="Rule of `mm1.evaluate.tasks.derive` that derives further fields from a row."
     )
-    where: dict[str, str | int | bool] = Field({}, description="Tables: only rows with these values in these columns.")
+    where: dict[str, str | int | bool] = Field({}, description="Tables: use only rows with these values by column.")
     only: str | IdTable | None = Field(
-        None, description="File with the ids that count, one a line, or a table with a column of them; default: all."
+        None, description="File with the ids to use, one per line, or a table with a column of ids; default: all."
     )
 
     @model_validator(mode="after")
     def _one_source(self) -> ItemSource:
         if sum(source is not None for source in (self.corpus, self.file, self.hub)) != 1:
-            raise ValueError("give one of corpus, file and hub")
+            raise ValueError("give exactly one of corpus, file and hub")
         if self.corpus is None and self.answers is None:
-            raise ValueError("say which column holds the answers")
+            raise ValueError("answers is missing: name the column with the answers")
         return self
 
     @property
     def title(self) -> str:
-        """The source in a few words."""
-        place = self.corpus or self.file or str(self.hub)
-        return "/".join(part for part in (place, self.name, self.split) if part)
+        """A short name of the source."""
+        source = self.corpus or self.file or str(self.hub)
+        return "/".join(part for part in (source, self.name, self.split) if part)
 
 
 class ShotSource(_Strict):
-    """Where shots come from and how they are drawn. Columns are named as in `data`."""
+    """The source of shots and the way to draw them. Columns have the same names as in `data`."""
 
     corpus: str | None = Field(None, description="Split to draw from.")
     file: str | None = Field(None, description="File or files to draw from.")
-    split: str | None = Field(None, description="Split of the same Hub data set to draw from.")
-    name: str | None = Field(None, description="Configuration of the same Hub data set to draw from.")
-    only: str | IdTable | None = Field(None, description="The ids to draw from, as in `data`.")
-    same: str | None = Field(None, description="Shots share the query's value of this field.")
+    split: str | None = Field(None, description="Split of the same Hub dataset to draw from.")
+    name: str | None = Field(None, description="Configuration of the same Hub dataset to draw from.")
+    only: str | IdTable | None = Field(None, description="Ids to draw from, as in `data`.")
+    same: str | None = Field(None, description="Shots have the query's value of this field.")
     selection: Literal["random", "nearest"] = Field(
-        "random", description="Or those with the pictures most like the query's (RICES), the nearest last."
+        "random", description="`nearest`: shots with the pictures most similar to the query's (RICES), nearest last."
     )
     text_only_at_zero: int = Field(
         0,
         ge=0,
-        description="At 0 shots, so many shots without their pictures, as Flamingo reports it. MM1's 0 has none.",
+        description="At 0 shots, show this many shots without their pictures, as Flamingo does; MM1 shows none.",
     )
     sets: int | None = Field(
         None,
         gt=0,
-        description="Number of different random shot sets (per value of `same`), each serving its share of the "
-        "queries; default: every query has its own draw.",
+        description="Number of random shot sets (per value of `same`) that the queries share; default: every query has "
+        "its own draw.",
     )
 
     @model_validator(mode="after")
     def _sets_are_random(self) -> ShotSource:
         if self.sets is not None and self.selection == "nearest":
-            raise ValueError("nearest shots belong to a query: leave `sets` out")
+            raise ValueError("nearest shots depend on the query, so queries can't share `sets`: leave `sets` out")
         return self
 
 
 class Task(_Strict):
-    """What is asked, with which shots, and how the answers are scored."""
+    """The data, the prompt, the shots and the metric of a task."""
 
     name: str
     description: str
     data: ItemSource
-    prompt: str = Field(description="{image} stands for the item's pictures, {field} for a field's text.")
+    prompt: str = Field(description="Template: {image} stands for the item's pictures, {field} for a field's text.")
     picture_mark: str | None = Field(
-        None, description="What stands for the n-th picture in the fields' text, such as `<image {n}>` (MMMU)."
+        None, description="Mark for the n-th picture in the fields' text, such as `<image {n}>` (MMMU)."
     )
-    chat_prompt: str | None = Field(
-        None, description="What a model fine-tuned on conversations is asked instead; default: `prompt`."
-    )
+    chat_prompt: str | None = Field(None, description="Template for chat models; default: `prompt`.")
     answer: str = Field(
         " {answer}",
-        description="How a shot's answer follows its prompt; {field} stands for a field's text (chain of thought: "
-        "`' {reasoning} Answer: {answer}'`).",
+        description="Template of a shot's answer after its prompt; {field} stands for a field's text (chain of "
+        "thought: `' {reasoning} Answer: {answer}'`).",
     )
     after: str | None = Field(
         None,
-        description="The prediction is what follows the last of these words, or all where they don't come (chain of "
-        "thought: `Answer:`).",
+        description="The prediction is the text after the last occurrence of this one, or all text without it (chain "
+        "of thought: `Answer:`).",
     )
     likelihood: Literal["sum", "per character", "greedy"] | None = Field(
         None,
-        description="Instead of generating, choose the option that is likeliest as the answer: by its log-likelihood, "
-        "or that per character. `greedy`: the option counts as chosen if greedy decoding would write it.",
+        description="Choose the likeliest option instead of generating: by its log-likelihood (`sum`), or by that `per "
+        "character`. `greedy`: an option is chosen if greedy decoding writes it.",
     )
     continuation: str | None = Field(
-        None, description="With {option} in the prompt: what follows it and is scored (WinoGrande)."
+        None, description="With {option} in the prompt: template of the scored text after it (WinoGrande)."
     )
-    separator: str = Field("\n", description="What ends a shot.")
+    separator: str = Field("\n", description="Text that ends a shot.")
     shots: ShotSource = Field(default_factory=lambda: ShotSource.model_validate({}))
     stop: list[str] = Field(["\n"], description="Generation ends before the first of these (paper sec. 5).")
     max_new_tokens: int = Field(20, gt=0)
     metric: str
     together: str | None = Field(
-        None, description="Items with the same value of this field count as one, right if all are (circular MMBench)."
+        None, description="Items with the same value of this field count as one: right if all are (circular MMBench)."
     )
-    also: list[str] = Field([], description="Further metrics, reported beside the one that counts.")
-    postprocess: list[str] = Field([], description="Patterns: the prediction is cut before the first match.")
+    also: list[str] = Field([], description="Further metrics to report besides `metric`.")
+    postprocess: list[str] = Field([], description="Patterns; the prediction ends before the first match.")
     floors: list[Floor] = []
 
     @model_validator(mode="after")
     def _options_to_choose_from(self) -> Task:
         if self.likelihood and self.data.options is None:
-            raise ValueError("likelihood chooses among options: say in data which field holds them")
+            raise ValueError("likelihood chooses among options: name their field as data.options")
         if ("{option}" in self.prompt) != (self.continuation is not None):
-            raise ValueError("{option} in the prompt and continuation belong together")
+            raise ValueError("{option} in the prompt needs the key continuation, and the key needs {option}: give both")
         return self
 
     @model_validator(mode="after")
@@ -193,26 +191,26 @@ class Task(_Strict):
             if name not in METRICS:
                 raise ValueError(f"there is no metric '{name}': name one of {', '.join(sorted(METRICS))}")
             if self.together is not None and METRICS[name].score is not mean:
-                raise ValueError(f"{name} is no mean over items: it can't be counted `together`")
+                raise ValueError(f"metric {name} is not a mean over items: leave `together` out, or change the metric")
         return self
 
     @property
     def pool(self) -> ItemSource:
-        """Where shots come from: what `shots` says, else the items' own source, never the query's picture."""
-        places = {
+        """The source of shots: the one that `shots` names, else the items' source."""
+        named = {
             key: value for key in ("corpus", "file", "split", "name") if (value := getattr(self.shots, key)) is not None
         }
-        if not places and self.shots.only is None:
+        if not named and self.shots.only is None:
             return self.data
-        other = {"corpus": None, "file": None} if {"corpus", "file"} & places.keys() else {}
-        return self.data.model_copy(update={**other, **places, "only": self.shots.only})
+        other = {"corpus": None, "file": None} if {"corpus", "file"} & named.keys() else {}
+        return self.data.model_copy(update={**other, **named, "only": self.shots.only})
 
 
 TASKS = Shelf("task", "mm1.evaluate.tasks")
 
 
 def packaged_tasks() -> list[str]:
-    """Return the names of the tasks that come with the package."""
+    """Return the names of the packaged tasks."""
     return TASKS.names()
 
 
@@ -223,7 +221,7 @@ def load_task(name_or_path: str) -> Task:
         name_or_path: A packaged task's name (`easy-vqa`) or a YAML file.
 
     Raises:
-        UserError: If there is no such task, or the file says something that a task can't be.
+        UserError: If the task doesn't exist, or a key or value is wrong.
     """
     try:
         return Task.model_validate({"name": Path(name_or_path).stem, **TASKS.read(name_or_path)})

@@ -1,0 +1,234 @@
+"""From patterns to source files: braces, globs, folders and links; whatever is not read there is named and counted.
+
+Names that begin with a dot are hidden, as in a shell: they are found only if a pattern names them.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mm1.data.corpus import Skips
+from mm1.errors import UserError
+
+Choose = Callable[[list[str]], tuple[list[str], Mapping[str, str]]]
+"""From the names of the files of one folder: those of source files, and those that are left out, each with the reason
+(empty: it is of a kind that the format doesn't read). What is among neither belongs to the source files."""
+
+_MAX_ENDINGS = 20  # of files that are left out, each counted apart; the others together
+_NAMED = 3  # missing files that a message names
+
+
+@dataclass(frozen=True)
+class Found:
+    """What patterns name.
+
+    Attributes:
+        files: Absolute paths in reading order, each once.
+        root: Directory that ids are told from: the one directory that was named, or what all files share.
+        unread: Files and folders that were found there and are not read.
+    """
+
+    files: list[str]
+    root: str
+    unread: Skips = field(default_factory=Skips)
+
+
+def find_files(patterns: Sequence[str], choose: Choose, wanted: str) -> Found:
+    """Return the files that patterns name, each once, sorted within each pattern (what links lead to comes last).
+
+    Args:
+        patterns: Files, directories (taken with all below them, linked ones too), globs, and braces as in
+            `{00000..00041}.tar` or `{train,val}.jsonl`.
+        choose: Tells source files from others. A file that is named itself is one; so is one that a glob matches,
+            whatever its kind, unless it belongs to others.
+        wanted: What source files are called, for messages: `.tar`.
+
+    Raises:
+        UserError: If a pattern, or one of the names that its braces spell out, names nothing.
+    """
+    if not patterns:
+        raise UserError("no source is named: give files, directories or patterns such as 'shards/{00000..00041}.tar'")
+    search = _Search(choose)
+    found: dict[str, str] = {}
+    for pattern in patterns:
+        names = expand_braces(pattern)
+        files = {name: search.files_of(name) for name in names}
+        missing = [name for name in names if not files[name]]
+        if missing:
+            raise UserError(_nothing(pattern, missing, len(names), wanted, search.unread()))
+        for file in (file for name in names for file in files[name]):
+            folder, name = os.path.split(file)
+            found.setdefault(os.path.join(search.real(folder), name), file)
+    return Found(list(found.values()), _root(found.values(), patterns), search.unread())
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """Return the patterns that `{a,b}` and `{000..041}` stand for; nothing else is changed.
+
+    >>> expand_braces("{a,b}/{08..10}.tar")
+    ['a/08.tar', 'a/09.tar', 'a/10.tar', 'b/08.tar', 'b/09.tar', 'b/10.tar']
+    """
+    match = re.search(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}", pattern)
+    if match is None:
+        return [pattern]
+    first, last, names = match.groups()
+    if names is not None:
+        choices = names.split(",")
+    else:
+        step = 1 if int(first) <= int(last) else -1
+        choices = [str(n).zfill(len(first)) for n in range(int(first), int(last) + step, step)]
+    head, tail = pattern[: match.start()], expand_braces(pattern[match.end() :])
+    return [head + choice + rest for choice in choices for rest in tail]
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a path in an archive is hidden, or one of those that macOS adds."""
+    parts = [part for part in name.split("/") if part not in (".", "..")]
+    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
+
+
+def ending(name: str) -> str:
+    """Return the end of a file's name from its last dot, in lower case."""
+    return os.path.splitext(name)[1].lower()
+
+
+class _Search:
+    """Looks below the places that patterns name, and remembers what it leaves out."""
+
+    def __init__(self, choose: Choose) -> None:
+        self._choose = choose
+        self._skips = Skips()
+        self._others: dict[str, str] = {}  # file that is not read -> its ending
+        self._real: dict[str, str] = {}
+
+    def unread(self) -> Skips:
+        """Return what was left out so far."""
+        skips = Skips(self._skips.counts.copy(), {reason: list(some) for reason, some in self._skips.examples.items()})
+        common = {end for end, _ in Counter(self._others.values()).most_common(_MAX_ENDINGS)}
+        for file, end in self._others.items():
+            kind = (end or "no ending") if end in common else "other endings"
+            skips.add(f"file of a kind that the format doesn't read ({kind})", file)
+        return skips
+
+    def real(self, folder: str) -> str:
+        """Return where a folder really is."""
+        if folder not in self._real:
+            self._real[folder] = os.path.realpath(folder)
+        return self._real[folder]
+
+    def files_of(self, name: str) -> list[str]:
+        """Return the files that a name without braces stands for."""
+        if os.path.isdir(name):
+            return list(self._below(name))
+        if os.path.exists(name):  # names with brackets are names, not patterns
+            return [os.path.abspath(name)]
+        files: list[str] = []
+        by_folder: dict[str, list[str]] = {}
+        for match in self._glob(re.sub(r"(^|/)\*\*/?$", "", name) or "."):  # a directory is taken with all below it
+            if os.path.isdir(match):
+                files += self._below(match)
+            else:
+                folder, file = os.path.split(os.path.abspath(match))
+                by_folder.setdefault(folder, []).append(file)
+        for folder, names in by_folder.items():
+            sources, left_out = self._choose(names)
+            taken = {*sources, *(name for name, reason in left_out.items() if not reason)}
+            files += [os.path.join(folder, name) for name in names if name in taken]
+            for name, reason in left_out.items():
+                if reason:
+                    self._skips.add(reason, os.path.join(folder, name))
+        return files
+
+    def _glob(self, pattern: str) -> list[str]:
+        """Return what a pattern matches, sorted; unlike `glob.glob`, circles of links end and lost folders count."""
+        head, name = os.path.split(pattern)
+        if not glob.has_magic(pattern) or head == pattern:
+            return [pattern] if os.path.lexists(pattern) else []
+        tops = [top for top in self._glob(head) if os.path.isdir(top)] if head else [""]
+        if name == "**":
+            return [folder for top in tops for folder, _ in self._walk(top or ".")]
+        if not glob.has_magic(name):
+            return [path for path in (os.path.join(top, name) for top in tops) if os.path.lexists(path)]
+        matches = [(top, match) for top in tops for match in fnmatch.filter(self._names(top or "."), name)]
+        return [os.path.join(top, match) for top, match in matches if name[0] == "." or match[0] != "."]
+
+    def _names(self, folder: str) -> list[str]:
+        try:
+            return sorted(os.listdir(folder))
+        except OSError as error:
+            self._skips.add("folder that can't be read", f"{folder} ({error.strerror})")
+            return []
+
+    def _below(self, top: str) -> Iterator[str]:
+        for folder, names in self._walk(top):
+            sources, left_out = self._choose(names)
+            for name in sources:
+                path = os.path.join(folder, name)
+                if os.path.isfile(path):
+                    yield os.path.abspath(path)
+                else:
+                    self._skips.add("link that leads nowhere, or no regular file", path)
+            for name, reason in left_out.items():
+                path = os.path.join(folder, name)
+                if reason:
+                    self._skips.add(reason, path)
+                else:
+                    self._others[path] = ending(name)
+
+    def _walk(self, top: str) -> Iterator[tuple[str, list[str]]]:
+        """Yield every folder from a top one down with the names of its files; each real folder once.
+
+        Links to folders are followed when all else is done, so that what can be named without them is.
+        """
+        seen: set[str] = set()
+        waiting, links = [top], list[str]()
+        while waiting or links:
+            folder = waiting.pop() if waiting else links.pop(0)
+            if self.real(folder) in seen:
+                self._skips.add("link to a folder that is read already", folder)
+                continue
+            seen.add(self.real(folder))
+            try:
+                with os.scandir(folder) as entries:
+                    visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+            except OSError as error:
+                self._skips.add("folder that can't be read", f"{folder} ({error.strerror})")
+                continue
+            folders = [entry for entry in visible if _is_folder(entry)]
+            waiting += [entry.path for entry in reversed(folders) if not entry.is_symlink()]
+            links += [entry.path for entry in folders if entry.is_symlink()]
+            skipped = {entry.name for entry in folders}
+            yield folder, [entry.name for entry in visible if entry.name not in skipped]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _root(files: Iterable[str], patterns: Sequence[str]) -> str:
+    if len(patterns) == 1 and os.path.isdir(patterns[0]):
+        return os.path.abspath(patterns[0])
+    return os.path.commonpath([os.path.dirname(file) for file in files])
+
+
+def _nothing(pattern: str, missing: list[str], names: int, wanted: str, unread: Skips) -> str:
+    """Return the message about names that stand for nothing."""
+    if names > 1:
+        which = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else "")
+        return (
+            f"{pattern}: of the {names} names that the braces spell out, {len(missing)} lead to no file ({which}): "
+            "fetch what is missing, or name the files that there are (with * in place of the braces, say)"
+        )
+    if os.path.isdir(pattern):
+        there = "; ".join(f"{count}x {reason}" for reason, count in unread.counts.most_common(5))
+        return f"{pattern}: there is no {wanted} below it" + (f", only this: {there}" if there else ": check the path")
+    return f"{pattern}: no such file: check the path (and quote patterns)"
