@@ -39,7 +39,8 @@ def tensors_only(value: Any) -> bool:
 
 @pytest.mark.parametrize("changes", [{}, MOE])
 def test_outputs_hold_tensors_only(changes: dict[str, int]) -> None:
-    model = tiny_model(**changes)
+    model: Any = tiny_model(**changes)
+    outputs: Any
     for outputs in (
         model(**pack(ROWS), output_router_logits=True),
         model.model(**{k: v for k, v in pack(ROWS).items() if not k.startswith("target")}),
@@ -53,7 +54,9 @@ def test_outputs_hold_tensors_only(changes: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("layer", [-1, -2])
 def test_image_features_are_an_output_of_the_library(layer: int) -> None:
-    model, pixels = tiny_model(vision_feature_layer=layer), torch.randn(2, 3, 16, 16)
+    model: Any = tiny_model(vision_feature_layer=layer)
+    pixels = torch.randn(2, 3, 16, 16)
+    features: Any
     for part in (model, model.model):
         features = part.get_image_features(pixels)
         assert isinstance(features, BaseModelOutputWithPooling)
@@ -95,7 +98,11 @@ def test_experts_are_computed_as_asked_for(way: str, tmp_path: Path, monkeypatch
 
     for name in ("batched_mm", "grouped_mm"):
         real = FUNCTIONS[name]
-        counted = lambda *args, name=name, real=real: used.append(name) or real(*args)  # noqa: E731
+
+        def counted(*args: Any, name: str = name, real: Any = real) -> Any:
+            used.append(name)
+            return real(*args)
+
         monkeypatch.setitem(FUNCTIONS._global_mapping, name, counted)
     default = AutoModelForImageTextToText.from_pretrained(tmp_path).eval()
     loaded = AutoModelForImageTextToText.from_pretrained(tmp_path, experts_implementation=way).eval()
@@ -206,13 +213,12 @@ def test_the_trainer_evaluates_and_predicts(tmp_path: Path, changes: dict[str, i
     args = TrainingArguments(
         str(tmp_path), per_device_eval_batch_size=2, remove_unused_columns=False, report_to=[], use_cpu=True
     )
-    trainer = Trainer(
-        model,
-        args,
-        data_collator=collate,
-        eval_dataset=rows,
-        compute_metrics=lambda found: seen.append(found.predictions) or {"ok": 1.0},
-    )
+
+    def metrics_of(found: Any) -> dict[str, float]:
+        seen.append(found.predictions)
+        return {"ok": 1.0}
+
+    trainer: Any = Trainer(model, args, data_collator=collate, eval_dataset=rows, compute_metrics=metrics_of)
     metrics = trainer.evaluate()
     predicted = trainer.predict(rows)
     with torch.no_grad():
