@@ -44,7 +44,7 @@ def test_embeddings_continue_as_ids_do(model: Any, way: str, beams: int) -> None
     ids, pictures = batch.pop("input_ids"), batch.pop("pixel_values")
     embeds = model.get_input_embeddings()(ids)
     if way == "features in their places":
-        embeds[ids == IMAGE] = model.get_image_features(pictures).pooler_output.flatten(0, 1)
+        embeds[ids == IMAGE] = model.get_image_features(pictures).flatten(0, 1)
     else:
         batch["pixel_values"] = pictures
     if way == "embeddings and ids":
@@ -62,7 +62,7 @@ def test_a_prompt_in_chunks_is_continued_as_a_whole(model: Any, size: int) -> No
 def test_pictures_can_be_encoded_before(model: Any, beams: int) -> None:
     batch = left_padded(MIXED)
     wanted = new(model.generate(**batch, num_beams=beams, **GREEDY))
-    encoded = model.get_image_features(batch.pop("pixel_values"))
+    encoded: Any = model.get_image_features(batch.pop("pixel_values"))
     for features in (encoded.pooler_output, list(encoded.pooler_output)):
         encoded.pooler_output = features
         given = {"mm_encoder_outputs": {"image": encoded}}

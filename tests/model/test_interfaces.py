@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS as FUNCTIONS
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ModelOutput
 
 from mm1.errors import UserError
@@ -39,35 +41,33 @@ def tensors_only(value: Any) -> bool:
 
 @pytest.mark.parametrize("changes", [{}, MOE])
 def test_outputs_hold_tensors_only(changes: dict[str, int]) -> None:
-    model: Any = tiny_model(**changes)
-    outputs: Any
-    for outputs in (
-        model(**pack(ROWS), output_router_logits=True),
-        model.model(**{k: v for k, v in pack(ROWS).items() if not k.startswith("target")}),
-    ):
-        assert issubclass(type(outputs), ModelOutput)
+    model = tiny_model(**changes)
+    inputs = {name: value for name, value in pack(ROWS).items() if not name.startswith("target")}
+    found: list[Any] = [model(**pack(ROWS), output_router_logits=True), model.model(**inputs)]
+    for outputs in found:
+        assert isinstance(outputs, ModelOutput)
         assert all(tensors_only(value) for name, value in outputs.items() if name != "past_key_values")
-        assert (outputs.routing is None) == (not changes)
-        logits = {"logits", "last_hidden_state", "loss"}
-        assert outputs.keys() - set(model.config.keys_to_ignore_at_inference) <= logits
+        predictions = outputs.keys() - set(model.config.keys_to_ignore_at_inference)
+        assert predictions <= {"logits", "last_hidden_state", "loss"}
+    assert all((outputs.routing is None) == (not changes) for outputs in found)
 
 
 @pytest.mark.parametrize("layer", [-1, -2])
 def test_image_features_are_an_output_of_the_library(layer: int) -> None:
-    model: Any = tiny_model(vision_feature_layer=layer)
-    pixels = torch.randn(2, 3, 16, 16)
-    features: Any
+    model, pixels = tiny_model(vision_feature_layer=layer), torch.randn(2, 3, 16, 16)
     for part in (model, model.model):
+        features: Any = part.get_image_features(pixels)
+        assert isinstance(features, BaseModelOutputWithPooling)
         features = part.get_image_features(pixels)
-        assert issubclass(type(features), BaseModelOutputWithPooling)
         assert features.pooler_output.shape == (2, 4, 32)
         assert features.last_hidden_state.shape == (2, 17, 16)
         assert features.hidden_states is None
         assert torch.equal(features.flatten(0, 1), features.pooler_output.flatten(0, 1))
-        as_tuple = part.get_image_features(pixels, return_dict=False)
+        as_tuple: Any = part.get_image_features(pixels, return_dict=False)
         assert isinstance(as_tuple, tuple)
         assert torch.equal(as_tuple[1], features.pooler_output)
-        assert len(part.get_image_features(pixels, output_hidden_states=True).hidden_states) == 3
+        asked: Any = part.get_image_features(pixels, output_hidden_states=True)
+        assert len(asked.hidden_states) == 3
 
 
 @pytest.mark.parametrize("auto", [AutoModelForImageTextToText, AutoModelForMultimodalLM])
@@ -93,17 +93,17 @@ def test_experts_are_computed_as_asked_for(way: str, tmp_path: Path, monkeypatch
     model = tiny_model(**MOE, moe_implementation="batched_mm")
     model.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["moe_implementation"] == "batched_mm"
-    used = []
-    from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS as FUNCTIONS
+    used: list[str] = []
+
+    def counted(name: str, function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def call(*args: Any) -> torch.Tensor:
+            used.append(name)
+            return function(*args)
+
+        return call
 
     for name in ("batched_mm", "grouped_mm"):
-        real = FUNCTIONS[name]
-
-        def counted(*args: Any, name: str = name, real: Any = real) -> Any:
-            used.append(name)
-            return real(*args)
-
-        monkeypatch.setitem(FUNCTIONS._global_mapping, name, counted)
+        monkeypatch.setitem(FUNCTIONS._global_mapping, name, counted(name, FUNCTIONS[name]))
     default = AutoModelForImageTextToText.from_pretrained(tmp_path).eval()
     loaded = AutoModelForImageTextToText.from_pretrained(tmp_path, experts_implementation=way).eval()
     ids = torch.randint(4, 64, (2, 9))
@@ -208,17 +208,24 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("changes", [{}, MOE, MOE | {"moe_every": 1}])
 @pytest.mark.parametrize("counts", [[1, 1, 1, 1], [1, 2, 0, 0], [0, 1, 2, 0], [0, 0, 0, 0]])
 def test_the_trainer_evaluates_and_predicts(tmp_path: Path, changes: dict[str, int], counts: list[int]) -> None:
-    model, rows = tiny_model(**changes), [row(count, n) for n, count in enumerate(counts)]
-    seen: list[np.ndarray] = []
-    args = TrainingArguments(
-        str(tmp_path), per_device_eval_batch_size=2, remove_unused_columns=False, report_to=[], use_cpu=True
-    )
+    model = tiny_model(**changes)
+    rows: Any = [row(count, n) for n, count in enumerate(counts)]
+    seen: list[Any] = []
 
     def metrics_of(found: Any) -> dict[str, float]:
         seen.append(found.predictions)
         return {"ok": 1.0}
 
-    trainer: Any = Trainer(model, args, data_collator=collate, eval_dataset=rows, compute_metrics=metrics_of)
+    args = TrainingArguments(
+        str(tmp_path), per_device_eval_batch_size=2, remove_unused_columns=False, report_to=[], use_cpu=True
+    )
+    trainer = Trainer(
+        model,
+        args,
+        data_collator=collate,
+        eval_dataset=rows,
+        compute_metrics=metrics_of,
+    )
     metrics = trainer.evaluate()
     predicted = trainer.predict(rows)
     with torch.no_grad():

@@ -60,7 +60,7 @@ def test_image_tokens_whose_features_are_given_as_embeddings_are_no_targets() ->
     batch = with_picture()
     wanted = model(**batch, labels=batch["input_ids"]).loss
     embeds = model.get_input_embeddings()(batch["input_ids"])
-    embeds[batch["input_ids"] == IMAGE] = model.get_image_features(batch["pixel_values"]).pooler_output.flatten(0, 1)
+    embeds[batch["input_ids"] == IMAGE] = model.get_image_features(batch["pixel_values"]).flatten(0, 1)
     found = model(inputs_embeds=embeds, attention_mask=batch["attention_mask"], labels=batch["input_ids"]).loss
     torch.testing.assert_close(found, wanted)
 

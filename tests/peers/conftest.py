@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Generator
+from importlib.util import find_spec
+from typing import Any
 
 import pytest
 
@@ -29,8 +32,8 @@ SET_ASIDE = {
 
 NOT_APPLICABLE = (
     (r"requires (multiple )?accelerators?|requires MPS|test is slow", "the machine has CPUs; slow tests need a GPU"),
-    (r"Flash Attention|kernels library|deepspeed|torchao", "packages for GPUs"),
-    (r"librosa|Torchcodec|(audio|video)_processor|feature_extractor|accept videos", "no audio, no video"),
+    (r"Flash Attention|kernels library|deepspeed", "packages for GPUs"),
+    (r"librosa|Torchcodec|(audio|video)[_ ]processor|feature_extractor|accept videos", "no audio, no video"),
     (r"encoder-decoder", "a decoder alone"),
     (r"_keep_in_fp32_modules", "no module is kept in float32"),
     (r"partial rope|axial RoPE", "a decoder like Llama, a tower with learned positions"),
@@ -47,7 +50,13 @@ NOT_APPLICABLE = (
 """Reasons for which the library's tests skip themselves, each with what it means here."""
 
 
+PACKAGES = ("accelerate", "bitsandbytes", "parameterized", "peft", "torchao", "trl")
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    missing = [package for package in PACKAGES if find_spec(package) is None]
+    if missing:
+        raise pytest.UsageError(f"tests/peers needs {', '.join(missing)}: run make test-peers, which installs them")
     config.addinivalue_line("filterwarnings", "ignore")
 
 
@@ -62,9 +71,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Let a skip for an unknown reason fail."""
     report = yield
-    if report.skipped:
-        reason = str(report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr)
-        if not any(re.search(pattern, reason) for pattern, _ in NOT_APPLICABLE):
-            report.outcome = "failed"
-            report.longrepr = f"skipped for a reason that tests/peers/conftest.py does not know: {reason}"
+    if report.skipped and _meaning(report) is None:
+        report.outcome = "failed"
+        report.longrepr = f"skipped for a reason that tests/peers/conftest.py does not know: {_reason(report)}"
     return report
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """List what says nothing about MM1, and why."""
+    counts = Counter((_meaning(report), _reason(report)) for report in terminalreporter.stats.get("skipped", ()))
+    for (meaning, reason), count in sorted(counts.items(), key=str):
+        terminalreporter.write_line(f"not for MM1: {count:4} tests, {meaning} ({reason})")
+
+
+def _reason(report: pytest.TestReport) -> str:
+    text = str(report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr)
+    return text.removeprefix("Skipped: ")
+
+
+def _meaning(report: pytest.TestReport) -> str | None:
+    return next((why for pattern, why in NOT_APPLICABLE if re.search(pattern, _reason(report))), None)

@@ -59,7 +59,7 @@ def test_lora_is_trained_saved_loaded_and_merged(folder: Path, tmp_path: Path, r
     with torch.no_grad():
         trained = adapted.eval()(**batch).logits
     assert (trained - before).abs().max() > 1e-3
-    adapted.save_pretrained(tmp_path / "adapter")
+    adapted.save_pretrained(str(tmp_path / "adapter"))
     again = PeftModel.from_pretrained(load(folder)[0], tmp_path / "adapter").eval()
     with torch.no_grad():
         torch.testing.assert_close(again(**batch).logits, trained)

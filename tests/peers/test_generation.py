@@ -25,12 +25,12 @@ class TestGeneration:
         self.model = MM1ForConditionalGeneration(config).eval()
         self.model.generation_config.eos_token_id = None
         self.model.generation_config.pad_token_id = config.text_config.pad_token_id
-        self.settings = {"max_new_tokens": NEW, "do_sample": False}
+        self.settings: dict[str, Any] = {"max_new_tokens": NEW, "do_sample": False}
 
     def _new(self, output: torch.Tensor) -> torch.Tensor:
         return output[:, self.inputs["input_ids"].shape[1] :]
 
-    def _greedy(self, **changes: Any) -> torch.Tensor:
+    def _greedy(self, **changes: Any) -> Any:
         return self.model.generate(**self.inputs, **(self.settings | changes))
 
     def _row(self, row: int) -> dict[str, torch.Tensor]:

@@ -16,10 +16,12 @@ from tests.peers.variants import VARIANTS, Tester
 
 modeling = common("test_modeling_common")
 configuration = common("test_configuration_common")
-training = common("test_training_mixin")
+ModelTests: Any = modeling.ModelTesterMixin
+GenerationTests: Any = modeling.GenerationTesterMixin
+TrainingTests: Any = common("test_training_mixin").TrainingTesterMixin
 
 
-class _ModelTests(modeling.ModelTesterMixin, modeling.GenerationTesterMixin):
+class _ModelTests(ModelTests, GenerationTests):
     all_model_classes = (MM1Model, MM1ForConditionalGeneration)
     _is_composite = True
     test_can_init_all_missing_weights_before_2023 = True  # it goes by a copyright line
@@ -66,7 +68,7 @@ class _FlatTester(Tester):
         return config
 
 
-class _TrainingTests(training.TrainingTesterMixin):
+class _TrainingTests(TrainingTests):
     """Trains, and writes the learned text again."""
 
     all_model_classes = (MM1Model, MM1ForConditionalGeneration)

@@ -10,9 +10,9 @@ from tests.peers.library import common
 from tests.peers.ranks import open_to_all_models
 from tests.peers.variants import VARIANTS, Tester
 
-tensor = common("test_tensor_parallel_mixin")
-expert = common("test_expert_parallel_mixin")
-fsdp = common("test_fsdp_mixin")
+TensorTests: Any = common("test_tensor_parallel_mixin").TensorParallelTesterMixin
+ExpertTests: Any = common("test_expert_parallel_mixin").ExpertParallelTesterMixin
+FSDPTests: Any = common("test_fsdp_mixin").FSDPTesterMixin
 open_to_all_models()
 
 
@@ -28,13 +28,11 @@ class _Variant:
         return self._tester
 
 
-class DenseTensorParallelTest(_Variant, tensor.TensorParallelTesterMixin, unittest.TestCase):
+class DenseTensorParallelTest(_Variant, TensorTests, unittest.TestCase):
     pass
 
 
-class SparseTensorParallelTest(
-    _Variant, expert.ExpertParallelTesterMixin, tensor.TensorParallelTesterMixin, unittest.TestCase
-):
+class SparseTensorParallelTest(_Variant, ExpertTests, TensorTests, unittest.TestCase):
     changes: ClassVar[dict[str, Any]] = VARIANTS["Sparse"]
 
     def _has_ep_plan(self) -> bool:
@@ -42,7 +40,7 @@ class SparseTensorParallelTest(
         return bool(MM1Model(self.model_tester.get_config()).ep_plan)
 
 
-class FSDPTest(_Variant, fsdp.FSDPTesterMixin, unittest.TestCase):
+class FSDPTest(_Variant, FSDPTests, unittest.TestCase):
     def _get_tiny_config(self) -> tuple[type, dict[str, Any]]:
         """The mixin widens a flat configuration; ours is two, and tiny as it is."""
         config = self.model_tester.get_config()

@@ -17,6 +17,7 @@ from mm1.recipe import ResolutionRecipe
 from tests.peers.library import common
 
 processing = common("test_processing_common")
+ProcessorTests: Any = processing.ProcessorTesterMixin
 
 TEXTS = ["words of a prompt, pictures and answers", "what does the picture show? a red bus on a street"]
 PICTURES = tempfile.TemporaryDirectory()
@@ -37,7 +38,7 @@ def tearDownModule() -> None:
     PICTURES.cleanup()
 
 
-class _ProcessorTests(processing.ProcessorTesterMixin):
+class _ProcessorTests(ProcessorTests):
     processor_class = MM1Processor
     image_token = "<image>"
 

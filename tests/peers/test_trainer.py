@@ -39,17 +39,19 @@ def trainer(model: Any, rows: Any, folder: Path, **settings: Any) -> Trainer:
 
 
 def test_trains(model_and_rows: Any, tmp_path: Path) -> None:
-    assert np.isfinite(trainer(*model_and_rows, tmp_path).train().training_loss)
+    model, rows = model_and_rows
+    assert np.isfinite(trainer(model, rows, tmp_path).train().training_loss)
 
 
 def test_evaluates_with_metrics(model_and_rows: Any, tmp_path: Path) -> None:
-    found = trainer(*model_and_rows, tmp_path, compute_metrics=lambda found: {"rows": len(found.label_ids)}).evaluate()
+    model, rows = model_and_rows
+    found = trainer(model, rows, tmp_path, compute_metrics=lambda found: {"rows": len(found.label_ids)}).evaluate()
     assert found["eval_rows"] == ROWS
 
 
 def test_predictions_are_the_logits(model_and_rows: Any, tmp_path: Path) -> None:
     model, rows = model_and_rows
-    found = trainer(model, rows, tmp_path).predict(rows)
+    found: Any = trainer(model, rows, tmp_path).predict(rows)
     assert found.predictions.shape == (ROWS, len(rows[0]["input_ids"]), model.config.text_config.vocab_size)
 
 

@@ -59,14 +59,16 @@ class Tester:
 
     def __init__(self, parent: Any, **changes: Any) -> None:
         self.parent = parent
-        self.changes = {"connector": "average_pool", "image_seq_length": 4, "vision_final_norm": True} | changes
+        defaults = {"connector": "average_pool", "image_seq_length": 4, "vision_final_norm": True}
+        self.changes: dict[str, Any] = {**defaults, **changes}
         self.vision_config, self.text_config = dict(VISION), dict(TEXT)
         self.batch_size, self.num_channels, self.image_size = 3, 3, 16
-        self.num_image_tokens = self.changes["image_seq_length"]
+        self.num_image_tokens: int = self.changes["image_seq_length"]
         self.seq_length = self.encoder_seq_length = self.num_image_tokens + 7
         self.is_training = True
-        for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "pad_token_id"):
-            setattr(self, name, TEXT[name])
+        self.hidden_size, self.num_hidden_layers = TEXT["hidden_size"], TEXT["num_hidden_layers"]
+        self.num_attention_heads = TEXT["num_attention_heads"]
+        self.vocab_size, self.pad_token_id = TEXT["vocab_size"], TEXT["pad_token_id"]
         self.image_token_id = 0
         self.tie_word_embeddings = False
 

@@ -34,6 +34,7 @@ class OutputKwargs(TypedDict, total=False):
 
     output_attentions: bool | None
     output_hidden_states: bool | None
+    return_dict: bool | None
 
 
 class MM1Kwargs(OutputKwargs, total=False):
