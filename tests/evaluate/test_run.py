@@ -88,7 +88,10 @@ def test_everything_can_be_said_on_the_command_line(squares, saved, task_file, t
 
 @pytest.mark.parametrize(
     ("option", "words"),
-    [({"dtype": "int4"}, "dtype 'int4': give auto"), ({"device": "abacus"}, "device: 'abacus' can't be used here")],
+    [
+        ({"dtype": "int4"}, "dtype 'int4' is unknown: name one of auto"),
+        ({"device": "abacus"}, "device: 'abacus' can't be used here"),
+    ],
 )
 def test_wrong_devices_and_dtypes_are_named(squares, saved, task_file, option, words):
     with pytest.raises(UserError, match=words):

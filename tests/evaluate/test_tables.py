@@ -150,7 +150,7 @@ def test_a_wrong_letter_is_named(tmp_path):
     columns = {"image": pictures(1), "options": [["dog", "cat"]], "answer": ["C"]}
     file = write_parquet(tmp_path / "m.parquet", columns)
     items = open_items(source(file=file, options="options", answers="answer", answer_is="letter"))
-    with pytest.raises(UserError, match="answer 'C' is none of its 2 options"):
+    with pytest.raises(UserError, match="answer 'C' names none of the 2 options"):
         items[0]
 
 

@@ -82,7 +82,7 @@ def behaviours(processor: Any) -> dict[str, Any]:
         "vocabulary": len(tokenizer),
         "image processor": processor.image_processor.to_dict(),
     }
-    if processor.chat_template is not None:
+    if processor.takes_turns:
         messages = [
             {"role": "user", "content": [{"type": "image", "image": one}, {"type": "text", "text": "What is this?"}]},
             {"role": "assistant", "content": [{"type": "text", "text": "a bus"}]},

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from mm1.processing.tokenizer import load_tokenizer, train_tokenizer
 from tests.model.saved.make_saved import INSTRUCT
 
+MARKS = ["<|im_start|>", "<|im_end|>", "<|start|>", "<|end|>", "<|eot_id|>", "<turn>", "</turn>", "<|user|>"]
 TEXTS = ["a red bus on a street", "What is this? user assistant USER: ASSISTANT:"]
 
 
@@ -22,6 +23,13 @@ def chatty() -> PreTrainedTokenizerBase:
     """The same with the marks of ChatML."""
     tokenizer = own()
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>", "<|im_start|>", "<|im_end|>"]})
+    return tokenizer
+
+
+def marked(special: bool = True) -> PreTrainedTokenizerBase:
+    """The same with marks that only the vocabulary knows, special tokens or not."""
+    tokenizer = own()
+    tokenizer.add_tokens([AddedToken(mark, special=special, normalized=False) for mark in [*MARKS, "\n\n"]])
     return tokenizer
 
 

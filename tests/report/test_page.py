@@ -203,7 +203,7 @@ def test_speed_gradients_routers_and_scores_on_the_way(write_run):
     captions = re.findall(r"<figcaption>([^<]*)</figcaption>", page.html)
     assert captions == [
         *["pages, 4-shot", "all kinds", "caption", "interleaved", "text"],
-        *["tokens/s", "pictures/s", "MFU, %", "data wait, %", "learning rate", "gradient norm"],
+        *["tokens/s", "images/s", "MFU, %", "data wait, %", "learning rate", "gradient norm"],
         *["gradient norm: connector", "gradient norm: vision", "router: largest load"],
     ]
     assert "2 steps were skipped, since their gradients were infinite or undefined." in page.text

@@ -183,5 +183,5 @@ def test_undefined_gradients_are_skipped_then_stop_the_run(
     with pytest.raises(UserError, match="gradients of 10 steps in a row are infinite or undefined"):
         train(recipe_file, tmp_path / "all")
     calls.clear()
-    with pytest.raises(UserError, match=r"gradients of 2 steps in a row .*\(step 2\)"):
+    with pytest.raises(UserError, match=r"step 2: the gradients of 2 steps in a row"):
         train(recipe_file, tmp_path / "two", "train.max_bad_steps=2")

@@ -33,7 +33,7 @@ def caption_image(model: Path | str, image: Path, question: str | None = None) -
     prompt = caption_prompt(generator, Image(picture.read(), picture.path), str(image), question)
     (answer,) = generator.generate([prompt], max_new_tokens=MAX_NEW_TOKENS, stop=STOP)
     if isinstance(answer, UserError):
-        raise UserError(f"{image}: {answer}: give a PNG, JPEG, WebP or the like")
+        raise UserError(f"{image}: {answer}: name a PNG, JPEG, WebP or similar file")
     return answer
 
 

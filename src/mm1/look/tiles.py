@@ -95,7 +95,7 @@ def view_tiles(picture: Path, size: int, tokens_per_image: int, rule: TilingRule
     try:
         image = decode_image(Image(path=str(picture)).read())
     except ImageError as error:
-        raise UserError(f"{picture}: {error}: give a PNG, JPEG, WebP or the like") from None
+        raise UserError(f"{picture}: {error}: name a PNG, JPEG, WebP or similar file") from None
     tiling = tile(*image.size, size, rule)
     return TileView(picture.name, *image.size, tiling, cut_image(image, tiling, _GREY), tokens_per_image)
 

@@ -20,6 +20,7 @@ Choose = Callable[[list[str]], tuple[list[str], Mapping[str, str]]]
 """From the names of the files of one folder: those of source files, and those that are left out, each with the reason
 (empty: it is of a kind that the format doesn't read). What is among neither belongs to the source files."""
 
+_HIDDEN = re.compile(r"(?:^|/)(?:\.(?!\.?(?:/|$))|__MACOSX(?:/|$))")
 _MAX_ENDINGS = 20  # of files that are left out, each counted apart; the others together
 _NAMED = 3  # missing files that a message names
 
@@ -89,8 +90,7 @@ def expand_braces(pattern: str) -> list[str]:
 
 def is_hidden(name: str) -> bool:
     """Whether a path in an archive is hidden, or one of those that macOS adds."""
-    parts = [part for part in name.split("/") if part not in (".", "..")]
-    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    return _HIDDEN.search(name) is not None
 
 
 def ending(name: str) -> str:
@@ -225,8 +225,8 @@ def _nothing(pattern: str, missing: list[str], names: int, wanted: str, unread: 
     if names > 1:
         which = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else "")
         return (
-            f"{pattern}: {len(missing)} of the {names} names that the braces spell out are not there, or have no "
-            f"{wanted} below them ({which}): fetch them, or name the files that there are (with * for the braces, say)"
+            f"{pattern}: of the {names} names that the braces spell out, {len(missing)} lead to no file ({which}): "
+            "fetch what is missing, or name the files that there are (with * in place of the braces, say)"
         )
     if os.path.isdir(pattern):
         there = "; ".join(f"{count}x {reason}" for reason, count in unread.counts.most_common(5))

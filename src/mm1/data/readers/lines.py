@@ -134,7 +134,7 @@ def _items(stream: IO[bytes]) -> Iterator[Any]:
             return
         try:
             value, end = decoder.raw_decode(buffer, place)
-            whole = end < len(buffer)  # a number may go on in the next chunk
+            whole = end < len(buffer) or buffer[end - 1] in '}]"'  # a number may go on in the next chunk
         except json.JSONDecodeError as error:
             broken = len(buffer) - error.pos > _LONGEST_WORD and not error.msg.startswith("Unterminated")
             if broken or len(buffer) - place > MAX_LINE_BYTES:

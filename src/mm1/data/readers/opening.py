@@ -31,6 +31,8 @@ UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 DAMAGED = "damaged file: the rest of it could not be read"
 
+_UNREAD_MEMBER = "member of an archive that the format doesn't read"
+_NONE_OF_IT = "archive without a member that the format reads"
 _LAYERS = 4  # of packing, at most: some files unpack to themselves
 _CHUNK = 1 << 16
 _MOST_REPLACED = 0.2
@@ -83,6 +85,12 @@ def unpacked(raw: IO[bytes]) -> io.BufferedReader:
     return stream
 
 
+def read_up_to(stream: IO[bytes], limit: int) -> bytes:
+    """Return what is left of a stream, up to a limit; room for all that it allows is not taken beforehand."""
+    content = stream.read(_CHUNK)
+    return content if len(content) < _CHUNK else content + stream.read(limit - _CHUNK)
+
+
 def decode(content: bytes, notes: Notes, where: str) -> str:
     """Return text from UTF-8, or from the encoding that its byte order mark tells.
 
@@ -121,7 +129,7 @@ def _texts(
     stream = unpacked(raw)
     head = stream.peek(HEAD_BYTES)
     if head.startswith((b"PK\3\4", b"PK\5\6")) and not inside:
-        yield from _zip_members(stream, name, takes, notes)
+        yield from _zip_members(stream, name, path, takes, notes)
         return
     if head[257:262] == b"ustar" and not inside:
         yield from _tar_members(stream, name, takes, notes)
@@ -138,7 +146,7 @@ def _texts(
     yield TextStream(name, end, stream)
 
 
-def _zip_members(stream: IO[bytes], name: str, takes: Takes, notes: Notes) -> Iterator[TextStream]:
+def _zip_members(stream: IO[bytes], name: str, path: str, takes: Takes, notes: Notes) -> Iterator[TextStream]:
     with zipfile.ZipFile(stream) as archive:
         members = [info for info in archive.infolist() if not info.is_dir() and not is_hidden(info.filename)]
         if any(info.filename == "[Content_Types].xml" for info in members):
@@ -146,29 +154,36 @@ def _zip_members(stream: IO[bytes], name: str, takes: Takes, notes: Notes) -> It
             return
         if not members:
             raise zipfile.BadZipFile("the archive is empty")
+        if len(members) > 1 and not any(takes(info.filename) for info in members):
+            notes.skipped.add(_NONE_OF_IT, f"{name} ({members[0].filename}, ...)")
         for info in members:
             label = f"{name}/{info.filename}" if len(members) > 1 else name
             if len(members) > 1 and not takes(info.filename):
-                notes.unread.add("member of an archive that the format doesn't read", label)
+                notes.unread.add(_UNREAD_MEMBER, label)
                 continue
             try:
                 with archive.open(info) as member:
-                    yield from _texts(member, label, info.filename, takes, notes, inside=True)
+                    inner = info.filename if takes(info.filename) else path
+                    yield from _texts(member, label, inner, takes, notes, inside=True)
             except UNREADABLE as error:
                 notes.skipped.add(DAMAGED, f"{label} ({error})")
 
 
 def _tar_members(stream: IO[bytes], name: str, takes: Takes, notes: Notes) -> Iterator[TextStream]:
+    taken = False
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for info in archive:
             label = f"{name}/{info.name}"
             if not info.isreg() or is_hidden(info.name):
                 continue
             if not takes(info.name):
-                notes.unread.add("member of an archive that the format doesn't read", label)
+                notes.unread.add(_UNREAD_MEMBER, label)
                 continue
+            taken = True
             member = cast("IO[bytes]", archive.extractfile(info))
             yield from _texts(member, label, info.name, takes, notes, inside=True)
+    if not taken:
+        notes.skipped.add(_NONE_OF_IT, name)
 
 
 def without_packing(name: str) -> str:
@@ -183,7 +198,7 @@ def _by_arrow(codec: str) -> Callable[[IO[bytes]], Any]:
 
 
 _PACKED: dict[bytes, Callable[[IO[bytes]], Any]] = {
-    b"\x1f\x8b": lambda stream: gzip.GzipFile(fileobj=stream),
+    b"\x1f\x8b": lambda stream: gzip.GzipFile(fileobj=stream, mode="rb"),
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\0": lzma.LZMAFile,
     b"\x28\xb5\x2f\xfd": _by_arrow("zstd"),

@@ -11,10 +11,9 @@ import base64
 import binascii
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, unquote_to_bytes
 
@@ -22,6 +21,7 @@ from mm1.data.readers.pictures import MAX_PICTURE_BYTES, PictureError, picture_s
 from mm1.data.readers.values import as_text, is_given, is_missing, kind_of, plain_python
 from mm1.document import Image
 
+_ODD = re.compile(r"[?#%\\]")
 _ADDRESS = re.compile(r"(?:https?:)?//", re.IGNORECASE)
 # What base64 makes of the first bytes of JPEG, PNG, GIF, WebP, BMP and TIFF; paths begin otherwise or are shorter.
 _BASE64 = re.compile(r"(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|Qk[0-3]|SUkqA|TU0AK)[A-Za-z0-9+/\s]{40,}={0,2}\s*\Z")
@@ -110,10 +110,9 @@ class PictureFolder:
 
     def _is_inside(self, path: str) -> bool:
         """Whether a path leads into one of the folders; links below them are their owner's, and followed."""
-        if any(os.path.commonpath([root, path]) == root for root in self._roots):
+        if _is_below(path, self._roots):
             return True
-        real = os.path.realpath(path)
-        return any(os.path.commonpath([root, real]) == root for root in map(os.path.realpath, self._roots))
+        return _is_below(os.path.realpath(path), map(os.path.realpath, self._roots))
 
     def _read(self, reference: str) -> bytes:
         if not reference.strip():
@@ -130,9 +129,10 @@ class PictureFolder:
                     exists_outside = exists_outside or os.path.exists(path)
                     continue
                 inside = True
-                if os.path.getsize(path) > MAX_PICTURE_BYTES:
-                    raise PictureError(f"picture file larger than {MAX_PICTURE_BYTES >> 20} MiB")
-                return Path(path).read_bytes()
+                with open(path, "rb") as stream:
+                    if os.fstat(stream.fileno()).st_size > MAX_PICTURE_BYTES:
+                        raise PictureError(f"picture file larger than {MAX_PICTURE_BYTES >> 20} MiB")
+                    return stream.read()
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -149,7 +149,9 @@ class PictureFolder:
         """Yield where a picture may be, each place once."""
         # Names on disk are taken as they are before they are taken as quoted addresses (`a%20b.png?size=1`), and as
         # paths of Windows.
-        names = dict.fromkeys((reference, unquote(re.split(r"[?#]", reference)[0]), reference.replace("\\", "/")))
+        is_plain = not _ODD.search(reference)
+        others = () if is_plain else (unquote(re.split(r"[?#]", reference)[0]), reference.replace("\\", "/"))
+        names = dict.fromkeys((reference, *others))
         seen: set[str] = set()
         for root in self._roots:
             for name in names:
@@ -157,6 +159,10 @@ class PictureFolder:
                 if path not in seen:
                     seen.add(path)
                     yield path
+
+
+def _is_below(path: str, folders: Iterable[str]) -> bool:
+    return any(path.startswith(folder.rstrip(os.sep) + os.sep) for folder in folders)
 
 
 NOWHERE = PictureFolder((os.devnull,))

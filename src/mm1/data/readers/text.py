@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from mm1.data.readers.lines import json_records, read_lines
-from mm1.data.readers.opening import DAMAGED, JSON_SUFFIXES, UNREADABLE, TextStream, decode, open_texts
+from mm1.data.readers.opening import DAMAGED, JSON_SUFFIXES, UNREADABLE, TextStream, decode, open_texts, read_up_to
 from mm1.data.readers.parquet import is_parquet, read_rows
 from mm1.data.readers.picture_folder import NOWHERE
 from mm1.data.readers.reader import Notes, Reader, Shard
@@ -60,7 +60,7 @@ class PlainText(Reader):
 def _whole(text: TextStream, notes: Notes) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of an open text, unless it is too large."""
     try:
-        content = text.stream.read(MAX_FILE_BYTES + 1)
+        content = read_up_to(text.stream, MAX_FILE_BYTES + 1)
     except UNREADABLE as error:
         notes.skipped.add(DAMAGED, f"{text.name} ({error})")
         return

@@ -10,21 +10,21 @@ from mm1.evaluate.metrics.metric import Metric, per_pair
 
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _OF_A_NUMBER = r"(?<=\d)[^\w\s](?=\d)|(?<!\w)-(?=\$?\.?\d)|(?<=\de)-(?=\d)|(?<!\w)\.(?=\d)"
-"""Marks that make it another number: between two digits (1.5, 1/2, 10:30), minus (1e-5, too), a leading point."""
+"""Marks that belong to a number: between two digits (1.5, 1/2, 10:30), a minus sign (also in 1e-5), a leading point."""
 _PUNCTUATION = re.compile(rf"({_OF_A_NUMBER})|[{re.escape(string.punctuation)}]")
 _ARTICLES = re.compile(r"(?<![\w'’.-])(?:a|an|the)\s+(?!(?:and|or)\b)(?=\S*\w)")
 
 
 def normalize_answer(answer: str) -> str:
-    """Lower the case, drop punctuation and articles, join white space.
+    """Lower the case, remove punctuation and articles, and collapse white space.
 
-    The rule of SQuAD's evaluation script (Rajpurkar et al. 2016), which question answering has kept, but for what it
-    makes equal by accident:
+    This is the rule of SQuAD's evaluation script (Rajpurkar et al. 2016), which question answering still uses, except
+    where that script makes different answers equal by accident:
 
-    - Numbers keep sign and point: `-5` is not 5, `1.5` not 15, `1/2` not 12. Thousands may be set apart: `1,000` is
-      1000.
-    - An article is dropped before a word only: "vitamin A" is not "vitamin", and the letter A stays.
-    - What would become empty stays as it is, in lower case.
+    - Numbers keep their sign and decimal point: `-5` is not 5, `1.5` not 15, `1/2` not 12. A comma may separate
+      thousands: `1,000` is 1000.
+    - An article is removed only before a word: "vitamin A" is not "vitamin", and the letter A stays.
+    - An answer that would become empty is only put in lower case.
     """
     text = _THOUSANDS.sub("", " ".join(answer.lower().split()))
     normal = " ".join(_PUNCTUATION.sub(r"\1", _ARTICLES.sub("", text)).split())
@@ -32,16 +32,19 @@ def normalize_answer(answer: str) -> str:
 
 
 def accuracy(prediction: str, references: Sequence[str]) -> float:
-    """Return 1.0 if the normalised prediction equals a normalised reference, else 0.0. An empty one is never right."""
+    """Return 1.0 if the normalised prediction equals a normalised reference, else 0.0.
+
+    An empty prediction is never right.
+    """
     given = normalize_answer(prediction)
     return float(bool(given) and given in map(normalize_answer, references))
 
 
 def exact_match(prediction: str, references: Sequence[str]) -> float:
-    """Return 1.0 if the prediction equals a reference up to white space at the ends, else 0.0.
+    """Return 1.0 if the prediction equals a reference except for white space at the ends, else 0.0.
 
-    The strict metric, for answers that are numbers, letters or code: `5%` is not 5 here. An empty prediction is never
-    right.
+    This strict metric is for answers that are numbers, letters or code: `5%` is not 5 here. An empty prediction is
+    never right.
     """
     given = prediction.strip()
     return float(bool(given) and given in {reference.strip() for reference in references})

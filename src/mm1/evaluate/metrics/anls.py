@@ -1,7 +1,7 @@
-"""ANLS: one minus the normalised edit distance to the nearest reference, nothing below one half.
+"""ANLS: one minus the normalised edit distance to the nearest reference, and zero for a distance of one half or more.
 
-Biten et al., "Scene Text Visual Question Answering" (ICCV 2019), as the DocVQA challenge has it: case does
-not count, white space at the ends neither, threshold 0.5.
+Biten et al., "Scene Text Visual Question Answering" (ICCV 2019), as the DocVQA challenge computes it: case and white
+space at the ends don't count, and the threshold is 0.5.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def anls(prediction: str, references: Sequence[str]) -> float:
 
 
 def edit_distance(one: str, other: str) -> int:
-    """Return how many insertions, deletions and replacements of characters turn one into the other."""
+    """Return the number of insertions, deletions and replacements of characters that turn one text into the other."""
     above = list(range(len(other) + 1))
     for count, character in enumerate(one, 1):
         row = [count]
-        for place, second in enumerate(other):
-            row.append(min(above[place] + (character != second), above[place + 1] + 1, row[place] + 1))
+        for column, second in enumerate(other):
+            row.append(min(above[column] + (character != second), above[column + 1] + 1, row[column] + 1))
         above = row
     return above[-1]
 

@@ -1,29 +1,31 @@
-r"""Which option of multiple choice an answer chooses, read by a fixed rule and without a second model.
+r"""Read which option of multiple choice an answer chooses, by a fixed rule and without a second model.
 
 An answer chooses an option by
 
-1. its letter alone, in either case, perhaps bracketed, bold or with a mark after it: `B`, `b`, `(B)`, `B.`, `**B**`;
-2. its very words, up to case, articles and punctuation: `a dog`;
+1. its letter alone, in either case, optionally in brackets, bold or followed by a mark: `B`, `b`, `(B)`, `B.`, `**B**`;
+2. its exact words, ignoring case, articles and punctuation: `a dog`;
 3. its letter, a mark and more text: `B) a dog`, `B: because ...`. After a period or a comma the text must be the
-   option's own words, a reason (`because`, `as`, ...) or a sentence; where no mark follows the letter, the option's
-   own words or a reason. So the period of `E. coli` and `J. Smith` is an abbreviation's and the `A` of `A dog` an
-   article.
+   option's words, a reason (`because`, `as`, ...) or a sentence. If no mark follows the letter, the text must be the
+   option's words or a reason. So the period of `E. coli` and `J. Smith` belongs to an abbreviation, and the `A` of
+   `A dog` is an article.
 
-The whole answer is read so, then what follows "answer is", "Answer:" and the like, then what follows "the option is" or
-"Choice:". Otherwise it is the letter after "option", "choice" or "letter" (`Option B looks right`), or else the one in
-brackets. Where the same way names several options, or a letter stands with another option's words, none is chosen:
-nothing is guessed.
+The rule reads the whole answer this way first, then the text after "answer is", "Answer:" and similar words, then the
+text after "the option is" or "Choice:". Otherwise it takes the letter after "option", "choice" or "letter" (`Option B
+looks right`), or else the letter in brackets. If one of these steps names several options, or a letter stands next to
+another option's words, the answer chooses no option: the rule does not guess.
 
 Published rules take the letter from almost anywhere:
 
-- MMMU's (`parse_multi_choice_response`, which lmms-eval has too) takes `(B)`, then any B between spaces, in some
-  versions any `B.`, then an option's words inside an answer of more than five words; of several the last one, where
-  there is none a random one. The first word of "A dog is there" is its option A; `b` is none.
-- VLMEvalKit's (`can_infer`) takes the one letter among the words, in some versions only near the end, and none if an A
-  is among more than three words; then the one option whose words occur. A language model reads the rest.
-- lmms-eval's SEED-Bench takes the first character, its ScienceQA the letter in front of a period: `E. coli` is E.
+- MMMU's rule (`parse_multi_choice_response`, also in lmms-eval) takes `(B)`, then any B between spaces, in some
+  versions any `B.`, then an option's words inside an answer of more than five words. If it finds several it takes the
+  last one, and if it finds none, a random option. It reads the first word of "A dog is there" as option A, and does
+  not read `b`.
+- VLMEvalKit's rule (`can_infer`) takes the only letter among the words, in some versions only near the end, and no
+  letter if an A is among more than three words; then the only option whose words occur. A language model reads the
+  rest.
+- lmms-eval's SEED-Bench takes the first character, and its ScienceQA the letter before a period: `E. coli` is E.
 
-Here a letter inside a sentence is not read, because it may as well be an article, an initial or a unit; nor are words
+This rule reads no letter inside a sentence, because it may be an article, an initial or a unit, and no option's words
 inside a sentence ("it is not a dog").
 """
 
@@ -36,7 +38,7 @@ from collections.abc import Mapping, Sequence
 from mm1.evaluate.metrics.accuracy import normalize_answer
 
 USUAL_LETTERS = string.ascii_uppercase[:8]
-"""Letters that are read where nobody says how many options there are. I is a word, later ones are mostly initials."""
+"""The letters to read if the number of options is unknown. I is a word, and later letters are mostly initials."""
 
 _TEX = re.compile(r"\\(?:boxed|text|mathrm|mathbf)\{|\}")
 _EMPHASIS = re.compile(r"(?<!\w)[*_`$\\\"'“”‘’]+|[*_`$\\\"'“”‘’]+(?!\w)")
@@ -60,8 +62,8 @@ def chosen_letter(prediction: str, options: Mapping[str, str | None] | None = No
 
     Args:
         prediction: What the model wrote.
-        options: Each option's words by its letter (upper case), None where they are not known. Default: the usual
-            letters, with words that are not known.
+        options: Each option's words by its letter (upper case), or None if they are unknown. Default: the usual
+            letters, with unknown words.
     """
     reader = _Reader(dict.fromkeys(USUAL_LETTERS) if options is None else options)
     text = _EMPHASIS.sub("", _TEX.sub("", prediction)).strip()
@@ -81,7 +83,7 @@ def chosen_letter(prediction: str, options: Mapping[str, str | None] | None = No
 
 
 def by_letter(options: Sequence[str]) -> dict[str, str | None]:
-    """Return options' words by their letters; nothing where there are more options than letters."""
+    """Return options' words by their letters, or an empty dict if there are more options than letters."""
     letters = string.ascii_uppercase
     return dict(zip(letters, options, strict=False)) if len(options) <= len(letters) else {}
 
@@ -94,14 +96,14 @@ class _Reader:
         self._normal = {letter: normalize_answer(words) for letter, words in options.items() if words is not None}
 
     def read(self, text: str) -> str | None:
-        """Return the option's letter; None if there is none."""
+        """Return the option's letter, or None if the text names no option."""
         text = text.strip()
         if alone := _ALONE.fullmatch(text):
-            return self._written_so(text) or self._letter(alone[1]) or self._by_words(text)
+            return self._by_lower_case_words(text) or self._letter(alone[1]) or self._by_words(text)
         if letter := self._by_words(text) or self._by_words(text.partition("\n")[0]):
             return letter
         found = _LETTER_AND_TEXT.match(text)
-        if found is None or not self._counts(found[1], found[2], text[found.end() :]):
+        if found is None or not self._is_option_letter(found[1], found[2], text[found.end() :]):
             return None
         return self._letter(found[1])
 
@@ -112,19 +114,19 @@ class _Reader:
     def _letter(self, letter: str) -> str | None:
         return letter.upper() if letter.upper() in self.options else None
 
-    def _written_so(self, text: str) -> str | None:
-        """Return the option that reads `b` where the text is a small b: a letter of an option's would be a B."""
+    def _by_lower_case_words(self, text: str) -> str | None:
+        """Return the option with exactly this text, if it is lower case: `b` is the option `b` before the letter B."""
         return next((letter for letter, words in self.options.items() if words == text and text.islower()), None)
 
     def _by_words(self, text: str) -> str | None:
         normal = normalize_answer(text)
         return next((letter for letter, words in self._normal.items() if normal and words == normal), None)
 
-    def _counts(self, letter: str, mark: str, text: str) -> bool:
-        """Return whether a letter is an option's, with such a mark (perhaps only space) and text after it."""
+    def _is_option_letter(self, letter: str, mark: str, text: str) -> bool:
+        """Return whether a letter names an option, given the mark (possibly only space) and the text after it."""
         own, normal = self._normal.get(letter.upper()), normalize_answer(text)
         if own and (f"{normal} ".startswith(f"{own} ") or own.startswith(normal)):
-            return True  # its own words, perhaps cut off, perhaps with more after them
+            return True  # the option's words, possibly cut off or followed by more text
         another = _ANOTHER.match(text)
         if self._by_words(text) or (another and another[1] in self.options):
             return False

@@ -1,8 +1,8 @@
 """MathVista: the right option, or the right number at the precision that the question asks for.
 
-Lu et al., "MathVista" (ICLR 2024). Its rule brings an answer into the reference's form and then compares the two as
-strings. A language model that first looks for the answer in longer text is left out: what is not the answer itself is
-wrong here.
+Lu et al., "MathVista" (ICLR 2024). Its rule converts an answer to the reference's form and then compares the two as
+strings. The benchmark first extracts the answer from longer text with a language model; mm1 does not, so anything but
+the answer itself is wrong here.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ def mathvista(prediction: str, references: Sequence[str], options: Sequence[str]
 
     Args:
         prediction: What the model wrote.
-        references: The right option's letter and words; or alone an integer ("14": the answer's fraction is cut off), a
-            number with so many decimals ("1.20": the answer is rounded to two), or anything else, to the letter.
+        references: The right option's letter and words; or a single one: an integer ("14": the answer is truncated to
+            an integer), a number with decimals ("1.20": the answer is rounded to as many decimals), or any other text,
+            which the answer must equal exactly.
         options: The words of all options.
     """
     if options or len(references) > 1:

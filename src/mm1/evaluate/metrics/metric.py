@@ -1,9 +1,9 @@
-"""What a metric is: statistics of each item, and the score of a set of items from them.
+"""A metric: statistics of each item, and the score of a set of items computed from them.
 
-Most scores are the mean of one number per item. Some (BLEU) are not, which is why an item gives a row of
-statistics and the score is a function of rows: a bootstrap can then draw rows for any metric.
+Most scores are the mean of one number per item. Some (BLEU) are not. Each item therefore gives a row of statistics, and
+the score is a function of rows, so that a bootstrap can resample rows for any metric.
 
-Metrics import numpy when they compute: a list of tasks needs only their names.
+Metrics import numpy only when they compute, since a list of tasks needs only their names.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def mean(statistics: np.ndarray) -> np.ndarray:
-    """Return the mean over items of the one statistic there is: (..., n, 1) to (...)."""
+    """Return the mean over items of their only statistic: (..., n, 1) to (...)."""
     return statistics[..., 0].mean(axis=-1)
 
 
@@ -26,14 +26,14 @@ class Metric:
     """A metric.
 
     Attributes:
-        name: As tasks name it.
-        title: As tables and reports name it.
-        source: Where its exact rule comes from.
-        statistics: From n predictions, their reference answers and, if it `reads_options`, the options of multiple
-            choice (an empty sequence where there are none) to an array (n, s) of float64.
-        score: From statistics (..., n, s) to scores (...).
-        maximum: The best score possible.
-        reads_options: Whether `statistics` takes options. `measure` can be called in any case.
+        name: Its name in tasks.
+        title: Its name in tables and reports.
+        source: The source of its exact rule.
+        statistics: A function from n predictions, their reference answers and, with `reads_options`, the options of
+            multiple choice (an empty sequence for an item without options) to an array (n, s) of float64.
+        score: A function from statistics (..., n, s) to scores (...).
+        maximum: The best possible score.
+        reads_options: Whether `statistics` takes options. `measure` takes them for any metric.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Multiple choice: the option's letter, or its very words. `mm1.evaluate.metrics.chosen_letter` has the rule."""
+"""Multiple choice: the answer is the right option's letter or exact words, as `chosen_letter` reads it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def multiple_choice(prediction: str, references: Sequence[str], options: Sequenc
 
     Args:
         prediction: What the model wrote.
-        references: The right letters, and after them the right options' words where they are known: `("B", "a dog")`.
-        options: The words of all options, in order; without them only the right ones' are known.
+        references: The right letters, followed by the right options' words if they are known: `("B", "a dog")`.
+        options: The words of all options, in order. Without them only the right options' words are known.
     """
     known = by_letter(options)
     letters, words = split_references(references) if known or not options else ([], list(references))
@@ -25,15 +25,15 @@ def multiple_choice(prediction: str, references: Sequence[str], options: Sequenc
     letter = chosen_letter(prediction, known)
     if letter in letters:
         return 1.0
-    # Two options may have the same words, and options that are more than the letters have nothing else.
+    # Two options may have the same words, and options that outnumber the letters have only their words.
     chosen = normalize_answer((known[letter] if letter else prediction) or "")
     return float(bool(chosen) and chosen in map(normalize_answer, words))
 
 
 def split_references(references: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the letters among references, in upper case, and the words; either may be missing.
+    """Return the letters among references, in upper case, and the words. Either may be missing.
 
-    As many letters as words, the letters first, is what items with options have: of `("A", "B")` B is the words.
+    Items with options have as many letters as words, letters first: in `("A", "B")`, B is the words.
     """
     half = len(references) // 2
     if len(references) % 2 == 0 and all(_is_letter(reference) for reference in references[:half]):

@@ -1,4 +1,4 @@
-"""Relaxed accuracy: a number may be 5 % off, anything else must match.
+"""Relaxed accuracy: a number may be off by 5 %, any other answer must match.
 
 Methani et al., "PlotQA" (WACV 2020) and Masry et al., "ChartQA" (ACL Findings 2022).
 """
@@ -13,7 +13,7 @@ TOLERANCE = 0.05
 
 
 def relaxed_accuracy(prediction: str, references: Sequence[str]) -> float:
-    """Return 1.0 if the answer is within 5 % of a reference number, or equals a reference but for case.
+    """Return 1.0 if the answer is within 5 % of a reference number or equals a reference ignoring case, else 0.0.
 
     An empty answer is never right.
     """
@@ -31,7 +31,7 @@ def _relaxed_match(given: str, truth: str) -> bool:
 
 
 def _number(text: str) -> float | None:
-    """Return the number that a text is; percent signs divide by 100, as in ChartQA's rule."""
+    """Return a text's number, or None if it is not a number. A percent sign divides by 100, as in ChartQA's rule."""
     try:
         return float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
     except ValueError:

@@ -26,12 +26,12 @@ class TransformersGenerator:
     Args:
         model: An `AutoModelForImageTextToText`; it is put into evaluation mode on `device`.
         processor: The model's processor.
-        batch_size: Most prompts per call.
+        batch_size: The most prompts per call.
         device: The device to compute on.
-        chat: Whether a prompt is a user turn; default: if the processor has a chat template.
+        chat: Whether a prompt is a user turn. Default: true if the processor has a chat template.
 
     Raises:
-        UserError: If prompts are to be plain, and the processor has no token that stands for a picture.
+        UserError: If prompts are plain and the processor has no token for a picture.
     """
 
     def __init__(
@@ -165,30 +165,30 @@ class TransformersGenerator:
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """Return the tokens of a context and those of its continuation, as lm-evaluation-harness makes them (0.4.13).
 
-        Both are tokenized as one text, and white space at the end of the context belongs to the continuation. Alone the
-        continuation may get other tokens: many tokenizers put a space before every text.
+        Both are tokenized as one text, and white space at the end of the context belongs to the continuation. Tokenized
+        alone, the continuation may get other tokens: many tokenizers put a space before every text.
         """
         tokenizer = self.processor.tokenizer
         end = len(context.rstrip())
         before: list[int] = tokenizer(context[:end])["input_ids"]
         after: list[int] = tokenizer(context + continuation)["input_ids"][len(before) :]
-        if not after:  # the context's last token goes on into the continuation, and nothing is left
+        if not after:  # the context's last token includes the whole continuation
             after = tokenizer(context[end:] + continuation, add_special_tokens=False)["input_ids"]
         return before or [self._start], after
 
     @property
     def _start(self) -> int:
-        """The token before an empty prompt, where the tokenizer puts none: BOS, else EOS, as in the harness.
+        """The token before an empty prompt if the tokenizer adds none: BOS, else EOS, as in the harness.
 
         Raises:
-            UserError: If there is neither.
+            UserError: If the tokenizer has neither.
         """
         tokenizer = self.processor.tokenizer
         for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
             if token is not None:
                 return int(token)
         raise UserError(
-            f"{type(tokenizer).__name__} has neither BOS nor EOS: an empty prompt has nothing to start from"
+            f"{type(tokenizer).__name__} has neither a BOS nor an EOS token, and an empty prompt must start with one"
         )
 
     def _inputs(self, prompts: Sequence[Document]) -> Any:

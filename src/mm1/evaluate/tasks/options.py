@@ -1,4 +1,4 @@
-"""Options of multiple choice: read from a row, set in lines, and found again by what an answer names."""
+"""Options of multiple choice: read them from a row, write them as lines, and find the ones that answers name."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ _LETTERS = string.ascii_uppercase
 
 
 def read_options(fields: Mapping[str, Any], names: str | list[str], where: str) -> tuple[str, ...]:
-    """Return a row's options; none where the column is empty, as in an open question.
+    """Return a row's options, or none if the column is empty, as in an open question.
 
     Args:
-        fields: Of the row.
-        names: The column with the list, or a column for each option.
-        where: The row, for messages.
+        fields: The row's fields.
+        names: The column with the list, or one column per option.
+        where: The row's name, for messages.
 
     Raises:
-        UserError: If a column is missing or holds no list.
+        UserError: If a column is missing or contains no list.
     """
     for name in [names] if isinstance(names, str) else names:
         if name not in fields:
-            raise UserError(f"{where} has no field '{name}' for its options: it has {', '.join(sorted(fields))}")
+            raise UserError(f"{where}: no field '{name}' for the options: name one of {', '.join(sorted(fields))}")
     if isinstance(names, list):
         return tuple(str(fields[name]) for name in names if fields[name] not in (None, "", "nan"))
     value = fields[names]
-    if isinstance(value, str):  # MMMU writes the list as Python would
+    if isinstance(value, str):  # MMMU writes the list in Python's syntax
         try:
             value = ast.literal_eval(value)
         except (ValueError, SyntaxError):
-            raise UserError(f"{where}: '{names}' is not a list of options: {value[:60]!r}") from None
+            raise UserError(f"{where}: field '{names}' is not a list of options: {value[:60]!r}") from None
     return tuple(str(option) for option in value or ())
 
 
@@ -46,25 +46,25 @@ def option_lines(options: Sequence[str]) -> str:
 def right_answers(values: Sequence[Any], options: Sequence[str], answer_is: AnswerIs, where: str) -> tuple[str, ...]:
     """Return the letters and then the words of the options that answers name.
 
-    Words alone where there are more options than letters.
+    If there are more options than letters, return only the words.
 
     Raises:
-        UserError: If an answer names none.
+        UserError: If an answer names no option.
     """
     indices = [_index(value, options, answer_is) for value in values]
     for value, index in zip(values, indices, strict=True):
         if not 0 <= index < len(options):
-            raise UserError(f"{where}: answer {value!r} is none of its {len(options)} options: check `answer_is`")
+            raise UserError(f"{where}: answer {value!r} names none of the {len(options)} options: check `answer_is`")
     letters = [_LETTERS[index] for index in indices] if len(options) <= len(_LETTERS) else []
     return (*letters, *(options[index] for index in indices))
 
 
 def right_words(answers: Sequence[str], options: Sequence[str]) -> tuple[str, ...]:
-    """Return the words among the answers of an item with options, as `right_answers` gives them.
+    """Return the words among the answers of an item with options, in the form that `right_answers` returns.
 
     Args:
-        answers: Letters and then words, or words alone.
-        options: The item's.
+        answers: Letters and then words, or only words.
+        options: The item's options.
     """
     return tuple(answers[len(answers) // 2 :] if len(options) <= len(_LETTERS) else answers)
 
