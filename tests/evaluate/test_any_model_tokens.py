@@ -127,7 +127,7 @@ def test_an_empty_prompt_works(bos):
     assert all(likelihood.total < 0 for likelihood in likelihoods)
     assert all(isinstance(text, str) for text in generator.generate([empty, empty], max_new_tokens=3, stop=[]))
     processor.tokenizer.bos_token = processor.tokenizer.eos_token = None
-    with pytest.raises(UserError, match="neither BOS nor EOS"):
+    with pytest.raises(UserError, match="neither a BOS nor an EOS token"):
         generator.log_likelihoods([empty], [" red"])
 
 

@@ -21,7 +21,7 @@ PROTOCOL = {
     "decoding": "greedy",
     "postprocess": [],
     "metric": "accuracy",
-    "metric_source": "normalisation of SQuAD's evaluation script",
+    "metric_source": "normalisation of SQuAD's evaluation script; numbers keep sign and point, nothing becomes empty",
     "also": ["exact_match"],
     "items": {"corpus": "squares/test", "images": "image", "answers": "answer", "answer_is": "text", "where": {}},
     "limit": 6,

@@ -198,3 +198,28 @@ def test_the_vocabulary_can_be_resized_by_the_librarys_own_method():
 def test_an_image_token_without_a_picture_is_an_error():
     with pytest.raises(UserError, match=r"1 image tokens.*no image"):
         tiny_model().generate(torch.tensor([[1, IMAGE, 5]]), max_new_tokens=1)
+
+
+@pytest.mark.parametrize("new", [0, 1])
+@pytest.mark.parametrize("way", ["forward", "generate", "samples"])
+def test_an_image_given_twice_is_said_to_be_in_the_cache(new: int, way: str) -> None:
+    """A conversation that goes on with the cache of its beginning gives new images only."""
+    model, first = tiny_model(), sample("1i2", 1)
+    with torch.no_grad():
+        beginning = torch.tensor([first.ids])
+        cache = model(input_ids=beginning, pixel_values=first.images, use_cache=True).past_key_values
+        added = sample("i3" if new else "3", 2)
+        rest = torch.tensor([added.ids])
+        images = torch.cat([first.images, added.images])
+
+        def go_on(pixels: torch.Tensor | None) -> torch.Tensor:
+            if way == "forward":
+                return model(input_ids=rest, pixel_values=pixels, past_key_values=cache).logits
+            several = {"num_return_sequences": 2, "do_sample": True} if way == "samples" else {}
+            whole = torch.cat([beginning, rest], dim=1)
+            return model.generate(whole, pixel_values=pixels, past_key_values=cache, max_new_tokens=2, **several)
+
+        with pytest.raises(UserError, match="don't give images again that are in the cache"):
+            go_on(images)
+        if way != "samples":  # the library repeats no cache
+            assert len(go_on(added.images if new else None)) == 1

@@ -29,7 +29,8 @@ print("mm1" in CONFIG_MAPPING)
 
 def python(code: str, *arguments: object) -> list[str]:
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    done = subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
+    return done.stdout.split()
 
 
 def test_import_is_enough_for_the_auto_classes(tmp_path: Path) -> None:
@@ -37,6 +38,28 @@ def test_import_is_enough_for_the_auto_classes(tmp_path: Path) -> None:
     tokenizer = train_tokenizer(["a red circle", "a blue square"] * 20, 400)
     build_processor(tokenizer, image_size=16, tokens_per_image=4).save_pretrained(tmp_path)
     assert python(LOAD, tmp_path) == ["MM1Config", "MM1Model", "MM1ForConditionalGeneration", "MM1Processor"]
+
+
+FORGOTTEN = """
+import sys
+from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, pipeline
+for load in (AutoProcessor.from_pretrained, AutoModelForImageTextToText.from_pretrained):
+    try:
+        load(sys.argv[1])
+    except ValueError as error:
+        print(error)
+print(type(AutoTokenizer.from_pretrained(sys.argv[1])).__name__)
+"""
+
+
+def test_whoever_forgets_the_import_is_told(tmp_path: Path) -> None:
+    """The library would take the tokenizer for the processor, which drops pictures without a word."""
+    tiny_model().save_pretrained(tmp_path)
+    build_processor(train_tokenizer(["a red circle"] * 20, 300), 16, 4).save_pretrained(tmp_path)
+    said = " ".join(python(FORGOTTEN, tmp_path))
+    assert "This processor needs the Python package mm1: write `import mm1` before you load it." in said
+    assert "model type `mm1`" in said
+    assert said.endswith("TokenizersBackend")
 
 
 @pytest.mark.parametrize(

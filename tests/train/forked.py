@@ -31,6 +31,7 @@ def start(
     log: Path,
     *,
     kill_at_line: int | None = None,
+    stop_at_step: int | None = None,
     environment: Mapping[str, object] | None = None,
 ) -> BaseProcess:
     """Start `mm1 ARGUMENTS`.
@@ -40,6 +41,7 @@ def start(
         log: File for standard error, and beside it `.rows`: a digest of every sequence trained on; `.lines`: how
             many lines of the code that saves and loads checkpoints were run.
         kill_at_line: The process kills itself before this line of that code, in whichever thread; 0: never.
+        stop_at_step: The process asks itself to stop (SIGTERM) when so many steps are done; it makes one more.
         environment: Variables, beside those of this process.
     """
     context = multiprocessing.get_context("forkserver")
@@ -51,17 +53,28 @@ def start(
     variables = {**os.environ, "OMP_NUM_THREADS": "1"}
     variables |= {name: str(value) for name, value in (environment or {}).items()}
     arguments = [str(argument) for argument in arguments]
-    process = context.Process(target=_main, args=(arguments, log, kill_at_line, variables))
+    process = context.Process(target=_main, args=(arguments, log, kill_at_line, stop_at_step, variables))
     process.start()
     return process
 
 
 def start_ranks(
-    count: int, arguments: Sequence[object], log: Path, *, kill_at_line: int | None = None
+    count: int,
+    arguments: Sequence[object],
+    log: Path,
+    *,
+    kill_at_line: int | None = None,
+    stop_at_step: int | None = None,
 ) -> list[BaseProcess]:
     """Start `mm1 ARGUMENTS` as so many ranks, each with a log of its own, `LOG.RANK`."""
     return [
-        start(arguments, Path(f"{log}.{rank}"), kill_at_line=kill_at_line, environment=environment)
+        start(
+            arguments,
+            Path(f"{log}.{rank}"),
+            kill_at_line=kill_at_line,
+            stop_at_step=stop_at_step,
+            environment=environment,
+        )
         for rank, environment in enumerate(environments(count))
     ]
 
@@ -94,7 +107,9 @@ def batches(log: Path, ranks: int, batch_size: int) -> list[list[str]]:
     return [sorted(row for mine in rows for row in mine[at : at + size]) for at in starts]
 
 
-def _main(arguments: list[str], log: Path, kill_at_line: int | None, environment: dict[str, str]) -> None:
+def _main(
+    arguments: list[str], log: Path, kill_at_line: int | None, stop_at_step: int | None, environment: dict[str, str]
+) -> None:
     os.environ.clear()
     os.environ.update(environment)
     with log.open("w") as file:
@@ -106,6 +121,8 @@ def _main(arguments: list[str], log: Path, kill_at_line: int | None, environment
 
     torch.set_num_threads(1)
     pretrain.language_model_loss = _recorded(pretrain.language_model_loss, Path(f"{log}.rows"))
+    if stop_at_step is not None:
+        _stop_at(stop_at_step)
     if kill_at_line is not None:
         count = _count_lines(kill_at_line)
     sys.argv = ["mm1", *arguments]
@@ -125,6 +142,19 @@ def _recorded(loss: Callable[..., Any], file: Path) -> Callable[..., Any]:
 
     file.unlink(missing_ok=True)
     return recorded
+
+
+def _stop_at(number: int) -> None:
+    from mm1.train.loop import Trainer
+
+    step = Trainer._step
+
+    def stopping(self: Trainer, at: int, *rest: Any) -> int:
+        if at == number:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, at, *rest)
+
+    setattr(Trainer, "_step", stopping)  # noqa: B010 - mypy refuses a method that is assigned to
 
 
 def _count_lines(kill_at: int) -> Callable[[], int]:

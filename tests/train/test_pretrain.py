@@ -120,7 +120,7 @@ def test_asked_to_stop_it_saves_and_says_so(
 
 def test_another_recipe_is_refused_with_its_keys(whole: Path, recipe_file: Path) -> None:
     before = (whole / "recipe.yaml").read_text()
-    with pytest.raises(UserError, match=r"train\.batch_size \(4 there, 8 here\).*--to"):
+    with pytest.raises(UserError, match=r"train\.batch_size \(4 there, 8 now\).*--to"):
         pretrain(load_recipe(str(recipe_file), ["train.batch_size=8"]), whole)
     assert (whole / "recipe.yaml").read_text() == before
 

@@ -146,7 +146,7 @@ def replay(
 
 
 def _guarded(step: Step, folder: Path, rows: range) -> Apply:
-    """Return the function of a step, by which a document that the step fails on is dropped and counted."""
+    """Return a step's function, which drops and counts the documents that the step fails on."""
     apply = step.applier(folder, rows)
     failed = json.loads((folder / FAILED).read_text()) if (folder / FAILED).is_file() else {}
 
@@ -171,7 +171,7 @@ def gather_facts(
     """Write a global step's facts on a range of rows, after the steps before it, to Parquet next to `file`.
 
     Returns:
-        Under `failed`, the rows on which the step failed and which have no facts, each with the reason.
+        Under `failed`, the reason for each row that the step failed on, which has no facts.
     """
     with pq.ParquetWriter(file.with_suffix(".parquet"), step.schema) as writer:
         facts: list[tuple[Any, ...]] = []

@@ -27,7 +27,7 @@ WHOLE_DOCUMENT = -1
 
 
 PICTURE = "picture: "
-"""Begins the reasons of pictures whose documents stay."""
+"""Prefix of the reasons for pictures that are dropped while their documents stay."""
 
 
 @dataclass

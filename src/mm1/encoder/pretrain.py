@@ -42,6 +42,7 @@ from mm1.progress import console
 from mm1.recipe import EncoderRecipe
 from mm1.train.begin import begin
 from mm1.train.capabilities import autocast_dtype, compiles, usable_attention
+from mm1.train.changes import MICRO_BATCH, begun_dtype, fixed_keys
 from mm1.train.export import write_model
 from mm1.train.loop import Trainer
 from mm1.train.objective import Losses
@@ -72,7 +73,7 @@ def pretrain_encoder(recipe: EncoderRecipe, directory: Path) -> Path:
         world, splits, result = beginning.world, beginning.splits, beginning.result
         if beginning.done:
             return result
-        autocast = autocast_dtype(recipe.train, world.device)
+        autocast = autocast_dtype(recipe.train, world.device, begun_dtype(directory))
         with world.first_rank_first():
             resolved = resolve_models(recipe)
             tokenizer = _tokenizer(resolved, directory, splits)
@@ -88,7 +89,14 @@ def pretrain_encoder(recipe: EncoderRecipe, directory: Path) -> Path:
             precision = str(autocast or torch.float32).removeprefix("torch.")
             write_environment(
                 directory,
-                environment(**training, left_out=left_out, ranks=world.size, device=str(world.device), dtype=precision),
+                environment(
+                    **training,
+                    left_out=left_out,
+                    ranks=world.size,
+                    device=str(world.device),
+                    dtype=precision,
+                    fixed_keys=_fixed_keys(model),
+                ),
             )
             _print_training(parts, plan, pictures)
         _prepare(model, world, recipe, autocast)
@@ -292,7 +300,15 @@ def _trainer(
         micro_batches=micro_batches,
         autocast=autocast if world.size == 1 else None,
         seed=recipe.seed,
+        micro_batch_fixed_by=_fixed_keys(model).get(MICRO_BATCH),
     )
+
+
+def _fixed_keys(model: ContrastiveEncoder | AutoregressiveEncoder) -> dict[str, str]:
+    fixed = fixed_keys(model)
+    if isinstance(model, ContrastiveEncoder):
+        fixed[MICRO_BATCH] = "a contrastive loss compares the whole batch"
+    return fixed
 
 
 def _print_training(parts: dict[str, int], plan: Plan, pictures: dict[str, Pictures]) -> None:

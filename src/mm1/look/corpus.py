@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 LABELS = {"skipped": "left out", "lost": "parts left out", "changed": "changed", "unread": "not read"}
 """What the reasons that `corpus.json` counts are called, by key."""
@@ -23,7 +24,9 @@ def corpus_table(info: dict[str, Any]) -> Table:
         lines.append(f"read: {read:,} records")
     for name, label in LABELS.items():
         lines += [f"{label}: {entry['count']:,} ({reason})" for reason, entry in info.get(name, {}).items()]
-    table = Table(title=info["name"], title_justify="left", caption="\n".join(lines), caption_justify="left")
+    # As Text: brackets are no markup here.
+    title, caption = Text(info["name"]), Text("\n".join(lines))
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("split")
     for name in ("documents", "images", "characters"):
         table.add_column(name, justify="right")

@@ -56,10 +56,15 @@ class MM1GenerationMixin(GenerationMixin):
         images: dict[str, Any] = {}
         if expand_size > 1:
             pixels = model_kwargs.pop("pixel_values", None)
-            encoded = (model_kwargs.pop("mm_encoder_outputs", None) or {}).get("image")
+            encoded: Any = (model_kwargs.pop("mm_encoder_outputs", None) or {}).get("image")
             if pixels is not None or encoded is not None:
                 tokens = self._new_image_tokens(model_kwargs | {"input_ids": input_ids})
                 counts = (tokens // self.config.image_seq_length).tolist()
+                past = model_kwargs.get("past_key_values")
+                given = len(pixels) if pixels is not None else len(encoded.pooler_output)
+                if sum(counts) != given:
+                    cached = past is not None and past.get_seq_length() > 0
+                    raise unmatched(int(tokens.sum()), given, self.config.image_seq_length, cached)
             if pixels is not None:
                 images["pixel_values"] = _repeat(pixels, counts, expand_size)
             if encoded is not None:
@@ -81,6 +86,26 @@ class MM1GenerationMixin(GenerationMixin):
         cached = 0 if past is None else past.get_seq_length()
         found: torch.Tensor = model.base_model.image_token_mask(input_ids, embeds)[:, cached:].sum(1)
         return found
+
+
+def unmatched(tokens: int, images: int, tokens_per_image: int, cached: bool) -> UserValueError:
+    """Return the error for a text with more or fewer image tokens than its images need.
+
+    Args:
+        tokens: Image tokens of the text, those in the cache apart.
+        images: Images given.
+        tokens_per_image: What each needs.
+        cached: Whether there is a cache: its images are in it, and giving them once more is the usual mistake.
+    """
+    where, remedy = "in the text", "give one placeholder per image"
+    if cached:
+        where = "in the text that follows the cache"
+        remedy = "don't give images again that are in the cache (past_key_values)"
+    # TRL knows the beginning, and adds that a short max_length cuts image tokens off.
+    return UserValueError(
+        f"Image features and image tokens do not match: {tokens} image tokens {where}, but {images} images of "
+        f"{tokens_per_image} tokens need {images * tokens_per_image}: {remedy}"
+    )
 
 
 def _repeat(images: torch.Tensor, counts: list[int], times: int) -> torch.Tensor:

@@ -4,8 +4,7 @@ Letters of shapes: B rows of the batch, L tokens of a row, N images, M target po
 D the decoder's width, V the vocabulary.
 """
 
-# No `from __future__ import annotations`: the library reads from the types which outputs can be asked for. It also
-# searches this file for "@use_experts_implementation", to learn that it may choose how a model's experts are computed.
+# No `from __future__ import annotations`: the library reads from the types which outputs can be asked for.
 
 from typing import Any, TypedDict
 
@@ -22,9 +21,9 @@ from mm1.errors import UserValueError
 from mm1.model.base import MM1PreTrainedModel
 from mm1.model.configuration import MM1Config
 from mm1.model.connectors import build_connector
-from mm1.model.generation import MM1GenerationMixin
+from mm1.model.generation import MM1GenerationMixin, unmatched
 from mm1.model.loss import mean_loss, next_tokens
-from mm1.model.outputs import MM1ImageFeatures, MM1ModelOutput, MM1Output, routing_fields
+from mm1.model.outputs import MM1ImageFeatures, MM1ModelOutput, MM1Output
 from mm1.model.routing import is_padding, routing
 from mm1.model.sparse import EXPERTS_EP_PLAN, EXPERTS_TP_PLAN, sparsify, take_routed
 from mm1.model.vision import reads_inner_layer, tower_outputs
@@ -140,19 +139,19 @@ class MM1Model(MM1PreTrainedModel):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give input_ids or inputs_embeds, one of the two")
         embeds = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
+        past = 0 if past_key_values is None else past_key_values.get_seq_length()
         images = self._images(pixel_values, mm_encoder_outputs)
         if images is not None:
             images = images.to(embeds.device, embeds.dtype)
             if image_positions is None:
                 image_positions = self.image_token_mask(input_ids, embeds).flatten().nonzero().squeeze(1)
-                embeds = _place(images, image_positions, embeds)
+                embeds = _place(images, image_positions, embeds, past > 0)
             elif len(image_positions):
-                embeds = _place(images, image_positions, embeds)
+                embeds = _place(images, image_positions, embeds, past > 0)
             else:  # a stand-in image, for ranks that must run the tower because another has images
                 embeds = embeds + 0 * images.sum()
         elif image_positions is not None and len(image_positions):
             raise UserValueError(f"{len(image_positions)} image tokens in the text, but no image: give pixel_values")
-        past = 0 if past_key_values is None else past_key_values.get_seq_length()
         if use_cache is None and past_key_values is None and attention_mask is None:
             use_cache = False if position_ids is not None else None
         outputs = self.language_model(
@@ -167,6 +166,7 @@ class MM1Model(MM1PreTrainedModel):
         routed = take_routed(self.language_model)
         text_config = self.config.text_config
         padding = is_padding(embeds.shape[:2], past, attention_mask, input_ids, position_ids, text_config.pad_token_id)
+        found = routing(routed, self.config, padding)
         if output_router_logits is None:
             output_router_logits = self.config.output_router_logits
         return MM1ModelOutput(
@@ -176,7 +176,7 @@ class MM1Model(MM1PreTrainedModel):
             attentions=outputs.attentions,
             image_hidden_states=images,
             router_logits=tuple(logits for logits, _ in routed) if output_router_logits and routed else None,
-            **routing_fields(routing(routed, self.config, padding)),
+            **(found.fields if found else {}),
         )
 
     def _images(
@@ -263,8 +263,8 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, MM1GenerationMixin):
             position_ids: See `MM1Model.forward`.
             past_key_values: See `MM1Model.forward`.
             inputs_embeds: See `MM1Model.forward`.
-            labels: `(B, L)`, the token at each place, -100 where there is no target; shifted here. Image tokens are
-                no targets, whether or not the labels hold them.
+            labels: `(B, L)`, the token at each place, -100 where there is no target; shifted here. Image tokens of
+                images are no targets, whether or not the labels hold them.
             logits_to_keep: How many of the last positions get logits (0: all), or which.
             image_positions: See `MM1Model.forward`.
             target_positions: `(M,)`, positions in the flattened `(B * L)` whose output predicts a
@@ -303,7 +303,9 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, MM1GenerationMixin):
             targets = target_ids
         else:
             logits = self.lm_head(slice_logits_to_keep(hidden, logits_to_keep))
-            targets = next_tokens(labels, shift_labels, self.config.image_token_id)
+            # Embeddings may hold features in their places already.
+            images = outputs.image_hidden_states is not None or inputs_embeds is not None
+            targets = next_tokens(labels, shift_labels, self.config.image_token_id if images else None)
         if targets is not None:
             loss = mean_loss(self.loss_function, logits, targets, num_items_in_batch, outputs.aux_loss)
         return MM1Output(
@@ -317,20 +319,17 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, MM1GenerationMixin):
             aux_loss=outputs.aux_loss,
             router_balance=outputs.router_balance,
             router_z=outputs.router_z,
-            router_load=outputs.router_load,
+            router_counts=outputs.router_counts,
         )
 
 
-def _place(images: torch.Tensor, image_positions: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
+def _place(
+    images: torch.Tensor, image_positions: torch.Tensor, embeds: torch.Tensor, cached: bool = False
+) -> torch.Tensor:
     """Return the embeddings with the images' tokens laid over their positions."""
     features = images.flatten(0, 1)
     if len(features) != len(image_positions):
-        count, tokens = images.shape[:2]
-        # TRL knows the beginning, and adds that a short max_length cuts image tokens off.
-        raise UserValueError(
-            f"Image features and image tokens do not match: {len(image_positions)} image tokens in the text, but "
-            f"{count} images of {tokens} tokens need {len(features)}: give one placeholder per image"
-        )
+        raise unmatched(len(image_positions), len(images), images.shape[1], cached)
     return embeds.flatten(0, 1).index_copy(0, image_positions, features).view_as(embeds)
 
 

@@ -12,7 +12,7 @@ from mm1.plan.sources import open_splits
 from mm1.progress import console
 from mm1.recipe import EncoderRecipe, Recipe
 from mm1.train.parallel import World, join_ranks
-from mm1.train.run_directory import locked_run, open_run
+from mm1.train.run_directory import change_recipe, locked_run, open_run
 from mm1.version import __version__
 
 
@@ -53,6 +53,7 @@ def begin(recipe: Recipe | EncoderRecipe, directory: Path) -> Iterator[Beginning
             if world.is_first:
                 open_run(directory, recipe)
                 stack.enter_context(locked_run(directory))
+                change_recipe(directory, recipe)
         result = directory / "model"
         done = (result / "config.json").is_file()
         if done:

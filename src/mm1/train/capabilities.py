@@ -20,7 +20,7 @@ from mm1.progress import console
 from mm1.recipe import TrainRecipe
 
 
-def autocast_dtype(recipe: TrainRecipe, device: torch.device) -> torch.dtype | None:
+def autocast_dtype(recipe: TrainRecipe, device: torch.device, begun: str | None = None) -> torch.dtype | None:
     """Return the precision of matrix products (None: float32 throughout).
 
     Parameters, summed gradients and the optimizer's state are always float32.
@@ -28,11 +28,20 @@ def autocast_dtype(recipe: TrainRecipe, device: torch.device) -> torch.dtype | N
     Args:
         recipe: Gives `dtype`; `auto` is bfloat16 where it is faster.
         device: The model's device.
+        begun: The precision that the run has been trained in so far (`float32` or `bfloat16`), which `auto` then
+            stands for; None: the run begins.
 
     Raises:
-        UserError: If the recipe requires bfloat16 and the GPU lacks it. (A CPU that lacks it computes it slowly.)
+        UserError: If bfloat16 is required and the GPU lacks it. (A CPU that lacks it computes it slowly.)
     """
     lacking = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
+    if recipe.dtype == "auto" and begun is not None:
+        if begun == "bfloat16" and lacking:
+            raise UserError(
+                f"train.dtype: this run began in bfloat16, which {torch.cuda.get_device_name(device)} lacks: resume it "
+                "on another device, or start another run with --to"
+            )
+        return torch.bfloat16 if begun == "bfloat16" else None
     if recipe.dtype == "bfloat16" and lacking:
         name = torch.cuda.get_device_name(device)
         raise UserError(f"train.dtype: {name} has no bfloat16: set train.dtype: float32, or auto to choose by machine")

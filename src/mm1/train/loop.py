@@ -13,8 +13,9 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from mm1.errors import Stopped, UserError
 from mm1.plan.loader import TrainingBatch
 from mm1.progress import console, progress_bar
 from mm1.recipe import TrainRecipe
+from mm1.train.changes import latest_step
 from mm1.train.checkpoint import Checkpointer
-from mm1.train.memory import explain_out_of_memory
+from mm1.train.memory import Attempts, explain_out_of_memory
 from mm1.train.objective import Losses
 from mm1.train.optimizer import clip_gradients, schedule, set_learning_rate
 from mm1.train.parallel import World
@@ -82,6 +84,7 @@ class Trainer:
         seed: Seed of the random numbers in the model's forward pass (dropout).
         compute: The figures for FLOP/s and MFU in the log; None: the log has neither.
         scoring: Scoring during training; None: there is none.
+        micro_batch_fixed_by: Why the size of micro-batches affects the results; None: it doesn't.
     """
 
     def __init__(
@@ -99,11 +102,13 @@ class Trainer:
         seed: int = 0,
         compute: Compute | None = None,
         scoring: Scoring | None = None,
+        micro_batch_fixed_by: str | None = None,
     ) -> None:
         self.model, self.optimizer, self.loss = model, optimizer, loss
         self.loader_from, self.micro_batches = loader_from, micro_batches
         self.recipe, self.directory, self.world, self.autocast = recipe, directory, world, autocast
         self.seed, self.compute, self.scoring = seed, compute, scoring
+        self.micro_batch_fixed_by = micro_batch_fixed_by
         self.checkpointer = Checkpointer(
             directory / "checkpoints", model, optimizer, world, recipe.keep_checkpoints, recipe.keep_every
         )
@@ -117,6 +122,7 @@ class Trainer:
             "loss_spikes": 0,
         }
         self.spikes = SpikeWatch()
+        self._weights_whole = True
         self._bad_steps_in_a_row = 0
         self._stop_signal = 0
 
@@ -149,7 +155,8 @@ class Trainer:
             task = bar.add_task("train", total=last, completed=first, note="")
             window = Window()
             for step in range(first, last):
-                with explain_out_of_memory(loader, self.world, self._try_steps):
+                attempts = Attempts(partial(self._rescue, window, write), self._try_steps, self.micro_batch_fixed_by)
+                with explain_out_of_memory(loader, self.world, attempts):
                     stop = self._step(step, batches, window)
                 self.checkpointer.poll()
                 bar.advance(task)
@@ -161,8 +168,7 @@ class Trainer:
                     bar.update(task, note=terminal.note(line, last))
                     window = Window()
                 if done % self.recipe.checkpoint_every == 0 or done == last or stop:
-                    state = {**self.state, "recent_losses": list(self.spikes.losses)}
-                    self.checkpointer.save(state, wait=bool(stop) or done == last)
+                    self._save(wait=bool(stop) or done == last)
                 if stop and done < last:
                     raise Stopped(stop)
         return self.state
@@ -219,6 +225,21 @@ class Trainer:
         total.backward()
         return losses
 
+    def _save(self, *, wait: bool) -> None:
+        self.checkpointer.save({**self.state, "recent_losses": list(self.spikes.losses)}, wait=wait)
+
+    def _rescue(self, window: Window, write: Callable[[dict[str, Any]], None]) -> int:
+        """Save the steps done before the one that ran out of memory; return the step that the run resumes from."""
+        self.optimizer.zero_grad(set_to_none=True)
+        # Without memory for the copy or room on the disk, the run resumes from the checkpoint before.
+        with suppress(UserError, RuntimeError, MemoryError):
+            self.checkpointer.finish()
+            if self._weights_whole and self.state["step"] > latest_step(self.directory):
+                self._save(wait=True)
+                if window.time:
+                    write(self._line(window))
+        return latest_step(self.directory)
+
     def _try_steps(self, batch: TrainingBatch) -> None:
         """Make two steps of two micro-batches; in the second, gradients and the optimizer's state are in memory."""
         try:
@@ -233,7 +254,9 @@ class Trainer:
     def _apply(self, norm: float, step: int) -> None:
         """Make the optimizer step unless the gradients are infinite or undefined."""
         if math.isfinite(norm):
+            self._weights_whole = False  # until every one of them has been changed
             self.optimizer.step()
+            self._weights_whole = True
             self._bad_steps_in_a_row = 0
             return
         self.state["bad_steps"] += 1

@@ -27,6 +27,7 @@ from mm1.recipe import Recipe
 from mm1.scaling.law import PAPER_LAW
 from mm1.train.begin import begin
 from mm1.train.capabilities import autocast_dtype, usable_attention
+from mm1.train.changes import MICRO_BATCH, begun_dtype, fixed_keys
 from mm1.train.efficiency import batch_flops, peak_flops
 from mm1.train.export import write_model
 from mm1.train.loop import Compute, Scoring, Trainer
@@ -68,7 +69,7 @@ def pretrain(recipe: Recipe, directory: Path, score: Score | None = None) -> Pat
             processor = recipe_processor(resolved, tokenizer)
             plan = prepare_plan(recipe, directory, splits, processor)
         world.check_equal(plan=plan.hash)
-        autocast = autocast_dtype(recipe.train, world.device)
+        autocast = autocast_dtype(recipe.train, world.device, begun_dtype(directory))
         model = recipe_model(resolved, processor, world.device, autocast)
         learning_rate = recipe.train.learning_rate or PAPER_LAW(non_embedding_parameters(model))
         compute = Compute(batch_flops(unit_flops(model), recipe.train), *peak_flops(world.device, autocast))
@@ -173,6 +174,7 @@ def recipe_trainer(
         seed=recipe.seed,
         compute=compute,
         scoring=scoring,
+        micro_batch_fixed_by=fixed_keys(model).get(MICRO_BATCH),
     )
 
 
@@ -218,6 +220,7 @@ def _record(
         "ranks": world.size,
         "device": str(world.device),
         "dtype": str(autocast or torch.float32).removeprefix("torch."),
+        "fixed_keys": fixed_keys(model),
         "peak_flops": compute.peak,
         "peak_flops_from": compute.peak_from,
     }

@@ -19,16 +19,12 @@ from typing import Any
 
 import torch
 import transformers
-import yaml
 
 from mm1.errors import UserError
 from mm1.files import LockedError, hold, write_json, write_text
 from mm1.recipe import RunRecipe
+from mm1.train.changes import ENVIRONMENT, check_changes, read_if_there, record_changes
 from mm1.version import __version__
-
-CHANGEABLE_KEYS = ("name", "evaluate", "train.trackers")
-"""Keys that may change in an existing run, since they don't affect the training."""
-
 
 SCHEDULER_LOGS = "slurm"
 """Folder of a run that `mm1 launch` writes to before the run begins."""
@@ -41,7 +37,7 @@ LOCK = ".lock"
 
 
 def open_run(directory: Path, recipe: RunRecipe) -> None:
-    """Make the run directory, or check that it belongs to the same recipe.
+    """Make the run directory, or check that the run there may take the recipe. An existing recipe.yaml stays.
 
     Args:
         directory: The run's directory.
@@ -50,26 +46,41 @@ def open_run(directory: Path, recipe: RunRecipe) -> None:
     Raises:
         UserError: If the directory belongs to another recipe (the message names the keys), or isn't a run's.
     """
-    file = directory / "recipe.yaml"
-    if file.is_file():
-        before = flatten(yaml.safe_load(file.read_text()))
-        now = flatten(yaml.safe_load(recipe.to_yaml()))
-        keys = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
-        keys = [key for key in keys if not key.startswith(CHANGEABLE_KEYS)]
-        if keys:
-            shown = ", ".join(f"{k} ({before.get(k)!r} there, {now.get(k)!r} here)" for k in keys[:8])
-            more = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
-            raise UserError(
-                f"{directory}: this directory contains a run of another recipe, which differs in {shown}{more}: choose "
-                "another directory with --to, or remove this one"
-            )
-    elif directory.is_dir() and any(entry.name not in _BEFORE for entry in directory.iterdir()):
+    if (directory / "recipe.yaml").is_file():
+        check_changes(directory, recipe)
+        return
+    if directory.is_dir() and any(entry.name not in _BEFORE for entry in directory.iterdir()):
         raise UserError(f"{directory}: not a run directory and not empty: choose another one with --to")
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        write_text(file, recipe.to_yaml())
     except OSError as error:
-        raise UserError(f"{directory}: the run can't be written there ({error.strerror})") from None
+        raise _unwritable(directory, error) from None
+    _write_recipe(directory, recipe)
+
+
+def change_recipe(directory: Path, recipe: RunRecipe) -> None:
+    """Make a recipe the newest of a run that this process has locked, and record what it changes.
+
+    Args:
+        directory: The run's directory.
+        recipe: The resolved recipe.
+
+    Raises:
+        UserError: See `open_run`.
+    """
+    record_changes(directory, check_changes(directory, recipe))
+    _write_recipe(directory, recipe)
+
+
+def _write_recipe(directory: Path, recipe: RunRecipe) -> None:
+    try:
+        write_text(directory / "recipe.yaml", recipe.to_yaml())
+    except OSError as error:
+        raise _unwritable(directory, error) from None
+
+
+def _unwritable(directory: Path, error: OSError) -> UserError:
+    return UserError(f"{directory}: the run can't be written there ({error.strerror})")
 
 
 @contextmanager
@@ -92,16 +103,6 @@ def locked_run(directory: Path) -> Iterator[None]:
         ) from None
 
 
-def flatten(content: Any, prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings and lists as one mapping with dotted keys."""
-    items = content.items() if isinstance(content, dict) else enumerate(content)
-    flat: dict[str, Any] = {}
-    for key, value in items:
-        name = f"{prefix}{key}"
-        flat.update(flatten(value, f"{name}.") if isinstance(value, dict | list) else {name: value})
-    return flat
-
-
 def environment(**more: Any) -> dict[str, Any]:
     """Return commit, versions and machine, together with other values to record."""
     return {
@@ -119,13 +120,14 @@ def environment(**more: Any) -> dict[str, Any]:
 
 
 def write_environment(directory: Path, content: dict[str, Any]) -> None:
-    """Write environment.json."""
-    write_json(directory / "environment.json", content)
+    """Write environment.json; the recipe's changes that it records stay."""
+    recorded = read_if_there(directory).get("changes")
+    write_json(directory / ENVIRONMENT, {**content, "changes": recorded} if recorded else content)
 
 
 def read_environment(directory: Path) -> dict[str, Any]:
     """Return the content of a run's environment.json."""
-    return json.loads((directory / "environment.json").read_text())
+    return json.loads((directory / ENVIRONMENT).read_text())
 
 
 def _commit() -> str | None:

@@ -50,10 +50,10 @@ def read_rows(file: str, name: str, columns: list[str], notes: Notes) -> Iterato
                 for row in rows_of_batch(batch):
                     yield f"{name}:{number}", row
                     number += 1
-            if number == 0:
-                notes.skipped.add("parquet without rows", name)
-            elif number != rows:
+            if number != rows:
                 left_out("parquet with other rows than it says", f"{number} rows")
+            elif rows == 0:
+                left_out("parquet without rows", "0 rows")
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         left_out("damaged parquet: the rest of it could not be read", f"after row {number}: {reason}")

@@ -79,7 +79,10 @@ class PictureFolder:
             held = next((value[key] for key in _HELD if not is_missing(value.get(key))), None)
             if depth > 3 or (path is None and held is None):
                 raise PictureError("a picture that is an object without bytes, path or url")
-            data, name = self._find(path if held is None else held, depth + 1)
+            if isinstance(held, str):
+                data, name = (_data_address if held.startswith("data:") else _decoded)(held), None
+            else:
+                data, name = self._find(path if held is None else held, depth + 1)
             return data, path if isinstance(path, str) and not path.startswith("data:") else name
         if isinstance(value, (list, tuple)) and value:
             if len(value) == 1 and not isinstance(value[0], int):
@@ -166,20 +169,21 @@ NOWHERE = PictureFolder((os.devnull,))
 """Of sources that have no folder."""
 
 
-def _decoded(text: str) -> bytes:
+def _decoded(text: str | bytes) -> bytes:
+    """Return what base64 stands for.
+
+    Raises:
+        PictureError: If it is none.
+    """
+    characters = text.encode("ascii", "replace") if isinstance(text, str) else text
     try:
-        return base64.b64decode(text)
-    except (ValueError, binascii.Error):
-        raise PictureError("base64 that can't be decoded") from None
+        return base64.b64decode(b"".join(characters.split()), validate=True)
+    except binascii.Error:
+        raise PictureError("a picture that is a text and not base64") from None
 
 
 def _data_address(reference: str) -> bytes:
     head, comma, content = reference.partition(",")
-    try:
-        if not comma:
-            raise ValueError
-        if head.endswith(";base64"):
-            return base64.b64decode(unquote_to_bytes(content))
-        return unquote_to_bytes(content)
-    except (ValueError, binascii.Error):
-        raise PictureError("a data: address that can't be decoded") from None
+    if not comma:
+        raise PictureError("a data: address that can't be decoded")
+    return _decoded(unquote_to_bytes(content)) if head.endswith(";base64") else unquote_to_bytes(content)

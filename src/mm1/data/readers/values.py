@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, time
+from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -96,6 +96,8 @@ def kind_of(value: object) -> str:
             return str(value).lower()
         case float() | Decimal() if is_missing(value):
             return "NaN"
+        case float() if math.isinf(value):
+            return "infinite"
         case int() | float() | Decimal():
             return "a number"
         case str():
@@ -105,9 +107,9 @@ def kind_of(value: object) -> str:
         case Mapping():
             return "an object" if value else "an empty object"
         case bytes():
-            return "bytes and not UTF-8"
-        case date() | time():
-            return "a date"
+            return "bytes and not UTF-8" if as_text(value) is None else "bytes"
+        case date() | time() | timedelta():
+            return "a date or time"
         case Unreadable():
             return f"a {value.what}"
     return f"of the type {type(value).__name__}"

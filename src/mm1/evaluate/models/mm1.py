@@ -44,8 +44,8 @@ class MM1Generator:
     """Greedy generation with our own model.
 
     Args:
-        model: An `MM1ForConditionalGeneration`; it is put into evaluation mode on `device`, and its own `generate` ends
-            where this does.
+        model: An `MM1ForConditionalGeneration`; it is put into evaluation mode on `device`, and its `generate`
+            stops at the same tokens.
         processor: The model's `MM1Processor`.
         batch_size: Prompts per forward pass.
         device: The device to compute on.
@@ -252,7 +252,7 @@ class MM1Generator:
             if all(ended) or step == max_new_tokens - 1:
                 break
             tokens = self._forward(tokens[:, None], None, cache)
-        # An end may be a token that isn't special, which decoding would keep.
+        # An end token that isn't special would stay in the decoded text.
         words = [ids[:-1] if ids and ids[-1] in ends else ids for ids in written]
         return [until_stop(tokenizer.decode(ids, skip_special_tokens=True), stop) for ids in words]
 
