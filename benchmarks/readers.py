@@ -1,13 +1,14 @@
-"""How many records a second does every reader read, against a plain loop over the same files?
+"""How many records a second does every reader read, against plain loops over the same files?
 
     python benchmarks/readers.py                    # all formats, 2 minutes
     python benchmarks/readers.py text llava         # some of them
     python benchmarks/readers.py --tiny             # in seconds, to see that it runs
 
-A plain loop is what one writes with the library of a format: `json`, `pyarrow.parquet`, `tarfile` (or `webdataset`
-where it is installed), `html.parser`, `pathlib`. It takes the text of every record and, with Pillow, the size of every
-picture from its header, which every reader does too. It guards nothing, counts nothing and checks nothing else. The
-seconds are those of this process's processor time; both sides read in turns, and the median of the rounds counts.
+A plain loop is what one writes with the library of a format: `json`, `pyarrow.parquet`, `tarfile`, `html.parser`,
+`pathlib`. It takes the text of every record and, with Pillow, the size of every picture from its header, which every
+reader does too. It guards nothing, counts nothing and checks nothing else. Where Hugging Face's `datasets` reads a
+format, the same is done with the rows of `load_dataset(..., streaming=True)`. The seconds are those of this process's
+processor time; all sides read in turns, and the median of the rounds counts.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from datasets import Image as ImageFeature
+from datasets import disable_progress_bars, load_dataset
 from PIL import Image
 
 from mm1.data.readers import make_reader
@@ -76,12 +80,6 @@ def text(random: np.random.Generator, words: int) -> str:
 def size(data: bytes) -> tuple[int, int]:
     """Return a picture's size from its header, as everyone reads it."""
     return Image.open(io.BytesIO(data)).size
-
-
-def rows(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a parquet file."""
-    for batch in pq.ParquetFile(file).iter_batches(batch_size=32):
-        yield from batch.to_pylist()
 
 
 class Sources:
@@ -217,25 +215,6 @@ class Sources:
         file.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
-def plain_webdataset(folder: Path) -> Iterator[Any]:
-    """By the library, or else by tarfile."""
-    try:
-        import webdataset
-    except ImportError:
-        with tarfile.open(folder / "00000.tar") as tar:
-            sample: dict[str, bytes] = {}
-            for member in tar:
-                end = member.name.partition(".")[2]
-                stream = tar.extractfile(member)
-                assert stream is not None
-                sample[end] = stream.read()
-                if end == "json":
-                    yield size(sample["jpg"]), sample["txt"].decode(), json.loads(sample["json"])
-    else:
-        for sample in webdataset.WebDataset(str(folder / "00000.tar"), shardshuffle=False):
-            yield size(sample["jpg"]), sample["txt"].decode(), json.loads(sample["json"])
-
-
 class Page(HTMLParser):
     """Texts and addresses of pictures."""
 
@@ -254,70 +233,134 @@ class Page(HTMLParser):
             self.items.append(data.strip())
 
 
-def plain_html(folder: Path) -> Iterator[Any]:
-    """By html.parser."""
-    for file in sorted(folder.glob("*.html")):
-        page = Page()
-        page.feed(file.read_text())
-        yield page.items, size((folder / page.items[1]).read_bytes())
+def samples_of_tar(folder: Path) -> Iterator[dict[str, Any]]:
+    """By tarfile."""
+    with tarfile.open(folder / "00000.tar") as tar:
+        sample: dict[str, Any] = {}
+        for member in tar:
+            end = member.name.partition(".")[2]
+            stream = tar.extractfile(member)
+            assert stream is not None
+            sample[end] = stream.read()
+            if end == "json":
+                yield {"jpg": sample["jpg"], "txt": sample["txt"].decode(), "json": json.loads(sample["json"])}
 
 
-def plain_mmc4(folder: Path) -> Iterator[Any]:
-    """By json."""
-    with open(folder / "docs.jsonl") as stream:
-        for line in stream:
-            record = json.loads(line)
-            pictures = [size((folder / info["image_name"]).read_bytes()) for info in record["image_info"]]
-            yield " ".join(record["text_list"]), pictures
-
-
-def plain_llava(folder: Path) -> Iterator[Any]:
-    """By json."""
-    for record in json.loads((folder / "data.json").read_text()):
-        picture = size((folder / record["image"]).read_bytes()) if "image" in record else None
-        yield [turn["value"].replace("<image>", "").strip() for turn in record["conversations"]], picture
-
-
-def plain_image_folder(folder: Path) -> Iterator[Any]:
-    """By pathlib."""
-    for file in sorted(folder.glob("*.jpg")):
-        yield size(file.read_bytes()), file.with_suffix(".txt").read_text().strip()
-
-
-def plain_lines(folder: Path) -> Iterator[Any]:
-    """By json."""
-    with open(folder / "a.jsonl") as stream:
-        for line in stream:
-            record = json.loads(line)
-            yield record.pop("text").strip(), record
-
-
-def by_rows(take: Callable[[dict[str, Any]], Any]) -> Loop:
+def rows_of_parquet(folder: Path) -> Iterator[dict[str, Any]]:
     """By pyarrow."""
-    return lambda folder: (take(row) for file in folder.glob("*.parquet") for row in rows(file))
+    for file in folder.glob("*.parquet"):
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=32):
+            yield from batch.to_pylist()
 
 
-CASES: dict[str, Loop] = {
-    "webdataset": plain_webdataset,
-    "captions": by_rows(lambda row: (size(row["jpg"]), row["caption"].strip())),
-    "obelics": by_rows(
-        lambda row: (
+def rows_of_lines(folder: Path) -> Iterator[dict[str, Any]]:
+    """By json."""
+    for file in folder.glob("*.jsonl"):
+        with open(file, encoding="utf-8") as stream:
+            yield from map(json.loads, stream)
+
+
+def rows_of_array(folder: Path) -> Iterator[dict[str, Any]]:
+    """By json."""
+    yield from json.loads((folder / "data.json").read_text(encoding="utf-8"))
+
+
+def rows_of_files(ending: str) -> Callable[[Path], Iterator[dict[str, Any]]]:
+    """By pathlib."""
+    return lambda folder: ({"file": file, "text": ""} for file in sorted(folder.glob(f"*{ending}")))
+
+
+def take_page(row: dict[str, Any], folder: Path) -> Any:
+    """By html.parser."""
+    page = Page()
+    page.feed(row["file"].read_text(encoding="utf-8"))
+    return page.items, size((folder / page.items[1]).read_bytes())
+
+
+def take_turns(row: dict[str, Any], folder: Path) -> Any:
+    """Take LLaVA's conversation."""
+    picture = size((folder / row["image"]).read_bytes()) if "image" in row else None
+    return [turn["value"].replace("<image>", "").strip() for turn in row["conversations"]], picture
+
+
+@dataclass(frozen=True)
+class Case:
+    """How a plain loop reads a source: its rows, and what it takes of each.
+
+    Attributes:
+        rows: By the library of the format.
+        take: From a row and its folder.
+        builder: What `datasets` calls the format; empty: it doesn't read it.
+    """
+
+    rows: Callable[[Path], Iterator[dict[str, Any]]]
+    take: Callable[[dict[str, Any], Path], Any]
+    builder: str = ""
+
+    def plain(self, folder: Path) -> Iterator[Any]:
+        """Read by the library of the format."""
+        return (self.take(row, folder) for row in self.rows(folder))
+
+    def by_datasets(self, folder: Path) -> Iterator[Any]:
+        """Read by `datasets`."""
+        ends = {"json": "*.json*", "parquet": "*.parquet", "webdataset": "*.tar", "text": "*.txt"}
+        options = {"sample_by": "document"} if self.builder == "text" else {}
+        files = str(folder / ends[self.builder])
+        rows = load_dataset(self.builder, data_files=files, split="train", streaming=True, **options)
+        if self.builder == "webdataset":
+            rows = rows.cast_column("jpg", ImageFeature(decode=False))
+        return (self.take(row, folder) for row in rows)
+
+
+CASES = {
+    "webdataset": Case(
+        samples_of_tar,
+        lambda row, _: (size(row["jpg"]["bytes"] if isinstance(row["jpg"], dict) else row["jpg"]), row["txt"].strip()),
+        "webdataset",
+    ),
+    "captions": Case(rows_of_parquet, lambda row, _: (size(row["jpg"]), row["caption"].strip()), "parquet"),
+    "obelics": Case(
+        rows_of_parquet,
+        lambda row, _: (
             [size(picture) for picture in row["images"] if picture is not None],
             [text for text in row["texts"] if text is not None],
             json.loads(row["metadata"]),
             json.loads(row["general_metadata"]),
-        )
+        ),
+        "parquet",
     ),
-    "image-folder": plain_image_folder,
-    "mmc4": plain_mmc4,
-    "llava": plain_llava,
-    "llava without pictures": plain_llava,
-    "messages": by_rows(lambda row: ([turn["content"] for turn in row["messages"]], [size(p) for p in row["images"]])),
-    "questions": by_rows(lambda row: (size(row["image"]), row["question"].strip(), row["answer"].strip())),
-    "html": plain_html,
-    "text lines": plain_lines,
-    "text parquet": by_rows(lambda row: (row.pop("text").strip(), row)),
-    "text files": lambda folder: (file.read_text().strip() for file in sorted(folder.glob("*.txt"))),
+    "image-folder": Case(
+        rows_of_files(".jpg"),
+        lambda row, _: (size(row["file"].read_bytes()), row["file"].with_suffix(".txt").read_text().strip()),
+    ),
+    "mmc4": Case(
+        rows_of_lines,
+        lambda row, folder: (
+            " ".join(row["text_list"]),
+            [size((folder / info["image_name"]).read_bytes()) for info in row["image_info"]],
+        ),
+        "json",
+    ),
+    "llava": Case(rows_of_array, take_turns, "json"),
+    "llava without pictures": Case(rows_of_array, take_turns, "json"),
+    "messages": Case(
+        rows_of_parquet,
+        lambda row, _: ([turn["content"].strip() for turn in row["messages"]], [size(one) for one in row["images"]]),
+        "parquet",
+    ),
+    "questions": Case(
+        rows_of_parquet,
+        lambda row, _: (size(row["image"]), row["question"].strip(), row["answer"].strip()),
+        "parquet",
+    ),
+    "html": Case(rows_of_files(".html"), take_page),
+    "text lines": Case(rows_of_lines, lambda row, _: (row.pop("text").strip(), row), "json"),
+    "text parquet": Case(rows_of_parquet, lambda row, _: (row.pop("text").strip(), row), "parquet"),
+    "text files": Case(
+        rows_of_files(".txt"),
+        lambda row, _: (row["text"] or row["file"].read_text(encoding="utf-8")).strip(),
+        "text",
+    ),
 }
 
 
@@ -351,21 +394,21 @@ def main() -> None:
     arguments = parser.parse_args()
     records, rounds = (50, 1) if arguments.tiny else (arguments.records, arguments.rounds)
     results: dict[str, Any] = {}
+    disable_progress_bars()
     with tempfile.TemporaryDirectory() as place:
         sources = Sources(Path(place), records)
         for name in arguments.cases or CASES:
-            folder = sources.write(name)
-            loops = {"plain": CASES[name], "mm1": reader_loop(name.split(" ")[0])}
+            folder, case = sources.write(name), CASES[name]
+            loops = {"mm1": reader_loop(name.split(" ")[0]), "plain": case.plain}
+            loops |= {"datasets": case.by_datasets} if case.builder else {}
             times: dict[str, list[float]] = {side: [] for side in loops}
             for _ in range(rounds + 1):
                 for side, loop in loops.items():
                     times[side].append(seconds(loop, folder, records))
-            plain, ours = (statistics.median(times[side][1:]) for side in loops)  # the first round fills the caches
-            results[name] = {
-                "plain, records/s": round(records / plain),
-                "mm1, records/s": round(records / ours),
-                "ratio": round(plain / ours, 2),
-            }
+            medians = {side: statistics.median(some[1:]) for side, some in times.items()}  # the first fills the caches
+            results[name] = {f"{side}, records/s": round(records / median) for side, median in medians.items()}
+            others = {side: median for side, median in medians.items() if side != "mm1"}
+            results[name] |= {f"mm1 over {side}": round(median / medians["mm1"], 2) for side, median in others.items()}
             print(f"{name}: {results[name]}", flush=True)
     machine = {
         "processor": platform.processor() or platform.machine(),

@@ -14,7 +14,7 @@ from html.parser import HTMLParser
 from typing import ClassVar
 
 from mm1.data.readers.layout import page_parts
-from mm1.data.readers.opening import DAMAGED, UNREADABLE, TextStream, open_texts, read_up_to
+from mm1.data.readers.opening import UNREADABLE, TextStream, open_texts, read_up_to, why_unreadable
 from mm1.data.readers.picture_folder import PictureFolder
 from mm1.data.readers.pictures import PICTURE_SUFFIXES
 from mm1.data.readers.reader import Notes, Reader, Shard
@@ -176,7 +176,7 @@ def _read(text: TextStream, place: Place) -> str:
     try:
         content = read_up_to(text.stream, MAX_FILE_BYTES + 1)
     except UNREADABLE as error:
-        raise LeftOutError(DAMAGED, str(error)) from None
+        raise LeftOutError(why_unreadable(error), str(error)) from None
     if len(content) > MAX_FILE_BYTES:
         raise LeftOutError(f"HTML file larger than {MAX_FILE_BYTES >> 20} MiB")
     declared = _CHARSET.search(content[:2048])

@@ -13,7 +13,7 @@ from tarfile import HeaderError, ReadError
 from typing import IO, Any, Literal, Self, cast
 
 from mm1.data.readers.find import is_hidden
-from mm1.data.readers.opening import UNREADABLE, unpacked
+from mm1.data.readers.opening import UNREADABLE, unpacked, why_unreadable
 from mm1.data.readers.pictures import CAPTION_SUFFIXES, MAX_PICTURE_BYTES, PICTURE_SUFFIXES
 from mm1.data.readers.reader import Notes
 from mm1.processing.signatures import HEAD_BYTES, what_is
@@ -151,4 +151,4 @@ def _members(file: str, name: str, notes: Notes) -> Iterator[tuple[str, bytes | 
                     notes.changed.add("tar without an end mark (perhaps cut off): read up to its last member", name)
     except (*UNREADABLE, ValueError, OverflowError) as error:
         after = f"{name} after {last or 'its beginning'} ({error})"
-        notes.skipped.add("damaged tar: the rest of it could not be read", after)
+        notes.skipped.add(why_unreadable(error, "damaged tar: the rest of it could not be read"), after)
