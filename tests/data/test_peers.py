@@ -348,13 +348,9 @@ def test_pictures_inside_messages_of_a_dataset_of_the_hub(tmp_path: Path) -> Non
     features = Features({"messages": List({"role": Value("string"), "content": List(part)})})
     rows = []
     for data in (picture(1), b"\x89PNG\r\n\x1a\nnonsense", picture(2)):
-        ask = [{"type": "image", "image": {"bytes": data, "path": None}}, {"type": "text", "text": "What?"}]
-        answer = [{"type": "text", "text": "A ramp."}]
-        rows.append([{"role": "user", "content": ask}, {"role": "assistant", "content": answer}])
-    rows = [
-        [{**turn, "content": [{"text": None, "image": None, **one} for one in turn["content"]]} for turn in row]  # type: ignore[attr-defined, dict-item]
-        for row in rows
-    ]
+        held = {"type": "image", "text": None, "image": {"bytes": data, "path": None}}
+        ask, answer = ({"type": "text", "text": text, "image": None} for text in ("What?", "A ramp."))
+        rows.append([{"role": "user", "content": [held, ask]}, {"role": "assistant", "content": [answer]}])
     Dataset.from_dict({"messages": rows}, features=features).to_parquet(tmp_path / "set" / "train-0.parquet")
     for format_ in ("hub", "messages"):
         documents, notes = read(format_, tmp_path / "set")
