@@ -94,8 +94,9 @@ class _Page(HTMLParser):
         elif tag == "source" and not self._silent:
             self._sources += _addresses(dict(attrs))
         elif tag == "img" and not self._silent:
-            self.end_line()
             addresses = [address for address in (*_addresses(dict(attrs)), *self._sources) if address]
+            if addresses:  # else there is nothing to see, and the line goes on
+                self.end_line()
             # Where there is another, an address that holds its picture holds a placeholder.
             elsewhere = [address for address in addresses if not address.startswith("data:")]
             self.items.append(_Picture(tuple(elsewhere or addresses)))
