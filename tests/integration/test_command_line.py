@@ -143,7 +143,7 @@ def test_a_file_that_is_no_picture(home: Path) -> None:
 
 
 def test_a_run_of_another_recipe(home: Path) -> None:
-    fails(mm1("demo", *SETTINGS, "--set", "train.steps=7", data=home / "data"), "train.steps (6 there, 7 here)")
+    fails(mm1("demo", *SETTINGS, "--set", "train.steps=7", data=home / "data"), "train.steps (6 there, 7 now)")
 
 
 @pytest.mark.parametrize(
