@@ -1,9 +1,10 @@
-# Two commands do everything: `make demo` and `make test`. Each sets up what it needs.
+# Two commands do everything: `make demo` and `make test`. Each sets up what it needs. `make test-peers` takes longer: it
+# runs the common tests of transformers, and the libraries that train and serve models, on MM1.
 PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-peers lint format clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/mm1 demo
@@ -11,6 +12,10 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(MAKE) lint
 	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+test-peers: $(VENV)/.peers
+	$(VENV)/bin/python -m tests.peers.fetch
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest tests/peers -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
@@ -38,6 +43,11 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	@echo "installing mm1 with what its tests need"
 	$(PIP) -c constraints.txt -e ".[demo,dev]"
+	touch $@
+
+$(VENV)/.peers: $(VENV)/.torch pyproject.toml
+	@echo "installing mm1 with the libraries that train and serve models"
+	$(PIP) -c constraints.txt -e ".[demo,peers]"
 	touch $@
 
 clean:

@@ -13,7 +13,7 @@ import pytest
 from mm1.data.build import build_from
 from mm1.data.corpus import Split
 from mm1.data.readers import READERS, make_reader
-from mm1.data.readers.find import Found, find_files
+from mm1.data.readers.find import Found, expand_braces, find_files
 from mm1.data.readers.reader import Notes, Reader
 from mm1.document import Document
 from mm1.errors import UserError
@@ -50,6 +50,13 @@ def test_names_that_braces_spell_out_must_be_there(tmp_path: Path) -> None:
         find(tmp_path / "{0..998}.txt")
     assert names(find(tmp_path / "{0,2}.txt"), tmp_path) == ["0.txt", "2.txt"]
     assert names(find(tmp_path / "{[0-9],train}.*"), tmp_path) == ["0.txt", "2.txt", "train.jsonl"]
+
+
+def test_braces_inside_of_one_another_and_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert expand_braces("{a,b{1..2}}.{x,y}") == ["a.x", "a.y", "b1.x", "b1.y", "b2.x", "b2.y"]
+    write_files(tmp_path, {"texts/a.txt": "a"})
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert names(find("~/texts/*.txt"), tmp_path) == ["texts/a.txt"]
 
 
 @pytest.mark.parametrize("format_", FORMATS)

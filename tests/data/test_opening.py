@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mm1.data.build import build_from
-from mm1.data.readers import READERS, lines
+from mm1.data.readers import READERS, lines, make_reader
 from mm1.data.readers.lines import read_json_records
 from mm1.data.readers.reader import Notes
 from tests.data.sample_sources import picture, webdataset_members, write_every_format, write_files, write_tar
@@ -203,6 +203,26 @@ def test_binary_files_are_no_prose(tmp_path: Path) -> None:
         "file that is no plain text: a page is read by the format html": "f.html",
     }
     assert notes.changed.counts == {"text that is not UTF-8: bad bytes replaced by U+FFFD": 1}
+
+
+@pytest.mark.parametrize("format_", [name for name in READERS if name not in ("hub", "image-folder")])
+def test_a_file_that_can_not_be_read_is_not_called_damaged(tmp_path: Path, format_: str) -> None:
+    """It has gone; to root, as which tests may run, nothing is forbidden."""
+    patterns = write_every_format(tmp_path)[format_]
+    shards = make_reader(format_).shards(patterns)
+    (first, *_), *_ = [shard.files for shard in shards]
+    Path(first).unlink()
+    notes = Notes()
+    list(make_reader(format_).read(shards[0], notes))
+    assert notes.skipped.examples["file that can't be read"][0].startswith(Path(first).name)
+
+
+def test_json_of_another_name_is_no_prose(tmp_path: Path) -> None:
+    records = '{"text": "one"}\n{"text": "two"}\n'
+    array = f"\ufeff [{records.strip()}]".replace("\n", ",")
+    write_files(tmp_path, {"a.jsonlines": records, "b.dump": array, "c.log": "{x}"})
+    documents, _ = read("text", tmp_path / "*")
+    assert [document.text for document in documents] == ["one", "two", "one", "two", "{x}"]
 
 
 def test_all_members_of_archives_are_read_or_counted(tmp_path: Path) -> None:

@@ -137,3 +137,24 @@ def test_embedding_is_of_length_one_and_nothing_for_a_damaged_picture(model, pro
     assert lengths[-1] == 0.0
     likeness = found[:-1] @ found[:-1].T
     assert (likeness.argmax(axis=1) == range(len(pictures))).all()
+
+
+def test_prompts_with_and_without_pictures_share_a_batch(model, processor):
+    """Of equal length, so that they do: an image's tokens in some, as many words in the others."""
+    generator = MM1Generator(model, processor, batch_size=8)
+    pictures = [question("test", n).parts[0] for n in range(2)]
+    asked = [Document(f"p/{n}", "caption", (picture, Text("ab", target=False))) for n, picture in enumerate(pictures)]
+    length = generator.count_tokens(asked[0])
+    words = "".join("abcdefghijklmnopqrstuvwxyz"[n % 26] for n in range(length))
+    for end in range(1, length):
+        plain = Document(f"t/{end}", "text", (Text(words[:end], target=False),))
+        if generator.count_tokens(plain) == length:
+            break
+    assert generator.count_tokens(plain) == length
+    two = Document("two", "interleaved", (pictures[0], pictures[1], Text("ab", target=False)))
+    for batch in ([asked[0], plain, asked[1]], [plain, plain], [plain, asked[0]], [two, plain, asked[0]]):
+        alone = [generator.generate([prompt], max_new_tokens=4, stop=STOP)[0] for prompt in batch]
+        assert generator.generate(batch, max_new_tokens=4, stop=STOP) == alone
+        found = generator.log_likelihoods(batch, ["xy"] * len(batch))
+        single = [generator.log_likelihoods([prompt], ["xy"])[0] for prompt in batch]
+        assert [some.total for some in found] == pytest.approx([some.total for some in single], abs=1e-4)

@@ -96,7 +96,7 @@ def test_named_sizes_of_towers():
     assert again.hidden_size == 192
     with pytest.raises(ValidationError, match=r"vit-huge.*unknown"):
         VisionRecipe(size="vit-huge")
-    with pytest.raises(ValidationError, match="vit-tiny means hidden_size 192, not 128"):
+    with pytest.raises(ValidationError, match="vit-tiny sets hidden_size to 192, not 128"):
         VisionRecipe(size="vit-tiny", hidden_size=128)
 
 

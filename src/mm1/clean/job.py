@@ -28,7 +28,7 @@ from mm1.files import write_json
 
 ROWS_PER_UNIT = 2000
 # Raised when a step gives other results for the same options; incomplete jobs then start again.
-CLEAN_VERSION = 1
+CLEAN_VERSION = 2
 FAILED = "failed.json"
 
 

@@ -38,7 +38,7 @@ from mm1.files import link, whole_folder, write_json
 from mm1.version import __version__
 
 # Raised when a reader's output changes for the same sources: corpora built by an earlier one are built anew.
-READER_VERSION = 3
+READER_VERSION = 4
 
 Made = Mapping[str, tuple[Path, Sequence[Mapping[str, Any]], Mapping[str, Any]]]
 """For every split made: the job's folder, what `run_units` returned, and further entries of `corpus.json`."""

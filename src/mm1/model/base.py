@@ -38,9 +38,24 @@ class MM1PreTrainedModel(PreTrainedModel):
 
     def get_correct_experts_implementation(self, requested_experts: str | None) -> str:
         """Check how experts shall be computed; default: as the configuration says."""
-        wanted = requested_experts or (experts_implementation(self.config) if self.config.moe_num_experts else None)
-        implementation: str = super().get_correct_experts_implementation(wanted)
+        if self.config.moe_num_experts:
+            requested_experts = requested_experts or experts_implementation(self.config)
+        implementation: str = super().get_correct_experts_implementation(requested_experts)
         return implementation
+
+    def _grouped_mm_can_dispatch(self) -> bool:
+        """The library asks a class's source code for it; here the configuration says whether there are experts."""
+        return bool(self.config.moe_num_experts or super()._grouped_mm_can_dispatch())
+
+    def set_experts_implementation(self, experts_implementation: str | dict[str, str]) -> None:
+        """Set how experts are computed."""
+        if not self.config.moe_num_experts:
+            super().set_experts_implementation(experts_implementation)
+            return
+        wanted: Any = experts_implementation
+        if isinstance(wanted, dict):
+            wanted = wanted.get("", self.config._experts_implementation)
+        self.config._experts_implementation_internal = self.get_correct_experts_implementation(wanted)
 
     def _set_gradient_checkpointing(self, *args: Any, **kwargs: Any) -> None:
         """Set what computes layers again, as the library does; a sparse layer's returns its routing too."""

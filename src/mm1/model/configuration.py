@@ -64,7 +64,7 @@ class MM1Config(PreTrainedConfig):
         "aux_loss",
         "router_balance",
         "router_z",
-        "router_load",
+        "router_counts",
     ]
     sub_configs_defaults = {  # noqa: RUF012  (as above)
         "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="clip_vision_model"),

@@ -12,20 +12,22 @@ NO_TARGET = -100
 
 
 def next_tokens(
-    labels: torch.Tensor | None, shift_labels: torch.Tensor | None, image_token_id: int
+    labels: torch.Tensor | None, shift_labels: torch.Tensor | None, image_token_id: int | None
 ) -> torch.Tensor | None:
     """Return the target of each place, `(B, L)`; None without labels.
 
     Args:
         labels: `(B, L)`, the token at each place.
         shift_labels: `(B, L)`, the token after each place; comes before `labels`.
-        image_token_id: Stands where a picture's features go. It is no word to be learned.
+        image_token_id: Stands where an image's features go and is no word to be learned; None: there are no images.
     """
     if shift_labels is None:
         if labels is None:
             return None
         shift_labels = F.pad(labels[..., 1:], (0, 1), value=NO_TARGET)
-    return shift_labels.masked_fill(shift_labels == image_token_id, NO_TARGET)
+    return (
+        shift_labels if image_token_id is None else shift_labels.masked_fill(shift_labels == image_token_id, NO_TARGET)
+    )
 
 
 def mean_loss(

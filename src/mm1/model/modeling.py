@@ -4,8 +4,7 @@ Letters of shapes: B rows of the batch, L tokens of a row, N images, M target po
 D the decoder's width, V the vocabulary.
 """
 
-# No `from __future__ import annotations`: the library reads from the types which outputs can be asked for. It also
-# searches this file for "@use_experts_implementation", to learn that it may choose how a model's experts are computed.
+# No `from __future__ import annotations`: the library reads from the types which outputs can be asked for.
 
 from typing import Any, TypedDict
 
@@ -24,7 +23,7 @@ from mm1.model.configuration import MM1Config
 from mm1.model.connectors import build_connector
 from mm1.model.generation import MM1GenerationMixin, unmatched
 from mm1.model.loss import mean_loss, next_tokens
-from mm1.model.outputs import MM1ImageFeatures, MM1ModelOutput, MM1Output, routing_fields
+from mm1.model.outputs import MM1ImageFeatures, MM1ModelOutput, MM1Output
 from mm1.model.routing import is_padding, routing
 from mm1.model.sparse import EXPERTS_EP_PLAN, EXPERTS_TP_PLAN, sparsify, take_routed
 from mm1.model.vision import reads_inner_layer, tower_outputs
@@ -35,6 +34,7 @@ class OutputKwargs(TypedDict, total=False):
 
     output_attentions: bool | None
     output_hidden_states: bool | None
+    return_dict: bool | None
 
 
 class MM1Kwargs(OutputKwargs, total=False):
@@ -167,6 +167,7 @@ class MM1Model(MM1PreTrainedModel):
         routed = take_routed(self.language_model)
         text_config = self.config.text_config
         padding = is_padding(embeds.shape[:2], past, attention_mask, input_ids, position_ids, text_config.pad_token_id)
+        found = routing(routed, self.config, padding)
         if output_router_logits is None:
             output_router_logits = self.config.output_router_logits
         return MM1ModelOutput(
@@ -176,7 +177,7 @@ class MM1Model(MM1PreTrainedModel):
             attentions=outputs.attentions,
             image_hidden_states=images,
             router_logits=tuple(logits for logits, _ in routed) if output_router_logits and routed else None,
-            **routing_fields(routing(routed, self.config, padding)),
+            **(found.fields if found else {}),
         )
 
     def _images(
@@ -263,8 +264,8 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, MM1GenerationMixin):
             position_ids: See `MM1Model.forward`.
             past_key_values: See `MM1Model.forward`.
             inputs_embeds: See `MM1Model.forward`.
-            labels: `(B, L)`, the token at each place, -100 where there is no target; shifted here. Image tokens are
-                no targets, whether or not the labels hold them.
+            labels: `(B, L)`, the token at each place, -100 where there is no target; shifted here. Image tokens of
+                images are no targets, whether or not the labels hold them.
             logits_to_keep: How many of the last positions get logits (0: all), or which.
             image_positions: See `MM1Model.forward`.
             target_positions: `(M,)`, positions in the flattened `(B * L)` whose output predicts a
@@ -303,7 +304,9 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, MM1GenerationMixin):
             targets = target_ids
         else:
             logits = self.lm_head(slice_logits_to_keep(hidden, logits_to_keep))
-            targets = next_tokens(labels, shift_labels, self.config.image_token_id)
+            # Embeddings may hold features in their places already.
+            images = outputs.image_hidden_states is not None or inputs_embeds is not None
+            targets = next_tokens(labels, shift_labels, self.config.image_token_id if images else None)
         if targets is not None:
             loss = mean_loss(self.loss_function, logits, targets, num_items_in_batch, outputs.aux_loss)
         return MM1Output(
@@ -317,7 +320,7 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, MM1GenerationMixin):
             aux_loss=outputs.aux_loss,
             router_balance=outputs.router_balance,
             router_z=outputs.router_z,
-            router_load=outputs.router_load,
+            router_counts=outputs.router_counts,
         )
 
 

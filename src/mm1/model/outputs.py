@@ -17,27 +17,15 @@ class WithRouting:
     aux_loss: torch.Tensor | None
     router_balance: torch.Tensor | None
     router_z: torch.Tensor | None
-    router_load: torch.Tensor | None
+    router_counts: torch.Tensor | None
 
     @property
     def routing(self) -> Routing | None:
         """The routers' figures together; None for a dense decoder."""
-        loss, balance, z, load = self.aux_loss, self.router_balance, self.router_z, self.router_load
-        if loss is None or balance is None or z is None or load is None:
+        loss, balance, z, counts = self.aux_loss, self.router_balance, self.router_z, self.router_counts
+        if loss is None or balance is None or z is None or counts is None:
             return None
-        return Routing(loss, balance, z, load)
-
-
-def routing_fields(routing: Routing | None) -> dict[str, torch.Tensor]:
-    """Return the fields of an output that hold a routing."""
-    if routing is None:
-        return {}
-    return {
-        "aux_loss": routing.loss,
-        "router_balance": routing.balance,
-        "router_z": routing.z,
-        "router_load": routing.load,
-    }
+        return Routing(loss, balance, z, counts)
 
 
 @dataclass
@@ -50,7 +38,7 @@ class MM1ModelOutput(WithRouting, BaseModelOutputWithPast):
         aux_loss: `Routing.loss`; this and the following are None for a dense decoder.
         router_balance: `Routing.balance`.
         router_z: `Routing.z`.
-        router_load: `Routing.load`.
+        router_counts: `Routing.counts`.
     """
 
     image_hidden_states: torch.Tensor | None = None
@@ -58,7 +46,7 @@ class MM1ModelOutput(WithRouting, BaseModelOutputWithPast):
     aux_loss: torch.Tensor | None = None
     router_balance: torch.Tensor | None = None
     router_z: torch.Tensor | None = None
-    router_load: torch.Tensor | None = None
+    router_counts: torch.Tensor | None = None
 
 
 @dataclass
@@ -78,7 +66,7 @@ class MM1Output(WithRouting, ModelOutput):
             computes a loss from `logits` adds it.
         router_balance: `Routing.balance`.
         router_z: `Routing.z`.
-        router_load: `Routing.load`.
+        router_counts: `Routing.counts`.
     """
 
     loss: torch.Tensor | None = None
@@ -91,7 +79,7 @@ class MM1Output(WithRouting, ModelOutput):
     aux_loss: torch.Tensor | None = None
     router_balance: torch.Tensor | None = None
     router_z: torch.Tensor | None = None
-    router_load: torch.Tensor | None = None
+    router_counts: torch.Tensor | None = None
 
 
 @dataclass

@@ -21,13 +21,28 @@ class Routing:
         loss: Scalar, both losses with their weights, summed over the sparse layers.
         balance: Scalar, mean over the sparse layers of the balance loss; 1 where the load is even.
         z: Scalar, mean over the sparse layers of the router's z-loss.
-        load: `(sparse layers, experts)`, the share of the assignments that each expert got; rows add up to 1.
+        counts: `(sparse layers, experts)` int64, how many assignments each expert got.
     """
 
     loss: torch.Tensor
     balance: torch.Tensor
     z: torch.Tensor
-    load: torch.Tensor
+    counts: torch.Tensor
+
+    @property
+    def load(self) -> torch.Tensor:
+        """`(sparse layers, experts)`, the share of the assignments that each expert got; rows add up to 1."""
+        return self.counts / self.counts.sum(1, keepdim=True).clamp(min=1)
+
+    @property
+    def fields(self) -> dict[str, torch.Tensor]:
+        """What an output holds of it, by name."""
+        return {
+            "aux_loss": self.loss,
+            "router_balance": self.balance,
+            "router_z": self.z,
+            "router_counts": self.counts,
+        }
 
 
 def routing(
@@ -52,13 +67,13 @@ def routing(
         return None
     device = routed[-1][0].device  # layers may lie on several devices
     found = [[value.to(device) for value in _losses(*some, config.moe_num_experts, padding)] for some in routed]
-    balance, z, load = zip(*found, strict=True)
+    balance, z, counts = zip(*found, strict=True)
     total = config.moe_balance_loss * sum(balance) + config.moe_z_loss * sum(z)
     return Routing(
         loss=torch.as_tensor(total),
         balance=torch.stack(balance).mean().detach(),
         z=torch.stack(z).mean().detach(),
-        load=torch.stack(load),
+        counts=torch.stack(counts),
     )
 
 
@@ -97,7 +112,7 @@ def is_padding(
 def _losses(
     logits: torch.Tensor, experts: torch.Tensor, num_experts: int, padding: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return balance loss, z-loss and load of one layer from logits `(T, E)` and choices `(T, k)`."""
+    """Return balance loss, z-loss and counts of one layer from logits `(T, E)` and choices `(T, k)`."""
     padding = None if padding is None else padding.to(logits.device)
     logits = logits.float()  # sums and not matrix products below: autocast would round those
     weight = logits.new_ones(len(logits)) if padding is None else (~padding).to(logits.dtype)
@@ -106,6 +121,6 @@ def _losses(
     first = torch.zeros_like(probability).index_add(0, experts[:, 0], weight)
     balance = num_experts * (first * probability).sum()
     z = (weight * logits.logsumexp(-1).square()).sum()
-    shares = weight.repeat_interleave(experts.shape[1]) / experts.shape[1]
-    load = torch.zeros_like(probability).index_add(0, experts.flatten(), shares).detach()
-    return balance, z, load
+    real = torch.ones_like(weight, dtype=torch.int64) if padding is None else (~padding).long()
+    counts = real.new_zeros(num_experts).index_add(0, experts.flatten(), real.repeat_interleave(experts.shape[1]))
+    return balance, z, counts

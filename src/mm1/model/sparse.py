@@ -167,10 +167,12 @@ def checkpointed(checkpoint: Callable[..., Any], block: SparseBlock) -> Callable
 
         def with_routing(*args: Any) -> tuple[torch.Tensor, ...]:
             nonlocal alone
-            outputs = forward(*args)
+            try:
+                outputs = forward(*args)
+                routed: Any = block.routed
+            finally:  # the second run may end early, by an exception
+                block.routed = None
             alone = not isinstance(outputs, tuple)
-            assert block.routed is not None
-            routed, block.routed = block.routed, None
             return (*((outputs,) if alone else outputs), *routed)
 
         *outputs, logits, experts = checkpoint(with_routing, *args)

@@ -38,8 +38,11 @@ def tower_outputs(
         kwargs: Passed to the tower (`output_hidden_states` and the like).
     """
     if reads_inner_layer(config):
+        asked = kwargs.get("output_hidden_states", getattr(tower.config, "output_hidden_states", False))
         outputs = tower(pixels, **kwargs | {"output_hidden_states": True, "return_dict": True})
         features = outputs.hidden_states[config.vision_feature_layer]
+        if not asked:
+            outputs.hidden_states = None
     else:
         outputs = tower(pixels, **kwargs | {"return_dict": True})
         features = outputs.last_hidden_state

@@ -1,6 +1,6 @@
 """The sizes of a split's pictures, which determine how many images each becomes.
 
-    train/*.arrow --headers only--> index/train-CONTENT-sizes.npy --rule--> images per picture, for the plan
+    train/*.arrow --headers only--> index/train-CONTENT-sizes-2.npy --rule--> images per picture, for the plan
 
 The file is stored next to the split, like its index. It is made only if a recipe cuts pictures, and doesn't depend on
 the rule.
@@ -25,6 +25,8 @@ from mm1.processing.images import upright_size
 from mm1.processing.processor import MM1Processor
 from mm1.processing.tiles import TilingRule, tile
 from mm1.progress import progress_bar
+
+_VERSION = 2  # raised when `upright_size` changes
 
 
 def processor_index(
@@ -58,7 +60,7 @@ def picture_sizes(split: Split) -> np.ndarray:
     Raises:
         UserError: If the file can't be written.
     """
-    file = split.directory.parent / "index" / f"{split.directory.name}-{split.content_hash}-sizes.npy"
+    file = split.directory.parent / "index" / f"{split.directory.name}-{split.content_hash}-sizes-{_VERSION}.npy"
     if not file.is_file():
         try:
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image as PILImage
 from transformers import BatchFeature, CLIPImageProcessorPil, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, ChannelDimension, make_flat_list_of_images
+from transformers.processing_utils import MultiModalData
 from transformers.utils import CHAT_TEMPLATE_FILE
 
 from mm1.document import Document, Image
@@ -244,6 +245,17 @@ class MM1Processor(ProcessorMixin):
     def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
         """Return the placeholders that stand for one image (the library's hook)."""
         return self.image_token * self.tokens_per_image
+
+    def _get_num_multimodal_tokens(
+        self, image_sizes: Sequence[tuple[int, int]] | None = None, **kwargs: Any
+    ) -> MultiModalData:
+        """Return the image tokens and images that pictures of these heights and widths become (hook of vLLM)."""
+        if image_sizes is None:
+            return MultiModalData()
+        images = [len(tile(width, height, self.image_size, self.rule)) for height, width in image_sizes]
+        return MultiModalData(
+            num_image_tokens=[count * self.tokens_per_image for count in images], num_image_patches=images
+        )
 
     def _process_images(self, images: Any, **kwargs: Any) -> Any:
         """Cut pictures into square images as `pixel_values` does; the library rescales and normalises them."""

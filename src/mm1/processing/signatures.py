@@ -14,11 +14,11 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (rb"\xff\xd8\xff", "a JPEG picture"),
     (rb"GIF8[79]a", "a GIF picture"),
     (rb"RIFF....WEBP", "a WebP picture"),
-    (rb"RIFF....(WAVE|AVI )", "a sound or a film (RIFF)"),
+    (rb"RIFF....(?:WAVE|AVI )", "a sound or a film (RIFF)"),
     (rb"BM.{4}\0\0\0\0.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", "a BMP picture"),
     (rb"II[*+]\0|MM\0[*+]", "a TIFF picture"),
     (rb"....ftypavi[fs]", "an AVIF picture"),
-    (rb"....ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", "a HEIC picture"),
+    (rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", "a HEIC picture"),
     (rb"....ftyp", "a film (MP4)"),
     (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "a JPEG 2000 picture"),
     (rb"\0\0\0\x0cJXL \r\n\x87\n|\xff\x0a", "a JPEG XL picture"),
@@ -53,12 +53,14 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
 # Text, but neither a picture of pixels nor a table.
 _MARKUP = (
     (
-        rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]{0,200}>\s*)?(<!--.{0,2000}?-->\s*)?(<!DOCTYPE svg[^>]{0,400}>\s*)?<svg[\s>]",
+        rb"\s*(?:<\?xml[^>]{0,200}>\s*)?(?:<!--.{0,2000}?-->\s*)?(?:<!DOCTYPE svg[^>]{0,400}>\s*)?<svg[\s>]",
         "SVG",
     ),
-    (rb"(?i)(\xef\xbb\xbf)?\s*<(!doctype html|html)", "a page in HTML"),
+    (rb"\s*<(?i:!doctype html|html)", "a page in HTML"),
 )
-_BINARY, _TEXT = ([(re.compile(p, re.DOTALL), what) for p, what in table] for table in (_SIGNATURES, _MARKUP))
+_BINARY, _TEXT = (
+    re.compile(b"|".join(b"(%s)" % pattern for pattern, _ in table), re.DOTALL) for table in (_SIGNATURES, _MARKUP)
+)
 
 _BOMS = (
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16's, which it begins with
@@ -67,6 +69,7 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
     (codecs.BOM_UTF8, "utf-8-sig"),
 )
+_BOM_STARTS = {bom[:1] for bom, _ in _BOMS}
 # Controls that no text has; what shells, printers and editors leave (tabs, form feeds, escapes, ...) is not among them.
 _CONTROLS = bytes([*range(8), *range(14, 27), *range(28, 32)])
 _MOST_CONTROLS = 0.03  # 0.1 of random bytes are controls
@@ -74,7 +77,7 @@ _MOST_CONTROLS = 0.03  # 0.1 of random bytes are controls
 
 def what_is(head: bytes) -> str | None:
     """Return what a file that begins so is, if it is of a kind that is known ("a PNG picture")."""
-    return _first([*_BINARY, *_TEXT], head)
+    return _name(_BINARY.match(head), _SIGNATURES) or _name(_TEXT.match(head), _MARKUP)
 
 
 def no_text(head: bytes, *, is_guarded: bool = False) -> str | None:
@@ -87,7 +90,7 @@ def no_text(head: bytes, *, is_guarded: bool = False) -> str | None:
     """
     if bom_encoding(head):
         return None
-    known = _first(_BINARY, head)
+    known = _name(_BINARY.match(head), _SIGNATURES)
     if known is not None or is_guarded:
         return known
     head = head[:HEAD_BYTES]
@@ -97,8 +100,10 @@ def no_text(head: bytes, *, is_guarded: bool = False) -> str | None:
 
 def bom_encoding(head: bytes) -> str | None:
     """Return the encoding that a byte order mark tells, as Python calls it."""
+    if head[:1] not in _BOM_STARTS:
+        return None
     return next((encoding for bom, encoding in _BOMS if head.startswith(bom)), None)
 
 
-def _first(known: list[tuple[re.Pattern[bytes], str]], head: bytes) -> str | None:
-    return next((what for pattern, what in known if pattern.match(head)), None)
+def _name(match: re.Match[bytes] | None, table: tuple[tuple[bytes, str], ...]) -> str | None:
+    return None if match is None or match.lastindex is None else table[match.lastindex - 1][1]

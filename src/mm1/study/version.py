@@ -10,7 +10,8 @@ RESULTS_VERSION = 1
 """Part of the name of every run of a study.
 
 History:
-    1: The code of the committed results (docs/results, November 2026).
+    1: The code of the committed results (docs/results, November 2026). Rules of scoring that came later (letters of
+       multiple choice, numbers in `accuracy`) change no task of a laptop study: its answers are words.
 """
 
 _FIRST = "3e7ec77a6dda9d34f8b8d5ee72a1c36d"

@@ -20,6 +20,7 @@ Choose = Callable[[list[str]], tuple[list[str], Mapping[str, str]]]
 """From the names of the files of one folder: those of source files, and those that are left out, each with the reason
 (empty: it is of a kind that the format doesn't read). What is among neither belongs to the source files."""
 
+_HIDDEN = re.compile(r"(?:^|/)(?:\.(?!\.?(?:/|$))|__MACOSX(?:/|$))")
 _MAX_ENDINGS = 20  # of files that are left out, each counted apart; the others together
 _NAMED = 3  # missing files that a message names
 
@@ -57,7 +58,7 @@ def find_files(patterns: Sequence[str], choose: Choose, wanted: str) -> Found:
     search = _Search(choose)
     found: dict[str, str] = {}
     for pattern in patterns:
-        names = expand_braces(pattern)
+        names = expand_braces(os.path.expanduser(pattern))  # a shell leaves quoted ones as they are
         files = {name: search.files_of(name) for name in names}
         missing = [name for name in names if not files[name]]
         if missing:
@@ -69,7 +70,7 @@ def find_files(patterns: Sequence[str], choose: Choose, wanted: str) -> Found:
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """Return the patterns that `{a,b}` and `{000..041}` stand for; nothing else is changed.
+    """Return the patterns that `{a,b}` and `{000..041}` stand for, inside of one another too; all else stays.
 
     >>> expand_braces("{a,b}/{08..10}.tar")
     ['a/08.tar', 'a/09.tar', 'a/10.tar', 'b/08.tar', 'b/09.tar', 'b/10.tar']
@@ -77,20 +78,20 @@ def expand_braces(pattern: str) -> list[str]:
     match = re.search(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}", pattern)
     if match is None:
         return [pattern]
-    first, last, names = match.groups()
-    if names is not None:
-        choices = names.split(",")
+    first, last, spelt = match.groups()
+    if spelt is not None:
+        choices = spelt.split(",")
     else:
         step = 1 if int(first) <= int(last) else -1
         choices = [str(n).zfill(len(first)) for n in range(int(first), int(last) + step, step)]
-    head, tail = pattern[: match.start()], expand_braces(pattern[match.end() :])
-    return [head + choice + rest for choice in choices for rest in tail]
+    head, tail = pattern[: match.start()], pattern[match.end() :]
+    names = [name for choice in choices for name in expand_braces(head + choice + tail)]
+    return list(dict.fromkeys(names))
 
 
 def is_hidden(name: str) -> bool:
     """Whether a path in an archive is hidden, or one of those that macOS adds."""
-    parts = [part for part in name.split("/") if part not in (".", "..")]
-    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    return _HIDDEN.search(name) is not None
 
 
 def ending(name: str) -> str:

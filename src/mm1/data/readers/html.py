@@ -14,7 +14,7 @@ from html.parser import HTMLParser
 from typing import ClassVar
 
 from mm1.data.readers.layout import page_parts
-from mm1.data.readers.opening import DAMAGED, UNREADABLE, TextStream, open_texts
+from mm1.data.readers.opening import UNREADABLE, TextStream, open_texts, read_up_to, why_unreadable
 from mm1.data.readers.picture_folder import PictureFolder
 from mm1.data.readers.pictures import PICTURE_SUFFIXES
 from mm1.data.readers.reader import Notes, Reader, Shard
@@ -94,8 +94,9 @@ class _Page(HTMLParser):
         elif tag == "source" and not self._silent:
             self._sources += _addresses(dict(attrs))
         elif tag == "img" and not self._silent:
-            self.end_line()
             addresses = [address for address in (*_addresses(dict(attrs)), *self._sources) if address]
+            if addresses:  # else there is nothing to see, and the line goes on
+                self.end_line()
             # Where there is another, an address that holds its picture holds a placeholder.
             elsewhere = [address for address in addresses if not address.startswith("data:")]
             self.items.append(_Picture(tuple(elsewhere or addresses)))
@@ -174,9 +175,9 @@ def _read(text: TextStream, place: Place) -> str:
         LeftOutError: If it can't be read.
     """
     try:
-        content = text.stream.read(MAX_FILE_BYTES + 1)
+        content = read_up_to(text.stream, MAX_FILE_BYTES + 1)
     except UNREADABLE as error:
-        raise LeftOutError(DAMAGED, str(error)) from None
+        raise LeftOutError(why_unreadable(error), str(error)) from None
     if len(content) > MAX_FILE_BYTES:
         raise LeftOutError(f"HTML file larger than {MAX_FILE_BYTES >> 20} MiB")
     declared = _CHARSET.search(content[:2048])

@@ -167,10 +167,12 @@ def _open(name: str, subset: str, split: str, revision: str) -> IterableDataset:
     try:
         return load_dataset(name, subset or None, split=split, revision=revision or None, streaming=True)
     except (OSError, ValueError, DatasetsError) as error:
-        raise UserError(
-            f"{name}: the dataset can't be opened ({_first_line(error)}): check its id, subset and split, and "
-            "whether the network can be reached"
-        ) from error
+        remedy = (
+            "check its split, or read its files by another format than hub"
+            if os.path.isdir(name)
+            else "check its id, subset and split, and whether the network can be reached"
+        )
+        raise UserError(f"{name}: the dataset can't be opened ({_first_line(error)}): {remedy}") from error
 
 
 def _label(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from mm1.data.readers.captions import CaptionReader
 from mm1.data.readers.layout import parse_json
-from mm1.data.readers.opening import decode_caption
+from mm1.data.readers.opening import decode_caption, read_up_to
 from mm1.data.readers.picture_folder import PictureFolder
 from mm1.data.readers.pictures import CAPTION_SUFFIXES, PICTURE_SUFFIXES
 from mm1.data.readers.reader import Notes, Shard
@@ -96,7 +96,7 @@ def _caption_files(picture: str) -> Iterator[tuple[str, bytes]]:
             for path in (of + suffix, of + suffix.upper(), of + suffix.replace(suffix[1], suffix[1].upper(), 1)):
                 try:
                     with open(path, "rb") as stream:
-                        content = stream.read(MAX_CAPTION_BYTES + 1)
+                        content = read_up_to(stream, MAX_CAPTION_BYTES + 1)
                 except (FileNotFoundError, IsADirectoryError):
                     continue
                 except OSError as error:

@@ -57,9 +57,11 @@ def storable(document: Document, notes: Notes) -> Document:
     parts: list[Part] = []
     for part in document.parts:
         if isinstance(part, Text):
-            parts.append(Text(clean_text(part.text, notes, where), part.target))
+            text = clean_text(part.text, notes, where)
+            parts.append(part if text == part.text else Text(text, part.target))
         else:
-            parts.append(replace(part, path=part.path and replace_surrogates(part.path)[0]))
+            path = part.path and replace_surrogates(part.path)[0]
+            parts.append(part if path == part.path else replace(part, path=path))
     meta, lost = plain_meta(document.meta)
     for what in lost:
         notes.changed.add("metadata that can't be kept: null in its place", f"{where} ({what})")

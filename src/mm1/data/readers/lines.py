@@ -10,12 +10,12 @@ from typing import IO, Any
 
 from mm1.data.readers.layout import parse_json
 from mm1.data.readers.opening import (
-    DAMAGED,
     JSON_SUFFIXES,
     UNREADABLE,
     TextStream,
     decode,
     open_texts,
+    why_unreadable,
     without_packing,
 )
 from mm1.data.readers.reader import Notes
@@ -27,6 +27,7 @@ _CHUNK = 1 << 20
 _BETWEEN = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _SPREAD_OBJECT = re.compile(rb"\{[^\n]*(?<=[{\[])[ \t\r]*\n[ \t]")  # over indented lines: no JSON Lines
+_OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\[\s*)?\{\s*\"")
 _LONGEST_WORD = 16  # of JSON: `-Infinity`, a character as `\ud83d\ude00`
 
 
@@ -49,7 +50,7 @@ def read_lines(text: TextStream, notes: Notes) -> Iterator[tuple[str, bytes]]:
             elif line.strip():
                 yield f"{text.name}:{number}", line
     except UNREADABLE as error:
-        notes.skipped.add(DAMAGED, f"{text.name} after line {number} ({error})")
+        notes.skipped.add(why_unreadable(error), f"{text.name} after line {number} ({error})")
     else:
         if last == 0:
             notes.skipped.add("empty file", text.name)
@@ -58,6 +59,14 @@ def read_lines(text: TextStream, notes: Notes) -> Iterator[tuple[str, bytes]]:
 def is_json(name: str) -> bool:
     """Whether a file, packed or not, holds JSON by its name."""
     return without_packing(name).lower().endswith(JSON_SUFFIXES)
+
+
+def begins_as_json(text: TextStream) -> bool:
+    """Whether an open text begins as an object, or an array of them, whatever its name."""
+    try:
+        return _OBJECT.match(text.stream.peek(1)) is not None
+    except UNREADABLE:
+        return False
 
 
 def read_json_records(file: str, name: str, notes: Notes) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -77,7 +86,7 @@ def json_records(text: TextStream, notes: Notes) -> Iterator[tuple[str, dict[str
     try:
         start = text.stream.peek(_CHUNK).removeprefix(codecs.BOM_UTF8).lstrip()
     except UNREADABLE as error:
-        notes.skipped.add(DAMAGED, f"{text.name} ({error})")
+        notes.skipped.add(why_unreadable(error), f"{text.name} ({error})")
         return
     kind = "array" if start.startswith(b"[") else "object" if _SPREAD_OBJECT.match(start) else None
     if kind is None:

@@ -29,8 +29,8 @@ from mm1.processing.signatures import HEAD_BYTES, bom_encoding, no_text
 # way that zipfile doesn't know.
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, RuntimeError)
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
-DAMAGED = "damaged file: the rest of it could not be read"
 
+_DAMAGED = "damaged file: the rest of it could not be read"
 _UNREAD_MEMBER = "member of an archive that the format doesn't read"
 _NONE_OF_IT = "archive without a member that the format reads"
 _LAYERS = 4  # of packing, at most: some files unpack to themselves
@@ -70,7 +70,7 @@ def open_texts(file: str, name: str, takes: Takes, notes: Notes) -> Iterator[Tex
         with open(file, "rb") as raw:
             yield from _texts(raw, name, file, takes, notes)
     except UNREADABLE as error:
-        notes.skipped.add(DAMAGED, f"{name} ({error})")
+        notes.skipped.add(why_unreadable(error), f"{name} ({error})")
 
 
 def unpacked(raw: IO[bytes]) -> io.BufferedReader:
@@ -83,6 +83,17 @@ def unpacked(raw: IO[bytes]) -> io.BufferedReader:
             break
         stream = io.BufferedReader(cast("io.RawIOBase", unpack(stream)), _CHUNK)
     return stream
+
+
+def why_unreadable(error: Exception, damaged: str = _DAMAGED) -> str:
+    """Return the reason for one of `UNREADABLE`: what the system says of a file is no damage."""
+    return "file that can't be read" if isinstance(error, OSError) and error.errno is not None else damaged
+
+
+def read_up_to(stream: IO[bytes], limit: int) -> bytes:
+    """Return what is left of a stream, up to a limit; room for all that it allows is not taken beforehand."""
+    content = stream.read(_CHUNK)
+    return content if len(content) < _CHUNK else content + stream.read(limit - _CHUNK)
 
 
 def decode(content: bytes, notes: Notes, where: str) -> str:
@@ -160,7 +171,7 @@ def _zip_members(stream: IO[bytes], name: str, path: str, takes: Takes, notes: N
                     inner = info.filename if takes(info.filename) else path
                     yield from _texts(member, label, inner, takes, notes, inside=True)
             except UNREADABLE as error:
-                notes.skipped.add(DAMAGED, f"{label} ({error})")
+                notes.skipped.add(why_unreadable(error), f"{label} ({error})")
 
 
 def _tar_members(stream: IO[bytes], name: str, takes: Takes, notes: Notes) -> Iterator[TextStream]:

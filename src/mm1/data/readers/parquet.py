@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mm1.data.readers.opening import why_unreadable
 from mm1.data.readers.reader import Notes
 from mm1.data.readers.values import Unreadable
 from mm1.errors import UserError
@@ -50,13 +51,14 @@ def read_rows(file: str, name: str, columns: list[str], notes: Notes) -> Iterato
                 for row in rows_of_batch(batch):
                     yield f"{name}:{number}", row
                     number += 1
-            if number == 0:
-                notes.skipped.add("parquet without rows", name)
-            elif number != rows:
+            if number != rows:
                 left_out("parquet with other rows than it says", f"{number} rows")
+            elif rows == 0:
+                left_out("parquet without rows", "0 rows")
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        left_out("damaged parquet: the rest of it could not be read", f"after row {number}: {reason}")
+        damaged = why_unreadable(error, "damaged parquet: the rest of it could not be read")
+        left_out(damaged, f"after row {number}: {reason}")
 
 
 def _head(file: str) -> bytes:

@@ -11,10 +11,9 @@ import base64
 import binascii
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, unquote_to_bytes
 
@@ -22,6 +21,7 @@ from mm1.data.readers.pictures import MAX_PICTURE_BYTES, PictureError, picture_s
 from mm1.data.readers.values import as_text, is_given, is_missing, kind_of, plain_python
 from mm1.document import Image
 
+_ODD = re.compile(r"[?#%\\]")
 _ADDRESS = re.compile(r"(?:https?:)?//", re.IGNORECASE)
 # What base64 makes of the first bytes of JPEG, PNG, GIF, WebP, BMP and TIFF; paths begin otherwise or are shorter.
 _BASE64 = re.compile(r"(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|Qk[0-3]|SUkqA|TU0AK)[A-Za-z0-9+/\s]{40,}={0,2}\s*\Z")
@@ -79,7 +79,10 @@ class PictureFolder:
             held = next((value[key] for key in _HELD if not is_missing(value.get(key))), None)
             if depth > 3 or (path is None and held is None):
                 raise PictureError("a picture that is an object without bytes, path or url")
-            data, name = self._find(path if held is None else held, depth + 1)
+            if isinstance(held, str):
+                data, name = (_data_address if held.startswith("data:") else _decoded)(held), None
+            else:
+                data, name = self._find(path if held is None else held, depth + 1)
             return data, path if isinstance(path, str) and not path.startswith("data:") else name
         if isinstance(value, (list, tuple)) and value:
             if len(value) == 1 and not isinstance(value[0], int):
@@ -107,10 +110,9 @@ class PictureFolder:
 
     def _is_inside(self, path: str) -> bool:
         """Whether a path leads into one of the folders; links below them are their owner's, and followed."""
-        if any(os.path.commonpath([root, path]) == root for root in self._roots):
+        if _is_below(path, self._roots):
             return True
-        real = os.path.realpath(path)
-        return any(os.path.commonpath([root, real]) == root for root in map(os.path.realpath, self._roots))
+        return _is_below(os.path.realpath(path), map(os.path.realpath, self._roots))
 
     def _read(self, reference: str) -> bytes:
         if not reference.strip():
@@ -127,9 +129,10 @@ class PictureFolder:
                     exists_outside = exists_outside or os.path.exists(path)
                     continue
                 inside = True
-                if os.path.getsize(path) > MAX_PICTURE_BYTES:
-                    raise PictureError(f"picture file larger than {MAX_PICTURE_BYTES >> 20} MiB")
-                return Path(path).read_bytes()
+                with open(path, "rb") as stream:
+                    if os.fstat(stream.fileno()).st_size > MAX_PICTURE_BYTES:
+                        raise PictureError(f"picture file larger than {MAX_PICTURE_BYTES >> 20} MiB")
+                    return stream.read()
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -146,7 +149,9 @@ class PictureFolder:
         """Yield where a picture may be, each place once."""
         # Names on disk are taken as they are before they are taken as quoted addresses (`a%20b.png?size=1`), and as
         # paths of Windows.
-        names = dict.fromkeys((reference, unquote(re.split(r"[?#]", reference)[0]), reference.replace("\\", "/")))
+        is_plain = not _ODD.search(reference)
+        others = () if is_plain else (unquote(re.split(r"[?#]", reference)[0]), reference.replace("\\", "/"))
+        names = dict.fromkeys((reference, *others))
         seen: set[str] = set()
         for root in self._roots:
             for name in names:
@@ -156,24 +161,29 @@ class PictureFolder:
                     yield path
 
 
+def _is_below(path: str, folders: Iterable[str]) -> bool:
+    return any(path.startswith(folder.rstrip(os.sep) + os.sep) for folder in folders)
+
+
 NOWHERE = PictureFolder((os.devnull,))
 """Of sources that have no folder."""
 
 
-def _decoded(text: str) -> bytes:
+def _decoded(text: str | bytes) -> bytes:
+    """Return what base64 stands for.
+
+    Raises:
+        PictureError: If it is none.
+    """
+    characters = text.encode("ascii", "replace") if isinstance(text, str) else text
     try:
-        return base64.b64decode(text)
-    except (ValueError, binascii.Error):
-        raise PictureError("base64 that can't be decoded") from None
+        return base64.b64decode(b"".join(characters.split()), validate=True)
+    except binascii.Error:
+        raise PictureError("a picture that is a text and not base64") from None
 
 
 def _data_address(reference: str) -> bytes:
     head, comma, content = reference.partition(",")
-    try:
-        if not comma:
-            raise ValueError
-        if head.endswith(";base64"):
-            return base64.b64decode(unquote_to_bytes(content))
-        return unquote_to_bytes(content)
-    except (ValueError, binascii.Error):
-        raise PictureError("a data: address that can't be decoded") from None
+    if not comma:
+        raise PictureError("a data: address that can't be decoded")
+    return _decoded(unquote_to_bytes(content)) if head.endswith(";base64") else unquote_to_bytes(content)

@@ -10,7 +10,6 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 from mm1.data.corpus import Skips
@@ -73,7 +72,9 @@ class Shard:
 
     def name(self, file: str) -> str:
         """Return the path of a file from the root, with forward slashes: the first half of its documents' ids."""
-        return Path(os.path.relpath(file, self.root)).as_posix()
+        below = self.root.rstrip(os.sep) + os.sep
+        path = file.removeprefix(below) if file.startswith(below) else os.path.relpath(file, self.root)
+        return path.replace(os.sep, "/")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from mm1.errors import UserError
 Record = TypeVar("Record")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Place:
     """Where a record stands: what it is called, where its losses are counted, where its pictures lie.
 

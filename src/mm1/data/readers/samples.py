@@ -9,16 +9,16 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from tarfile import HeaderError, ReadError
 from typing import IO, Any, Literal, Self, cast
 
 from mm1.data.readers.find import is_hidden
-from mm1.data.readers.opening import UNREADABLE, unpacked
+from mm1.data.readers.opening import UNREADABLE, unpacked, why_unreadable
 from mm1.data.readers.pictures import CAPTION_SUFFIXES, MAX_PICTURE_BYTES, PICTURE_SUFFIXES
 from mm1.data.readers.reader import Notes
 from mm1.processing.signatures import HEAD_BYTES, what_is
 
+_WANTED = {suffix[1:] for suffix in (*PICTURE_SUFFIXES, *CAPTION_SUFFIXES)}
 _NAMED = 10  # endings of a sample without a picture that its example names
 
 
@@ -48,9 +48,9 @@ def read_samples(file: str, name: str, notes: Notes, *, last_dot: bool = False) 
     """
     sample, dotted = Sample(""), _Dotted()
     for member, content in _members(file, name, notes):
-        path = PurePosixPath(member)
-        stem, _, end = path.name.rpartition(".") if last_dot else path.name.partition(".")
-        key, end = str(path.parent / stem), end.lower()
+        folder, slash, base = member.removeprefix("./").rpartition("/")
+        stem, _, end = base.rpartition(".") if last_dot else base.partition(".")
+        key, end = folder + slash + stem, end.lower()
         if key != sample.key or end in sample.endings:
             if sample.endings and not dotted.count_instead_of(sample, notes):
                 yield sample
@@ -58,7 +58,7 @@ def read_samples(file: str, name: str, notes: Notes, *, last_dot: bool = False) 
         if content is not None and _is_wanted(end):
             sample.members[end] = content
         elif "." in end and _is_wanted(end.rpartition(".")[2]):
-            dotted.add(f"{name}/{path.parent / path.stem}")
+            dotted.add(f"{name}/{folder}{slash}{base.rpartition('.')[0]}")
         if len(sample.endings) < _NAMED or _is_wanted(end):
             sample.endings.append(end)
     if sample.endings and not dotted.count_instead_of(sample, notes):
@@ -66,7 +66,7 @@ def read_samples(file: str, name: str, notes: Notes, *, last_dot: bool = False) 
 
 
 def _is_wanted(end: str) -> bool:
-    return f".{end}" in PICTURE_SUFFIXES or f".{end}" in CAPTION_SUFFIXES
+    return end in _WANTED
 
 
 @dataclass
@@ -134,9 +134,9 @@ def _members(file: str, name: str, notes: Notes) -> Iterator[tuple[str, bytes | 
                         continue
                     if not member.isreg():
                         notes.unread.add("tar member that is no file", f"{name}/{last}")
-                    elif "." not in PurePosixPath(last).name:
+                    elif "." not in last.rpartition("/")[2]:
                         notes.unread.add("tar member whose name has no ending", f"{name}/{last}")
-                    elif not _is_wanted(PurePosixPath(last).suffix[1:].lower()):
+                    elif not _is_wanted(last.rpartition(".")[2].lower()):
                         yield last, None
                     elif member.size > MAX_PICTURE_BYTES:
                         notes.skipped.add(f"tar member larger than {MAX_PICTURE_BYTES >> 20} MiB", f"{name}/{last}")
@@ -151,4 +151,4 @@ def _members(file: str, name: str, notes: Notes) -> Iterator[tuple[str, bytes | 
                     notes.changed.add("tar without an end mark (perhaps cut off): read up to its last member", name)
     except (*UNREADABLE, ValueError, OverflowError) as error:
         after = f"{name} after {last or 'its beginning'} ({error})"
-        notes.skipped.add("damaged tar: the rest of it could not be read", after)
+        notes.skipped.add(why_unreadable(error, "damaged tar: the rest of it could not be read"), after)

@@ -7,8 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from mm1.data.readers.lines import json_records, read_lines
-from mm1.data.readers.opening import DAMAGED, JSON_SUFFIXES, UNREADABLE, TextStream, decode, open_texts
+from mm1.data.readers.lines import begins_as_json, json_records, read_lines
+from mm1.data.readers.opening import (
+    JSON_SUFFIXES,
+    UNREADABLE,
+    TextStream,
+    decode,
+    open_texts,
+    read_up_to,
+    why_unreadable,
+)
 from mm1.data.readers.parquet import is_parquet, read_rows
 from mm1.data.readers.picture_folder import NOWHERE
 from mm1.data.readers.reader import Notes, Reader, Shard
@@ -18,6 +26,7 @@ from mm1.document import Document, Text
 
 MAX_FILE_BYTES = 256 * 2**20
 
+_PROSE = (".txt", ".md")
 _TABLE = "a table is read from JSON Lines or Parquet"
 _PAGE = "a page is read by the format html"
 _OTHER_READERS = {".csv": _TABLE, ".tsv": _TABLE, ".html": _PAGE, ".htm": _PAGE, ".xhtml": _PAGE}
@@ -32,8 +41,8 @@ class PlainText(Reader):
         lines: Whether every line of a text file is a document; else the file is one.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = (".txt", ".md", *JSON_SUFFIXES, ".parquet")
-    packable: ClassVar[tuple[str, ...]] = (".txt", ".md", *JSON_SUFFIXES)
+    suffixes: ClassVar[tuple[str, ...]] = (*_PROSE, *JSON_SUFFIXES, ".parquet")
+    packable: ClassVar[tuple[str, ...]] = (*_PROSE, *JSON_SUFFIXES)
     column: str = "text"
     lines: bool = False
 
@@ -45,7 +54,7 @@ class PlainText(Reader):
                 yield from self._of_rows(read_rows(file, name, [self.column], notes), notes)
                 continue
             for text in open_texts(file, name, self.takes, notes):
-                if text.ending in JSON_SUFFIXES:
+                if text.ending in JSON_SUFFIXES or (text.ending not in _PROSE and begins_as_json(text)):
                     yield from self._of_rows(json_records(text, notes), notes)
                 elif text.ending in _OTHER_READERS:
                     notes.skipped.add(f"file that is no plain text: {_OTHER_READERS[text.ending]}", text.name)
@@ -60,9 +69,9 @@ class PlainText(Reader):
 def _whole(text: TextStream, notes: Notes) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of an open text, unless it is too large."""
     try:
-        content = text.stream.read(MAX_FILE_BYTES + 1)
+        content = read_up_to(text.stream, MAX_FILE_BYTES + 1)
     except UNREADABLE as error:
-        notes.skipped.add(DAMAGED, f"{text.name} ({error})")
+        notes.skipped.add(why_unreadable(error), f"{text.name} ({error})")
         return
     if len(content) > MAX_FILE_BYTES:
         notes.skipped.add(f"text file larger than {MAX_FILE_BYTES >> 20} MiB (read it with lines=true)", text.name)

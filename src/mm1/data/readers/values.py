@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, time
+from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -18,6 +18,7 @@ MAX_DEPTH = 50
 """Levels of lists and objects that are kept of meta."""
 
 _BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
+_PYTHON = {str, bytes, int, float, bool, list, tuple, dict, type(None)}
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -95,6 +96,8 @@ def kind_of(value: object) -> str:
             return str(value).lower()
         case float() | Decimal() if is_missing(value):
             return "NaN"
+        case float() if math.isinf(value):
+            return "infinite"
         case int() | float() | Decimal():
             return "a number"
         case str():
@@ -104,9 +107,9 @@ def kind_of(value: object) -> str:
         case Mapping():
             return "an object" if value else "an empty object"
         case bytes():
-            return "bytes and not UTF-8"
-        case date() | time():
-            return "a date"
+            return "bytes and not UTF-8" if as_text(value) is None else "bytes"
+        case date() | time() | timedelta():
+            return "a date or time"
         case Unreadable():
             return f"a {value.what}"
     return f"of the type {type(value).__name__}"
@@ -123,10 +126,14 @@ def is_missing(value: object) -> bool:
 
 def is_given(value: object) -> bool:
     """Return whether a key beside others says something: neither null, NaN, nor empty, nor an object of nulls."""
+    if value is None:  # most keys that are asked for aren't there
+        return False
     value = plain_python(value)
+    if isinstance(value, (str, bytes, list, tuple)):
+        return len(value) > 0
     if isinstance(value, Mapping):
         return not all(map(is_missing, value.values()))
-    return not is_missing(value) and value not in ("", b"", [], ())
+    return not is_missing(value)
 
 
 def index_of(value: object) -> int | None:
@@ -148,12 +155,16 @@ def trimmed(text: str) -> str:
 
 def plain_python(value: Any) -> Any:
     """Return the Python value of numpy's arrays and scalars; other values as they are."""
-    return value.tolist() if hasattr(value, "tolist") else value
+    return value if type(value) in _PYTHON or not hasattr(value, "tolist") else value.tolist()
 
 
 def replace_surrogates(text: str) -> tuple[str, int]:
     """Return a text with lone surrogates, which UTF-8 can't hold, as U+FFFD, and how many there were."""
-    return _SURROGATES.subn("\ufffd", text)
+    try:
+        text.encode()  # many times as fast as to look for them
+    except UnicodeEncodeError:
+        return _SURROGATES.subn("\ufffd", text)
+    return text, 0
 
 
 def plain_meta(meta: Mapping[Any, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -181,11 +192,13 @@ def _key(key: object) -> str:
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    value = plain_python(value)
-    if isinstance(value, str):
+    if type(value) is str:
         return replace_surrogates(value)[0]
+    value = plain_python(value)
     if value is None or isinstance(value, (bool, int)):
         return value
+    if isinstance(value, str):
+        return replace_surrogates(value)[0]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Unreadable):
