@@ -53,13 +53,20 @@ def without_bos(folder: Path) -> PreTrainedTokenizerBase:
     return load_tokenizer(folder)
 
 
-def sentencepiece(folder: Path) -> PreTrainedTokenizerBase:
-    """A decoder's tokenizer of the SentencePiece kind: a space is put before the first text of a prompt only."""
-    characters = sorted({c for text in TEXTS for c in text} | set("<>[]|\n"))
+def sentencepiece(folder: Path, word: str | None = None) -> PreTrainedTokenizerBase:
+    """A decoder's tokenizer of the SentencePiece kind: a space is put before the first text of a prompt only.
+
+    It may have one more word, `<image>` say.
+    """
+    characters = sorted({c for text in TEXTS for c in text} | set("<image>[]|\n"))
     vocabulary = {token: n for n, token in enumerate(["<unk>", "<s>", "</s>", "▁", *characters])}
     for a, b in (("r", "e"), ("▁", "a"), ("▁", "re"), ("b", "u")):
         vocabulary[a + b] = len(vocabulary)
     merges = [("r", "e"), ("▁", "a"), ("▁", "re"), ("b", "u")]
+    for end in range(2, len(word or "") + 1):
+        assert word is not None
+        vocabulary.setdefault(word[:end], len(vocabulary))
+        merges.append((word[: end - 1], word[end - 1]))
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>", fuse_unk=True))
     backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
     backend.decoder = decoders.Metaspace(prepend_scheme="first", split=False)

@@ -129,6 +129,8 @@ def begin_texts(tokenizer: PreTrainedTokenizerBase) -> None:
     It is saved with the tokenizer. `add_special_tokens=False` leaves it out.
     """
     backend: Any = tokenizer.backend_tokenizer
+    backend.no_padding()
+    backend.no_truncation()
     bos, bare, full = (
         tokenizer.bos_token,
         backend.encode("", add_special_tokens=False).ids,
@@ -162,13 +164,14 @@ def texts_begin_alike(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
     Training tokenizes each text on its own. Tokenizers of the SentencePiece kind put a space before a text, but some
     only before the first of a prompt.
     """
-    backend: Any = tokenizer.backend_tokenizer
-    own = backend.pre_tokenizer
-    if not isinstance(own, pre_tokenizers.Metaspace) or own.prepend_scheme != "first":
-        yield
-        return
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(own.replacement, prepend_scheme="always", split=own.split)
+    own: Any = tokenizer.backend_tokenizer.pre_tokenizer
+    several = isinstance(own, pre_tokenizers.Sequence)
+    steps = list(own) if several else [own]
+    first = [step for step in steps if isinstance(step, pre_tokenizers.Metaspace) and step.prepend_scheme == "first"]
+    for step in first:
+        step.prepend_scheme = "always"
     try:
         yield
     finally:
-        backend.pre_tokenizer = own
+        for step in first:
+            step.prepend_scheme = "first"
