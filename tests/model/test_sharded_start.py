@@ -145,6 +145,17 @@ def test_a_whole_model(tmp_path: Path, size: int, kind: str) -> None:
     check(ModelRecipe.model_validate({"from": str(tmp_path), "vision": {"image_size": size}}))
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_one_part_is_the_whole_model(tied: bool) -> None:
+    model = recipe(language={**LANGUAGE, "tie_embeddings": tied})
+    start = start_sharded(model, **TOKENS, seed=5, split=Split(0, 1))
+    start.fill(torch.device("cpu"))
+    assert (start.model.lm_head.weight is start.model.get_input_embeddings().weight) == tied
+    whole = build_model(model, **TOKENS, seed=5).state_dict()
+    for name, tensor in start.model.state_dict().items():
+        assert torch.equal(tensor, whole[name]), name
+
+
 def test_a_run_that_resumes_draws_nothing() -> None:
     state = torch.get_rng_state()
     start = start_sharded(recipe(), **TOKENS, seed=5, split=Split(0, 2), resumes=True)

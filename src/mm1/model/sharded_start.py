@@ -70,6 +70,7 @@ class SplitStart:
         """
         buffers = dict(self.model.named_buffers())
         self.model.to_empty(device=device)
+        self.model.tie_weights()
         for name, buffer in self.model.named_buffers():
             buffer.copy_(buffers[name])
         if not values:
@@ -125,7 +126,7 @@ def start_sharded(
         rows = split.rows
         with FreshWeights(lambda t: t[rows(len(t))].clone(), draw=not resumes and whole is None) as fresh:
             model = MM1ForConditionalGeneration(config)
-    model.tie_weights()  # the library does so where it draws
+    model.tie_weights()  # the library does so only where it draws
     if whole is None:
         set_tokens(model.generation_config, tokens)
     elif (Path(whole) / "generation_config.json").is_file():

@@ -31,7 +31,7 @@ from mm1.train.checkpoint import Checkpointer
 from mm1.train.memory import Attempts, explain_out_of_memory
 from mm1.train.objective import Losses
 from mm1.train.optimizer import clip_gradients, schedule, set_learning_rate
-from mm1.train.parallel import World
+from mm1.train.parallel import World, reduce_replicas
 from mm1.train.telemetry import SpikeWatch, StepLosses, Terminal, Window
 from mm1.train.tracking import open_log
 
@@ -198,6 +198,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         step_losses = StepLosses()
         for number, batch in enumerate(group, start=step * self.micro_batches):
+            reduce_replicas(self.model, now=batch is group[-1])
             step_losses.add(self.backward(batch, number, count))
         window.norm, window.norms = clip_gradients(self.model, self.recipe.clip_norm)
         self._apply(window.norm, step)
