@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,25 @@ from transformers import (
     SiglipVisionConfig,
 )
 
+from mm1.errors import UserError
 from mm1.model.factory import build_model
 from mm1.model.fresh import FreshWeights
 from mm1.model.modeling import MM1ForConditionalGeneration
-from mm1.model.sharded_start import Split, start_sharded
+from mm1.model.shape import recipe_config
+from mm1.model.sharded_start import Share, start_sharded
 from mm1.recipe import ModelRecipe
 
 VISION = {"image_size": 16, "patch_size": 4, "hidden_size": 16, "num_layers": 2, "num_heads": 2}
 LANGUAGE = {"hidden_size": 32, "num_layers": 2, "num_heads": 4}
 CONNECTOR: dict[str, Any] = {"num_tokens": 4, "depth": 1, "hidden_size": 16}
-TOKENS = {"vocab_size": 67, "image_token_id": 66, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3}
-LLAMA = {
+TOKENS: dict[str, Any] = {
+    "vocab_size": 67,
+    "image_token_id": 66,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 3,
+}
+LLAMA: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 64,
     "num_hidden_layers": 2,
@@ -37,7 +46,7 @@ LLAMA = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-TOWER = {
+TOWER: dict[str, Any] = {
     "hidden_size": 16,
     "intermediate_size": 32,
     "num_hidden_layers": 2,
@@ -55,8 +64,8 @@ def check(model: ModelRecipe, parts: int = 3) -> None:
     """Compare all parts with the whole model."""
     whole = build_model(model, **TOKENS, seed=5)
     for part in range(parts):
-        split = Split(part, parts)
-        start = start_sharded(model, **TOKENS, seed=5, split=split)
+        share = Share(part, parts)
+        start = start_sharded(model, **TOKENS, seed=5, share=share)
         for config in (whole.config.vision_config, start.model.config.vision_config):
             config.dtype = "float32"  # some say none, which means the same
         assert start.model.config.to_dict() == whole.config.to_dict()
@@ -65,7 +74,7 @@ def check(model: ModelRecipe, parts: int = 3) -> None:
         assert [name for name, _ in start.model.named_parameters()] == list(wanted)
         for name, parameter in start.model.named_parameters():
             assert parameter.is_meta
-            rows = split.rows(len(parameter))
+            rows = share.rows(len(parameter))
             torch.testing.assert_close(start._rows(name, rows).float(), wanted[name][rows], rtol=0, atol=0, msg=name)
         for (name, buffer), theirs in zip(start.model.named_buffers(), whole.buffers(), strict=True):
             assert torch.equal(buffer, theirs), name
@@ -148,7 +157,7 @@ def test_a_whole_model(tmp_path: Path, size: int, kind: str) -> None:
 @pytest.mark.parametrize("tied", [True, False])
 def test_one_part_is_the_whole_model(tied: bool) -> None:
     model = recipe(language={**LANGUAGE, "tie_embeddings": tied})
-    start = start_sharded(model, **TOKENS, seed=5, split=Split(0, 1))
+    start = start_sharded(model, **TOKENS, seed=5, share=Share(0, 1))
     start.fill(torch.device("cpu"))
     assert (start.model.lm_head.weight is start.model.get_input_embeddings().weight) == tied
     whole = build_model(model, **TOKENS, seed=5).state_dict()
@@ -156,9 +165,45 @@ def test_one_part_is_the_whole_model(tied: bool) -> None:
         assert torch.equal(tensor, whole[name]), name
 
 
+def test_a_whole_model_with_a_tower_of_older_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """DINOv2's tensors are saved under other names than the library gives them in memory."""
+    AutoModel.from_config(Dinov2Config(**TOWER)).save_pretrained(tmp_path / "tower")
+    first = recipe(vision={"from": str(tmp_path / "tower"), "image_size": 24})
+    build_model(first, **TOKENS, seed=9).save_pretrained(tmp_path / "whole")
+    check(ModelRecipe.model_validate({"from": str(tmp_path / "whole"), "vision": {"image_size": 16}}))
+    assert "every process loads it whole" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_an_open_clip_tower_of_another_depth_is_refused(tmp_path: Path, layers: int) -> None:
+    write_open_clip(tmp_path)
+    file = tmp_path / "open_clip_config.json"
+    content = json.loads(file.read_text())
+    content["model_cfg"]["vision_cfg"]["layers"] = layers
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="16 tensors do not fit a plain CLIP ViT"):
+        start_sharded(recipe(vision={"from": str(tmp_path), "image_size": 24}), **TOKENS, share=Share(0, 2))
+
+
+def test_open_clips_weights_beside_a_configuration_of_transformers(tmp_path: Path) -> None:
+    """DFN-5B's repository has both configurations."""
+    write_open_clip(tmp_path)
+    text = {**LLAMA, "vocab_size": 50, "num_hidden_layers": 1}
+    CLIPConfig(text_config=text, vision_config=TOWER).save_pretrained(tmp_path)
+    check(recipe(vision={"from": str(tmp_path), "image_size": 24}))
+    (tmp_path / "open_clip_model.safetensors").rename(tmp_path / "open_clip_pytorch_model.safetensors")
+    check(recipe(vision={"from": str(tmp_path), "image_size": 24}))
+
+
+def test_a_stated_size_must_be_the_towers(tmp_path: Path) -> None:
+    AutoModel.from_config(CLIPVisionConfig(**TOWER)).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="is no vit-tiny"):
+        recipe_config(recipe(vision={"from": str(tmp_path), "size": "vit-tiny", "image_size": 24}), 67)
+
+
 def test_a_run_that_resumes_draws_nothing() -> None:
     state = torch.get_rng_state()
-    start = start_sharded(recipe(), **TOKENS, seed=5, split=Split(0, 2), resumes=True)
+    start = start_sharded(recipe(), **TOKENS, seed=5, share=Share(0, 2), resumes=True)
     start.fill(torch.device("cpu"), values=False)
     whole = build_model(recipe(), **TOKENS, seed=5)
     assert torch.equal(state, torch.get_rng_state())
@@ -178,14 +223,13 @@ def test_no_more_than_one_parameter_is_whole() -> None:
     with FreshWeights(keep, draw=True) as fresh:
         model = MM1ForConditionalGeneration(config)
     assert all(parameter.is_meta for parameter in model.parameters())
-    assert sum(len(fresh.part(parameter)) for parameter in model.parameters() if parameter.ndim) == 0  # type: ignore[arg-type]
+    parts = [fresh.part(parameter) for parameter in model.parameters()]
+    assert all(part is not None and part.numel() == 0 for part in parts)
     assert max(sizes) == max(parameter.numel() for parameter in model.parameters())
 
 
 def write_open_clip(folder: Path) -> None:
     """Write a checkpoint in the layout of open_clip."""
-    import json
-
     width, layers = 64, 2
     vision = {"width": width, "layers": layers, "patch_size": 4, "image_size": 24, "head_width": 32}
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": {"embed_dim": 8, "vision_cfg": vision}}))

@@ -12,7 +12,7 @@ from mm1.files import whole_folder
 from mm1.model.ends import end_with_turns
 from mm1.model.join import write_joined
 from mm1.model.processor import recipe_processor
-from mm1.model.sharded_start import Split, start_sharded
+from mm1.model.sharded_start import Share, start_sharded
 from mm1.processing.tokenizer import load_tokenizer
 from mm1.progress import console
 from mm1.recipe import Recipe
@@ -61,7 +61,7 @@ def step_model(run: Path, step: int, recipe: Recipe) -> Path:
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        split=Split(0, 1),
+        share=Share(0, 1),
         resumes=True,
     )
     end_with_turns(start.model, processor)

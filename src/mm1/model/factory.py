@@ -50,7 +50,7 @@ def build_model(
         UserError: If sizes do not fit each other, or a pre-trained part can't be loaded.
     """
     if recipe.from_ is not None:
-        return _load_whole(recipe.from_, recipe.image_size, vocab_size)
+        return load_whole(recipe.from_, recipe.image_size, vocab_size)
     source = recipe.language_model.from_
     tokens: dict[str, Any] = {
         "bos_token_id": bos_token_id,
@@ -81,7 +81,7 @@ def set_tokens(config: PreTrainedConfig | GenerationConfig, tokens: dict[str, in
         setattr(config, name, value)
 
 
-def _load_whole(source: str, image_size: int | None, vocab_size: int) -> MM1ForConditionalGeneration:
+def load_whole(source: str, image_size: int | None, vocab_size: int) -> MM1ForConditionalGeneration:
     """Load a whole model in float32, in training mode."""
     config = whole_config(source)
     try:

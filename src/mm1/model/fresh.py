@@ -102,7 +102,7 @@ class _Redraws(TorchDispatchMode):
         self._functions.stop()
         self._finish()
 
-    def _on_values(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _on_values(self, function: Any) -> Callable[..., Any]:
         def run(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
             if self._begin(tensor):
                 self._written = True

@@ -5,7 +5,6 @@ CHECKPOINT/shard-*.safetensors --read one file's tensors--> FOLDER/model-00001-o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,6 +61,7 @@ def write_joined(model: PreTrainedModel, checkpoint: Path, folder: Path, file_by
         where = {name: file for file, group in zip(files, groups, strict=True) for name in group}
         size = sum(tensor.nbytes for tensor in names.values())
         write_json(folder / SAFE_WEIGHTS_INDEX_NAME, {"metadata": {"total_size": size}, "weight_map": where})
+    model.config.dtype = str(model.dtype).removeprefix("torch.")
     model.config.architectures = [type(model).__name__.removeprefix("FSDP")]
     model.config.save_pretrained(folder)
     if model.can_generate():

@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from transformers import CLIPVisionModel
 
-from mm1.errors import UserError
 from mm1.model.configuration import MM1Config
-from mm1.model.factory import fresh_rows, load_decoder, whole_config
-from mm1.model.open_clip import WEIGHTS, convert, find_open_clip
+from mm1.model.factory import fresh_rows, load_decoder, load_whole, whole_config
+from mm1.model.open_clip import WEIGHTS, check_names, convert, find_open_clip, open_clip_vision_config, weights_file
 from mm1.model.positions import ANTIALIASED, resize_positions
 from mm1.model.tensor_files import TensorFiles
 from mm1.model.towers import load_tower, tower_config
@@ -37,14 +37,20 @@ def rows_of_whole(source: str, config: MM1Config) -> Source:
         config: Of the model to be trained, whose images may have another size.
 
     Raises:
-        UserError: If the folder has no weights, or not all of them.
+        UserError: If the folder has no weights.
     """
     files, old = TensorFiles(Path(source)), whole_config(source)
     antialias = old.vision_config.model_type in ANTIALIASED
+    whole: dict[str, torch.Tensor] = {}
 
     def read(name: str, rows: slice) -> torch.Tensor:
-        if name not in files:
-            raise UserError(f"model.from: '{source}' lacks the tensor {name}")
+        if name not in files and not whole:
+            _say_whole("model.from", source)
+            whole.update(
+                load_whole(source, config.vision_config.image_size, config.text_config.vocab_size).state_dict()
+            )
+        if whole:
+            return whole[name][rows]
         if name.startswith((TOWER, "model.connector.")) and _is_table(name):
             return _resized(files.read(name), old.patch_grid, config.patch_grid, antialias)[rows]
         return files.read(name, rows)
@@ -134,12 +140,15 @@ def rows_of_decoder(recipe: ModelRecipe, config: MM1Config, vocab_size: int, see
 
 def _open_clip_tensors(file: Path) -> dict[str, Callable[[], torch.Tensor]]:
     """Return the tensors of an open_clip checkpoint by the names of `transformers`; a call reads one."""
-    files = TensorFiles(file.parent, WEIGHTS)
+    weights = weights_file(file.parent) or file.parent / WEIGHTS[0]
+    files = TensorFiles(file.parent, weights.name)
     found: dict[str, Callable[[], torch.Tensor]] = {}
     for name in files.names:
         if name.startswith("visual.") and name != "visual.proj":
             for new in convert({name.removeprefix("visual."): torch.empty(3, device="meta")}):
                 found[new] = partial(_read_open_clip, files, name, new)
+    with torch.device("meta"):
+        check_names(found, CLIPVisionModel(open_clip_vision_config(file)), weights)
     return found
 
 

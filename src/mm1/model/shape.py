@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from transformers import PreTrainedConfig
 
@@ -11,7 +13,7 @@ from mm1.model.factory import compose, scratch_decoder, whole_config
 from mm1.model.pretrained import pretrained_config
 from mm1.model.towers import scratch_tower, tower_config
 from mm1.processing.tokenizer import load_tokenizer
-from mm1.recipe import ModelRecipe, Recipe
+from mm1.recipe import ModelRecipe, Recipe, VisionRecipe
 
 
 def recipe_config(recipe: ModelRecipe, vocab_size: int, image_token_id: int | None = None) -> MM1Config:
@@ -30,13 +32,27 @@ def recipe_config(recipe: ModelRecipe, vocab_size: int, image_token_id: int | No
     if recipe.from_ is not None:
         return _whole(recipe.from_, recipe.image_size)
     source = recipe.language_model.from_
-    vision = recipe.vision
     return compose(
         recipe,
-        scratch_tower(vision) if vision.from_ is None else _float32(tower_config(vision.from_, vision.image_size)),
+        _tower(recipe.vision),
         scratch_decoder(recipe.language_model, vocab_size) if source is None else _decoder(source, vocab_size),
         image_token_id=vocab_size - 1 if image_token_id is None else image_token_id,
     )
+
+
+def _tower(recipe: VisionRecipe) -> PreTrainedConfig:
+    if recipe.from_ is None or (recipe.size is not None and not Path(recipe.from_).is_dir()):
+        return scratch_tower(recipe)
+    config = _float32(tower_config(recipe.from_, recipe.image_size))
+    if recipe.size is not None:
+        stated = recipe.patch_size, recipe.hidden_size, recipe.num_layers, recipe.num_heads
+        own = config.patch_size, config.hidden_size, config.num_hidden_layers, config.num_attention_heads
+        if stated != own:
+            raise UserError(
+                f"model.vision.size: '{recipe.from_}' is no {recipe.size} (patch, width, layers and heads are {own}, "
+                f"not {stated}): set model.vision.size: null"
+            )
+    return config
 
 
 def _whole(source: str, image_size: int | None) -> MM1Config:

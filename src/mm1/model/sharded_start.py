@@ -1,6 +1,6 @@
 """The start of a model over several ranks: no rank ever holds more of it than its own rows and one parameter.
 
-    start_sharded(recipe, ...) --> model on the meta device --fully_shard--> SplitStart.fill(device)
+    start_sharded(recipe, ...) --> model on the meta device --fully_shard--> ShardedStart.fill(device)
 
 Every parameter is split by rows, as FSDP does. A rank draws fresh weights one parameter at a time and keeps its rows
 (`mm1.model.fresh`); of pre-trained weights it reads its rows from the files. The weights equal those of
@@ -26,7 +26,7 @@ from mm1.recipe import ModelRecipe
 
 
 @dataclass(frozen=True)
-class Split:
+class Share:
     """Which of several equal parts of every parameter a rank holds.
 
     Attributes:
@@ -43,7 +43,7 @@ class Split:
         return slice(min(self.part * size, length), min((self.part + 1) * size, length))
 
 
-class SplitStart:
+class ShardedStart:
     """A model without contents, and where the rows that this rank holds come from.
 
     Attributes:
@@ -53,12 +53,12 @@ class SplitStart:
     def __init__(
         self,
         model: MM1ForConditionalGeneration,
-        split: Split,
+        share: Share,
         fresh: dict[str, torch.Tensor],
         sources: dict[str, Source],
     ) -> None:
         self.model = model
-        self._split, self._fresh, self._sources = split, fresh, sources
+        self._share, self._fresh, self._sources = share, fresh, sources
 
     @torch.no_grad()
     def fill(self, device: torch.device, *, values: bool = True) -> None:
@@ -77,7 +77,7 @@ class SplitStart:
             return
         for name, parameter in self.model.named_parameters():
             local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
-            local.copy_(self._rows(name, self._split.rows(len(parameter))))
+            local.copy_(self._rows(name, self._share.rows(len(parameter))))
 
     def _rows(self, name: str, rows: slice) -> torch.Tensor:
         fresh = self._fresh.pop(name, None)
@@ -97,9 +97,9 @@ def start_sharded(
     eos_token_id: int | None = None,
     pad_token_id: int | None = None,
     seed: int = 0,
-    split: Split,
+    share: Share,
     resumes: bool = False,
-) -> SplitStart:
+) -> ShardedStart:
     """Return the model of a recipe without contents, ready to be sharded and filled.
 
     Args:
@@ -110,7 +110,7 @@ def start_sharded(
         eos_token_id: As the tokenizer has it.
         pad_token_id: As the tokenizer has it.
         seed: Of the fresh weights.
-        split: Which rows of every parameter this rank holds.
+        share: Which rows of every parameter this rank holds.
         resumes: Whether a checkpoint will be loaded, so that no value is drawn or read.
 
     Raises:
@@ -123,7 +123,7 @@ def start_sharded(
         set_tokens(config.text_config, tokens)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        rows = split.rows
+        rows = share.rows
         with FreshWeights(lambda t: t[rows(len(t))].clone(), draw=not resumes and whole is None) as fresh:
             model = MM1ForConditionalGeneration(config)
     model.tie_weights()  # the library does so only where it draws
@@ -132,7 +132,7 @@ def start_sharded(
     elif (Path(whole) / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(whole)
     parts = {name: part for name, p in model.named_parameters() if (part := fresh.part(p)) is not None}
-    return SplitStart(model.train(), split, parts, {} if resumes else _sources(recipe, config, vocab_size, seed))
+    return ShardedStart(model.train(), share, parts, {} if resumes else _sources(recipe, config, vocab_size, seed))
 
 
 def _sources(recipe: ModelRecipe, config: MM1Config, vocab_size: int, seed: int) -> dict[str, Source]:

@@ -36,7 +36,9 @@ class TensorFiles:
                     with safe_open(path, "pt") as opened:
                         self._files |= dict.fromkeys(opened.keys(), path)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise UserError(f"{folder}: its weights can't be read ({error}): download or export the model again") from None
+            raise UserError(
+                f"{folder}: its weights can't be read ({error}): download or export the model again"
+            ) from None
         if not self._files:
             raise UserError(f"{folder}: there are no weights in safetensors: convert the model to this format")
 

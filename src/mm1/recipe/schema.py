@@ -51,7 +51,9 @@ class VisionRecipe(Section):
         336, gt=0, description="Side of the square input in pixels (paper sec. 3.2: 336; final 378)."
     )
     size: str | None = Field(
-        None, description=f"Name of a shape, which sets the four sizes below: {', '.join(VIT_SIZES)}."
+        None,
+        description=f"Name of a shape, which sets the four sizes below: {', '.join(VIT_SIZES)}. Beside `from`: the "
+        "tower's shape, which lets sizes and budgets be computed without its files.",
     )
     patch_size: int = Field(14, gt=0)
     hidden_size: int = Field(1024, gt=0)

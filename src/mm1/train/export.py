@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from mm1.errors import UserError
 from mm1.files import PARTIAL, whole_folder
 from mm1.model.join import MODEL_PREFIX, saved_tensors, write_joined
-from mm1.train.checkpoint import last_line
+from mm1.train.checkpoint import reason
 from mm1.train.parallel import World
 
 
@@ -77,4 +77,4 @@ def _write_parts(model: PreTrainedModel, parts: Path, world: World, folder: Path
 
 
 def _no_room(folder: Path, error: BaseException) -> UserError:
-    return UserError(f"{folder}: the model could not be written ({last_line(error)}): free some space")
+    return UserError(f"{folder}: the model could not be written ({reason(error)}): free some space")

@@ -17,7 +17,7 @@ from mm1.model import MM1ForConditionalGeneration
 from mm1.model.ends import end_with_turns
 from mm1.model.processor import recipe_processor
 from mm1.model.resolve import resolve_models
-from mm1.model.sharded_start import Split, SplitStart, start_sharded
+from mm1.model.sharded_start import ShardedStart, Share, start_sharded
 from mm1.model.sizes import non_embedding_parameters, parameters_by_part, unit_flops
 from mm1.plan.loader import Batch, PlanDataset, build_loader
 from mm1.plan.plan import Plan
@@ -101,7 +101,7 @@ def pretrain(recipe: Recipe, directory: Path, score: Score | None = None) -> Pat
 
 def recipe_start(
     recipe: Recipe, processor: MM1Processor, world: World, autocast: torch.dtype | None, *, resumes: bool = False
-) -> SplitStart:
+) -> ShardedStart:
     """Return a recipe's model without contents, with an attention that works on the device.
 
     Args:
@@ -120,13 +120,16 @@ def recipe_start(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         seed=recipe.seed,
-        split=Split(*shard_of(world, recipe.train)),
+        share=Share(*shard_of(world, recipe.train)),
         resumes=resumes,
     )
     end_with_turns(start.model, processor)
+    compiled = bool(recipe.train.compile)
     start.model.set_attn_implementation(
         {
-            config: usable_attention(names, f"model.{part}.attention", world.device, autocast, bool(recipe.train.compile))
+            config: usable_attention(
+                names, f"model.{part}.attention", world.device, autocast, bool(recipe.train.compile)
+            )
             for config, part, names in (
                 ("vision_config", "vision", recipe.model.vision.attention),
                 ("text_config", "language_model", recipe.model.language_model.attention),
