@@ -127,9 +127,7 @@ def recipe_start(
     compiled = bool(recipe.train.compile)
     start.model.set_attn_implementation(
         {
-            config: usable_attention(
-                names, f"model.{part}.attention", world.device, autocast, bool(recipe.train.compile)
-            )
+            config: usable_attention(names, f"model.{part}.attention", world.device, autocast, compiled)
             for config, part, names in (
                 ("vision_config", "vision", recipe.model.vision.attention),
                 ("text_config", "language_model", recipe.model.language_model.attention),
