@@ -5,13 +5,15 @@ from __future__ import annotations
 import tempfile
 import unittest
 from typing import Any, ClassVar
+from unittest import mock
 
 import torch
 from torchao.quantization import Float8WeightOnlyConfig
 from transformers import TorchAoConfig, set_seed
 from transformers.distributed import DistributedConfig
 
-from mm1.model import MM1ForConditionalGeneration, MM1Model
+from mm1.model import MM1Config, MM1ForConditionalGeneration, MM1Model
+from mm1.model.sparse import EXPERTS_EP_PLAN
 from tests.peers.library import common
 from tests.peers.ranks import experts_on_two_axes, open_to_all_models, run_distributed
 from tests.peers.variants import VARIANTS, Tester
@@ -83,11 +85,15 @@ class FSDPTest(_Variant, FSDPTests, unittest.TestCase):
 
 class SparseFSDPTest(FSDPTest):
     # The router's losses hang on how rows lie in batches, and the tests compare one batch with its parts.
-    changes: ClassVar[dict[str, Any]] = VARIANTS["Sparse"] | {
-        "moe_balance_loss": 0.0,
-        "moe_z_loss": 0.0,
-    }
+    changes: ClassVar[dict[str, Any]] = VARIANTS["Sparse"] | {"moe_balance_loss": 0.0, "moe_z_loss": 0.0}
+
+    def setUp(self) -> None:
+        super().setUp()
+        # The mixin looks for the plan in the configuration; the model has it.
+        patch = mock.patch.object(MM1Config, "base_model_ep_plan", EXPERTS_EP_PLAN)
+        patch.start()
+        self.addCleanup(patch.stop)
 
     def test_fsdp2_expert_parallel_2d_vs_ddp(self) -> None:
-        """The mixin looks for the plan in the configuration; the model has it."""
+        """Half of the library's test is over text alone; here all of it is."""
         self._run_fsdp2_distributed_test("fsdp2_expert_parallel_2d_vs_ddp", experts_on_two_axes, world_size=4)
