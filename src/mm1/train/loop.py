@@ -85,6 +85,8 @@ class Trainer:
         compute: The figures for FLOP/s and MFU in the log; None: the log has neither.
         scoring: Scoring during training; None: there is none.
         micro_batch_fixed_by: Why the size of micro-batches affects the results; None: it doesn't.
+        check: Called before the first step, when the weights are there; raises a `UserError` if training makes no
+            sense. None: there is nothing to check.
     """
 
     def __init__(
@@ -103,12 +105,13 @@ class Trainer:
         compute: Compute | None = None,
         scoring: Scoring | None = None,
         micro_batch_fixed_by: str | None = None,
+        check: Callable[[], None] | None = None,
     ) -> None:
         self.model, self.optimizer, self.loss = model, optimizer, loss
         self.loader_from, self.micro_batches = loader_from, micro_batches
         self.recipe, self.directory, self.world, self.autocast = recipe, directory, world, autocast
         self.seed, self.compute, self.scoring = seed, compute, scoring
-        self.micro_batch_fixed_by = micro_batch_fixed_by
+        self.micro_batch_fixed_by, self.check = micro_batch_fixed_by, check
         self.checkpointer = Checkpointer(
             directory / "checkpoints", model, optimizer, world, recipe.keep_checkpoints, recipe.keep_every
         )
@@ -141,6 +144,8 @@ class Trainer:
             self.spikes = SpikeWatch(saved.pop("recent_losses", ()))
             self.state |= saved
             console.print(f"resuming from step {saved['step']:,} of {self.recipe.steps:,}")
+        if self.check:
+            self.check()
         first, last = self.state["step"], self.recipe.steps
         loader = self.loader_from(first)
         batches = iter(loader)

@@ -6,6 +6,7 @@ recipe --> corpora, tokenizer, indexes --> plan --> model --> Trainer --> RUN/mo
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from mm1.model.processor import recipe_processor
 from mm1.model.resolve import resolve_models
 from mm1.model.sharded_start import ShardedStart, Share, start_sharded
 from mm1.model.sizes import non_embedding_parameters, parameters_by_part, unit_flops
-from mm1.plan.loader import Batch, PlanDataset, build_loader
+from mm1.plan.loader import Batch, PlanDataset, build_loader, image_rounds
 from mm1.plan.plan import Plan
 from mm1.processing.processor import MM1Processor
 from mm1.progress import console
 from mm1.recipe import Recipe
 from mm1.scaling.law import PAPER_LAW
 from mm1.train.begin import begin
+from mm1.train.border_check import check_borders
 from mm1.train.capabilities import autocast_dtype, usable_attention
 from mm1.train.changes import MICRO_BATCH, begun_dtype, fixed_keys, latest_step
 from mm1.train.efficiency import batch_flops, peak_flops
@@ -170,7 +172,7 @@ def recipe_trainer(
         model,
         build_optimizer(model, recipe.train, learning_rate),
         _loader_from(recipe, plan, splits, processor, micro, world),
-        _loss(recipe, model, processor, plan, micro * world.size),
+        _loss(recipe, model, processor, plan, world),
         recipe.train,
         directory,
         world=world,
@@ -180,7 +182,13 @@ def recipe_trainer(
         compute=compute,
         scoring=scoring,
         micro_batch_fixed_by=fixed_keys(model).get(MICRO_BATCH),
+        check=partial(_check_attention, recipe, model, autocast),
     )
+
+
+def _check_attention(recipe: Recipe, model: MM1ForConditionalGeneration, autocast: torch.dtype | None) -> None:
+    if recipe.data.document_mask:
+        check_borders(model, model.config.text_config._attn_implementation, autocast)
 
 
 def _loader_from(
@@ -195,14 +203,15 @@ def _loader_from(
 
 
 def _loss(
-    recipe: Recipe, model: MM1ForConditionalGeneration, processor: MM1Processor, plan: Plan, sequences: int
+    recipe: Recipe, model: MM1ForConditionalGeneration, processor: MM1Processor, plan: Plan, world: World
 ) -> Callable[[Batch, int], Losses]:
-    """Return the loss of a micro-batch; `sequences` is the number of sequences per micro-batch over all ranks."""
+    micro, micro_batches = world.micro_batches(recipe.train)
+    rounds = lru_cache(maxsize=1)(partial(image_rounds, plan, ranks=world.size, micro_batch_size=micro))
 
     def loss(batch: Batch, number: int) -> Losses:
         # The plan says whether any rank has images in this micro-batch, so the ranks need not communicate.
-        images = plan.count_images(number * sequences, (number + 1) * sequences)
-        return language_model_loss(model, processor, batch, recipe.train.z_loss, images > 0)
+        step, round_ = divmod(number, micro_batches)
+        return language_model_loss(model, processor, batch, recipe.train.z_loss, bool(rounds(step)[round_]))
 
     return loss
 
