@@ -52,8 +52,9 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     def flash(q, k, v, *, causal, softmax_scale, **kwargs):
         """Attention of the whole batch without borders."""
         assert causal
-        flat = (x.flatten(0, 1) for x in (q, k, v))
-        return one_by_one(*flat, [q.shape[1]] * len(q), scaling=softmax_scale).unflatten(0, q.shape[:2])
+        rows, length = q.shape[:2]
+        q, k, v = (x.flatten(0, 1) for x in (q, k, v))
+        return one_by_one(q, k, v, [length] * rows, scaling=softmax_scale).unflatten(0, (rows, length))
 
     def flash_varlen(
         q, k, v, *, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, causal, softmax_scale, **kwargs

@@ -79,10 +79,12 @@ def varlen_attention(
         borders = Borders.of(position_ids.expand(rows, -1))
         cu_seq_lens_q, max_length_q = borders.cu_seq_lens, borders.longest
     # (tokens, heads, C): the rows end to end
-    flat = [x.transpose(1, 2).flatten(0, 1) for x in (query, key, value)]
+    q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
     if has_kernel(query) and not dropout:
         attended = varlen_attn(
-            *flat,
+            q,
+            k,
+            v,
             cu_seq_lens_q,
             cu_seq_lens_q,
             max_length_q,
@@ -94,7 +96,7 @@ def varlen_attention(
         assert isinstance(attended, torch.Tensor)
     else:
         lengths = [length for length in cu_seq_lens_q.diff().tolist() if length]
-        attended = one_by_one(*flat, lengths, dropout, scaling)
+        attended = one_by_one(q, k, v, lengths, dropout, scaling)
     return attended.unflatten(0, (rows, length)), None
 
 

@@ -317,7 +317,7 @@ def image_rounds(plan: Plan, step: int, ranks: int, micro_batch_size: int) -> np
     shares = step_shares(plan, step, ranks, micro_batch_size)
     first, batch_size = step * plan.info["batch_size"], plan.info["batch_size"]
     images: np.ndarray = plan.images_of(first, first + batch_size)[shares - first]
-    return images.any(axis=(1, 2))
+    return images.sum(axis=(1, 2)) > 0
 
 
 class Planned(Protocol):
