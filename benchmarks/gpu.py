@@ -131,7 +131,9 @@ class Bench:
         with torch.autocast(self.device.type, torch.bfloat16):
             logits = model(**arguments).logits.float()
         logits.square().mean().backward()
-        return logits.detach(), model.get_input_embeddings().weight.grad.clone()
+        gradient = dict(model.named_parameters())["model.language_model.embed_tokens.weight"].grad
+        assert gradient is not None
+        return logits.detach(), gradient.clone()
 
     def _timed(self, model: MM1ForConditionalGeneration, arguments: dict[str, Any]) -> float:
         self._wait()
