@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError
-from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageReader
+from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageReader, Metadata
 
 from mm1.errors import UserError
 from mm1.files import whole_folder
@@ -22,6 +22,25 @@ from mm1.recipe import Recipe
 
 MODEL_PREFIX = "model."
 """Begins the names of a model's tensors in a checkpoint; the optimizer's begin otherwise."""
+
+
+class CheckpointReader(HuggingFaceStorageReader):
+    """Reads a checkpoint's headers, one a file, at most once; the library reads them anew for every load.
+
+    Args:
+        checkpoint: The folder of the checkpoint.
+        metadata: What the headers say, if it is known: then no header is read.
+    """
+
+    def __init__(self, checkpoint: Path, metadata: Metadata | None = None) -> None:
+        super().__init__(str(checkpoint))
+        self._metadata = metadata
+
+    def read_metadata(self) -> Metadata:
+        """Return the names, shapes and places of all tensors."""
+        if self._metadata is None:
+            self._metadata = super().read_metadata()
+        return self._metadata
 
 
 def checkpoints(directory: Path) -> list[Path]:
@@ -69,7 +88,7 @@ def step_model(run: Path, step: int, recipe: Recipe) -> Path:
         pad_token_id=tokenizer.pad_token_id,
     )
     end_with_turns(model, processor)
-    reader = HuggingFaceStorageReader(str(checkpoint))
+    reader = CheckpointReader(checkpoint)
     try:
         saved = reader.read_metadata().state_dict_metadata
         named = {MODEL_PREFIX + name: tensor for name, tensor in model.state_dict().items()}

@@ -15,6 +15,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Container
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,16 @@ import torch
 import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError
 from torch import nn
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint import DefaultSavePlanner, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.planner import SavePlan, WriteItemType
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
 )
 
 from mm1.errors import UserError
-from mm1.model.checkpoint import MODEL_PREFIX, checkpoints
+from mm1.model.checkpoint import MODEL_PREFIX, CheckpointReader, checkpoints
 from mm1.train.parallel import World
 
 # Without a process group, torch warns from a background thread that it assumes `no_dist`, which is set anyway.
@@ -39,6 +41,19 @@ warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 _OPTIMIZER = "optimizer."
 _STATE = _OPTIMIZER + "state."
+
+
+class _SavePlanner(DefaultSavePlanner):
+    """Has the first rank write what every rank has whole: scalars and buffers.
+
+    The library spreads these over all files, and each rank would then open all files when it loads.
+    """
+
+    def create_local_plan(self) -> SavePlan:
+        plan = super().create_local_plan()
+        if self.is_coordinator:
+            return plan
+        return replace(plan, items=[item for item in plan.items if item.type != WriteItemType.TENSOR])
 
 
 class Checkpointer:
@@ -84,6 +99,7 @@ class Checkpointer:
         future = dcp.async_save(
             self._tensors(),
             storage_writer=HuggingFaceStorageWriter(str(partial), save_distributed=True),
+            planner=_SavePlanner(),
             process_group=self.world.saving,
             no_dist=self.world.size == 1,
         )
@@ -134,8 +150,8 @@ class Checkpointer:
         if not saved:
             return None
         latest = saved[-1]
-        reader = HuggingFaceStorageReader(str(latest))
         try:
+            reader = CheckpointReader(latest, self.world.from_first(CheckpointReader(latest).read_metadata))
             dcp.load(
                 self._tensors_in(reader.read_metadata().state_dict_metadata),
                 storage_reader=reader,
@@ -158,14 +174,12 @@ class Checkpointer:
 
     def _tensors(self) -> dict[str, Any]:
         """Return the tensors to save: parameters, buffers and the optimizer's. Tied tensors appear once."""
-        seen: set[int] = set()
+        # Tied parameters are the same object. Addresses don't tell: a rank's share of a small tensor may be empty.
+        first_names: dict[int, str] = {}
         tensors = {}
-        for name, tensor in self.model.state_dict().items():
-            local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-            if local.numel() and local.data_ptr() in seen:
-                continue
-            seen.add(local.data_ptr())
-            tensors[MODEL_PREFIX + name] = tensor
+        for name, tensor in self.model.state_dict(keep_vars=True).items():
+            if first_names.setdefault(id(tensor), name) == name:
+                tensors[MODEL_PREFIX + name] = tensor.detach()
         flat: dict[str, Any] = get_optimizer_state_dict(self.model, self.optimizer, options=_FLAT)
         return tensors | {_OPTIMIZER + k: v for k, v in flat.items() if isinstance(v, torch.Tensor)}
 

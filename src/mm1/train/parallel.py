@@ -11,11 +11,11 @@ Parameters, gradients and optimizer state are sharded over the ranks, block by b
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -35,6 +35,8 @@ from mm1.train.capabilities import compiles
 
 # FSDP warns at every step that the model's outputs must not be written to; nothing writes to them.
 warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor", UserWarning)
+
+T = TypeVar("T")
 
 _PATIENCE = timedelta(hours=1)
 """Longest time that ranks wait for each other, for example while the first one prepares corpora and plan."""
@@ -120,6 +122,21 @@ class World:
         if self.size > 1:
             dist.all_gather_object(gathered, value)
         return gathered
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """Return on all ranks what a function returns on the first; an error of it is raised on all."""
+        if self.size == 1:
+            return make()
+        made: list[Any] = [None, None]
+        if self.is_first:
+            try:
+                made[0] = make()
+            except Exception as error:
+                made[1] = error
+        dist.broadcast_object_list(made)
+        if made[1] is not None:
+            raise made[1]
+        return made[0]
 
     def check_equal(self, **values: str) -> None:
         """Check that all ranks have the same values.
