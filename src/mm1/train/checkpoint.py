@@ -14,7 +14,8 @@ import shutil
 import warnings
 from collections import defaultdict
 from collections.abc import Container
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from torch.distributed.checkpoint.state_dict import (
 
 from mm1.errors import UserError
 from mm1.model.checkpoint import MODEL_PREFIX, CheckpointReader, checkpoints
-from mm1.train.parallel import World
+from mm1.train.parallel import World, is_lost
 
 # Without a process group, torch warns from a background thread that it assumes `no_dist`, which is set anyway.
 warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
@@ -131,7 +132,16 @@ class Checkpointer:
                 partial.rename(final)
                 self._remove_old()
         except (OSError, SafetensorError, CheckpointException, RuntimeError) as error:
+            if is_lost(error):
+                raise RuntimeError(str(error)) from None  # the ranks' business, not the disk's
             raise self._failed(partial, error) from error
+
+    def settle(self, seconds: float) -> None:
+        """Let a save in progress end if it can within some seconds; an error of it is not raised."""
+        if self._pending is not None:
+            wait([self._pending[0]], seconds)
+            with suppress(UserError, RuntimeError):
+                self.poll()
 
     def load_latest(self) -> dict[str, Any] | None:
         """Load the latest complete checkpoint into model and optimizer, in place.

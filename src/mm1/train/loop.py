@@ -38,6 +38,9 @@ from mm1.train.tracking import open_log
 MAX_BAD_IMAGES = 100
 """Training stops after more unreadable pictures than this."""
 
+_SECONDS_TO_SAVE = 20.0
+"""How long a save in progress may take to end once a rank has failed."""
+
 
 @dataclass(frozen=True)
 class Compute:
@@ -161,12 +164,15 @@ class Trainer:
                 self.checkpointer.poll()
                 bar.advance(task)
                 self.state["step"] = done = step + 1
+                self.world.step_done(done)
                 scores = {} if stop else self._scores(done)
                 if done % self.recipe.log_every == 0 or done == last or stop or scores:
                     line = self._line(window) | scores
                     write(line)
                     bar.update(task, note=terminal.note(line, last))
                     window = Window()
+                if stop or done == last:
+                    self.world.wait_long()
                 if done % self.recipe.checkpoint_every == 0 or done == last or stop:
                     self._save(wait=bool(stop) or done == last)
                 if stop and done < last:
@@ -287,7 +293,10 @@ class Trainer:
         return len(sentences)
 
     def _scores(self, done: int) -> dict[str, float]:
-        return self.scoring.score(done) if self.scoring and done % self.scoring.every == 0 else {}
+        if self.scoring is None or done % self.scoring.every:
+            return {}
+        self.world.wait_long()
+        return self.scoring.score(done)
 
     def _line(self, window: Window) -> dict[str, Any]:
         """Return a line of the log; all ranks must call this."""
@@ -309,12 +318,16 @@ class Trainer:
 
     @contextmanager
     def _last_save(self) -> Iterator[None]:
-        """Finish the save in progress even if training fails; one rank only, since others may have ended by then."""
+        """Finish the save in progress even if training fails, on this rank or on another, which may have ended."""
+        if self.world.watch is not None:
+            self.world.watch.at_end = partial(self.checkpointer.settle, _SECONDS_TO_SAVE)
         try:
             yield
         finally:
             if self.world.size == 1:
                 self.checkpointer.finish()
+            else:
+                self.checkpointer.settle(_SECONDS_TO_SAVE)
 
     def _ask_to_stop(self, signal_number: int) -> None:
         self._stop_signal = signal_number

@@ -13,7 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -25,13 +25,14 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from mm1.devices import choose_device
-from mm1.errors import UserError
+from mm1.errors import EveryRankError, Stopped, UserError
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.parts import blocks_of, parts_of
 from mm1.progress import console
 from mm1.ranks import own_rank, world_size
 from mm1.recipe import TrainRecipe
 from mm1.train.capabilities import compiles
+from mm1.train.watch import STEP_TIMEOUT, Watch, step_timeout
 
 # FSDP warns at every step that the model's outputs must not be written to; nothing writes to them.
 warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor", UserWarning)
@@ -39,10 +40,22 @@ warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tenso
 T = TypeVar("T")
 
 _PATIENCE = timedelta(hours=1)
-"""Longest time that ranks wait for each other, for example while the first one prepares corpora and plan."""
+"""Longest time that ranks wait for each other outside of steps, for example while the first one prepares the plan."""
 
-_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
-"""Words in gloo's error when a rank has ended."""
+_LOST = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "remote process exited",
+    "NCCL communicator was aborted",
+)
+"""Words in the errors of gloo and NCCL when a rank has ended."""
+_LATE = "Timed out waiting"
+"""Words in gloo's error when a rank has not come to a collective."""
+_LATER = 10.0
+"""Seconds by which a collective times out later than the watch does, which says more."""
+_GRACE = {"cpu": 5.0, "cuda": 60.0}
+"""Seconds between the stacks of hung ranks and their end; NCCL's collectives then time out and leave their record."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +67,14 @@ class World:
         size: The number of processes.
         device: The device of this process.
         saving: A separate process group for checkpoints, which are saved during training.
+        watch: Ends this rank when another one fails; None: it is alone.
     """
 
     rank: int
     size: int
     device: torch.device
     saving: dist.ProcessGroup | None = None
+    watch: Watch | None = None
 
     @property
     def is_first(self) -> bool:
@@ -89,6 +104,28 @@ class World:
             )
         return micro, batch // (micro * self.size)
 
+    def step_done(self, step: int) -> None:
+        """Say that a step has been completed; until `wait_long`, ranks wait for each other briefly."""
+        if self.watch is not None:
+            if not self.watch.ticks:
+                self._set_timeouts(timedelta(seconds=self.watch.limit + _LATER))
+            self.watch.step_done(step)
+
+    def wait_long(self) -> None:
+        """Say that no step will end for some time: ranks wait for each other as long as before the first step."""
+        if self.watch is not None and self.watch.ticks:
+            self.watch.stop_clock()
+            self._set_timeouts(_PATIENCE)
+
+    def _set_timeouts(self, longest: timedelta) -> None:
+        """Set how long a collective may take in all groups, those of the mesh too; writing checkpoints takes its time.
+
+        torch has no public function for this; torchtitan uses the same one.
+        """
+        for group in dist.distributed_c10d._world.pg_map:
+            if group is not self.saving:
+                dist.distributed_c10d._set_pg_timeout(longest, group)
+
     @contextmanager
     def errors_shared(self) -> Iterator[None]:
         """Raise a `UserError` of this block on all ranks, whichever rank it occurs on."""
@@ -115,7 +152,7 @@ class World:
         """Wait for all ranks; raise the error of the first rank that has one."""
         for rank, sentence in enumerate(self._gather(None if error is None else str(error))):
             if sentence is not None:
-                raise UserError(f"rank {rank}: {sentence}") from error
+                raise EveryRankError(f"rank {rank}: {sentence}") from error
 
     def _gather(self, value: Any) -> list[Any]:
         gathered: list[Any] = [value] * self.size
@@ -148,7 +185,7 @@ class World:
         for name in values:
             different = [rank for rank, theirs in enumerate(gathered) if theirs[name] != gathered[0][name]]
             if different:
-                raise UserError(
+                raise EveryRankError(
                     f"rank {different[0]} has another {name} than rank 0: start all ranks with the same recipe, code "
                     "and corpora"
                 )
@@ -161,6 +198,8 @@ def join_ranks(device: str) -> Iterator[World]:
     Args:
         device: `auto` (a GPU if there is one), or a torch device.
 
+    If this block fails, the other ranks are told why and end; their processes too, since they may wait in a collective.
+
     Raises:
         UserError: If the device can't be used, or another rank has ended.
     """
@@ -171,21 +210,49 @@ def join_ranks(device: str) -> Iterator[World]:
     if size == 1:
         yield World(0, 1, where)
         return
+    limit = step_timeout()
     native = dist.get_default_backend_for_device(where)
     backend = native if where.type == "cpu" else f"cpu:gloo,{where.type}:{native}"
     dist.init_process_group(backend, timeout=_PATIENCE)
     console.quiet = rank > 0
+    world = World(rank, size, where, dist.new_group(backend="gloo", timeout=_PATIENCE))
+    watch = Watch(rank, world._gather, limit, _GRACE.get(where.type, 5.0))
     try:
-        yield World(rank, size, where, dist.new_group(backend="gloo"))
-    except RuntimeError as error:
-        if not any(words in str(error) for words in _LOST):
-            raise
+        yield replace(world, watch=watch)
+    except (Stopped, EveryRankError):
+        watch.leave()
+        raise
+    except BaseException as error:
+        # The process group stays: to destroy it may take a collective, while the other ranks wait in another one.
         console.quiet = False
-        raise UserError(
-            f"rank {rank} stops, since another rank has ended: look for the reason in that rank's output"
-        ) from None
-    finally:
-        dist.destroy_process_group()
+        if is_lost(error):
+            watch.wait_for_reason()
+        explained = _explained(error, limit)
+        watch.fail(str(explained or f"{type(error).__name__}: {error}"))
+        if explained is None:
+            raise
+        raise UserError(f"rank {rank}: {explained}") from error
+    watch.leave()
+    dist.destroy_process_group()
+
+
+def is_lost(error: BaseException) -> bool:
+    """Return whether an error means that another rank has ended."""
+    return any(words in str(error) for words in _LOST)
+
+
+def _explained(error: BaseException, limit: float) -> UserError | None:
+    """Return the sentence for an error of this rank; None: it is unexpected."""
+    if isinstance(error, UserError):
+        return error
+    if is_lost(error):
+        return UserError("another rank has ended: look for the reason in that rank's output")
+    if _LATE in str(error):
+        return UserError(
+            f"another rank did not come within {limit:,.0f} s: look at the ranks' last lines, and at what they read "
+            f"(storage, network); {STEP_TIMEOUT} sets another limit"
+        )
+    return None
 
 
 def prepare_model(
