@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 
 from mm1.errors import Stopped, UserError
 from mm1.plan.loader import TrainingBatch
-from mm1.progress import console, progress_bar
+from mm1.progress import console, progress_bar, terminal
 from mm1.recipe import TrainRecipe
 from mm1.train.changes import latest_step
 from mm1.train.checkpoint import Checkpointer
@@ -34,9 +34,7 @@ from mm1.train.optimizer import clip_gradients, schedule, set_learning_rate
 from mm1.train.parallel import World
 from mm1.train.telemetry import SpikeWatch, StepLosses, Terminal, Window
 from mm1.train.tracking import open_log
-
-MAX_BAD_IMAGES = 100
-"""Training stops after more unreadable pictures than this."""
+from mm1.train.unreadable import UnreadableWatch
 
 _SECONDS_TO_SAVE = 20.0
 """How long a save in progress may take to end once a rank has failed."""
@@ -125,6 +123,7 @@ class Trainer:
             "loss_spikes": 0,
         }
         self.spikes = SpikeWatch()
+        self.unreadable = UnreadableWatch()
         self._weights_whole = True
         self._bad_steps_in_a_row = 0
         self._stop_signal = 0
@@ -142,13 +141,14 @@ class Trainer:
         saved = self.checkpointer.load_latest()
         if saved is not None:
             self.spikes = SpikeWatch(saved.pop("recent_losses", ()))
+            self.unreadable = UnreadableWatch(saved.pop("recent_pictures", ()))
             self.state |= saved
             console.print(f"resuming from step {saved['step']:,} of {self.recipe.steps:,}")
         first, last = self.state["step"], self.recipe.steps
         loader = self.loader_from(first)
         batches = iter(loader)
         self.model.train()
-        terminal = Terminal()
+        shown = Terminal()
         with (
             self._log(first) as write,
             progress_bar(notes_below=True) as bar,
@@ -169,7 +169,7 @@ class Trainer:
                 if done % self.recipe.log_every == 0 or done == last or stop or scores:
                     line = self._line(window) | scores
                     write(line)
-                    bar.update(task, note=terminal.note(line, last))
+                    bar.update(task, note=shown.note(line, last))
                     window = Window()
                 if stop or done == last:
                     self.world.wait_long()
@@ -232,7 +232,8 @@ class Trainer:
         return losses
 
     def _save(self, *, wait: bool) -> None:
-        self.checkpointer.save({**self.state, "recent_losses": list(self.spikes.losses)}, wait=wait)
+        recent = {"recent_losses": list(self.spikes.losses), "recent_pictures": list(self.unreadable.counts)}
+        self.checkpointer.save({**self.state, **recent}, wait=wait)
 
     def _rescue(self, window: Window, write: Callable[[dict[str, Any]], None]) -> int:
         """Save the steps done before the one that ran out of memory; return the step that the run resumes from."""
@@ -280,16 +281,13 @@ class Trainer:
             counts["tokens"] += tokens
             counts["images"] += images
         self.state["bad_images"] += bad
-        if self.state["bad_images"] > MAX_BAD_IMAGES:
-            raise UserError(
-                f"more than {MAX_BAD_IMAGES} pictures of the corpora can't be read (each is named above): rebuild or "
-                "clean the corpora"
-            )
+        self.unreadable.add(images + bad, bad)
 
     def _report_bad_images(self, group: list[TrainingBatch]) -> int:
         sentences = [sentence for batch in group for sentence in batch["bad_images"]]
+        notes = console if self.world.is_first else terminal(stderr=True)  # the other ranks' console is quiet
         for sentence in sentences:
-            console.print(f"left out: {sentence}", style="yellow")
+            notes.print(f"left out: {sentence}", style="yellow")
         return len(sentences)
 
     def _scores(self, done: int) -> dict[str, float]:
