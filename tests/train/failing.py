@@ -15,13 +15,15 @@ from mm1.train.loop import Trainer
 
 
 def fail(how: str) -> None:
-    """Fail as a user's mistake, as an unexpected error does, as a killed process, or by standing still."""
+    """Fail as a user's mistake, as an unexpected error, as a killed or frozen process, or by standing still."""
     if how == "mistake":
         raise UserError("the sky has fallen: put it back")
     if how == "bug":
         raise ZeroDivisionError("the sky is zero")
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "frozen":
+        os.kill(os.getpid(), signal.SIGSTOP)
     time.sleep(600)
 
 

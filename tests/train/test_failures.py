@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 
 from mm1.train.checkpoint import checkpoints
+from mm1.train.parallel import record_collectives
 from tests.train.test_ranks import free_port
 
 SECONDS = 60
 """Longest time from a failure to the end of the job."""
 
 
-def train(recipe_file: Path, run: Path, data: Path, *failing: object, saved: int = 6, **environment: str) -> str:
+def train(
+    recipe_file: Path, run: Path, data: Path, *failing: object, saved: int = 6, workers: int = 0, **environment: str
+) -> str:
     """Have a rank fail at step 6 (see `tests.train.failing`), when that checkpoint is being written.
 
     Return what the job prints; check that it ends soon, and that its last checkpoint is that of a step.
@@ -25,7 +28,7 @@ def train(recipe_file: Path, run: Path, data: Path, *failing: object, saved: int
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
     command = [sys.executable, *launcher, "--master_port", str(free_port()), "-m", "tests.train.failing"]
     command += [*map(str, failing), "6", "pretrain", str(recipe_file), "--to", str(run)]
-    command += ["--set", "train.checkpoint_every=2", "--set", "train.batch_size=4"]
+    command += ["--set", "train.checkpoint_every=2", "--set", f"data.workers={workers}"]
     job = subprocess.Popen(
         command,
         env={**os.environ, "MM1_DATA": str(data), "OMP_NUM_THREADS": "1", **environment},
@@ -57,7 +60,8 @@ def test_an_unexpected_error_on_one_rank_ends_all(recipe_file: Path, data: Path,
 
 
 def test_a_killed_rank_ends_all(recipe_file: Path, data: Path, tmp_path: Path) -> None:
-    said = train(recipe_file, tmp_path / "run", data, 1, "killed", saved=4)
+    # Its workers outlive it for some seconds, and with them its connections.
+    said = train(recipe_file, tmp_path / "run", data, 1, "killed", saved=4, workers=1)
     assert "rank 1 has ended without a word" in said
 
 
@@ -67,3 +71,14 @@ def test_a_rank_that_stands_still_is_shown(recipe_file: Path, data: Path, tmp_pa
     asleep = said.split("where rank 1 stands:")[1]
     assert "in fail" in asleep
     assert "failing.py" in asleep
+
+
+def test_collectives_are_recorded_on_gpus_as_the_user_wants(tmp_path: Path) -> None:
+    environment = {"TORCH_NCCL_TRACE_BUFFER_SIZE": "0", "HOME": "/home/you"}
+    record_collectives(tmp_path, environment)
+    assert environment == {
+        "TORCH_NCCL_TRACE_BUFFER_SIZE": "0",
+        "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",
+        "TORCH_FR_DUMP_TEMP_FILE": f"{tmp_path}/rank_",
+        "HOME": "/home/you",
+    }

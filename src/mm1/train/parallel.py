@@ -10,11 +10,13 @@ Parameters, gradients and optimizer state are sharded over the ranks, block by b
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -192,11 +194,12 @@ class World:
 
 
 @contextmanager
-def join_ranks(device: str) -> Iterator[World]:
+def join_ranks(device: str, traces: Path | None = None) -> Iterator[World]:
     """Join the processes that torchrun started until the block ends; without torchrun there is one rank.
 
     Args:
         device: `auto` (a GPU if there is one), or a torch device.
+        traces: The folder for NCCL's records of collectives (see `record_collectives`); None: torch's default.
 
     If this block fails, the other ranks are told why and end; their processes too, since they may wait in a collective.
 
@@ -213,6 +216,8 @@ def join_ranks(device: str) -> Iterator[World]:
     limit = step_timeout()
     native = dist.get_default_backend_for_device(where)
     backend = native if where.type == "cpu" else f"cpu:gloo,{where.type}:{native}"
+    if where.type == "cuda" and traces is not None:
+        record_collectives(traces, os.environ)
     dist.init_process_group(backend, timeout=_PATIENCE)
     console.quiet = rank > 0
     world = World(rank, size, where, dist.new_group(backend="gloo", timeout=_PATIENCE))
@@ -234,6 +239,26 @@ def join_ranks(device: str) -> Iterator[World]:
         raise UserError(f"rank {rank}: {explained}") from error
     watch.leave()
     dist.destroy_process_group()
+
+
+def record_collectives(folder: Path, environment: MutableMapping[str, str]) -> None:
+    """Have NCCL's groups, made after this, keep their last collectives and write them when one times out.
+
+    Each rank writes `FOLDER/rank_N`; the folder must be there by then. `torchfrtrace` (of torch) reads the files. What
+    the user has set stays.
+
+    Args:
+        folder: The folder.
+        environment: The process's environment variables.
+    """
+    settings = (
+        (("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE"), "2000"),
+        (("TORCH_NCCL_DUMP_ON_TIMEOUT",), "1"),
+        (("TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE"), f"{folder.absolute()}/rank_"),
+    )
+    for names, value in settings:  # the second name is that of older versions
+        if not any(name in environment for name in names):
+            environment[names[0]] = value
 
 
 def is_lost(error: BaseException) -> bool:
