@@ -92,9 +92,9 @@ class Checkpointer:
         Raises:
             UserError: If this or the previous save failed (disk full, for example); earlier checkpoints are untouched.
         """
-        self.finish()
         partial = self.directory / f"step-{state['step']:06d}.partial"
-        with self.world.errors_shared():
+        with self.world.waiting_long(), self.world.errors_shared():
+            self.finish()
             if self.world.is_first:
                 self._make_folder(partial)
         future = dcp.async_save(
@@ -107,7 +107,8 @@ class Checkpointer:
         assert isinstance(future, Future)
         self._pending = future, partial, dict(state)
         if wait:
-            self.finish()
+            with self.world.waiting_long():
+                self.finish()
 
     def poll(self) -> None:
         """Rename the checkpoint that is being saved if it is complete; costs nothing if it isn't."""

@@ -171,8 +171,6 @@ class Trainer:
                     write(line)
                     bar.update(task, note=shown.note(line, last))
                     window = Window()
-                if stop or done == last:
-                    self.world.wait_long()
                 if done % self.recipe.checkpoint_every == 0 or done == last or stop:
                     self._save(wait=bool(stop) or done == last)
                 if stop and done < last:
@@ -291,10 +289,7 @@ class Trainer:
         return len(sentences)
 
     def _scores(self, done: int) -> dict[str, float]:
-        if self.scoring is None or done % self.scoring.every:
-            return {}
-        self.world.wait_long()
-        return self.scoring.score(done)
+        return self.scoring.score(done) if self.scoring and done % self.scoring.every == 0 else {}
 
     def _line(self, window: Window) -> dict[str, Any]:
         """Return a line of the log; all ranks must call this."""
@@ -326,6 +321,7 @@ class Trainer:
                 self.checkpointer.finish()
             else:
                 self.checkpointer.settle(_SECONDS_TO_SAVE)
+            self.world.wait_long()
 
     def _ask_to_stop(self, signal_number: int) -> None:
         self._stop_signal = signal_number

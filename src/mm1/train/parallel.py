@@ -100,7 +100,7 @@ class World:
         batch = recipe.batch_size
         micro = recipe.micro_batch_size or max(1, batch // self.size)
         if batch % (micro * self.size):
-            raise UserError(
+            raise EveryRankError(
                 f"train.batch_size {batch} is not a multiple of {self.size} ranks x train.micro_batch_size {micro}: "
                 "change one of the three"
             )
@@ -118,6 +118,15 @@ class World:
         if self.watch is not None and self.watch.ticks:
             self.watch.stop_clock()
             self._set_timeouts(_PATIENCE)
+
+    @contextmanager
+    def waiting_long(self) -> Iterator[None]:
+        """Have ranks wait for each other long in this block, which is not a step."""
+        step = self.watch.step if self.watch is not None and self.watch.ticks else None
+        self.wait_long()
+        yield
+        if step is not None:
+            self.step_done(step)
 
     def _set_timeouts(self, longest: timedelta) -> None:
         """Set how long a collective may take in all groups, those of the mesh too; writing checkpoints takes its time.
@@ -233,7 +242,7 @@ def join_ranks(device: str, traces: Path | None = None) -> Iterator[World]:
         if is_lost(error):
             watch.wait_for_reason()
         explained = _explained(error, limit)
-        watch.fail(str(explained or f"{type(error).__name__}: {error}"))
+        watch.fail(str(explained or f"{type(error).__name__}: {error}".rstrip(": ")))
         if explained is None:
             raise
         raise UserError(f"rank {rank}: {explained}") from error
@@ -329,7 +338,7 @@ def shard_model(
     if world.size == 1:
         return
     if world.size % recipe.replicas:
-        raise UserError(
+        raise EveryRankError(
             f"train.replicas {recipe.replicas} does not divide the {world.size} ranks: set it to a divisor of "
             f"{world.size}"
         )

@@ -32,6 +32,7 @@ STEP_TIMEOUT = "MM1_STEP_TIMEOUT"
 """Environment variable: seconds without a completed step after which the ranks count as hung."""
 DEFAULT_STEP_TIMEOUT = 600.0
 _SECONDS_TO_JOIN = 60.0
+_SECONDS_TO_LEAVE = 10.0
 _SECONDS_TO_LEARN = 10.0
 """How long a rank that has lost another waits to be told why."""
 _LONGEST_SENTENCE, _LONGEST_LINE = 8192, 65_536
@@ -62,13 +63,14 @@ class Watch:
 
     Attributes:
         at_end: What to do before this process ends because of another rank.
+        step: The last completed step.
     """
 
     def __init__(self, rank: int, gather: Callable[[Any], list[Any]], limit: float, grace: float) -> None:
         self.rank, self.limit, self.grace = rank, limit, grace
         self.at_end: Callable[[], None] | None = None
-        self._step, self._last = 0, 0.0  # the last step, and when it ended; 0: the clock stands
-        self._leaving = False
+        self.step, self._last = 0, 0.0  # the last is when the step ended; 0: the clock stands
+        self._leaving, self._alone = False, threading.Event()
         self._lock = threading.Lock()
         self._connections: dict[int, socket.socket] = {}
         self._join(gather)
@@ -77,7 +79,7 @@ class Watch:
 
     def step_done(self, step: int) -> None:
         """Say that a step has been completed, and start the clock anew."""
-        self._step, self._last = step, time.monotonic()
+        self.step, self._last = step, time.monotonic()
 
     def stop_clock(self) -> None:
         """Say that no step will end for some time, since scores or files are made."""
@@ -89,10 +91,17 @@ class Watch:
         return self._last > 0
 
     def leave(self) -> None:
-        """Say that this rank ends as it should."""
+        """Say that this rank ends as it should, and wait until all have come so far.
+
+        A rank that ends earlier closes connections, from which another one may still have to read the last collective.
+        """
         with self._lock:
             self._leaving = True
+        if self.rank == 0:
+            self._alone.wait(_SECONDS_TO_LEAVE)
         self._tell({"leaves": True})
+        if self.rank > 0:
+            self._alone.wait(_SECONDS_TO_LEAVE)
 
     def fail(self, sentence: str) -> None:
         """Tell the others that this rank fails, and why. They end."""
@@ -127,12 +136,13 @@ class Watch:
         with selectors.DefaultSelector() as selector:
             for rank, connection in self._connections.items():
                 selector.register(connection, selectors.EVENT_READ, rank)
-            while not self._leaving and selector.get_map():
+            while selector.get_map():
                 for key, _ in selector.select(timeout=min(1.0, self.limit / 4)):
                     if self._heard(key.data, _read_line(key.fileobj)):  # type: ignore[arg-type]  # ours are sockets
                         selector.unregister(key.fileobj)
                 if self.rank == 0 and self._last and time.monotonic() - self._last > self.limit:
                     self._hung()
+        self._alone.set()
 
     def _heard(self, rank: int, said: dict[str, Any] | None) -> bool:
         """Do what a rank's line asks for; None: its connection has been closed. Return whether it has left."""
@@ -146,15 +156,21 @@ class Watch:
         return "leaves" in said if said else True
 
     def _hung(self) -> None:
+        if self._leaving:
+            return
         sentence = (
-            f"no step has ended for {self.limit:,.0f} s since step {self._step}: a rank stands still; the stacks of "
+            f"no step has ended for {self.limit:,.0f} s since step {self.step}: a rank stands still; the stacks of "
             "all ranks follow, of which most wait in a collective: look at one that doesn't, and at what it reads "
             f"(storage, network); {STEP_TIMEOUT} sets another limit"
         )
+        last = self._last
         self._tell({"hung": sentence})
         self._show_stacks(sentence)
         time.sleep(self.grace)
-        self._end(sentence)
+        if self._last == last:
+            self._end(sentence)
+        else:
+            console.print(f"a step has ended after all: the training goes on; {STEP_TIMEOUT} avoids this message")
 
     def _show_stacks(self, sentence: str) -> None:
         if self.rank == 0:
@@ -169,13 +185,13 @@ class Watch:
                 return
             self._leaving = True
         console.quiet = False
+        self._tell({"failed": sentence[:_LONGEST_SENTENCE]})  # before the wait below, so that all wait at once
         if self.rank > 0:
             sentence = f"rank {self.rank} stops, since another rank has ended: {sentence}"
         console.print(Text("error:", "bold red"), sentence, soft_wrap=True)
         if self.at_end is not None:
             with suppress(Exception):
                 self.at_end()
-        self._tell({"failed": sentence[:_LONGEST_SENTENCE]})
         console.show_cursor()
         end_process(2)
 
