@@ -16,6 +16,7 @@ import secrets
 import selectors
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -175,8 +176,12 @@ class Watch:
     def _show_stacks(self, sentence: str) -> None:
         if self.rank == 0:
             console.print(Text("error:", "bold red"), sentence, soft_wrap=True)
-        print(f"where rank {self.rank} stands:", file=sys.stderr, flush=True)
-        faulthandler.dump_traceback(sys.stderr, all_threads=True)
+        with tempfile.TemporaryFile("w+") as file:  # written at once, since ranks may share a terminal
+            faulthandler.dump_traceback(file, all_threads=True)
+            file.seek(0)
+            stacks = "".join(f"  {line}" for line in file)
+        sys.stderr.write(f"where rank {self.rank} stands:\n{stacks}")
+        sys.stderr.flush()
 
     def _end(self, sentence: str) -> None:
         """End this process, since another rank has failed; the first rank passes the sentence on."""
