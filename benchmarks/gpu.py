@@ -105,7 +105,8 @@ class Bench:
         """Compare attention by borders with sdpa: two packed rows of a decoder with a layer or two of mm1-1b's."""
         sets = ["model.language_model.num_layers=2"]
         recipe = load_recipe("mm1-tiny" if self.tiny else "mm1-1b", sets).model
-        model = build_model(recipe, **TOKENS, seed=3).to(self.device)
+        model = build_model(recipe, **TOKENS, seed=3)
+        torch.nn.Module.to(model, self.device)
         length = 64 if self.tiny else 4096
         lengths = [[length // 2, length // 4, length // 4], [length // 3, length // 3, length - 2 * (length // 3)]]
         position_ids = torch.stack([torch.cat([torch.arange(n) for n in row]) for row in lengths]).to(self.device)
