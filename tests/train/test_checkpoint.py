@@ -38,7 +38,7 @@ def trained(world: World, vocabulary: int, seed: int, folder: Path) -> tuple[Tie
     """Return a model that has made a step, with its optimizer's state, and what saves both."""
     torch.manual_seed(seed)
     model = Tied(vocabulary)
-    shard_model(model, [model.block, model.wide], world, TrainRecipe(), None)
+    shard_model(model, [[model.block], [model.wide]], world, TrainRecipe(), None)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
     model(torch.arange(vocabulary)).square().sum().backward()
     optimizer.step()
