@@ -14,6 +14,7 @@ import torch
 from PIL import ExifTags
 from PIL import Image as PILImage
 
+from mm1.processing.headers import everyday_size
 from mm1.processing.metadata import png_exif, without_metadata
 from mm1.processing.signatures import HEAD_BYTES, what_is
 from mm1.processing.tiles import Box, Tiling
@@ -63,6 +64,9 @@ def picture_size(data: bytes) -> tuple[int, int]:
     Raises:
         ImageError: If the bytes are not a picture, or it has more than `MAX_PIXELS` pixels, or none.
     """
+    size = everyday_size(data)
+    if size is not None and 0 < size[0] * size[1] <= MAX_PIXELS:
+        return size
     return _opened(data, lambda image: image.size)
 
 

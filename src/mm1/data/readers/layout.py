@@ -11,8 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from mm1.data.readers.reader import Notes
-from mm1.data.readers.values import plain_meta, replace_surrogates, trimmed
+from mm1.data.readers.values import is_plain, is_plain_text, plain_meta, replace_surrogates, trimmed
 from mm1.document import Document, Image, Part, Text
+
+_first_value = json.JSONDecoder().raw_decode  # a third faster than `json.loads` for a line
+_LINE_ENDS = ("", "\n", "\r\n")
 
 
 def caption_parts(picture: Image, caption: str) -> tuple[Part, ...]:
@@ -53,6 +56,8 @@ def storable(document: Document, notes: Notes) -> Document:
     NULs are removed from texts; lone surrogates become U+FFFD; in meta, values that JSON doesn't have become text or
     null.
     """
+    if _is_storable(document):
+        return document
     where = replace_surrogates(document.id)[0].replace("\x00", "\ufffd")
     parts: list[Part] = []
     for part in document.parts:
@@ -66,6 +71,12 @@ def storable(document: Document, notes: Notes) -> Document:
     for what in lost:
         notes.changed.add("metadata that can't be kept: null in its place", f"{where} ({what})")
     return Document(where, document.kind, tuple(parts), meta)
+
+
+def _is_storable(document: Document) -> bool:
+    """Whether there is nothing to put right, as is nearly always so; False if it takes a closer look to tell."""
+    texts = [part.text if isinstance(part, Text) else part.path or "" for part in document.parts]
+    return is_plain_text(document.id) and all(map(is_plain_text, texts)) and (not document.meta or is_plain(document.meta))
 
 
 def clean_text(text: str, notes: Notes, where: str) -> str:
@@ -85,6 +96,14 @@ def parse_json(text: str | bytes) -> Any:
     Raises:
         ValueError: If it is broken, nested too deeply, or has a number of thousands of digits.
     """
+    if isinstance(text, str):
+        try:
+            value, end = _first_value(text)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            if text[end:] in _LINE_ENDS:
+                return value
     try:
         return json.loads(text)
     except RecursionError:

@@ -42,12 +42,13 @@ def read_lines(text: TextStream, notes: Notes) -> Iterator[tuple[str, bytes]]:
     try:
         while line := text.stream.readline(MAX_LINE_BYTES):
             number += 1
-            last = number if line.strip() else last
             if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
                 notes.skipped.add(f"line longer than {MAX_LINE_BYTES >> 20} MiB", f"{text.name}:{number}")
                 while (rest := text.stream.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
                     pass
-            elif line.strip():
+                last = number
+            elif not line.isspace():
+                last = number
                 yield f"{text.name}:{number}", line
     except UNREADABLE as error:
         notes.skipped.add(why_unreadable(error), f"{text.name} after line {number} ({error})")

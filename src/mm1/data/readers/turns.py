@@ -31,6 +31,7 @@ _ROLES = {
 _TOOL_ROLES = {"tool", "tools", "function", "function_call", "observation", "tool_call", "tool_response", "ipython"}
 _PICTURE_KEYS = ("images", "image")
 _MEDIA_KEYS = {"video": "video", "videos": "video", "audio": "audio", "audios": "audio"}
+_BESIDE_TURNS = frozenset({*_MEDIA_KEYS, "tools", "system"})
 _USED = {*TURN_KEYS, "completion", "system", *_PICTURE_KEYS, *_MEDIA_KEYS}
 _MEDIA_MARK = re.compile(r"\A\s*<(video|audio)>|<(video|audio)>\s*\Z")
 _HELD_BY_PART = ("image", "image_url", "url", "path", "base64", "data", "source", "bytes", "input_image")
@@ -42,15 +43,26 @@ def chat_of_record(record: Mapping[str, Any], place: Place, suffix: str = "") ->
     Raises:
         LeftOutError: If it has no conversation to learn from.
     """
+    is_bare = _BESIDE_TURNS.isdisjoint(record)
+    turns = _turns(record) if is_bare else _with_what_is_beside(record, place)
+    given = next((record[key] for key in _PICTURE_KEYS if key in record and is_given(record[key])), None)
+    own = {name: value for name, value in record.items() if name not in _USED and value is not None}
+    return conversation(turns, [] if given is None else pictures_of(given), place, own, suffix)
+
+
+def _with_what_is_beside(record: Mapping[str, Any], place: Place) -> list[Turn]:
+    """Return the turns of a record that says more beside them.
+
+    Raises:
+        LeftOutError: If they can't be learned from without it.
+    """
     for key, media in _MEDIA_KEYS.items():
         if is_given(record.get(key)):
             raise LeftOutError(f"conversation with {media}")
-    turns = _with_system(record, _turns(record), place)
+    turns = _turns(record)
     if is_given(record.get("tools")):
         place.lose("tools of a conversation: kept as metadata only")
-    given = next((record[key] for key in _PICTURE_KEYS if is_given(record.get(key))), None)
-    own = {name: value for name, value in record.items() if name not in _USED and value is not None}
-    return conversation(turns, pictures_of(given), place, own, suffix)
+    return _with_system(record, turns, place)
 
 
 def pictures_of(value: object) -> list[Any]:
@@ -66,7 +78,7 @@ def is_chat(texts: object) -> bool:
 
 
 def _turns(record: Mapping[str, Any]) -> list[Turn]:
-    found = next((key for key in TURN_KEYS if is_given(record.get(key))), None)
+    found = next((key for key in TURN_KEYS if key in record and is_given(record[key])), None)
     if found is None:
         present = ", ".join(str(key) for key in record)[:200]
         raise LeftOutError("record without turns of a conversation", f"it has {present or 'nothing'}")
@@ -77,7 +89,7 @@ def _turns(record: Mapping[str, Any]) -> list[Turn]:
         raise LeftOutError(f"turns of a conversation that are {kind_of(value)}")
     if found == "texts":
         return [turn for pair in value for turn in _pair(pair)]
-    return [_turn(message) for message in value]
+    return [_everyday_turn(message) or _turn(message) for message in value]
 
 
 def _messages(value: object, role: str) -> list[Any]:
@@ -89,6 +101,20 @@ def _pair(pair: object) -> Iterable[Turn]:
     if not isinstance(pair, Mapping):
         raise LeftOutError(f"turn that is {kind_of(pair)}")
     return [(role, _pieces(pair.get(role), role)) for role in ("user", "assistant")]
+
+
+def _everyday_turn(message: object) -> Turn | None:
+    """Return a turn of a role and a text without marks, as most are; None if it takes a closer look."""
+    if type(message) is not dict or len(message) != 2:
+        return None
+    if "from" in message:
+        named, text = message["from"], message.get("value")
+    else:
+        named, text = message.get("role"), message.get("content")
+    if type(named) is not str or type(text) is not str or "<" in text or text[:1] in ("", "\ufeff"):
+        return None
+    role = _ROLES.get(named)
+    return None if role is None else (role, [text])
 
 
 def _turn(message: object) -> Turn:
