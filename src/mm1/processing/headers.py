@@ -1,7 +1,7 @@
 """Width and height of everyday JPEGs and PNGs from their first bytes, many times as fast as Pillow opens them.
 
-Whatever is not everyday is left to Pillow: nothing is refused here. What is told here, Pillow tells too, with or without
-the metadata of the picture.
+Whatever is not everyday is left to Pillow: nothing is refused here. What is told here Pillow tells too, with or
+without the metadata of the picture.
 """
 
 from __future__ import annotations

@@ -161,6 +161,8 @@ def _ordered(marks: Sequence[Mark], pictures: Sequence[Any]) -> list[Any]:
 
 def _with_marks(turns: Sequence[Turn], marks: Sequence[Mark]) -> list[Turn]:
     """Return turns in which only these are marks, and the other words are text where they stand."""
+    if len(marks) == sum([isinstance(piece, Mark) for _, pieces in turns for piece in pieces]):
+        return list(turns)
     kept = {id(mark) for mark in marks}
     made: list[Turn] = []
     for role, pieces in turns:

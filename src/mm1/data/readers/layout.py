@@ -56,8 +56,9 @@ def storable(document: Document, notes: Notes) -> Document:
     NULs are removed from texts; lone surrogates become U+FFFD; in meta, values that JSON doesn't have become text or
     null.
     """
-    if _is_storable(document):
-        return document
+    texts = [part.text if isinstance(part, Text) else part.path or "" for part in document.parts]
+    if is_plain_text("".join([document.id, *texts])) and (not document.meta or is_plain(document.meta)):
+        return document  # as is nearly always so
     where = replace_surrogates(document.id)[0].replace("\x00", "\ufffd")
     parts: list[Part] = []
     for part in document.parts:
@@ -71,12 +72,6 @@ def storable(document: Document, notes: Notes) -> Document:
     for what in lost:
         notes.changed.add("metadata that can't be kept: null in its place", f"{where} ({what})")
     return Document(where, document.kind, tuple(parts), meta)
-
-
-def _is_storable(document: Document) -> bool:
-    """Whether there is nothing to put right, as is nearly always so; False if it takes a closer look to tell."""
-    texts = [part.text if isinstance(part, Text) else part.path or "" for part in document.parts]
-    return is_plain_text(document.id) and all(map(is_plain_text, texts)) and (not document.meta or is_plain(document.meta))
 
 
 def clean_text(text: str, notes: Notes, where: str) -> str:

@@ -19,15 +19,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mm1.data.readers.conversation import Mark, Turn, conversation, marked, picture_mark
+from mm1.data.readers.everyday import ROLES, everyday_chat
 from mm1.data.readers.rows import Place
 from mm1.data.readers.values import LeftOutError, as_text, is_given, kind_of, plain_python
 from mm1.document import Document
 
-TURN_KEYS = ("messages", "conversations", "conversation", "texts", "prompt")
-_ROLES = {
-    "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "model": "assistant",
-    "bot": "assistant", "chatgpt": "assistant", "system": "system", "developer": "system",
-}  # fmt: skip
+_MESSAGE_KEYS = ("messages", "conversations", "conversation")
+TURN_KEYS = (*_MESSAGE_KEYS, "texts", "prompt")
 _TOOL_ROLES = {"tool", "tools", "function", "function_call", "observation", "tool_call", "tool_response", "ipython"}
 _PICTURE_KEYS = ("images", "image")
 _MEDIA_KEYS = {"video": "video", "videos": "video", "audio": "audio", "audios": "audio"}
@@ -43,11 +41,17 @@ def chat_of_record(record: Mapping[str, Any], place: Place, suffix: str = "") ->
     Raises:
         LeftOutError: If it has no conversation to learn from.
     """
-    is_bare = _BESIDE_TURNS.isdisjoint(record)
-    turns = _turns(record) if is_bare else _with_what_is_beside(record, place)
     given = next((record[key] for key in _PICTURE_KEYS if key in record and is_given(record[key])), None)
+    pictures = [] if given is None else pictures_of(given)
     own = {name: value for name, value in record.items() if name not in _USED and value is not None}
-    return conversation(turns, [] if given is None else pictures_of(given), place, own, suffix)
+    is_bare = _BESIDE_TURNS.isdisjoint(record)
+    if is_bare and not suffix:
+        key = next((key for key in _MESSAGE_KEYS if key in record), "")
+        document = everyday_chat(record.get(key), pictures, place, own)
+        if document is not None:
+            return document
+    turns = _turns(record) if is_bare else _with_what_is_beside(record, place)
+    return conversation(turns, pictures, place, own, suffix)
 
 
 def _with_what_is_beside(record: Mapping[str, Any], place: Place) -> list[Turn]:
@@ -89,7 +93,7 @@ def _turns(record: Mapping[str, Any]) -> list[Turn]:
         raise LeftOutError(f"turns of a conversation that are {kind_of(value)}")
     if found == "texts":
         return [turn for pair in value for turn in _pair(pair)]
-    return [_everyday_turn(message) or _turn(message) for message in value]
+    return [_turn(message) for message in value]
 
 
 def _messages(value: object, role: str) -> list[Any]:
@@ -103,25 +107,11 @@ def _pair(pair: object) -> Iterable[Turn]:
     return [(role, _pieces(pair.get(role), role)) for role in ("user", "assistant")]
 
 
-def _everyday_turn(message: object) -> Turn | None:
-    """Return a turn of a role and a text without marks, as most are; None if it takes a closer look."""
-    if type(message) is not dict or len(message) != 2:
-        return None
-    if "from" in message:
-        named, text = message["from"], message.get("value")
-    else:
-        named, text = message.get("role"), message.get("content")
-    if type(named) is not str or type(text) is not str or "<" in text or text[:1] in ("", "\ufeff"):
-        return None
-    role = _ROLES.get(named)
-    return None if role is None else (role, [text])
-
-
 def _turn(message: object) -> Turn:
     if not isinstance(message, Mapping):
         raise LeftOutError(f"turn that is {kind_of(message)}")
     named = next((message[key] for key in ("role", "from") if is_given(message.get(key))), None)
-    role = _ROLES.get(named.lower()) if isinstance(named, str) else None
+    role = ROLES.get(named.lower()) if isinstance(named, str) else None
     if (isinstance(named, str) and named.lower() in _TOOL_ROLES) or is_given(message.get("tool_calls")):
         raise LeftOutError("conversation with calls of tools")
     if role is None:

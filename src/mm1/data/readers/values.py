@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -17,6 +17,7 @@ from typing import Any, cast
 MAX_DEPTH = 50
 """Levels of lists and objects that are kept of meta."""
 _MAX_PLAIN_DEPTH = 10
+_PLAIN_TYPES = {int, bool, type(None)}
 
 _BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 _PYTHON = {str, bytes, int, float, bool, list, tuple, dict, type(None)}
@@ -181,18 +182,27 @@ def replace_surrogates(text: str) -> tuple[str, int]:
 
 
 def is_plain(value: object, depth: int = 0) -> bool:
-    """Whether a value is one that JSON and Arrow have for certain; False if it takes a closer look to tell."""
-    kind = type(value)
-    if kind is str:
-        return is_plain_text(cast("str", value))
-    if kind is dict:
-        value = cast("dict[Any, Any]", value)
-        return depth < _MAX_PLAIN_DEPTH and all(
-            [type(key) is str and is_plain_text(key) and is_plain(one, depth + 1) for key, one in value.items()]
-        )
-    if kind is list:
-        return depth < _MAX_PLAIN_DEPTH and all([is_plain(one, depth + 1) for one in cast("list[Any]", value)])
-    return kind in (int, bool, type(None)) or (kind is float and math.isfinite(cast("float", value)))
+    """Whether an object or a list is one that JSON and Arrow have for certain; False if it takes a closer look."""
+    texts: list[Any]
+    items: Iterable[object]
+    if type(value) is dict:
+        texts, items = [*value], value.values()
+    elif type(value) is list:
+        texts, items = [], value
+    else:
+        return False
+    for item in items:
+        kind = type(item)
+        if kind is str:
+            texts.append(item)
+        elif kind in _PLAIN_TYPES or (kind is float and math.isfinite(cast("float", item))):
+            continue
+        elif depth == _MAX_PLAIN_DEPTH or not is_plain(item, depth + 1):
+            return False
+    try:
+        return is_plain_text("".join(texts))
+    except TypeError:  # a key that is no text
+        return False
 
 
 def is_plain_text(text: str) -> bool:
