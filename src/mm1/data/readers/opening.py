@@ -70,7 +70,7 @@ def open_texts(file: str, name: str, takes: Takes, notes: Notes) -> Iterator[Tex
         notes: Where it is counted what is not opened.
     """
     try:
-        with io.BufferedReader(io.FileIO(file), _CHUNK) as raw:
+        with cast("io.BufferedReader", open(file, "rb", buffering=_CHUNK)) as raw:
             if raw.peek(4).startswith(b"PAR1") and takes(PARQUET_SUFFIX):
                 yield TextStream(name, PARQUET_SUFFIX, raw)
             else:
