@@ -211,7 +211,7 @@ def test_a_conversation_that_ends_with_a_picture_stops_no_plan(recipe_file: Path
     assert info["changed"] == {"turns behind the last answer: cut off": {"count": 1, "examples": ["m.jsonl:21"]}}
     planned = mm1("data", "plan", chat_recipe(recipe_file), data=data, COLUMNS="200")
     assert planned.returncode == 0, planned.stderr
-    assert "chats/train" in planned.stdout
+    assert "chats/train" in planned.stdout + planned.stderr
     write_corpus(
         data / "chats",
         {"train": [conversation(1), Document("x", "chat", (Text("so"),), {"turns": ["narrator"]})]},
@@ -220,5 +220,6 @@ def test_a_conversation_that_ends_with_a_picture_stops_no_plan(recipe_file: Path
     )
     planned = mm1("data", "plan", chat_recipe(recipe_file), data=data, COLUMNS="200")
     assert planned.returncode == 0, planned.stderr
-    assert "1 of 2 conversations are left out, since they can't be laid out: " in planned.stdout + planned.stderr
-    assert "for example 'x'" in planned.stdout + planned.stderr
+    said = " ".join(planned.stderr.split())
+    assert "1 of 2 conversations are left out, since they can't be laid out: its turns must name one of" in said
+    assert "for example 'x'" in said
