@@ -5,6 +5,9 @@
 The loss is normalised over all terms of the whole step (target tokens, or pictures) on all ranks, so gradient
 accumulation and data parallelism give the gradient of the whole batch. The random numbers of a step are seeded by its
 number.
+
+A step reads nothing back from the device. Its losses and norms are read together with those of other steps: where a
+line of the log or a checkpoint is due, and at least every `train.max_bad_steps` steps.
 """
 
 from __future__ import annotations
@@ -30,9 +33,9 @@ from mm1.train.changes import latest_step
 from mm1.train.checkpoint import Checkpointer
 from mm1.train.memory import Attempts, explain_out_of_memory
 from mm1.train.objective import Losses
-from mm1.train.optimizer import clip_gradients, schedule, set_learning_rate
+from mm1.train.optimizer import clip_gradients, schedule, set_learning_rate, step_if_finite
 from mm1.train.parallel import World
-from mm1.train.telemetry import SpikeWatch, StepLosses, Terminal, Window
+from mm1.train.telemetry import SpikeWatch, StepLosses, Terminal, Unread, Window
 from mm1.train.tracking import open_log
 
 MAX_BAD_IMAGES = 100
@@ -122,6 +125,7 @@ class Trainer:
             "loss_spikes": 0,
         }
         self.spikes = SpikeWatch()
+        self._unread = Unread()
         self._weights_whole = True
         self._bad_steps_in_a_row = 0
         self._stop_signal = 0
@@ -161,14 +165,19 @@ class Trainer:
                 self.checkpointer.poll()
                 bar.advance(task)
                 self.state["step"] = done = step + 1
-                scores = {} if stop else self._scores(done)
-                if done % self.recipe.log_every == 0 or done == last or stop or scores:
-                    line = self._line(window) | scores
+                end = done == last or bool(stop)
+                scored = not stop and self.scoring is not None and done % self.scoring.every == 0
+                logged = end or scored or done % self.recipe.log_every == 0
+                saved_now = end or done % self.recipe.checkpoint_every == 0
+                if logged or saved_now or len(self._unread) >= self.recipe.max_bad_steps:
+                    self._read(window)
+                if logged:
+                    line = self._line(window) | (self.scoring.score(done) if self.scoring and scored else {})
                     write(line)
                     bar.update(task, note=terminal.note(line, last))
                     window = Window()
-                if done % self.recipe.checkpoint_every == 0 or done == last or stop:
-                    self._save(wait=bool(stop) or done == last)
+                if saved_now:
+                    self._save(wait=end)
                 if stop and done < last:
                     raise Stopped(stop)
         return self.state
@@ -199,12 +208,10 @@ class Trainer:
         step_losses = StepLosses()
         for number, batch in enumerate(group, start=step * self.micro_batches):
             step_losses.add(self.backward(batch, number, count))
-        window.norm, window.norms = clip_gradients(self.model, self.recipe.clip_norm)
-        self._apply(window.norm, step)
-        loss = window.add_losses(self.world.sums(step_losses.values()))
-        window.figures = step_losses.figures
+        norm, norms = clip_gradients(self.model, self.recipe.clip_norm)
+        self._apply(norm, step)
+        self._unread.add(step_losses, norm, norms)
         window.flops += flops
-        self.state["loss_spikes"] += self.spikes.is_spike(loss, step + 1)
         self._count(window, time.perf_counter() - began, int(tokens), int(images), int(bad))
         return signal.SIGTERM if terminated else signal.SIGINT if interrupted else 0
 
@@ -235,6 +242,7 @@ class Trainer:
         with suppress(UserError, RuntimeError, MemoryError):
             self.checkpointer.finish()
             if self._weights_whole and self.state["step"] > latest_step(self.directory):
+                self._read(window)
                 self._save(wait=True)
                 if window.time:
                     write(self._line(window))
@@ -251,20 +259,42 @@ class Trainer:
         finally:
             self.optimizer.zero_grad(set_to_none=True)
 
-    def _apply(self, norm: float, step: int) -> None:
+    def _apply(self, norm: torch.Tensor, step: int) -> None:
         """Make the optimizer step unless the gradients are infinite or undefined."""
+        self._weights_whole = False  # until every one of them has been changed
+        step_if_finite(self.optimizer, norm)
+        self._weights_whole = True
+
+    def _read(self, window: Window) -> None:
+        """Read the figures of the steps since the last read; all ranks must call this.
+
+        Raises:
+            UserError: If too many steps in a row had infinite or undefined gradients.
+        """
+        if not len(self._unread):
+            return
+        began = time.perf_counter()
+        steps, window.norms, window.figures = self._unread.read(self.world)
+        for number, read in enumerate(steps, start=self.state["step"] - len(steps) + 1):
+            window.norm = read.norm
+            window.add_losses(read.losses)
+            self.state["loss_spikes"] += self.spikes.is_spike(read.loss, number)
+            self._judge(number, read.norm)
+        seconds = time.perf_counter() - began
+        for counts in (self.state, vars(window)):
+            counts["time"] += seconds  # the wait for the device is a part of the steps
+
+    def _judge(self, number: int, norm: float) -> None:
+        """Count a step whose gradients are infinite or undefined; raise an error after too many in a row."""
         if math.isfinite(norm):
-            self._weights_whole = False  # until every one of them has been changed
-            self.optimizer.step()
-            self._weights_whole = True
             self._bad_steps_in_a_row = 0
             return
         self.state["bad_steps"] += 1
         self._bad_steps_in_a_row += 1
-        console.print(f"step {step + 1}: gradient norm is {norm}; the step is skipped", style="yellow")
+        console.print(f"step {number}: gradient norm is {norm}; the step is skipped", style="yellow")
         if (row := self._bad_steps_in_a_row) >= self.recipe.max_bad_steps:
             raise UserError(
-                f"step {step + 1}: the gradients of {row} steps in a row are infinite or undefined: lower "
+                f"step {number}: the gradients of {row} steps in a row are infinite or undefined: lower "
                 "train.learning_rate or set train.dtype: float32"
             )
 
@@ -286,18 +316,12 @@ class Trainer:
             console.print(f"left out: {sentence}", style="yellow")
         return len(sentences)
 
-    def _scores(self, done: int) -> dict[str, float]:
-        return self.scoring.score(done) if self.scoring and done % self.scoring.every == 0 else {}
-
     def _line(self, window: Window) -> dict[str, Any]:
-        """Return a line of the log; all ranks must call this."""
-        world = self.world
-        sums = world.sums([float(value) for value in window.figures.values()])
+        """Return a line of the log, of steps that have been read."""
         return {
             "step": self.state["step"],
             "learning_rate": self.optimizer.param_groups[-1]["lr"],
-            **window.line(self.compute.peak * world.size if self.compute else 0.0),
-            **{name: total / world.size for name, total in zip(window.figures, sums, strict=True)},
+            **window.line(self.compute.peak * self.world.size if self.compute else 0.0),
             **{key: value for key, value in self.state.items() if key != "step"},
         }
 

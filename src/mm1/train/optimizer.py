@@ -23,6 +23,8 @@ _PARTS = {
     "temperature": "temperature",
     "head": "head",
 }
+_FUSED = ("cpu", "cuda", "mps", "xpu")
+"""Devices on which torch has one kernel for all of AdamW."""
 
 
 def schedule(step: int, recipe: TrainRecipe) -> float:
@@ -74,7 +76,8 @@ def build_optimizer(model: nn.Module, recipe: TrainRecipe, peak: float) -> torch
     if recipe.optimizer == "adafactor":
         sharded = any(isinstance(parameter, DTensor) for parameter in model.parameters())
         return (ShardedAdafactor if sharded else torch.optim.Adafactor)(settings, lr=peak)
-    return torch.optim.AdamW(settings, lr=peak, betas=recipe.betas, eps=recipe.epsilon)
+    fused = all(parameter.device.type in _FUSED for parameter in model.parameters())
+    return torch.optim.AdamW(settings, lr=peak, betas=recipe.betas, eps=recipe.epsilon, fused=fused)
 
 
 class ShardedAdafactor(torch.optim.Adafactor):
@@ -109,19 +112,41 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
         group["lr"] = group["peak_lr"] * share
 
 
-def clip_gradients(model: nn.Module, max_norm: float | None) -> tuple[float, dict[str, float]]:
-    """Clip the global gradient norm.
+def clip_gradients(model: nn.Module, max_norm: float | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Clip the global gradient norm; nothing is read back from the device.
 
     Returns:
-        The norm before clipping, and the norm of each part of the model (`vision`, `connector`, `language_model`).
+        The norm before clipping, and the norm of each part of the model (`vision`, `connector`, `language_model`), as
+        scalars on the gradients' device.
     """
     parts: dict[str, list[torch.Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             part = next((short for long, short in _PARTS.items() if f".{long}." in f".{name}"), "language_model")
             parts.setdefault(part, []).append(parameter.grad)
-    norms = {part: float(full_tensor(torch.nn.utils.get_total_norm(grads))) for part, grads in parts.items()}
-    total = math.hypot(*norms.values())
+    norms = {part: full_tensor(torch.nn.utils.get_total_norm(grads)) for part, grads in parts.items()}
+    total = torch.stack(list(norms.values())).norm()
     if max_norm is not None:
-        torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, torch.tensor(total))
+        torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, total)
     return total, norms
+
+
+def step_if_finite(optimizer: torch.optim.Optimizer, norm: torch.Tensor) -> None:
+    """Make an optimizer step unless the gradients are infinite or undefined.
+
+    The fused AdamW decides on the device, as it does under torch's GradScaler, so nothing waits for the device. Others
+    have the norm read.
+
+    Args:
+        optimizer: The optimizer; weights and state stay as they are if the step is skipped.
+        norm: Scalar, the norm of all gradients.
+    """
+    if optimizer.defaults.get("fused"):
+        # AdamW takes the flag from this attribute, which torch does not declare.
+        optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
+        try:
+            optimizer.step()
+        finally:
+            del optimizer.found_inf  # type: ignore[attr-defined]  # as above
+    elif norm.isfinite():
+        optimizer.step()
