@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mm1.recipe import TrainRecipe
-from mm1.train.optimizer import build_optimizer, clip_gradients, schedule, set_learning_rate
+from mm1.train.optimizer import build_optimizer, clip_gradients, schedule, set_learning_rate, step_if_finite
 
 
 def test_schedule_warms_up_and_ends_at_a_tenth() -> None:
@@ -76,3 +76,29 @@ def test_clipping_is_torchs_over_the_whole_model(max_norm: float | None) -> None
         assert torch.allclose(one.grad, other.grad)
     assert set(norms) == {"vision", "connector", "language_model"}
     assert norm.item() == pytest.approx(math.hypot(*(part.item() for part in norms.values())))
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_step_with_undefined_gradients_changes_neither_weights_nor_state(name: str, bad: float) -> None:
+    torch.manual_seed(0)
+    ours, theirs = Parts(), Parts()
+    theirs.load_state_dict(ours.state_dict())
+    recipe = TrainRecipe.model_validate({"optimizer": name})
+    optimizers = [build_optimizer(model, recipe, 0.01) for model in (ours, theirs)]
+    for skipped in (False, True, False):
+        gradients = [torch.randn_like(parameter) for parameter in ours.parameters()]
+        for model, optimizer in zip((ours, theirs), optimizers, strict=True):
+            if skipped and model is theirs:
+                continue
+            for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+                parameter.grad = gradient.clone()
+            if skipped:
+                next(model.parameters()).grad.view(-1)[0] = bad  # type: ignore[union-attr]  # set above
+            norm, _ = clip_gradients(model, 1.0)
+            step_if_finite(optimizer, norm)
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(one, other)
+        ours_state, theirs_state = optimizers[0].state[one], optimizers[1].state[other]
+        assert ours_state.keys() == theirs_state.keys()
+        assert all(torch.equal(ours_state[key], theirs_state[key]) for key in ours_state)

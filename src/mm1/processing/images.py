@@ -263,8 +263,9 @@ def normalize_pixels(pixel_values: torch.Tensor, statistics: PixelStatistics) ->
         statistics: The image processor.
     """
     # Filled in on the device: a copy from a list would wait for it.
+    shape, where = (1, 1, 1, 1), pixel_values.device
     mean, std = (
-        torch.cat([torch.full((1, 1, 1, 1), value, dtype=torch.float32, device=pixel_values.device) for value in values], dim=1)
+        torch.cat([torch.full(shape, value, dtype=torch.float32, device=where) for value in values], dim=1)
         for values in (statistics.image_mean, statistics.image_std)
     )
     return (pixel_values.float() * statistics.rescale_factor - mean) / std
