@@ -270,6 +270,7 @@ def _trainer(
             workers=recipe.data.workers,
             rank=world.rank,
             ranks=world.size,
+            pinned=world.device.type == "cuda",
         )
 
     def loss(batch: EncoderBatch, number: int) -> Losses:

@@ -299,6 +299,7 @@ def build_loader(
     workers: int = 0,
     rank: int = 0,
     ranks: int = 1,
+    pinned: bool = False,
 ) -> DataLoader[Any]:
     """Return the micro-batches of one rank, starting at a step.
 
@@ -312,6 +313,7 @@ def build_loader(
         workers: Processes that prepare batches.
         rank: This process's rank; it takes the sequences rank, rank + ranks, ... of a step.
         ranks: The number of processes that share a step.
+        pinned: Whether tensors are in pinned memory, from which a GPU copies beside its computation.
     """
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # map-style: DataLoader asks for no more than `__getitem__`
@@ -319,4 +321,5 @@ def build_loader(
         collate_fn=collate,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
+        pin_memory=pinned,
     )

@@ -31,6 +31,7 @@ from mm1.progress import console, progress_bar
 from mm1.recipe import TrainRecipe
 from mm1.train.changes import latest_step
 from mm1.train.checkpoint import Checkpointer
+from mm1.train.copies import StepBatches, step_batches, to_device
 from mm1.train.memory import Attempts, explain_out_of_memory
 from mm1.train.objective import Losses
 from mm1.train.optimizer import clip_gradients, schedule, set_learning_rate, step_if_finite
@@ -147,7 +148,7 @@ class Trainer:
             console.print(f"resuming from step {saved['step']:,} of {self.recipe.steps:,}")
         first, last = self.state["step"], self.recipe.steps
         loader = self.loader_from(first)
-        batches = iter(loader)
+        batches = step_batches(iter(loader), self.micro_batches, self.world.device)
         self.model.train()
         terminal = Terminal()
         with (
@@ -182,14 +183,14 @@ class Trainer:
                     raise Stopped(stop)
         return self.state
 
-    def _step(self, step: int, batches: Iterator[TrainingBatch], window: Window) -> int:
+    def _step(self, step: int, batches: StepBatches, window: Window) -> int:
         """Make one optimizer step.
 
         Returns:
             The number of the signal that asked any rank to stop, else 0.
         """
         began = time.perf_counter()
-        group = [next(batches) for _ in range(self.micro_batches)]
+        group = batches.take()
         window.waited += time.perf_counter() - began
         count, tokens, images, flops, bad, interrupted, terminated = self.world.sums(
             [
@@ -206,12 +207,15 @@ class Trainer:
         set_learning_rate(self.optimizer, schedule(step, self.recipe))
         self.optimizer.zero_grad(set_to_none=True)
         step_losses = StepLosses()
-        for number, batch in enumerate(group, start=step * self.micro_batches):
+        for number, batch in enumerate(batches.on_device(group), start=step * self.micro_batches):
             step_losses.add(self.backward(batch, number, count))
         norm, norms = clip_gradients(self.model, self.recipe.clip_norm)
         self._apply(norm, step)
         self._unread.add(step_losses, norm, norms)
         window.flops += flops
+        waits = time.perf_counter()
+        batches.look_ahead()
+        window.waited += time.perf_counter() - waits
         self._count(window, time.perf_counter() - began, int(tokens), int(images), int(bad))
         return signal.SIGTERM if terminated else signal.SIGINT if interrupted else 0
 
@@ -224,7 +228,7 @@ class Trainer:
             count: Terms of the loss in the whole step, on all ranks.
         """
         with self._autocast():
-            losses = self.loss(_to_device(batch, self.world.device), number)
+            losses = self.loss(to_device(batch, self.world.device), number)
         # Sharding averages gradients over the ranks; the factor makes it a sum.
         total = losses.total * (self.world.size / max(1.0, count))
         if losses.mean is not None:
@@ -346,16 +350,6 @@ class Trainer:
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.world.device.type, self.autocast) if self.autocast else nullcontext()
-
-
-def _to_device(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
-    if device.type == "cpu":
-        return batch
-    moved = {
-        name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-        for name, value in batch.items()
-    }
-    return moved  # type: ignore[return-value]  # the same keys, in a plain dict
 
 
 @contextmanager

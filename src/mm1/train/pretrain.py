@@ -184,7 +184,15 @@ def _loader_from(
     dataset = PlanDataset(plan, list(splits.values()), processor, recipe.data.document_mask)
 
     def loader_from(step: int) -> DataLoader[Any]:
-        return build_loader(dataset, step, micro, workers=recipe.data.workers, rank=world.rank, ranks=world.size)
+        return build_loader(
+            dataset,
+            step,
+            micro,
+            workers=recipe.data.workers,
+            rank=world.rank,
+            ranks=world.size,
+            pinned=world.device.type == "cuda",
+        )
 
     return loader_from
 
