@@ -231,5 +231,6 @@ def _batch(samples: Sequence[PictureSample], input_ids: torch.Tensor, terms: tor
         equal_captions=float(counts[counts > 1].sum() / len(samples)),
         count=int(terms.sum()),
         tokens=tokens,
+        images=len(samples),
         bad_images=[sentence for sample in samples for sentence in sample.bad_images],
     )

@@ -9,6 +9,7 @@ D the decoder's width, V the vocabulary.
 from typing import Any, TypedDict
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from transformers import AutoModel, AutoModelForImageTextToText, AutoModelForMultimodalLM
 from transformers.cache_utils import Cache
@@ -127,7 +128,8 @@ class MM1Model(MM1PreTrainedModel):
             inputs_embeds: `(B, L, D)` in place of `input_ids`.
             image_positions: `(N * tokens per image,)`, where the images' tokens go in the flattened
                 `(B * L)`; saves searching `input_ids` for them, which synchronises a GPU. If it is empty, images
-                are encoded and go nowhere: so a rank without images keeps step with ranks that have some.
+                are encoded and go nowhere: so a rank without images keeps step with ranks that have some. Tokens
+                with the position `B * L` go nowhere either: those of images that pad a batch to a fixed shape.
             mm_encoder_outputs: In place of `pixel_values`: what `get_image_features` returned, as `image`.
             use_cache: Whether to fill a cache. Default: the decoder's own, except for packed rows,
                 where a cache would make attention cross documents' borders.
@@ -327,11 +329,12 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, MM1GenerationMixin):
 def _place(
     images: torch.Tensor, image_positions: torch.Tensor, embeds: torch.Tensor, cached: bool = False
 ) -> torch.Tensor:
-    """Return the embeddings with the images' tokens laid over their positions."""
+    """Return the embeddings with the images' tokens laid over their positions; the position after the last is none."""
     features = images.flatten(0, 1)
     if len(features) != len(image_positions):
         raise unmatched(len(image_positions), len(images), images.shape[1], cached)
-    return embeds.flatten(0, 1).index_copy(0, image_positions, features).view_as(embeds)
+    places = F.pad(embeds.flatten(0, 1), (0, 0, 0, 1))  # a copy, with a row for tokens that go nowhere
+    return places.index_copy_(0, image_positions, features)[:-1].view_as(embeds)
 
 
 AutoModel.register(MM1Config, MM1Model)

@@ -11,22 +11,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mm1.data.corpus import Split
 from mm1.document import KINDS, Document, Text
 from mm1.errors import UserError
+from mm1.model.loss import NO_TARGET
 from mm1.plan.index import IMAGE, has_conversations
 from mm1.plan.lengths import LONG, Index
 from mm1.plan.picture_sizes import processor_index
 from mm1.plan.plan import Plan
+from mm1.plan.shapes import Shapes, choose_shapes
 from mm1.processing.encode import EncodedDocument, tokenize_texts
 from mm1.processing.images import ImageError
 from mm1.processing.processor import MM1Processor
+
+_SAMPLE = 1024
+"""Micro-batches, from the plan's beginning, whose pictures the sizes of all are chosen for; mixtures are even."""
 
 
 @dataclass
@@ -64,17 +71,23 @@ class TrainingBatch(TypedDict):
         pixel_values: (N, 3, H, W) uint8 pixels.
         count: Number of terms in the loss (target tokens, or pictures), by which a step's loss is divided.
         tokens: Number of tokens that are not padding.
+        images: Number of images that are not padding.
         bad_images: One sentence for each document that is left out because a picture can't be read.
     """
 
     pixel_values: torch.Tensor
     count: int
     tokens: int
+    images: int
     bad_images: list[str]
 
 
 class Batch(TrainingBatch):
-    """A micro-batch of B sequences: `PackedSequence`'s arrays as tensors, positions counted in (B * L)."""
+    """A micro-batch of B sequences: `PackedSequence`'s arrays as tensors, positions counted in (B * L).
+
+    It may be padded (see `mm1.plan.shapes`): with black images, whose tokens have the position B * L, which is nowhere;
+    and with targets that are `NO_TARGET`, at position 0.
+    """
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
@@ -92,12 +105,18 @@ class PlanDataset(Dataset[PackedSequence]):
         splits: The opened splits, in the order of the plan's sources.
         processor: Turns documents into tokens and pictures into pixels.
         document_mask: Whether positions begin at 0 in every document, which keeps attention inside it.
+        shapes: The sizes that micro-batches are padded to (see `fixed_shapes`); None: they are not padded.
     """
 
     def __init__(
-        self, plan: Plan, splits: Sequence[Split], processor: MM1Processor, document_mask: bool = True
+        self,
+        plan: Plan,
+        splits: Sequence[Split],
+        processor: MM1Processor,
+        document_mask: bool = True,
+        shapes: Shapes | None = None,
     ) -> None:
-        self.plan = plan
+        self.plan, self.shapes = plan, shapes
         self.splits = list(splits)
         self.processor = processor
         self.document_mask = document_mask
@@ -115,12 +134,14 @@ class PlanDataset(Dataset[PackedSequence]):
 
         Pictures are decoded directly into the tensor that is passed between processes, without a copy.
         """
-        room = self._room(numbers)
+        shapes = self.shapes if self.shapes and self.shapes.sequences == len(numbers) else None
+        room = self._room(numbers, shapes)
         sequences, used = [], 0
         for number in numbers:
             sequences.append(self._sequence(number, room[used:].numpy()))
             used += len(sequences[-1].pixel_values)
-        return _join(sequences, room[:used])
+        batch = _join(sequences, room[:used])
+        return batch if shapes is None else self._padded(batch, room, shapes)
 
     def encode(self, source: int, row: int, document: Document, stretch: range) -> EncodedDocument:
         """Return a document as tokens, of which a stretch is needed.
@@ -163,10 +184,27 @@ class PlanDataset(Dataset[PackedSequence]):
         """Pickle the dataset without the indexes, which would be copied to other processes."""
         return {**self.__dict__, "_indexes": {}}
 
-    def _room(self, numbers: Sequence[int]) -> torch.Tensor:
-        """Return an empty tensor (N, 3, H, W) uint8 for the images of several sequences."""
+    def _padded(self, batch: Batch, room: torch.Tensor, shapes: Shapes) -> Batch:
+        """Return a batch with the images of the whole room, black after its own, and more targets, which don't count.
+
+        An image that can't be read leaves its place to the padding, so the shape is always that of the plan.
+        """
+        room[batch["images"] :] = 0
+        batch["pixel_values"] = room
+        image_tokens = len(room) * self.processor.tokens_per_image - len(batch["image_positions"])
+        targets = shapes.padded_targets(batch["count"]) - batch["count"]
+        nowhere = batch["input_ids"].numel()
+        batch["image_positions"] = F.pad(batch["image_positions"], (0, image_tokens), value=nowhere)
+        batch["target_positions"] = F.pad(batch["target_positions"], (0, targets))
+        batch["target_ids"] = F.pad(batch["target_ids"], (0, targets), value=NO_TARGET)
+        batch["target_kinds"] = F.pad(batch["target_kinds"], (0, targets))
+        return batch
+
+    def _room(self, numbers: Sequence[int], shapes: Shapes | None = None) -> torch.Tensor:
+        """Return an empty tensor (N, 3, H, W) uint8 for the images of several sequences, with room for padding."""
         side = self.processor.image_size
-        shape = (sum(self.plan.count_images(number, number + 1) for number in numbers), 3, side, side)
+        images = sum(self.plan.count_images(number, number + 1) for number in numbers)
+        shape = (images if shapes is None else shapes.padded_images(images), 3, side, side)
         if get_worker_info() is None:
             return torch.empty(shape, dtype=torch.uint8)
         # Memory that this worker shares with the training process, as in torch's `default_collate`.
@@ -253,6 +291,7 @@ def _join(sequences: Sequence[PackedSequence], pixel_values: torch.Tensor) -> Ba
         target_kinds=torch.from_numpy(np.repeat([s.kind for s in sequences], [len(s.target_ids) for s in sequences])),
         count=sum(len(s.target_ids) for s in sequences),
         tokens=sum(s.tokens for s in sequences),
+        images=len(pixel_values),
         bad_images=[sentence for s in sequences for sentence in s.bad_images],
     )
 
@@ -278,6 +317,21 @@ class _MicroBatches:
             own = range(step * self.batch_size + self.rank, (step + 1) * self.batch_size, self.ranks)
             for start in range(0, len(own), self.micro_batch_size):
                 yield list(own[start : start + self.micro_batch_size])
+
+
+def fixed_shapes(plan: Plan, micro_batch_size: int, ranks: int = 1) -> Shapes:
+    """Return the sizes that the plan's micro-batches are padded to; the same on every rank.
+
+    Args:
+        plan: The plan.
+        micro_batch_size: Sequences per forward pass on one rank.
+        ranks: The number of processes that share a step.
+    """
+    batches = [_MicroBatches(plan, 0, micro_batch_size, rank, ranks) for rank in range(ranks)]
+    sample = [numbers for own in batches for numbers in islice(own, max(1, _SAMPLE // ranks))]
+    images = [sum(plan.count_images(number, number + 1) for number in numbers) for numbers in sample]
+    most = max(kind["images_per_sequence"] for kind in plan.info["kinds"].values())
+    return choose_shapes(np.array(images), micro_batch_size, plan.info["sequence_length"], int(most) * micro_batch_size)
 
 
 class Planned(Protocol):

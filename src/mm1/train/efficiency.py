@@ -36,7 +36,7 @@ def batch_flops(units: UnitFlops, recipe: TrainRecipe) -> Callable[[Batch], floa
             # Positions count from 0 in every document, and are 0 in padding. The batch is in the host's memory.
             pairs=int(batch["position_ids"].numpy().sum()) + batch["tokens"],
             target_tokens=batch["count"],
-            images=len(batch["pixel_values"]),
+            images=batch["images"],
             frozen=recipe.freeze,
         )
         return sum(step.values())

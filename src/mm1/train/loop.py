@@ -196,7 +196,7 @@ class Trainer:
             [
                 sum(batch["count"] for batch in group),
                 sum(batch["tokens"] for batch in group),
-                sum(len(batch["pixel_values"]) for batch in group),
+                sum(batch["images"] for batch in group),
                 sum(self.compute.flops(batch) for batch in group) if self.compute else 0.0,
                 self._report_bad_images(group),
                 self._stop_signal == signal.SIGINT,

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from mm1.document import KINDS
 from mm1.model import MM1ForConditionalGeneration
+from mm1.model.loss import NO_TARGET
 from mm1.plan.loader import Batch
 from mm1.processing.processor import MM1Processor
 
@@ -58,14 +59,14 @@ def language_model_loss(
         inputs["image_positions"] = batch["image_positions"]
     output = model(**inputs, use_cache=False)
     logits = output.logits.float()
-    losses = F.cross_entropy(logits, batch["target_ids"], reduction="none")
-    kinds = batch["target_kinds"]
+    losses = F.cross_entropy(logits, batch["target_ids"], reduction="none", ignore_index=NO_TARGET)
+    kinds, counted = batch["target_kinds"], (batch["target_ids"] != NO_TARGET).float()
     empty = torch.zeros(len(KINDS), device=losses.device)
     by_kind = empty.index_add(0, kinds, losses.detach())
-    counts_by_kind = empty.index_add(0, kinds, torch.ones_like(losses.detach()))
+    counts_by_kind = empty.index_add(0, kinds, counted)
     total = losses.sum()
     if z_loss:
-        total = total + z_loss * logits.logsumexp(-1).square().sum()
+        total = total + z_loss * (logits.logsumexp(-1).square() * counted).sum()
     routing = output.routing
     if routing is None:
         return Losses(total, by_kind, counts_by_kind)

@@ -19,7 +19,7 @@ from mm1.model.factory import build_model
 from mm1.model.processor import recipe_processor
 from mm1.model.resolve import resolve_models
 from mm1.model.sizes import non_embedding_parameters, parameters_by_part, unit_flops
-from mm1.plan.loader import Batch, PlanDataset, build_loader
+from mm1.plan.loader import Batch, PlanDataset, build_loader, fixed_shapes
 from mm1.plan.plan import Plan
 from mm1.processing.processor import MM1Processor
 from mm1.progress import console
@@ -181,7 +181,8 @@ def recipe_trainer(
 def _loader_from(
     recipe: Recipe, plan: Plan, splits: dict[str, Split], processor: MM1Processor, micro: int, world: World
 ) -> Callable[[int], DataLoader[Any]]:
-    dataset = PlanDataset(plan, list(splits.values()), processor, recipe.data.document_mask)
+    shapes = fixed_shapes(plan, micro, world.size)
+    dataset = PlanDataset(plan, list(splits.values()), processor, recipe.data.document_mask, shapes)
 
     def loader_from(step: int) -> DataLoader[Any]:
         return build_loader(
