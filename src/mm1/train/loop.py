@@ -32,6 +32,7 @@ from mm1.recipe import TrainRecipe
 from mm1.train.changes import latest_step
 from mm1.train.checkpoint import Checkpointer
 from mm1.train.copies import StepBatches, step_batches, to_device
+from mm1.train.garbage import garbage_collection
 from mm1.train.memory import Attempts, explain_out_of_memory
 from mm1.train.objective import Losses
 from mm1.train.optimizer import clip_gradients, schedule, set_learning_rate, step_if_finite
@@ -156,6 +157,7 @@ class Trainer:
             progress_bar(notes_below=True) as bar,
             _stop_signals(self._ask_to_stop),
             self._last_save(),
+            garbage_collection() as collect_garbage,
         ):
             task = bar.add_task("train", total=last, completed=first, note="")
             window = Window()
@@ -179,6 +181,7 @@ class Trainer:
                     window = Window()
                 if saved_now:
                     self._save(wait=end)
+                collect_garbage(done, scored)
                 if stop and done < last:
                     raise Stopped(stop)
         return self.state
