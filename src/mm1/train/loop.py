@@ -37,6 +37,7 @@ from mm1.train.memory import Attempts, explain_out_of_memory
 from mm1.train.objective import Losses
 from mm1.train.optimizer import clip_gradients, schedule, set_learning_rate, step_if_finite
 from mm1.train.parallel import World
+from mm1.train.profiling import profiling
 from mm1.train.telemetry import SpikeWatch, StepLosses, Terminal, Unread, Window
 from mm1.train.tracking import open_log
 
@@ -158,13 +159,16 @@ class Trainer:
             _stop_signals(self._ask_to_stop),
             self._last_save(),
             garbage_collection() as collect_garbage,
+            profiling(self.recipe.profile, self.directory, self.world) as profiled,
         ):
             task = bar.add_task("train", total=last, completed=first, note="")
             window = Window()
+            profiled(first)
             for step in range(first, last):
                 attempts = Attempts(partial(self._rescue, window, write), self._try_steps, self.micro_batch_fixed_by)
                 with explain_out_of_memory(loader, self.world, attempts):
                     stop = self._step(step, batches, window)
+                profiled(step + 1)
                 self.checkpointer.poll()
                 bar.advance(task)
                 self.state["step"] = done = step + 1

@@ -57,7 +57,7 @@ def scoring(
         return None
     if score is None:
         raise ValueError("the recipe has evaluate.during: pass a function that scores")
-    content = recipe.model_dump_json(exclude={"evaluate": True, "train": {"trackers"}})
+    content = recipe.model_dump_json(exclude={"evaluate": True, "train": {"trackers", "profile"}})
     training = hashlib.blake2b(f"{content} {plan_hash}".encode(), digest_size=16).hexdigest()
 
     def score_at(step: int) -> dict[str, float]:
