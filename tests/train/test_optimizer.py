@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from mm1.recipe import TrainRecipe
+from mm1.train.adafactor import Adafactor
 from mm1.train.optimizer import build_optimizer, clip_gradients, schedule, set_learning_rate, step_if_finite
 
 
@@ -102,3 +103,21 @@ def test_a_step_with_undefined_gradients_changes_neither_weights_nor_state(name:
         ours_state, theirs_state = optimizers[0].state[one], optimizers[1].state[other]
         assert ours_state.keys() == theirs_state.keys()
         assert all(torch.equal(ours_state[key], theirs_state[key]) for key in ours_state)
+
+
+def test_adafactor_is_torchs() -> None:
+    torch.manual_seed(0)
+    ours = [nn.Parameter(torch.randn(shape)) for shape in ((5, 7), (6,), (2, 3, 4, 4), (1, 9))]
+    theirs = [nn.Parameter(parameter.detach().clone()) for parameter in ours]
+    one, other = Adafactor(ours, lr=0.02, weight_decay=0.1), torch.optim.Adafactor(theirs, lr=0.02, weight_decay=0.1)
+    for step in range(20):
+        for parameter, same in zip(ours, theirs, strict=True):
+            parameter.grad = torch.randn_like(parameter) * 10.0 ** (step % 4 - 2)
+            same.grad = parameter.grad.clone()
+        one.step()
+        other.step()
+    for parameter, same in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(parameter, same, rtol=1e-5, atol=1e-6)
+        assert one.state[parameter].keys() == other.state[same].keys()
+        for name, value in other.state[same].items():
+            torch.testing.assert_close(one.state[parameter][name], value, rtol=1e-5, atol=1e-7)

@@ -42,8 +42,9 @@ def losses(run: Path) -> list[float]:
     return [line["loss"] for line in lines_of(run)]
 
 
+@pytest.mark.parametrize("name", ["adamw", "adafactor"])
 def test_a_step_reads_nothing_back(
-    recipe_file: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, recipe_file: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step, tolist, waits = Trainer._step, torch.Tensor.tolist, Waits()
     inside: list[bool] = []
@@ -62,7 +63,7 @@ def test_a_step_reads_nothing_back(
 
     monkeypatch.setattr(Trainer, "_step", watched)
     monkeypatch.setattr(torch.Tensor, "tolist", to_list)
-    pretrain(load_recipe(str(recipe_file)), tmp_path / "run")
+    pretrain(load_recipe(str(recipe_file), [f"train.optimizer={name}"]), tmp_path / "run")
     assert waits.seen == []
 
 
