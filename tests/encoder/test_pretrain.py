@@ -272,6 +272,25 @@ def test_from_another_tower_its_own_sizes_and_statistics_hold(
         assert pixel_statistics(str(resolve_model(run))) == ([0.5] * 3, [0.25] * 3)
 
 
+def test_captions_are_padded_to_few_lengths_which_changes_no_feature(
+    encoder_recipe: Path, data: Path, tmp_path: Path
+) -> None:
+    train(encoder_recipe, tmp_path / "run", "train.steps=3")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run" / "model")
+    model = CLIPModel.from_pretrained(tmp_path / "run" / "model")
+    collate, lengths = PairCollate(tokenizer, 12, 4), set()
+    for words in range(1, 14):
+        caption = " ".join(["red"] * words)
+        sample = PictureSample(np.zeros((3, 16, 16), np.uint8), caption, 0, 0.5, [])
+        padded = collate([sample])["input_ids"]
+        plain = tokenizer([caption], truncation=True, max_length=12, return_tensors="pt")["input_ids"]
+        assert torch.equal(padded[:, : plain.shape[1]], plain)
+        features = [model.get_text_features(input_ids=ids).pooler_output for ids in (padded, plain)]
+        torch.testing.assert_close(*features)
+        lengths.add(padded.shape[1])
+    assert lengths == {8, 12}
+
+
 def test_special_tokens_in_a_caption_are_text(encoder_recipe: Path, data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(encoder_recipe, run, "train.steps=3")

@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 from transformers import Trainer, TrainingArguments
 
 from mm1.errors import UserValueError
+from mm1.model import loss as loss_module
+from mm1.model.loss import NO_TARGET, summed_loss
 from mm1.model.sparse import SparseBlock
 
 from .builders import IMAGE, pack, sample, tiny_model
@@ -194,3 +198,99 @@ def test_the_mask_of_a_sparse_decoder_may_be_longer_than_the_input(embeddings: b
     torch.testing.assert_close(second.logits, whole.logits[:, 5:], atol=1e-4, rtol=1e-4)
     assert torch.equal(first.routing.counts + second.routing.counts, whole.routing.counts)
     assert whole.routing.counts.sum() == 2 * (ids.numel() - 3)
+
+
+def head_and_rows(dtype: torch.dtype, count: int = 37) -> tuple[nn.Linear, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    head = nn.Linear(8, 50, bias=False, dtype=dtype)
+    rows = torch.randn(count, 8, dtype=dtype, requires_grad=True)
+    targets = torch.randint(50, (count,))
+    targets[::5] = NO_TARGET
+    return head, rows, targets
+
+
+def differentiated(head: nn.Linear, rows: torch.Tensor, targets: torch.Tensor, z_loss: float) -> list[torch.Tensor]:
+    total, losses = summed_loss(rows, head, targets, z_loss)
+    found = torch.autograd.grad(total * 0.3, [rows, *(p for p in head.parameters() if p.requires_grad)])
+    return [total.detach(), losses, *found]
+
+
+@pytest.mark.parametrize("at_once", [50, 500, 1000])  # a row at a time; chunks, the last one smaller
+@pytest.mark.parametrize("z_loss", [0.0, 0.1])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_loss_in_chunks_is_the_whole_one(
+    at_once: int, z_loss: float, frozen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head, rows, targets = head_and_rows(torch.float64)
+    head.requires_grad_(not frozen)
+    whole = differentiated(head, rows, targets, z_loss)
+    monkeypatch.setattr(loss_module, "LOGITS_AT_ONCE", at_once)
+    chunked = differentiated(head, rows, targets, z_loss)
+    assert len(chunked) == len(whole) == (3 if frozen else 4)
+    for ours, theirs in zip(chunked, whole, strict=True):
+        # The whole one's logits are in float32, as they are in training.
+        torch.testing.assert_close(ours, theirs.to(ours.dtype), atol=1e-5, rtol=1e-5)
+    total = differentiated(head, rows, targets, z_loss)[0]
+    logits = head(rows)
+    expected = F.cross_entropy(logits, targets, reduction="sum", ignore_index=NO_TARGET)
+    expected = expected + z_loss * logits.logsumexp(-1)[targets != NO_TARGET].square().sum()
+    torch.testing.assert_close(total, expected.detach(), rtol=1e-10, atol=0)
+
+
+def test_chunks_under_autocast_are_as_exact_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    head, rows, targets = head_and_rows(torch.float32, 400)
+    exact = differentiated(head, rows, targets, 0.01)
+    with torch.autocast("cpu", torch.bfloat16):
+        whole = differentiated(head, rows, targets, 0.01)
+        monkeypatch.setattr(loss_module, "LOGITS_AT_ONCE", 2000)
+        chunked = differentiated(head, rows, targets, 0.01)
+    for ours, theirs, right in zip(chunked, whole, exact, strict=True):
+        assert ours.dtype == right.dtype
+        assert (ours - right).norm() <= 1.1 * (theirs - right).norm() + 1e-6
+
+
+class Largest(TorchDispatchMode):
+    """Notes the largest tensor that an operation returns."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.largest = max(self.largest, result.numel())
+        return result
+
+
+def test_logits_of_many_targets_are_never_all_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    head, rows, targets = head_and_rows(torch.float32, 4000)
+    with Largest() as whole:
+        differentiated(head, rows, targets, 0.01)
+    monkeypatch.setattr(loss_module, "LOGITS_AT_ONCE", 20_000)
+    with Largest() as chunked:
+        differentiated(head, rows, targets, 0.01)
+    assert whole.largest == 4000 * 50
+    assert chunked.largest == max(4000 * 8, 384 * 50)  # what the head reads; a chunk of 400 rows, rounded down
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_model_with_a_chunked_loss_has_the_gradients_of_the_whole(
+    tied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model: Any = tiny_model()
+    if tied:
+        model.lm_head.weight = model.get_input_embeddings().weight
+    ids = text(2, 24)
+    targets = {"target_positions": torch.arange(20), "target_ids": text(1, 20, seed=2).flatten()}
+    found = []
+    for at_once in (loss_module.LOGITS_AT_ONCE, 256):
+        monkeypatch.setattr(loss_module, "LOGITS_AT_ONCE", at_once)
+        model.zero_grad()
+        output = model(input_ids=ids, z_loss=0.01, **targets)
+        assert output.logits is None
+        (output.loss_sum / 20).backward()
+        found.append({name: gradient.clone() for name, gradient in gradients(model).items()})
+    assert_same_gradients(*found)
+    logits = model(input_ids=ids, target_positions=targets["target_positions"]).logits
+    torch.testing.assert_close(
+        output.target_losses, F.cross_entropy(logits, targets["target_ids"], reduction="none"), rtol=1e-5, atol=1e-6
+    )

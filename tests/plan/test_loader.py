@@ -13,7 +13,8 @@ from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 from mm1.plan import loader
 from mm1.plan.index import build_index
-from mm1.plan.loader import PlanDataset, build_loader, image_rounds, step_shares
+from mm1.plan.loader import PlanDataset, build_loader
+from mm1.plan.micro_batches import image_rounds, step_shares
 from mm1.plan.plan import write_plan
 from mm1.plan.sources import Source
 from mm1.processing.processor import MM1Processor, build_processor

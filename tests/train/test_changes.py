@@ -298,7 +298,7 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch, step: int, most: int, *, in
             raise MemoryError
         return backward(self, batch, number, count)
 
-    def limited_apply(self: Trainer, norm: float, at: int) -> None:
+    def limited_apply(self: Trainer, norm: torch.Tensor, at: int) -> None:
         if in_optimizer and at >= step and sequences[-1] > most:
             self.optimizer.step = failing(self)  # type: ignore[method-assign]
         apply(self, norm, at)

@@ -12,7 +12,8 @@ from torch import nn
 
 from mm1.recipe import TrainRecipe
 from mm1.train.checkpoint import Checkpointer
-from mm1.train.parallel import World, full_tensor, join_ranks, shard_model
+from mm1.train.parallel import World, join_ranks
+from mm1.train.sharding import full_tensor, shard_model
 from tests.train.forked import on_ranks
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from mm1.recipe import TrainRecipe
-from mm1.train.optimizer import build_optimizer, clip_gradients, schedule, set_learning_rate
+from mm1.train.adafactor import Adafactor
+from mm1.train.optimizer import build_optimizer, clip_gradients, schedule, set_learning_rate, step_if_finite
 
 
 def test_schedule_warms_up_and_ends_at_a_tenth() -> None:
@@ -69,10 +70,54 @@ def test_clipping_is_torchs_over_the_whole_model(max_norm: float | None) -> None
         one.grad = torch.randn_like(one)
         other.grad = one.grad.clone()
     norm, norms = clip_gradients(ours, max_norm)
-    assert norm == pytest.approx(float(nn.utils.clip_grad_norm_(theirs.parameters(), max_norm or 1e9)))
+    assert norm.item() == pytest.approx(float(nn.utils.clip_grad_norm_(theirs.parameters(), max_norm or 1e9)))
     for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert one.grad is not None
         assert other.grad is not None
         assert torch.allclose(one.grad, other.grad)
     assert set(norms) == {"vision", "connector", "language_model"}
-    assert norm == pytest.approx(math.hypot(*norms.values()))
+    assert norm.item() == pytest.approx(math.hypot(*(part.item() for part in norms.values())))
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_step_with_undefined_gradients_changes_neither_weights_nor_state(name: str, bad: float) -> None:
+    torch.manual_seed(0)
+    ours, theirs = Parts(), Parts()
+    theirs.load_state_dict(ours.state_dict())
+    recipe = TrainRecipe.model_validate({"optimizer": name})
+    optimizers = [build_optimizer(model, recipe, 0.01) for model in (ours, theirs)]
+    for skipped in (False, True, False):
+        gradients = [torch.randn_like(parameter) for parameter in ours.parameters()]
+        for model, optimizer in zip((ours, theirs), optimizers, strict=True):
+            if skipped and model is theirs:
+                continue
+            for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+                parameter.grad = gradient.clone()
+            if skipped:
+                next(model.parameters()).grad.view(-1)[0] = bad  # type: ignore[union-attr]  # set above
+            norm, _ = clip_gradients(model, 1.0)
+            step_if_finite(optimizer, norm)
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(one, other)
+        ours_state, theirs_state = optimizers[0].state[one], optimizers[1].state[other]
+        assert ours_state.keys() == theirs_state.keys()
+        assert all(torch.equal(ours_state[key], theirs_state[key]) for key in ours_state)
+
+
+def test_adafactor_is_torchs() -> None:
+    torch.manual_seed(0)
+    ours = [nn.Parameter(torch.randn(shape)) for shape in ((5, 7), (6,), (2, 3, 4, 4), (1, 9))]
+    theirs = [nn.Parameter(parameter.detach().clone()) for parameter in ours]
+    one, other = Adafactor(ours, lr=0.02, weight_decay=0.1), torch.optim.Adafactor(theirs, lr=0.02, weight_decay=0.1)
+    for step in range(20):
+        for parameter, same in zip(ours, theirs, strict=True):
+            parameter.grad = torch.randn_like(parameter) * 10.0 ** (step % 4 - 2)
+            same.grad = parameter.grad.clone()
+        one.step()
+        other.step()
+    for parameter, same in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(parameter, same, rtol=1e-5, atol=1e-6)
+        assert one.state[parameter].keys() == other.state[same].keys()
+        for name, value in other.state[same].items():
+            torch.testing.assert_close(one.state[parameter][name], value, rtol=1e-5, atol=1e-7)

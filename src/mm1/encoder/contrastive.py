@@ -18,7 +18,8 @@ from torch.distributed.nn.functional import all_gather
 from transformers import CLIPModel
 
 from mm1.recipe import ObjectiveRecipe
-from mm1.train.parallel import World, full_tensor
+from mm1.train.parallel import World
+from mm1.train.sharding import full_tensor
 
 TEMPERATURES = {"clip": 0.07, "siglip": 0.1}
 """Initial temperatures (arXiv 2103.00020 sec. 2.5; 2303.15343 sec. 3.2)."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
@@ -30,6 +31,8 @@ from mm1.plan.plan import Plan
 from mm1.processing.images import ImageError, decode_image
 from mm1.recipe import EncoderDataRecipe
 
+_CAPTION_STEP = 8
+"""The captions of a micro-batch are padded to a multiple of so many tokens, so there are few shapes."""
 _TRIES = 100
 """Unreadable pictures in a row after which no other one is tried; training stops at that number anyway."""
 
@@ -109,7 +112,8 @@ class EncoderBatch(TrainingBatch):
     """A micro-batch of N pictures.
 
     Attributes:
-        input_ids: (N, T) int64 captions with begin and end, padded to the longest; T is 0 if captions aren't needed.
+        input_ids: (N, T) int64 captions with begin and end, padded to the longest and on to a multiple of 8, at most
+            to `max_tokens`; T is 0 if captions aren't needed.
         kinds: (N,) int64 indices into `mm1.document.KINDS`.
         terms: (N,) int64 number of terms in each picture's loss.
         equal_captions: Share of the captions that occur more than once in the micro-batch.
@@ -201,7 +205,10 @@ class PairCollate:
         )
         terms = torch.ones(len(samples), dtype=torch.int64)
         tokens = int(encoded["attention_mask"].sum()) + self.patches * len(samples)
-        return _batch(samples, encoded["input_ids"], terms, tokens)
+        ids = encoded["input_ids"]
+        length = min(-(-ids.shape[1] // _CAPTION_STEP) * _CAPTION_STEP, self.max_tokens)  # shapes repeat
+        ids = F.pad(ids, (0, length - ids.shape[1]), value=self.tokenizer.pad_token_id)
+        return _batch(samples, ids, terms, tokens)
 
 
 @dataclass(frozen=True)
@@ -231,5 +238,6 @@ def _batch(samples: Sequence[PictureSample], input_ids: torch.Tensor, terms: tor
         equal_captions=float(counts[counts > 1].sum() / len(samples)),
         count=int(terms.sum()),
         tokens=tokens,
+        images=len(samples),
         bad_images=[sentence for sample in samples for sentence in sample.bad_images],
     )

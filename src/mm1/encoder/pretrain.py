@@ -47,9 +47,10 @@ from mm1.train.export import write_model
 from mm1.train.loop import Trainer
 from mm1.train.objective import Losses
 from mm1.train.optimizer import build_optimizer
-from mm1.train.parallel import World, shard_model
+from mm1.train.parallel import World
 from mm1.train.prepare import prepare_tokenizer, trained_plan_hash
 from mm1.train.run_directory import environment, write_environment
+from mm1.train.sharding import shard_model
 
 
 def pretrain_encoder(recipe: EncoderRecipe, directory: Path) -> Path:
@@ -270,6 +271,7 @@ def _trainer(
             workers=recipe.data.workers,
             rank=world.rank,
             ranks=world.size,
+            pinned=world.device.type == "cuda",
         )
 
     def loss(batch: EncoderBatch, number: int) -> Losses:

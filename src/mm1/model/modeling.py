@@ -9,6 +9,7 @@ D the decoder's width, V the vocabulary.
 from typing import Any, TypedDict
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from transformers import AutoModel, AutoModelForImageTextToText, AutoModelForMultimodalLM
 from transformers.cache_utils import Cache
@@ -25,7 +26,7 @@ from mm1.model.borders import BORDERS, Borders, has_windows, needs_borders
 from mm1.model.configuration import MM1Config
 from mm1.model.connectors import build_connector
 from mm1.model.generation import MM1GenerationMixin, unmatched
-from mm1.model.loss import mean_loss, next_tokens
+from mm1.model.loss import mean_loss, next_tokens, summed_loss
 from mm1.model.outputs import MM1ImageFeatures, MM1ModelOutput, MM1Output
 from mm1.model.routing import is_padding, routing
 from mm1.model.sparse import EXPERTS_EP_PLAN, EXPERTS_TP_PLAN, sparsify, take_routed
@@ -47,6 +48,7 @@ class MM1Kwargs(OutputKwargs, total=False):
     """
 
     shift_labels: torch.Tensor | None
+    z_loss: float | None
 
 
 class MM1Model(MM1PreTrainedModel):
@@ -130,7 +132,8 @@ class MM1Model(MM1PreTrainedModel):
             inputs_embeds: `(B, L, D)` in place of `input_ids`.
             image_positions: `(N * tokens per image,)`, where the images' tokens go in the flattened
                 `(B * L)`; saves searching `input_ids` for them, which synchronises a GPU. If it is empty, images
-                are encoded and go nowhere: so a rank without images keeps step with ranks that have some.
+                are encoded and go nowhere: so a rank without images keeps step with ranks that have some. Tokens
+                with the position `B * L` go nowhere either: those of images that pad a batch to a fixed shape.
             mm_encoder_outputs: In place of `pixel_values`: what `get_image_features` returned, as `image`.
             use_cache: Whether to fill a cache. Default: the decoder's own, except for packed rows,
                 where a cache would make attention cross documents' borders.
@@ -308,10 +311,12 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, MM1GenerationMixin):
             mm_encoder_outputs: See `MM1Model.forward`.
             use_cache: See `MM1Model.forward`.
             output_router_logits: See `MM1Model.forward`.
-            kwargs: `shift_labels` in place of `labels`, `(B, L)`: at each place the token after it. The rest is passed
-                to the decoder.
+            kwargs: `shift_labels` in place of `labels`, `(B, L)`: at each place the token after it. `z_loss`, with
+                `target_positions` and `target_ids`: the output has `loss_sum` and `target_losses` in place of `loss`
+                and `logits`, so that logits of many targets are never all in memory; its value is the weight of the
+                squared log-partitions. The rest is passed to the decoder.
         """
-        shift_labels = kwargs.pop("shift_labels", None)
+        shift_labels, z_loss = kwargs.pop("shift_labels", None), kwargs.pop("z_loss", None)
         if target_positions is not None:
             use_cache = False
         outputs = self.model(
@@ -329,8 +334,11 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, MM1GenerationMixin):
             **kwargs,
         )
         hidden = outputs.last_hidden_state
-        loss = None
-        if target_positions is not None:
+        loss = logits = targets = loss_sum = target_losses = None
+        if target_positions is not None and target_ids is not None and z_loss is not None:
+            rows = hidden.flatten(0, 1).index_select(0, target_positions)
+            loss_sum, target_losses = summed_loss(rows, self.lm_head, target_ids, z_loss)
+        elif target_positions is not None:
             logits = self.lm_head(hidden.flatten(0, 1).index_select(0, target_positions))
             targets = target_ids
         else:
@@ -338,7 +346,7 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, MM1GenerationMixin):
             # Embeddings may hold features in their places already.
             images = outputs.image_hidden_states is not None or inputs_embeds is not None
             targets = next_tokens(labels, shift_labels, self.config.image_token_id if images else None)
-        if targets is not None:
+        if targets is not None and logits is not None:
             loss = mean_loss(self.loss_function, logits, targets, num_items_in_batch, outputs.aux_loss)
         return MM1Output(
             loss=loss,
@@ -352,17 +360,20 @@ class MM1ForConditionalGeneration(MM1PreTrainedModel, MM1GenerationMixin):
             router_balance=outputs.router_balance,
             router_z=outputs.router_z,
             router_counts=outputs.router_counts,
+            loss_sum=loss_sum,
+            target_losses=target_losses,
         )
 
 
 def _place(
     images: torch.Tensor, image_positions: torch.Tensor, embeds: torch.Tensor, cached: bool = False
 ) -> torch.Tensor:
-    """Return the embeddings with the images' tokens laid over their positions."""
+    """Return the embeddings with the images' tokens laid over their positions; the position after the last is none."""
     features = images.flatten(0, 1)
     if len(features) != len(image_positions):
         raise unmatched(len(image_positions), len(images), images.shape[1], cached)
-    return embeds.flatten(0, 1).index_copy(0, image_positions, features).view_as(embeds)
+    places = F.pad(embeds.flatten(0, 1), (0, 0, 0, 1))  # a copy, with a row for tokens that go nowhere
+    return places.index_copy_(0, image_positions, features)[:-1].view_as(embeds)
 
 
 AutoModel.register(MM1Config, MM1Model)

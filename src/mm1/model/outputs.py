@@ -63,10 +63,12 @@ class MM1Output(WithRouting, ModelOutput):
         image_hidden_states: `(N, tokens per image, D)`, or None without images.
         router_logits: Per sparse layer `(B * L, experts)`, if asked for.
         aux_loss: `Routing.loss`; this and the following are None for a dense decoder. `loss` includes it; who
-            computes a loss from `logits` adds it.
+            computes a loss from `logits` or takes `loss_sum` adds it.
         router_balance: `Routing.balance`.
         router_z: `Routing.z`.
         router_counts: `Routing.counts`.
+        loss_sum: Sum of the target tokens' cross entropies and z-losses, if `z_loss` is given; a scalar.
+        target_losses: `(M,)` detached cross entropies, if `z_loss` is given.
     """
 
     loss: torch.Tensor | None = None
@@ -80,6 +82,8 @@ class MM1Output(WithRouting, ModelOutput):
     router_balance: torch.Tensor | None = None
     router_z: torch.Tensor | None = None
     router_counts: torch.Tensor | None = None
+    loss_sum: torch.Tensor | None = None
+    target_losses: torch.Tensor | None = None
 
 
 @dataclass

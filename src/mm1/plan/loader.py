@@ -9,23 +9,26 @@ positions of image tokens and target tokens, which batches contain as index tens
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mm1.data.corpus import Split
 from mm1.document import KINDS, Document, Text
 from mm1.errors import UserError
 from mm1.model.borders import Borders
+from mm1.model.loss import NO_TARGET
 from mm1.plan.index import IMAGE, has_conversations
 from mm1.plan.lengths import LONG, Index
+from mm1.plan.micro_batches import MicroBatches
 from mm1.plan.picture_sizes import processor_index
 from mm1.plan.plan import Plan
-from mm1.plan.shares import share_out
+from mm1.plan.shapes import Shapes
 from mm1.processing.encode import EncodedDocument, tokenize_texts
 from mm1.processing.images import ImageError
 from mm1.processing.processor import MM1Processor
@@ -69,17 +72,22 @@ class TrainingBatch(TypedDict):
         pixel_values: (N, 3, H, W) uint8 pixels.
         count: Number of terms in the loss (target tokens, or pictures), by which a step's loss is divided.
         tokens: Number of tokens that are not padding.
+        images: Number of images that are not padding.
         bad_images: One sentence for each document that is left out because a picture can't be read.
     """
 
     pixel_values: torch.Tensor
     count: int
     tokens: int
+    images: int
     bad_images: list[str]
 
 
 class Batch(TrainingBatch):
     """A micro-batch of B sequences: `PackedSequence`'s arrays as tensors, positions counted in (B * L).
+
+    It may be padded (see `mm1.plan.shapes`): with black images, whose tokens have the position B * L, which is nowhere;
+    and with targets that are `NO_TARGET`, at position 0.
 
     Attributes:
         document_borders: (documents + 1,) int32, where the documents begin in the flattened rows and the last ends;
@@ -105,12 +113,18 @@ class PlanDataset(Dataset[PackedSequence]):
         splits: The opened splits, in the order of the plan's sources.
         processor: Turns documents into tokens and pictures into pixels.
         document_mask: Whether positions begin at 0 in every document, which keeps attention inside it.
+        shapes: The sizes that micro-batches are padded to (`mm1.plan.micro_batches.fixed_shapes`); None: no padding.
     """
 
     def __init__(
-        self, plan: Plan, splits: Sequence[Split], processor: MM1Processor, document_mask: bool = True
+        self,
+        plan: Plan,
+        splits: Sequence[Split],
+        processor: MM1Processor,
+        document_mask: bool = True,
+        shapes: Shapes | None = None,
     ) -> None:
-        self.plan = plan
+        self.plan, self.shapes = plan, shapes
         self.splits = list(splits)
         self.processor = processor
         self.document_mask = document_mask
@@ -128,12 +142,14 @@ class PlanDataset(Dataset[PackedSequence]):
 
         Pictures are decoded directly into the tensor that is passed between processes, without a copy.
         """
-        room = self._room(numbers)
+        shapes = self.shapes if self.shapes and self.shapes.sequences == len(numbers) else None
+        room = self._room(numbers, shapes)
         sequences, used = [], 0
         for number in numbers:
             sequences.append(self._sequence(number, room[used:].numpy()))
             used += len(sequences[-1].pixel_values)
-        return _join(sequences, room[:used])
+        batch = _join(sequences, room[:used])
+        return batch if shapes is None else self._padded(batch, room, shapes)
 
     def encode(self, source: int, row: int, document: Document, stretch: range) -> EncodedDocument:
         """Return a document as tokens, of which a stretch is needed.
@@ -176,10 +192,27 @@ class PlanDataset(Dataset[PackedSequence]):
         """Pickle the dataset without the indexes, which would be copied to other processes."""
         return {**self.__dict__, "_indexes": {}}
 
-    def _room(self, numbers: Sequence[int]) -> torch.Tensor:
-        """Return an empty tensor (N, 3, H, W) uint8 for the images of several sequences."""
+    def _padded(self, batch: Batch, room: torch.Tensor, shapes: Shapes) -> Batch:
+        """Return a batch with the images of the whole room, black after its own, and more targets, which don't count.
+
+        An image that can't be read leaves its place to the padding, so the shape is always that of the plan.
+        """
+        room[batch["images"] :] = 0
+        batch["pixel_values"] = room
+        image_tokens = len(room) * self.processor.tokens_per_image - len(batch["image_positions"])
+        targets = shapes.padded_targets(batch["count"]) - batch["count"]
+        nowhere = batch["input_ids"].numel()
+        batch["image_positions"] = F.pad(batch["image_positions"], (0, image_tokens), value=nowhere)
+        batch["target_positions"] = F.pad(batch["target_positions"], (0, targets))
+        batch["target_ids"] = F.pad(batch["target_ids"], (0, targets), value=NO_TARGET)
+        batch["target_kinds"] = F.pad(batch["target_kinds"], (0, targets))
+        return batch
+
+    def _room(self, numbers: Sequence[int], shapes: Shapes | None = None) -> torch.Tensor:
+        """Return an empty tensor (N, 3, H, W) uint8 for the images of several sequences, with room for padding."""
         side = self.processor.image_size
-        shape = (sum(self.plan.count_images(number, number + 1) for number in numbers), 3, side, side)
+        images = sum(self.plan.count_images(number, number + 1) for number in numbers)
+        shape = (images if shapes is None else shapes.padded_images(images), 3, side, side)
         if get_worker_info() is None:
             return torch.empty(shape, dtype=torch.uint8)
         # Memory that this worker shares with the training process, as in torch's `default_collate`.
@@ -270,54 +303,13 @@ def _join(sequences: Sequence[PackedSequence], pixel_values: torch.Tensor) -> Ba
         target_kinds=torch.from_numpy(np.repeat([s.kind for s in sequences], [len(s.target_ids) for s in sequences])),
         count=sum(len(s.target_ids) for s in sequences),
         tokens=sum(s.tokens for s in sequences),
+        images=len(pixel_values),
         bad_images=[sentence for s in sequences for sentence in s.bad_images],
     )
 
 
 def _unchanged(batch: Any) -> Any:
     return batch
-
-
-class _MicroBatches:
-    """The numbers of the sequences in every micro-batch of one rank, starting at a step."""
-
-    def __init__(self, plan: Plan, first_step: int, micro_batch_size: int, rank: int, ranks: int) -> None:
-        self.plan, self.batch_size = plan, plan.info["batch_size"]
-        self.steps = range(first_step, plan.info["steps"])
-        self.micro_batch_size = micro_batch_size
-        self.rank, self.ranks = rank, ranks
-
-    def __len__(self) -> int:
-        return len(self.steps) * (self.batch_size // (self.micro_batch_size * self.ranks))
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for step in self.steps:
-            for shared in step_shares(self.plan, step, self.ranks, self.micro_batch_size)[:, self.rank]:
-                yield shared.tolist()
-
-
-def step_shares(plan: Plan, step: int, ranks: int, micro_batch_size: int) -> np.ndarray:
-    """Return which sequences of a step each rank takes, micro-batch by micro-batch.
-
-    Args:
-        plan: The plan.
-        step: The step, counted from 0.
-        ranks: The number of processes that share a step.
-        micro_batch_size: Sequences per forward pass on one rank.
-
-    Returns:
-        (micro-batches, ranks, micro_batch_size) int64 numbers of sequences in the plan.
-    """
-    first, batch_size = step * plan.info["batch_size"], plan.info["batch_size"]
-    return first + share_out(plan.images_of(first, first + batch_size), ranks, micro_batch_size)
-
-
-def image_rounds(plan: Plan, step: int, ranks: int, micro_batch_size: int) -> np.ndarray:
-    """Return in which micro-batches of a step some rank has images, (micro-batches,) bool."""
-    shares = step_shares(plan, step, ranks, micro_batch_size)
-    first, batch_size = step * plan.info["batch_size"], plan.info["batch_size"]
-    images: np.ndarray = plan.images_of(first, first + batch_size)[shares - first]
-    return images.sum(axis=(1, 2)) > 0
 
 
 class Planned(Protocol):
@@ -339,6 +331,7 @@ def build_loader(
     workers: int = 0,
     rank: int = 0,
     ranks: int = 1,
+    pinned: bool = False,
 ) -> DataLoader[Any]:
     """Return the micro-batches of one rank, starting at a step.
 
@@ -350,13 +343,15 @@ def build_loader(
         micro_batch_size: Sequences per forward pass on one rank.
         collate: Joins the dataset's items into a micro-batch; default: the dataset does (`__getitems__`).
         workers: Processes that prepare batches.
-        rank: This process's rank (see `step_shares`).
+        rank: This process's rank (see `mm1.plan.micro_batches.step_shares`).
         ranks: The number of processes that share a step.
+        pinned: Whether tensors are in pinned memory, from which a GPU copies beside its computation.
     """
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # map-style: DataLoader asks for no more than `__getitem__`
-        batch_sampler=_MicroBatches(dataset.plan, first_step, micro_batch_size, rank, ranks),
+        batch_sampler=MicroBatches(dataset.plan, first_step, micro_batch_size, rank, ranks),
         collate_fn=collate,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
+        pin_memory=pinned,
     )

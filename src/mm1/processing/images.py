@@ -280,8 +280,10 @@ def normalize_pixels(pixel_values: torch.Tensor, statistics: PixelStatistics) ->
         pixel_values: Of any dtype, 0 to 255.
         statistics: The image processor.
     """
+    # Filled in on the device: a copy from a list would wait for it.
+    shape, where = (1, 1, 1, 1), pixel_values.device
     mean, std = (
-        torch.tensor(values, device=pixel_values.device).view(1, 3, 1, 1)
+        torch.cat([torch.full(shape, value, dtype=torch.float32, device=where) for value in values], dim=1)
         for values in (statistics.image_mean, statistics.image_std)
     )
     return (pixel_values.float() * statistics.rescale_factor - mean) / std

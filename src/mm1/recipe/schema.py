@@ -324,6 +324,9 @@ class TrainRecipe(Section):
     max_bad_steps: int = Field(
         10, gt=0, description="Training stops after this many steps in a row with infinite or undefined gradients."
     )
+    profile: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] | None = Field(
+        None, description="`[step, steps]`: profile so many steps from this one on; traces go to the run's profile/."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainRecipe:
@@ -334,6 +337,11 @@ class TrainRecipe(Section):
             )
         if set(self.freeze) == {"vision", "connector", "language_model"}:
             raise ValueError("freeze names all three parts, so nothing is trained: leave one out")
+        if self.profile is not None and sum(self.profile) > self.steps + 1:
+            raise ValueError(
+                f"profile {list(self.profile)} ends at step {sum(self.profile) - 1} of {self.steps}: begin earlier or "
+                "profile fewer steps"
+            )
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} must be fewer than steps {self.steps}")
         return self

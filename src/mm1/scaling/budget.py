@@ -254,7 +254,7 @@ class _Weights:
         """Return the bytes of a step's temporaries on one GPU.
 
         torch's AdamW allocates one more tensor of every weight's size. Adafactor updates one parameter at a time
-        (`mm1.train.optimizer.ShardedAdafactor`): it gathers the parameter and its gradient, and allocates two tensors
+        (`mm1.train.adafactor.Adafactor`): it gathers the parameter and its gradient, and allocates two tensors
         of this size.
         """
         return 16 * self.largest_parameter if self.adafactor else 4 * self.trained / shard

@@ -131,8 +131,12 @@ def scores_folder(directory: Path, recipe: Recipe) -> Path:
 
 
 def identity(recipe: Recipe) -> str:
-    """Return a hash over what determines a run's weights: recipe (without name and scoring), version, first weights."""
-    content = recipe.model_dump(by_alias=True, mode="json", exclude={"name", "evaluate"})
+    """Return a hash over what determines a run's weights: recipe, version, first weights.
+
+    The recipe counts without name, scoring and profile.
+    """
+    without: dict[str, Any] = {"name": True, "evaluate": True, "train": {"profile"}}
+    content = recipe.model_dump(by_alias=True, mode="json", exclude=without)
     model = recipe.model
     starts = [weights_digest(part.from_) for part in (model, model.vision, model.language_model) if part.from_]
     return _hash([content, results_token(), starts])

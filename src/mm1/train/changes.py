@@ -42,6 +42,7 @@ CHANGEABLE_KEYS = (
     "train.log_every",
     "train.trackers",
     "train.max_bad_steps",
+    "train.profile",
 )
 """Keys, or sections, that may change in an existing run, since they affect neither its batches nor its results."""
 

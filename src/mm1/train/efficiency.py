@@ -33,10 +33,10 @@ def batch_flops(units: UnitFlops, recipe: TrainRecipe) -> Callable[[Batch], floa
         step = flops_per_step(
             units,
             tokens=batch["tokens"],
-            # Positions count from 0 in every document, and are 0 in padding.
-            pairs=int(batch["position_ids"].sum()) + batch["tokens"],
+            # Positions count from 0 in every document, and are 0 in padding. The batch is in the host's memory.
+            pairs=int(batch["position_ids"].numpy().sum()) + batch["tokens"],
             target_tokens=batch["count"],
-            images=len(batch["pixel_values"]),
+            images=batch["images"],
             frozen=recipe.freeze,
         )
         return sum(step.values())

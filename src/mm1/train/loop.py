@@ -5,6 +5,9 @@
 The loss is normalised over all terms of the whole step (target tokens, or pictures) on all ranks, so gradient
 accumulation and data parallelism give the gradient of the whole batch. The random numbers of a step are seeded by its
 number.
+
+A step reads nothing back from the device. Its losses and norms are read together with those of other steps: where a
+line of the log or a checkpoint is due, and at least every `train.max_bad_steps` steps.
 """
 
 from __future__ import annotations
@@ -22,17 +25,21 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from mm1.errors import Stopped, UserError
+from mm1.errors import EveryRankError, Stopped, UserError
 from mm1.plan.loader import TrainingBatch
 from mm1.progress import console, progress_bar, terminal
 from mm1.recipe import TrainRecipe
 from mm1.train.changes import latest_step
 from mm1.train.checkpoint import Checkpointer
+from mm1.train.copies import StepBatches, step_batches, to_device
+from mm1.train.garbage import garbage_collection
 from mm1.train.memory import Attempts, explain_out_of_memory
 from mm1.train.objective import Losses
-from mm1.train.optimizer import clip_gradients, schedule, set_learning_rate
-from mm1.train.parallel import World, reduce_replicas
-from mm1.train.telemetry import SpikeWatch, StepLosses, Terminal, Window
+from mm1.train.optimizer import clip_gradients, schedule, set_learning_rate, step_if_finite
+from mm1.train.parallel import World
+from mm1.train.profiling import profiling
+from mm1.train.sharding import reduce_replicas
+from mm1.train.telemetry import SpikeWatch, StepLosses, Terminal, Unread, Window
 from mm1.train.tracking import open_log
 from mm1.train.unreadable import UnreadableWatch
 
@@ -127,6 +134,7 @@ class Trainer:
         }
         self.spikes = SpikeWatch()
         self.unreadable = UnreadableWatch()
+        self._unread = Unread()
         self._weights_whole = True
         self._bad_steps_in_a_row = 0
         self._stop_signal = 0
@@ -151,7 +159,7 @@ class Trainer:
             self.check()
         first, last = self.state["step"], self.recipe.steps
         loader = self.loader_from(first)
-        batches = iter(loader)
+        batches = step_batches(iter(loader), self.micro_batches, self.world.device)
         self.model.train()
         shown = Terminal()
         with (
@@ -159,43 +167,53 @@ class Trainer:
             progress_bar(notes_below=True) as bar,
             _stop_signals(self._ask_to_stop),
             self._last_save(),
+            garbage_collection() as collect_garbage,
+            profiling(self.recipe.profile, self.directory, self.world) as profiled,
         ):
             task = bar.add_task("train", total=last, completed=first, note="")
             window = Window()
+            profiled(first)
             for step in range(first, last):
                 attempts = Attempts(partial(self._rescue, window, write), self._try_steps, self.micro_batch_fixed_by)
                 with explain_out_of_memory(loader, self.world, attempts):
                     stop = self._step(step, batches, window)
+                profiled(step + 1)
                 self.checkpointer.poll()
                 bar.advance(task)
                 self.state["step"] = done = step + 1
                 self.world.step_done(done)
-                scores = {} if stop else self._scores(done)
-                if done % self.recipe.log_every == 0 or done == last or stop or scores:
-                    line = self._line(window) | scores
+                end = done == last or bool(stop)
+                scored = not stop and self.scoring is not None and done % self.scoring.every == 0
+                logged = end or scored or done % self.recipe.log_every == 0
+                saved_now = end or done % self.recipe.checkpoint_every == 0
+                if logged or saved_now or len(self._unread) >= self.recipe.max_bad_steps:
+                    self._read(window)
+                if logged:
+                    line = self._line(window) | (self.scoring.score(done) if self.scoring and scored else {})
                     write(line)
                     bar.update(task, note=shown.note(line, last))
                     window = Window()
-                if done % self.recipe.checkpoint_every == 0 or done == last or stop:
-                    self._save(wait=bool(stop) or done == last)
+                if saved_now:
+                    self._save(wait=end)
+                collect_garbage(done, scored)
                 if stop and done < last:
                     raise Stopped(stop)
         return self.state
 
-    def _step(self, step: int, batches: Iterator[TrainingBatch], window: Window) -> int:
+    def _step(self, step: int, batches: StepBatches, window: Window) -> int:
         """Make one optimizer step.
 
         Returns:
             The number of the signal that asked any rank to stop, else 0.
         """
         began = time.perf_counter()
-        group = [next(batches) for _ in range(self.micro_batches)]
+        group = batches.take()
         window.waited += time.perf_counter() - began
         count, tokens, images, flops, bad, interrupted, terminated = self.world.sums(
             [
                 sum(batch["count"] for batch in group),
                 sum(batch["tokens"] for batch in group),
-                sum(len(batch["pixel_values"]) for batch in group),
+                sum(batch["images"] for batch in group),
                 sum(self.compute.flops(batch) for batch in group) if self.compute else 0.0,
                 self._report_bad_images(group),
                 self._stop_signal == signal.SIGINT,
@@ -206,15 +224,16 @@ class Trainer:
         set_learning_rate(self.optimizer, schedule(step, self.recipe))
         self.optimizer.zero_grad(set_to_none=True)
         step_losses = StepLosses()
-        for number, batch in enumerate(group, start=step * self.micro_batches):
-            reduce_replicas(self.model, now=batch is group[-1])
+        for number, batch in enumerate(batches.on_device(group), start=step * self.micro_batches):
+            reduce_replicas(self.model, now=(number + 1) % self.micro_batches == 0)
             step_losses.add(self.backward(batch, number, count))
-        window.norm, window.norms = clip_gradients(self.model, self.recipe.clip_norm)
-        self._apply(window.norm, step)
-        loss = window.add_losses(self.world.sums(step_losses.values()))
-        window.figures = step_losses.figures
+        norm, norms = clip_gradients(self.model, self.recipe.clip_norm)
+        self._apply(norm, step)
+        self._unread.add(step_losses, norm, norms)
         window.flops += flops
-        self.state["loss_spikes"] += self.spikes.is_spike(loss, step + 1)
+        waits = time.perf_counter()
+        batches.look_ahead()
+        window.waited += time.perf_counter() - waits
         self._count(window, time.perf_counter() - began, int(tokens), int(images), int(bad))
         return signal.SIGTERM if terminated else signal.SIGINT if interrupted else 0
 
@@ -227,7 +246,7 @@ class Trainer:
             count: Terms of the loss in the whole step, on all ranks.
         """
         with self._autocast():
-            losses = self.loss(_to_device(batch, self.world.device), number)
+            losses = self.loss(to_device(batch, self.world.device), number)
         # Sharding averages gradients over the ranks; the factor makes it a sum.
         total = losses.total * (self.world.size / max(1.0, count))
         if losses.mean is not None:
@@ -246,6 +265,7 @@ class Trainer:
         with suppress(UserError, RuntimeError, MemoryError):
             self.checkpointer.finish()
             if self._weights_whole and self.state["step"] > latest_step(self.directory):
+                self._read(window)
                 self._save(wait=True)
                 if window.time:
                     write(self._line(window))
@@ -262,20 +282,42 @@ class Trainer:
         finally:
             self.optimizer.zero_grad(set_to_none=True)
 
-    def _apply(self, norm: float, step: int) -> None:
+    def _apply(self, norm: torch.Tensor, step: int) -> None:
         """Make the optimizer step unless the gradients are infinite or undefined."""
+        self._weights_whole = False  # until every one of them has been changed
+        step_if_finite(self.optimizer, norm)
+        self._weights_whole = True
+
+    def _read(self, window: Window) -> None:
+        """Read the figures of the steps since the last read; all ranks must call this.
+
+        Raises:
+            UserError: If too many steps in a row had infinite or undefined gradients.
+        """
+        if not len(self._unread):
+            return
+        began = time.perf_counter()
+        steps, window.norms, window.figures = self._unread.read(self.world)
+        for number, read in enumerate(steps, start=self.state["step"] - len(steps) + 1):
+            window.norm = read.norm
+            window.add_losses(read.losses)
+            self.state["loss_spikes"] += self.spikes.is_spike(read.loss, number)
+            self._judge(number, read.norm)
+        seconds = time.perf_counter() - began
+        for counts in (self.state, vars(window)):
+            counts["time"] += seconds  # the wait for the device is a part of the steps
+
+    def _judge(self, number: int, norm: float) -> None:
+        """Count a step whose gradients are infinite or undefined; raise an error after too many in a row."""
         if math.isfinite(norm):
-            self._weights_whole = False  # until every one of them has been changed
-            self.optimizer.step()
-            self._weights_whole = True
             self._bad_steps_in_a_row = 0
             return
         self.state["bad_steps"] += 1
         self._bad_steps_in_a_row += 1
-        console.print(f"step {step + 1}: gradient norm is {norm}; the step is skipped", style="yellow")
+        console.print(f"step {number}: gradient norm is {norm}; the step is skipped", style="yellow")
         if (row := self._bad_steps_in_a_row) >= self.recipe.max_bad_steps:
-            raise UserError(
-                f"step {step + 1}: the gradients of {row} steps in a row are infinite or undefined: lower "
+            raise EveryRankError(
+                f"step {number}: the gradients of {row} steps in a row are infinite or undefined: lower "
                 "train.learning_rate or set train.dtype: float32"
             )
 
@@ -294,18 +336,12 @@ class Trainer:
             notes.print(f"left out: {sentence}", style="yellow")
         return len(sentences)
 
-    def _scores(self, done: int) -> dict[str, float]:
-        return self.scoring.score(done) if self.scoring and done % self.scoring.every == 0 else {}
-
     def _line(self, window: Window) -> dict[str, Any]:
-        """Return a line of the log; all ranks must call this."""
-        world = self.world
-        sums = world.sums([float(value) for value in window.figures.values()])
+        """Return a line of the log, of steps that have been read."""
         return {
             "step": self.state["step"],
             "learning_rate": self.optimizer.param_groups[-1]["lr"],
-            **window.line(self.compute.peak * world.size if self.compute else 0.0),
-            **{name: total / world.size for name, total in zip(window.figures, sums, strict=True)},
+            **window.line(self.compute.peak * self.world.size if self.compute else 0.0),
             **{key: value for key, value in self.state.items() if key != "step"},
         }
 
@@ -335,16 +371,6 @@ class Trainer:
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.world.device.type, self.autocast) if self.autocast else nullcontext()
-
-
-def _to_device(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
-    if device.type == "cpu":
-        return batch
-    moved = {
-        name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-        for name, value in batch.items()
-    }
-    return moved  # type: ignore[return-value]  # the same keys, in a plain dict
 
 
 @contextmanager

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from mm1.document import KINDS
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.borders import Borders
+from mm1.model.loss import NO_TARGET
 from mm1.plan.loader import Batch
 from mm1.processing.processor import MM1Processor
 
@@ -44,13 +44,14 @@ def language_model_loss(
     """Run the model on a micro-batch and sum the cross entropy of its target tokens.
 
     Args:
-        model: The model; it computes logits for target tokens only.
+        model: The model; it computes logits for target tokens only, and never many of them at once.
         processor: Normalises the pixels.
         batch: The micro-batch, on the model's device.
         z_loss: Weight of the squared log-partition, for stability (recalled for MM1-30B: 1e-4).
         run_vision: Whether the vision tower must run even if this batch has no images, because another rank's has some.
     """
-    inputs: dict[str, Any] = {name: batch[name] for name in ("input_ids", "position_ids", "target_positions")}
+    names = ("input_ids", "position_ids", "target_positions", "target_ids")
+    inputs: dict[str, Any] = {name: batch[name] for name in names}  # type: ignore[literal-required]  # those of a batch
     inputs |= Borders(batch["document_borders"], batch["longest_document"]).arguments()
     pixels = batch["pixel_values"]
     if len(pixels) == 0 and run_vision:
@@ -58,16 +59,12 @@ def language_model_loss(
     if len(pixels):
         inputs["pixel_values"] = processor.normalize(pixels)
         inputs["image_positions"] = batch["image_positions"]
-    output = model(**inputs, use_cache=False)
-    logits = output.logits.float()
-    losses = F.cross_entropy(logits, batch["target_ids"], reduction="none")
-    kinds = batch["target_kinds"]
+    output = model(**inputs, z_loss=z_loss, use_cache=False)
+    total, losses = output.loss_sum, output.target_losses
+    kinds, counted = batch["target_kinds"], (batch["target_ids"] != NO_TARGET).float()
     empty = torch.zeros(len(KINDS), device=losses.device)
-    by_kind = empty.index_add(0, kinds, losses.detach())
-    counts_by_kind = empty.index_add(0, kinds, torch.ones_like(losses.detach()))
-    total = losses.sum()
-    if z_loss:
-        total = total + z_loss * logits.logsumexp(-1).square().sum()
+    by_kind = empty.index_add(0, kinds, losses.float())
+    counts_by_kind = empty.index_add(0, kinds, counted)
     routing = output.routing
     if routing is None:
         return Losses(total, by_kind, counts_by_kind)

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor, Replicate
 
 from mm1.recipe import TrainRecipe
-from mm1.train.parallel import full_tensor
+from mm1.train.adafactor import Adafactor
+from mm1.train.sharding import full_tensor
 
 _PARTS = {
     "vision_tower": "vision",
@@ -23,6 +23,8 @@ _PARTS = {
     "temperature": "temperature",
     "head": "head",
 }
+_FUSED = ("cpu", "cuda", "mps", "xpu")
+"""Devices on which torch has one kernel for all of AdamW."""
 
 
 def schedule(step: int, recipe: TrainRecipe) -> float:
@@ -72,35 +74,9 @@ def build_optimizer(model: nn.Module, recipe: TrainRecipe, peak: float) -> torch
         for (rate, decay), parameters in groups.items()
     ]
     if recipe.optimizer == "adafactor":
-        sharded = any(isinstance(parameter, DTensor) for parameter in model.parameters())
-        return (ShardedAdafactor if sharded else torch.optim.Adafactor)(settings, lr=peak)
-    return torch.optim.AdamW(settings, lr=peak, betas=recipe.betas, eps=recipe.epsilon)
-
-
-class ShardedAdafactor(torch.optim.Adafactor):
-    """Adafactor over sharded parameters: gathers one parameter at a time, updates it with torch's Adafactor, shards it.
-
-    The state is one row and one column per matrix, so every rank holds all of it. An update temporarily needs the
-    memory of the largest parameter and its gradient. Every rank computes every update, so more ranks don't speed it up.
-    """
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closure, so no loss
-        """Make one optimizer step; all ranks must call this."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, group)
-
-    def _update(self, parameter: DTensor, group: dict[str, Any]) -> None:
-        full = nn.Parameter(parameter.full_tensor())
-        full.grad = parameter.grad.full_tensor()  # type: ignore[union-attr]  # `step` has checked
-        optimizer = torch.optim.Adafactor([{**group, "params": [full]}])
-        optimizer.state[full] = self.state[parameter]
-        optimizer.step()
-        mesh = parameter.device_mesh
-        replica = DTensor.from_local(full.detach(), mesh, [Replicate()] * mesh.ndim, run_check=False)
-        parameter.to_local().copy_(replica.redistribute(placements=parameter.placements).to_local())
+        return Adafactor(settings, lr=peak)
+    fused = all(parameter.device.type in _FUSED for parameter in model.parameters())
+    return torch.optim.AdamW(settings, lr=peak, betas=recipe.betas, eps=recipe.epsilon, fused=fused)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
@@ -109,19 +85,41 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
         group["lr"] = group["peak_lr"] * share
 
 
-def clip_gradients(model: nn.Module, max_norm: float | None) -> tuple[float, dict[str, float]]:
-    """Clip the global gradient norm.
+def clip_gradients(model: nn.Module, max_norm: float | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Clip the global gradient norm; nothing is read back from the device.
 
     Returns:
-        The norm before clipping, and the norm of each part of the model (`vision`, `connector`, `language_model`).
+        The norm before clipping, and the norm of each part of the model (`vision`, `connector`, `language_model`), as
+        scalars on the gradients' device.
     """
     parts: dict[str, list[torch.Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             part = next((short for long, short in _PARTS.items() if f".{long}." in f".{name}"), "language_model")
             parts.setdefault(part, []).append(parameter.grad)
-    norms = {part: float(full_tensor(torch.nn.utils.get_total_norm(grads))) for part, grads in parts.items()}
-    total = math.hypot(*norms.values())
+    norms = {part: full_tensor(torch.nn.utils.get_total_norm(grads)) for part, grads in parts.items()}
+    total = torch.stack(list(norms.values())).norm()
     if max_norm is not None:
-        torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, torch.tensor(total))
+        torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, total)
     return total, norms
+
+
+def step_if_finite(optimizer: torch.optim.Optimizer, norm: torch.Tensor) -> None:
+    """Make an optimizer step unless the gradients are infinite or undefined.
+
+    The fused AdamW and Adafactor decide on the device, as under torch's GradScaler, so nothing waits for it. Where
+    AdamW has no fused kernel, the norm is read.
+
+    Args:
+        optimizer: The optimizer; weights and state stay as they are if the step is skipped.
+        norm: Scalar, the norm of all gradients.
+    """
+    if optimizer.defaults.get("fused") or isinstance(optimizer, Adafactor):
+        # They take the flag from this attribute, which torch does not declare.
+        optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
+        try:
+            optimizer.step()
+        finally:
+            del optimizer.found_inf  # type: ignore[attr-defined]  # as above
+    elif norm.isfinite():
+        optimizer.step()

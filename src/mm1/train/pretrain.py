@@ -20,7 +20,8 @@ from mm1.model.processor import recipe_processor
 from mm1.model.resolve import resolve_models
 from mm1.model.sharded_start import ShardedStart, Share, start_sharded
 from mm1.model.sizes import non_embedding_parameters, parameters_by_part, unit_flops
-from mm1.plan.loader import Batch, PlanDataset, build_loader, image_rounds
+from mm1.plan.loader import Batch, PlanDataset, build_loader
+from mm1.plan.micro_batches import fixed_shapes, image_rounds
 from mm1.plan.plan import Plan
 from mm1.processing.processor import MM1Processor
 from mm1.progress import console
@@ -35,10 +36,11 @@ from mm1.train.export import write_model
 from mm1.train.loop import Compute, Scoring, Trainer
 from mm1.train.objective import Losses, language_model_loss
 from mm1.train.optimizer import build_optimizer
-from mm1.train.parallel import World, prepare_model, shard_of
+from mm1.train.parallel import World
 from mm1.train.prepare import prepare_plan, prepare_tokenizer
 from mm1.train.run_directory import environment, write_environment
 from mm1.train.scores import Score, scoring
+from mm1.train.sharding import prepare_model, shard_of
 from mm1.train.tracking import check_trackers
 
 
@@ -194,10 +196,19 @@ def _check_attention(recipe: Recipe, model: MM1ForConditionalGeneration, autocas
 def _loader_from(
     recipe: Recipe, plan: Plan, splits: dict[str, Split], processor: MM1Processor, micro: int, world: World
 ) -> Callable[[int], DataLoader[Any]]:
-    dataset = PlanDataset(plan, list(splits.values()), processor, recipe.data.document_mask)
+    shapes = fixed_shapes(plan, micro, world.size)
+    dataset = PlanDataset(plan, list(splits.values()), processor, recipe.data.document_mask, shapes)
 
     def loader_from(step: int) -> DataLoader[Any]:
-        return build_loader(dataset, step, micro, workers=recipe.data.workers, rank=world.rank, ranks=world.size)
+        return build_loader(
+            dataset,
+            step,
+            micro,
+            workers=recipe.data.workers,
+            rank=world.rank,
+            ranks=world.size,
+            pinned=world.device.type == "cuda",
+        )
 
     return loader_from
 

@@ -22,7 +22,8 @@ from mm1.processing.processor import MM1Processor
 from mm1.recipe import Recipe
 from mm1.train.loop import Scoring
 from mm1.train.memory import is_out_of_memory
-from mm1.train.parallel import World, full_tensor
+from mm1.train.parallel import World
+from mm1.train.sharding import full_tensor
 
 Score = Callable[[MM1ForConditionalGeneration, MM1Processor, Path, str, str], dict[str, float]]
 """Takes an unsharded model in evaluation mode, its processor, the folder for results, the model's name and its hash;
@@ -57,7 +58,7 @@ def scoring(
         return None
     if score is None:
         raise ValueError("the recipe has evaluate.during: pass a function that scores")
-    content = recipe.model_dump_json(exclude={"evaluate": True, "train": {"trackers"}})
+    content = recipe.model_dump_json(exclude={"evaluate": True, "train": {"trackers", "profile"}})
     training = hashlib.blake2b(f"{content} {plan_hash}".encode(), digest_size=16).hexdigest()
 
     def score_at(step: int) -> dict[str, float]:

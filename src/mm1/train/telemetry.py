@@ -18,6 +18,7 @@ import torch
 from mm1.document import KINDS
 from mm1.progress import console
 from mm1.train.objective import Losses
+from mm1.train.parallel import World
 
 SPIKE_DEVIATIONS = 7
 """A loss more than this many standard deviations above the mean is a spike (OLMo 2's spike score, arXiv 2501.00656)."""
@@ -31,21 +32,83 @@ PRINT_SECONDS = 30
 
 @dataclass
 class StepLosses:
-    """The losses of one rank's micro-batches in a step; they stay on its device until `values` is called."""
+    """The losses of one rank's micro-batches in a step; they stay on its device.
 
-    sums: torch.Tensor = field(default_factory=lambda: torch.zeros(len(KINDS)))
-    counts: torch.Tensor = field(default_factory=lambda: torch.zeros(len(KINDS)))
+    Attributes:
+        sums: (2 * len(KINDS),) sums and counts by kind, of the micro-batches so far.
+        figures: Figures of the last micro-batch.
+    """
+
+    sums: torch.Tensor | None = None
     figures: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def add(self, losses: Losses) -> None:
         """Add a micro-batch."""
-        self.sums = self.sums.to(losses.by_kind.device) + losses.by_kind
-        self.counts = self.counts.to(losses.by_kind.device) + losses.counts_by_kind
+        sums = torch.cat([losses.by_kind, losses.counts_by_kind])
+        self.sums = sums if self.sums is None else self.sums + sums
         self.figures = losses.figures
 
-    def values(self) -> list[float]:
-        """Return the sums of all kinds, then the counts of all kinds."""
-        return [*self.sums.tolist(), *self.counts.tolist()]
+
+@dataclass(frozen=True)
+class StepRead:
+    """What a step's figures on the device were.
+
+    Attributes:
+        losses: Sums of the loss of all kinds, then the counts of all kinds, over all ranks.
+        norm: Gradient norm before clipping.
+    """
+
+    losses: list[float]
+    norm: float
+
+    @property
+    def loss(self) -> float:
+        """Mean over the step's terms."""
+        return sum(self.losses[: len(KINDS)]) / max(1.0, sum(self.losses[len(KINDS) :]))
+
+
+@dataclass
+class Unread:
+    """The figures of steps that are still on the device; one copy reads them all.
+
+    Attributes:
+        steps: Per step (2 * len(KINDS) + 1,): sums and counts of this rank's losses by kind, and the gradient norm.
+        norms: Gradient norm by part of the model, of the last step.
+        figures: Figures of this rank's last micro-batch.
+    """
+
+    steps: list[torch.Tensor] = field(default_factory=list)
+    norms: dict[str, torch.Tensor] = field(default_factory=dict)
+    figures: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def add(self, losses: StepLosses, norm: torch.Tensor, norms: dict[str, torch.Tensor]) -> None:
+        """Add a step."""
+        assert losses.sums is not None
+        self.steps.append(torch.cat([losses.sums, norm.float()[None]]))
+        self.norms, self.figures = norms, losses.figures
+
+    def read(self, world: World) -> tuple[list[StepRead], dict[str, float], dict[str, float]]:
+        """Wait for the device; return the steps, the norms, and the means of the figures over the ranks.
+
+        All ranks must call this. Nothing is left unread.
+        """
+        last = [*self.norms.values(), *self.figures.values()]
+        device = self.steps[0].device
+        scalars = [value.detach().to(device, torch.float32, non_blocking=True).reshape(1) for value in last]
+        values = torch.cat([*self.steps, *scalars]).tolist()
+        width, rows = len(self.steps[0]), len(self.steps)
+        steps = [values[row * width : (row + 1) * width] for row in range(rows)]
+        norms = dict(zip(self.norms, values[rows * width :], strict=False))
+        figures = values[rows * width + len(norms) :]
+        summed = world.sums([*(value for step in steps for value in step[:-1]), *figures])
+        read = [StepRead(summed[row * (width - 1) : (row + 1) * (width - 1)], steps[row][-1]) for row in range(rows)]
+        totals = summed[rows * (width - 1) :]
+        means = {name: total / world.size for name, total in zip(self.figures, totals, strict=True)}
+        self.steps, self.norms, self.figures = [], {}, {}
+        return read, norms, means
 
 
 @dataclass
@@ -60,7 +123,7 @@ class Window:
         flops: The model's FLOPs in forward and backward passes.
         norm: Gradient norm of the last step, before clipping.
         norms: The same by part of the model.
-        figures: Figures of this rank's last micro-batch.
+        figures: Figures of the last micro-batches, means over the ranks.
     """
 
     time: float = 0.0
@@ -70,16 +133,15 @@ class Window:
     flops: float = 0.0
     norm: float = 0.0
     norms: dict[str, float] = field(default_factory=dict)
-    figures: dict[str, torch.Tensor] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
     loss_sums: list[float] = field(default_factory=lambda: [0.0] * len(KINDS))
     loss_counts: list[float] = field(default_factory=lambda: [0.0] * len(KINDS))
 
-    def add_losses(self, values: Sequence[float]) -> float:
-        """Add a step's losses and return their mean; `values` is `StepLosses.values` summed over the ranks."""
+    def add_losses(self, values: Sequence[float]) -> None:
+        """Add a step's losses: sums of all kinds, then counts of all kinds, over the ranks."""
         sums, counts = values[: len(KINDS)], values[len(KINDS) :]
         self.loss_sums = [a + b for a, b in zip(self.loss_sums, sums, strict=True)]
         self.loss_counts = [a + b for a, b in zip(self.loss_counts, counts, strict=True)]
-        return sum(sums) / max(1.0, sum(counts))
 
     def line(self, peak_flops: float) -> dict[str, float]:
         """Return the figures of a line of the log.
@@ -100,7 +162,7 @@ class Window:
         if self.flops:
             line["flops_per_second"] = self.flops / self.time
             line["mfu"] = line["flops_per_second"] / peak_flops
-        return line
+        return line | self.figures
 
 
 class SpikeWatch:
