@@ -14,8 +14,7 @@ Attention = Literal["sdpa", "eager", "flex_attention", "flash_attention_2"]
 """Implementations of attention, by the names in `transformers`. For small vision towers in bfloat16 on a CPU `eager`
 is several times faster than `sdpa`."""
 DecoderAttention = Attention | Literal["varlen", "sdpa_packed"]
-"""`varlen` computes the documents of packed rows without a mask: in one kernel on a GPU, one by one on a CPU. It is the
-fastest on both. `sdpa_packed` is its older name."""
+"""`varlen` computes the documents of packed rows without a mask, and is the fastest. `sdpa_packed`: its older name."""
 
 
 class Section(BaseModel):
@@ -53,8 +52,8 @@ class VisionRecipe(Section):
     )
     size: str | None = Field(
         None,
-        description=f"Name of a shape, which sets the four sizes below: {', '.join(VIT_SIZES)}. Beside `from`: the "
-        "tower's shape, which lets sizes and budgets be computed without its files.",
+        description=f"Name of a shape, which sets the four sizes below: {', '.join(VIT_SIZES)}. Beside `from` it says "
+        "the tower's shape, so that budgets need no files.",
     )
     patch_size: int = Field(14, gt=0)
     hidden_size: int = Field(1024, gt=0)
