@@ -1,0 +1,226 @@
+"""One rank's way from the start of a run to its export, watched.
+
+Works on real tensors and ranks too, which tests hold the rehearsal against.
+"""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import torch
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+from mm1.model import MM1ForConditionalGeneration
+from mm1.model.configuration import MM1Config
+from mm1.plan.loader import Batch
+from mm1.processing.images import normalize_pixels
+from mm1.processing.processor import MM1Processor
+from mm1.recipe import Recipe
+from mm1.rehearse.batch import fullest_batch
+from mm1.rehearse.ledger import ACTIVATIONS, GRADIENTS, HOST, KINDS, OPTIMIZER, WEIGHTS, Ledger
+from mm1.rehearse.stalls import Place, Stalls
+from mm1.rehearse.traffic import Traffic
+from mm1.train.export import write_model
+from mm1.train.loop import Trainer
+from mm1.train.objective import Losses, language_model_loss
+from mm1.train.optimizer import build_optimizer
+from mm1.train.parallel import World, prepare_model
+from mm1.train.telemetry import Window
+
+START, STEP, CHECKPOINT, EXPORT = "start", "step", "checkpoint", "export"
+PHASES = (START, STEP, CHECKPOINT, EXPORT)
+BUILD, FIRST, LAST = "build", "step, first micro-batch", "step"
+
+
+@dataclass
+class Observed:
+    """What one rank did.
+
+    Attributes:
+        memory: By phase, the bytes on the device of each kind at the moment when they are most together.
+        host: By phase, the largest number of bytes on the host.
+        sent: Bytes that the rank sends in a step, by mesh dimension and collective.
+        calls: Number of these collectives.
+        stalls: How often the host waits for the device in a step, by reason and place.
+    """
+
+    memory: dict[str, dict[str, int]] = field(default_factory=dict)
+    host: dict[str, int] = field(default_factory=dict)
+    sent: dict[tuple[str, str], int] = field(default_factory=dict)
+    calls: dict[tuple[str, str], int] = field(default_factory=dict)
+    stalls: dict[Place, int] = field(default_factory=dict)
+
+
+class Watch:
+    """The three modes that watch, with one phase."""
+
+    def __init__(self) -> None:
+        self.ledger, self.stalls = Ledger(), Stalls()
+        self.traffic = Traffic(self.stalls)
+
+    @contextmanager
+    def on(self) -> Iterator[Watch]:
+        """Watch until the block ends."""
+        with self.ledger, self.traffic, self.stalls:
+            yield self
+
+    def phase(self, name: str) -> None:
+        """Begin a phase; what the one before left over is collected first."""
+        gc.collect()
+        self.ledger.phase = self.traffic.phase = self.stalls.phase = name
+
+
+def observe(recipe: Recipe, config: MM1Config, world: World, autocast: torch.dtype | None) -> Observed:
+    """Build, shard and train a recipe's model for one step, plan its checkpoint, and gather it for export.
+
+    Args:
+        recipe: The recipe.
+        config: Its model's configuration.
+        world: The ranks.
+        autocast: The precision of matrix products.
+    """
+    watch, seen = Watch(), Observed()
+    with watch.on():
+        model = _start(recipe, config, world, autocast, watch)
+        optimizer = build_optimizer(model, recipe.train, 1e-4)
+        _as_on_gpu(optimizer)
+        with tempfile.TemporaryDirectory() as folder:
+            trainer, micro_batches = _trainer(recipe, config, model, optimizer, world, autocast, watch, Path(folder))
+            _initialise(optimizer, watch)
+            _step(trainer, recipe, config, watch)
+            watch.phase(CHECKPOINT)
+            watch.phase(EXPORT)
+            write_model(model, None, Path(folder) / "model", replace(world, rank=max(1, world.rank)))
+    for phase in PHASES:
+        seen.memory[phase] = watch.ledger.peak(phase)
+    host = watch.ledger.peak(BUILD, [HOST])
+    seen.host = {START: host[HOST]}
+    seen.stalls = dict(watch.stalls.counts.get(FIRST, Counter()) + watch.stalls.counts.get(LAST, Counter()))
+    for counter, into in ((watch.traffic.sent, seen.sent), (watch.traffic.calls, seen.calls)):
+        for (phase, dimension, name), number in counter.items():
+            times = {FIRST: micro_batches - 1, LAST: 1}.get(phase, 0)
+            into[dimension, name] = into.get((dimension, name), 0) + times * number
+    return seen
+
+
+def _start(
+    recipe: Recipe, config: MM1Config, world: World, autocast: torch.dtype | None, watch: Watch
+) -> MM1ForConditionalGeneration:
+    """Return the sharded model."""
+    watch.phase(BUILD)
+    model = MM1ForConditionalGeneration(config).train()
+    whole = [*model.parameters(), *model.buffers()]
+    watch.ledger.name(whole, WEIGHTS)
+    del whole
+    attention = {"text_config": recipe.model.language_model, "vision_config": recipe.model.vision}
+    model.set_attn_implementation({name: _fused(part.attention) for name, part in attention.items()})
+    watch.phase(START)
+    prepare_model(model, world, recipe.train.model_copy(update={"compile": False}), autocast)
+    watch.ledger.name([*model.parameters(), *model.buffers()], WEIGHTS)
+    watch.stalls.to_device([*model.parameters(), *model.buffers()])
+    return model
+
+
+def _fused(names: str | list[str]) -> str:
+    """Return the attention to rehearse with: `eager` keeps all scores, every other one is a fused kernel."""
+    name = names if isinstance(names, str) else names[0]
+    return "eager" if name == "eager" else "sdpa"
+
+
+def _as_on_gpu(optimizer: torch.optim.Optimizer) -> None:
+    """Update all weights at once, as torch does on a GPU unless told otherwise."""
+    for group in optimizer.param_groups:
+        if "fused" in group and group["fused"] is None and group["foreach"] is None:
+            group["foreach"] = True
+
+
+def _initialise(optimizer: torch.optim.Optimizer, watch: Watch) -> None:
+    """Make the optimizer's state, which every step but the first finds in memory."""
+    watch.phase("")
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    watch.ledger.name((v for s in optimizer.state.values() for v in s.values() if v.ndim), OPTIMIZER)
+
+
+def _trainer(
+    recipe: Recipe,
+    config: MM1Config,
+    model: MM1ForConditionalGeneration,
+    optimizer: torch.optim.Optimizer,
+    world: World,
+    autocast: torch.dtype | None,
+    watch: Watch,
+    folder: Path,
+) -> tuple[Trainer, int]:
+    """Return the loop that trains the model, and the number of micro-batches that a step has on one rank."""
+    micro, micro_batches = world.micro_batches(recipe.train)
+    pixels = cast(MM1Processor, _Pixels())
+    done = Counter[str]()
+
+    def loss(batch: Batch, number: int) -> Losses:
+        done["micro-batches"] += 1
+        watch.stalls.to_device(dict(batch))
+        if done["micro-batches"] == rehearsed:  # the gradients of those before it are in memory
+            watch.ledger.name((p.grad for p in model.parameters() if p.grad is not None), GRADIENTS)
+            watch.phase(LAST)
+        return language_model_loss(model, pixels, batch, recipe.train.z_loss, True)
+
+    rehearsed = min(2, micro_batches)
+    trainer = Trainer(
+        model,
+        optimizer,
+        lambda step: cast(Any, None),
+        loss,
+        recipe.train,
+        folder,
+        world=world,
+        micro_batches=rehearsed,
+        autocast=autocast if world.size == 1 else None,
+    )
+    return trainer, micro_batches
+
+
+class _Pixels:
+    """The part of a processor that training uses."""
+
+    rescale_factor, image_mean, image_std = 1 / 255, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+    def normalize(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return normalize_pixels(pixel_values, self)
+
+
+def _step(trainer: Trainer, recipe: Recipe, config: MM1Config, watch: Watch) -> None:
+    micro, _ = trainer.world.micro_batches(recipe.train)
+    watch.phase(FIRST)
+    batches = (
+        fullest_batch(recipe, config.image_seq_length, config.vision_config.image_size, micro)
+        for _ in range(trainer.micro_batches)
+    )
+    with _gradients_named(trainer, watch):
+        trainer._step(0, batches, Window())
+
+
+@contextmanager
+def _gradients_named(trainer: Trainer, watch: Watch) -> Iterator[None]:
+    """Name gradients before the optimizer changes weights by them."""
+
+    def name(*_: Any) -> None:
+        parameters = trainer.model.parameters()
+        watch.ledger.name((p.grad for p in parameters if p.grad is not None), GRADIENTS)
+
+    handle = trainer.optimizer.register_step_pre_hook(name)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,58 @@
+"""Ranks and tensors that are not there: torch's fake process group and fake tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import torch.distributed as dist
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from torch.utils._python_dispatch import _disable_current_modes
+
+import mm1.train.parallel
+from mm1.train.parallel import World
+
+
+class RehearsedWorld(World):
+    """Ranks that all have the values of this one."""
+
+    def sums(self, values: Sequence[float]) -> list[float]:
+        """Return the sums of numbers over the ranks."""
+        if self.size > 1:
+            dist.all_reduce(torch.tensor(values, dtype=torch.float64))
+        return [value * self.size for value in values]
+
+    def _gather(self, value: Any) -> list[Any]:
+        return [value] * self.size
+
+
+@contextmanager
+def rehearsed_world(size: int, rank: int) -> Iterator[World]:
+    """Join a fake process group, and make tensors without contents, until the block ends.
+
+    Args:
+        size: The number of ranks.
+        rank: This one's number.
+    """
+    with ExitStack() as stack:
+        if size > 1:
+            dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=size)
+            stack.callback(dist.destroy_process_group)
+        # The mesh of ranks is computed from tensors with contents.
+        stack.enter_context(patch.object(mm1.train.parallel, "init_device_mesh", _real(dist.init_device_mesh)))
+        # transformers takes other ways with fake tensors, since it can't read their values; `Stalls` answers.
+        stack.enter_context(patch("transformers.utils.import_utils.is_fake_tensor", lambda _: False))
+        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        yield RehearsedWorld(rank, size, torch.device("cpu"))
+
+
+def _real(function: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with _disable_current_modes():
+            return function(*args, **kwargs)
+
+    return call
