@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 import torch
-from torch._guards import active_fake_mode
 from torch.distributed.tensor import DTensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 WEIGHTS, GRADIENTS, OPTIMIZER = "weights", "gradients", "optimizer"
 GATHERED, ACTIVATIONS, HOST = "gathered", "activations", "host"
@@ -31,7 +28,7 @@ _GATHERING = {
 """Operations of FSDP, and which of their arguments is or are gathered."""
 
 
-class Ledger(TorchDispatchMode):
+class Ledger:
     """Writes down the bytes of all storages that operations make, until they are freed.
 
     Attributes:
@@ -39,14 +36,12 @@ class Ledger(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self.phase = ""
         self._log: list[tuple[str, int, int]] = []
         self._kinds: dict[int, str] = {}
         self._sizes: dict[int, int] = {}
         self._numbers: dict[int, int] = {}
         self._entries = 0
-        self._resize = torch.UntypedStorage.resize_
 
     def name(self, tensors: Iterable[torch.Tensor], kind: str) -> None:
         """Say of which kind tensors are; those that the ledger hasn't seen are written down.
@@ -59,11 +54,11 @@ class Ledger(TorchDispatchMode):
             local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
             self._kinds[self._enter(local.untyped_storage())] = kind
 
-    def peak(self, phase: str, kinds: Iterable[str] = KINDS) -> dict[str, int]:
-        """Return the bytes of each kind at the moment of a phase when they are most together.
+    def peak(self, phases: Container[str], kinds: Iterable[str] = KINDS) -> dict[str, int]:
+        """Return the bytes of each kind at the moment of some phases when they are most together.
 
         Args:
-            phase: Its name; it may have been taken up several times.
+            phases: Their names.
             kinds: What is added up.
         """
         now: Counter[str] = Counter()
@@ -71,44 +66,24 @@ class Ledger(TorchDispatchMode):
         for name, number, change in self._log:
             kind = self._kinds.get(number, ACTIVATIONS)
             now[kind] += change
-            if name == phase and kind in best and (total := sum(now[k] for k in best)) > most:
+            if name in phases and kind in best and (total := sum(now[k] for k in best)) > most:
                 most, best = total, {k: now[k] for k in best}
         return best
 
-    def __enter__(self) -> Ledger:
-        """Begin to write."""
-        self._fake_mode = active_fake_mode()
-        resize, ledger = self._resize, self
-
-        def resize_and_count(storage: torch.UntypedStorage, size: int) -> Any:
-            result = resize(storage, size)
-            ledger._resized(storage)
-            return result
-
-        torch.UntypedStorage.resize_ = resize_and_count  # type: ignore[method-assign]  # FSDP frees weights by it
-        super().__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        """Stop writing."""
-        super().__exit__(*error)
-        torch.UntypedStorage.resize_ = self._resize  # type: ignore[method-assign]
-
-    def __torch_dispatch__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Run an operation and write down its results."""
-        if any(issubclass(t, DTensor) for t in types):
-            return NotImplemented  # it comes back as operations on local tensors
-        result = func(*args, **(kwargs or {}))
-        if active_fake_mode() is not self._fake_mode:
-            return result  # DTensor finds out shapes
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                self._enter(tensor.untyped_storage())
+    def made(self, func: Any, args: Any, results: Iterable[torch.Tensor]) -> None:
+        """Write down the results of an operation."""
+        for tensor in results:
+            self._enter(tensor.untyped_storage())
         if func in _GATHERING:
-            self.name((t for t in tree_leaves(args[_GATHERING[func]]) if isinstance(t, torch.Tensor)), GATHERED)
-        return result
+            gathered = args[_GATHERING[func]]
+            self.name([gathered] if isinstance(gathered, torch.Tensor) else gathered, GATHERED)
+
+    def resized(self, storage: torch.UntypedStorage) -> None:
+        """Write down that a storage has another size."""
+        number = self._enter(storage)
+        self._kinds.setdefault(number, GATHERED)
+        before, self._sizes[number] = self._sizes[number], storage.nbytes()
+        self._write(number, storage.nbytes() - before)
 
     def _enter(self, storage: torch.UntypedStorage) -> int:
         key = storage._cdata
@@ -123,12 +98,6 @@ class Ledger(TorchDispatchMode):
     def _leave(self, key: int, number: int) -> None:
         del self._numbers[key]
         self._write(number, -self._sizes.pop(number))
-
-    def _resized(self, storage: torch.UntypedStorage) -> None:
-        number = self._enter(storage)
-        self._kinds.setdefault(number, GATHERED)
-        before, self._sizes[number] = self._sizes[number], storage.nbytes()
-        self._write(number, storage.nbytes() - before)
 
     def _write(self, number: int, change: int) -> None:
         if change:

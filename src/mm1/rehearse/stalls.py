@@ -7,22 +7,21 @@ from such tensors alone, is on the host; everything else is on the device.
 from __future__ import annotations
 
 import sys
+import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
-from torch._guards import active_fake_mode
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.distributed.tensor import DTensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakIdKeyDictionary
+
+READ, SHAPE = "value read", "shape from values"
 
 _aten = torch.ops.aten
-_READS = {_aten._local_scalar_dense.default: "value read", _aten.equal.default: "value read"}
+_READS = {_aten._local_scalar_dense.default: READ, _aten.equal.default: READ}
 _SHAPES = {
     _aten.nonzero.default,
     _aten.masked_select.default,
@@ -39,7 +38,7 @@ Place = tuple[str, str]
 """What waits, and where: `file:line function`."""
 
 
-class Stalls(TorchDispatchMode):
+class Stalls:
     """Counts what makes the host wait for the device, by phase and place.
 
     On fake tensors it answers what has no answer: a value read is 1 (a condition: false), and a shape that depends on
@@ -51,75 +50,70 @@ class Stalls(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self.phase = ""
         self.counts: dict[str, Counter[Place]] = {}
-        self._host = WeakIdKeyDictionary()
+        self._host: set[int] = set()
 
-    def on_host(self, args: Any) -> bool:
-        """Return whether all tensors among arguments are on the host."""
-        tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)]
-        return bool(tensors) and all(tensor.untyped_storage() in self._host for tensor in tensors)
-
-    def to_device(self, tensors: Any) -> None:
-        """Say that tensors are on the device."""
-        for tensor in tree_leaves(tensors):
-            if isinstance(tensor, torch.Tensor):
-                self._host.pop(tensor.untyped_storage(), None)
-
-    def __enter__(self) -> Stalls:
-        """Begin to count."""
-        self._fake_mode = active_fake_mode()
-        super().__enter__()
-        return self
-
-    def __torch_dispatch__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Run an operation, or answer in its place; count it if it stalls."""
-        kwargs = kwargs or {}
-        if any(issubclass(t, DTensor) for t in types):
-            return NotImplemented
-        if active_fake_mode() is not self._fake_mode:
-            return func(*args, **kwargs)
-        host = self._is_host(func, args, kwargs)
-        what = _READS.get(func) or ("shape from values" if func in _SHAPES or _index_by_mask(func, args) else None)
-        if what and not host:
-            self.counts.setdefault(self.phase, Counter())[what, _place()] += 1
-        result = _answer(func, args, kwargs) if what and self._fake_mode else func(*args, **kwargs)
-        if host:
-            for tensor in tree_leaves(result):
-                if isinstance(tensor, torch.Tensor):
-                    self._host[tensor.untyped_storage()] = True
-        return result
-
-    def _is_host(self, func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
+    def on_host(self, func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
+        """Return whether the result of an operation is on the host."""
+        if func is _aten.lift_fresh.default:  # torch.tensor(...)
+            return True
         if kwargs.get("device") is not None:
             return False
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        if func is _aten.lift_fresh.default:
-            return True
-        return all(tensor.untyped_storage() in self._host for tensor in tensors)
+        return all(_key(tensor) in self._host for tensor in _tensors((*args, *kwargs.values())))
+
+    def mark(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Say that tensors are on the host."""
+        for tensor in tensors:
+            if (key := _key(tensor)) not in self._host:
+                self._host.add(key)
+                weakref.finalize(tensor.untyped_storage(), self._host.discard, key)
+
+    def to_device(self, tensors: Iterable[Any]) -> None:
+        """Say that tensors are on the device from now on."""
+        for tensor in _tensors(tensors):
+            self._host.discard(_key(tensor))
+
+    def stalls(self, func: Any, args: Any, host: bool) -> bool:
+        """Return whether an operation reads values back; count it if they are the device's."""
+        reason = _READS.get(func) or (SHAPE if func in _SHAPES or _index_by_mask(func, args) else None)
+        if reason and not host:
+            self.counts.setdefault(self.phase, Counter())[reason, _place()] += 1
+        return reason is not None
+
+    def answer(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Return an answer where fake tensors have none."""
+        first = args[0]
+        if func in _READS:
+            if isinstance(first, FakeTensor) and first.constant is not None:
+                return func(first.constant, *args[1:], **kwargs)
+            if first.dtype == torch.bool or func is _aten.equal.default:
+                return False
+            return 1.0 if first.is_floating_point() else 1
+        if func is _aten.nonzero.default:
+            return first.new_empty((first.numel(), first.ndim), dtype=torch.int64)
+        if func is _aten.masked_select.default:
+            return first.new_empty(first.numel())
+        return func(*args, **kwargs)
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
+
+
+def _key(tensor: torch.Tensor) -> int:
+    local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return local.untyped_storage()._cdata
 
 
 def _index_by_mask(func: Any, args: Any) -> bool:
     if func not in (_aten.index.Tensor, _aten.index_put_.default, _aten.index_put.default):
         return False
     return any(t is not None and t.dtype in (torch.bool, torch.uint8) for t in args[1])
-
-
-def _answer(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """Return an answer where fake tensors have none."""
-    first = args[0]
-    if func in _READS:
-        if isinstance(first, FakeTensor) and first.constant is not None:
-            return func(first.constant, *args[1:], **kwargs)
-        return False if first.dtype == torch.bool or func is _aten.equal.default else 1.0 if first.is_floating_point() else 1
-    if func is _aten.nonzero.default:
-        return first.new_empty((first.numel(), first.ndim), dtype=torch.int64)
-    if func is _aten.masked_select.default:
-        return first.new_empty(first.numel())
-    return func(*args, **kwargs)
 
 
 def _place() -> str:

@@ -5,14 +5,12 @@ Works on real tensors and ranks too, which tests hold the rehearsal against.
 
 from __future__ import annotations
 
-import gc
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
@@ -25,9 +23,9 @@ from mm1.processing.images import normalize_pixels
 from mm1.processing.processor import MM1Processor
 from mm1.recipe import Recipe
 from mm1.rehearse.batch import fullest_batch
-from mm1.rehearse.ledger import ACTIVATIONS, GRADIENTS, HOST, KINDS, OPTIMIZER, WEIGHTS, Ledger
-from mm1.rehearse.stalls import Place, Stalls
-from mm1.rehearse.traffic import Traffic
+from mm1.rehearse.ledger import GRADIENTS, OPTIMIZER, WEIGHTS
+from mm1.rehearse.stalls import Place
+from mm1.rehearse.watch import Watch
 from mm1.train.export import write_model
 from mm1.train.loop import Trainer
 from mm1.train.objective import Losses, language_model_loss
@@ -37,7 +35,7 @@ from mm1.train.telemetry import Window
 
 START, STEP, CHECKPOINT, EXPORT = "start", "step", "checkpoint", "export"
 PHASES = (START, STEP, CHECKPOINT, EXPORT)
-BUILD, FIRST, LAST = "build", "step, first micro-batch", "step"
+BUILD, FIRST, LAST = "build", "first micro-batch", "last micro-batch"
 
 
 @dataclass
@@ -59,25 +57,6 @@ class Observed:
     stalls: dict[Place, int] = field(default_factory=dict)
 
 
-class Watch:
-    """The three modes that watch, with one phase."""
-
-    def __init__(self) -> None:
-        self.ledger, self.stalls = Ledger(), Stalls()
-        self.traffic = Traffic(self.stalls)
-
-    @contextmanager
-    def on(self) -> Iterator[Watch]:
-        """Watch until the block ends."""
-        with self.ledger, self.traffic, self.stalls:
-            yield self
-
-    def phase(self, name: str) -> None:
-        """Begin a phase; what the one before left over is collected first."""
-        gc.collect()
-        self.ledger.phase = self.traffic.phase = self.stalls.phase = name
-
-
 def observe(recipe: Recipe, config: MM1Config, world: World, autocast: torch.dtype | None) -> Observed:
     """Build, shard and train a recipe's model for one step, plan its checkpoint, and gather it for export.
 
@@ -88,7 +67,7 @@ def observe(recipe: Recipe, config: MM1Config, world: World, autocast: torch.dty
         autocast: The precision of matrix products.
     """
     watch, seen = Watch(), Observed()
-    with watch.on():
+    with watch:
         model = _start(recipe, config, world, autocast, watch)
         optimizer = build_optimizer(model, recipe.train, 1e-4)
         _as_on_gpu(optimizer)
@@ -99,16 +78,20 @@ def observe(recipe: Recipe, config: MM1Config, world: World, autocast: torch.dty
             watch.phase(CHECKPOINT)
             watch.phase(EXPORT)
             write_model(model, None, Path(folder) / "model", replace(world, rank=max(1, world.rank)))
-    for phase in PHASES:
-        seen.memory[phase] = watch.ledger.peak(phase)
-    host = watch.ledger.peak(BUILD, [HOST])
-    seen.host = {START: host[HOST]}
-    seen.stalls = dict(watch.stalls.counts.get(FIRST, Counter()) + watch.stalls.counts.get(LAST, Counter()))
-    for counter, into in ((watch.traffic.sent, seen.sent), (watch.traffic.calls, seen.calls)):
-        for (phase, dimension, name), number in counter.items():
-            times = {FIRST: micro_batches - 1, LAST: 1}.get(phase, 0)
-            into[dimension, name] = into.get((dimension, name), 0) + times * number
+    step = {STEP: 1, FIRST: micro_batches - 1, LAST: 1}
+    seen.memory = {START: watch.ledger.peak([START]), STEP: watch.ledger.peak(step), EXPORT: watch.ledger.peak([EXPORT])}
+    seen.stalls = dict(_times(watch.stalls.counts, step))
+    seen.sent, seen.calls = (dict(_times(counts, step)) for counts in (watch.traffic.sent, watch.traffic.calls))
     return seen
+
+
+def _times(counts: Mapping[str, Counter[Any]], times: Mapping[str, int]) -> Counter[Any]:
+    """Return the counts of several phases, each so many times, together."""
+    total: Counter[Any] = Counter()
+    for phase, number in times.items():
+        for key, count in counts.get(phase, Counter()).items():
+            total[key] += number * count
+    return total
 
 
 def _start(
@@ -166,14 +149,11 @@ def _trainer(
     """Return the loop that trains the model, and the number of micro-batches that a step has on one rank."""
     micro, micro_batches = world.micro_batches(recipe.train)
     pixels = cast(MM1Processor, _Pixels())
-    done = Counter[str]()
 
     def loss(batch: Batch, number: int) -> Losses:
-        done["micro-batches"] += 1
-        watch.stalls.to_device(dict(batch))
-        if done["micro-batches"] == rehearsed:  # the gradients of those before it are in memory
-            watch.ledger.name((p.grad for p in model.parameters() if p.grad is not None), GRADIENTS)
-            watch.phase(LAST)
+        watch.stalls.to_device(batch.values())
+        watch.ledger.name((p.grad for p in model.parameters() if p.grad is not None), GRADIENTS)
+        watch.phase(LAST if number == rehearsed - 1 else FIRST)
         return language_model_loss(model, pixels, batch, recipe.train.z_loss, True)
 
     rehearsed = min(2, micro_batches)
@@ -202,7 +182,7 @@ class _Pixels:
 
 def _step(trainer: Trainer, recipe: Recipe, config: MM1Config, watch: Watch) -> None:
     micro, _ = trainer.world.micro_batches(recipe.train)
-    watch.phase(FIRST)
+    watch.phase(STEP)
     batches = (
         fullest_batch(recipe, config.image_seq_length, config.vision_config.image_size, micro)
         for _ in range(trainer.micro_batches)

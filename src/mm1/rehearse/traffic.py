@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
-import torch
 import torch.distributed as dist
-from torch._guards import active_fake_mode
 from torch.distributed._tools.fake_collectives import CollectiveOp, collective_ops, sync_ops
-from torch.distributed.tensor import DTensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from mm1.rehearse.stalls import Stalls
+_COLLECTIVES = frozenset(collective_ops - sync_ops)
 
-Key = tuple[str, str, str]
-"""Phase, mesh dimension, collective."""
+Key = tuple[str, str]
+"""Mesh dimension and collective."""
 
 
-class Traffic(TorchDispatchMode):
+class Traffic:
     """Counts collectives and the bytes that this rank sends in them.
 
     A ring of n ranks gathers or reduces and scatters S bytes by sending (n - 1) / n S from every rank to the next, and
@@ -27,41 +22,33 @@ class Traffic(TorchDispatchMode):
 
     Attributes:
         phase: The name under which collectives are counted; set it as the work goes on.
-        calls: Number of collectives.
-        sent: Bytes that this rank sends.
-
-    Args:
-        stalls: Knows which tensors are on the host, whose collectives go over gloo.
+        calls: Number of collectives by phase.
+        sent: Bytes that this rank sends, by phase.
     """
 
-    def __init__(self, stalls: Stalls) -> None:
-        super().__init__()
+    def __init__(self) -> None:
         self.phase = ""
-        self.calls: Counter[Key] = Counter()
-        self.sent: Counter[Key] = Counter()
-        self._stalls = stalls
+        self.calls: dict[str, Counter[Key]] = {}
+        self.sent: dict[str, Counter[Key]] = {}
 
-    def __enter__(self) -> Traffic:
-        """Begin to count."""
-        self._fake_mode = active_fake_mode()
-        super().__enter__()
-        return self
+    def saw(self, func: Any, args: Any, kwargs: dict[str, Any], result: Any, host: bool) -> None:
+        """Count an operation if it is a collective.
 
-    def __torch_dispatch__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Run an operation and count it if it is a collective."""
-        if any(issubclass(t, DTensor) for t in types):
-            return NotImplemented
-        result = func(*args, **(kwargs or {}))
-        if func in collective_ops - sync_ops and active_fake_mode() is self._fake_mode:
-            group = CollectiveOp.get_process_group(func, args)
-            size = CollectiveOp.get_comm_tensor_size(func, result, args, kwargs)
-            name = _name(func)
-            key = self.phase, _dimension(group, self._stalls.on_host(args)), name
-            self.calls[key] += 1
-            self.sent[key] += _sent(name, size, group.size())
-        return result
+        Args:
+            func: The operation.
+            args: Its arguments.
+            kwargs: Its named arguments.
+            result: Its result.
+            host: Whether its tensors are on the host; such collectives go over gloo.
+        """
+        if func not in _COLLECTIVES:
+            return
+        group = CollectiveOp.get_process_group(func, args)
+        size = CollectiveOp.get_comm_tensor_size(func, result, args, kwargs)
+        name = _name(func)
+        key = _dimension(group, host), name
+        self.calls.setdefault(self.phase, Counter())[key] += 1
+        self.sent.setdefault(self.phase, Counter())[key] += _sent(name, size, group.size())
 
 
 def _name(func: Any) -> str:
