@@ -15,7 +15,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 WEIGHTS, GRADIENTS, OPTIMIZER = "weights", "gradients", "optimizer"
-GATHERED, ACTIVATIONS, HOST = "gathered", "activations", "host"
+GATHERED, ACTIVATIONS = "gathered", "activations"
 KINDS = (WEIGHTS, GRADIENTS, OPTIMIZER, GATHERED, ACTIVATIONS)
 """Kinds of memory on a device. `gathered`: whole weights and gradients, and the buffers in which they move.
 `activations`: everything else, temporary tensors of the optimizer too."""
@@ -31,43 +31,46 @@ _GATHERING = {
 class Ledger:
     """Writes down the bytes of all storages that operations make, until they are freed.
 
-    Attributes:
-        phase: The name under which peaks are kept; set it as the work goes on.
     """
 
     def __init__(self) -> None:
-        self.phase = ""
+        self._phase = ""
         self._log: list[tuple[str, int, int]] = []
         self._kinds: dict[int, str] = {}
         self._sizes: dict[int, int] = {}
         self._numbers: dict[int, int] = {}
         self._entries = 0
 
+    @property
+    def phase(self) -> str:
+        """The name under which changes are written down; set it as the work goes on."""
+        return self._phase
+
+    @phase.setter
+    def phase(self, name: str) -> None:
+        self._phase = name
+        self._log.append((name, -1, 0))  # what is there when it begins counts
+
     def name(self, tensors: Iterable[torch.Tensor], kind: str) -> None:
         """Say of which kind tensors are; those that the ledger hasn't seen are written down.
 
         Args:
             tensors: Of sharded ones the local part counts.
-            kind: One of `KINDS`, or `HOST` for what isn't on the device.
+            kind: One of `KINDS`.
         """
         for tensor in tensors:
             local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
             self._kinds[self._enter(local.untyped_storage())] = kind
 
-    def peak(self, phases: Container[str], kinds: Iterable[str] = KINDS) -> dict[str, int]:
-        """Return the bytes of each kind at the moment of some phases when they are most together.
-
-        Args:
-            phases: Their names.
-            kinds: What is added up.
-        """
+    def peak(self, phases: Container[str]) -> dict[str, int]:
+        """Return the bytes of each kind at the moment of some phases when they are most together."""
         now: Counter[str] = Counter()
-        most, best = -1, dict.fromkeys(kinds, 0)
+        most, best = -1, dict.fromkeys(KINDS, 0)
         for name, number, change in self._log:
             kind = self._kinds.get(number, ACTIVATIONS)
             now[kind] += change
-            if name in phases and kind in best and (total := sum(now[k] for k in best)) > most:
-                most, best = total, {k: now[k] for k in best}
+            if name in phases and (total := sum(now[k] for k in KINDS)) > most:
+                most, best = total, {k: now[k] for k in KINDS}
         return best
 
     def made(self, func: Any, args: Any, results: Iterable[torch.Tensor]) -> None:
@@ -101,4 +104,4 @@ class Ledger:
 
     def _write(self, number: int, change: int) -> None:
         if change:
-            self._log.append((self.phase, number, change))
+            self._log.append((self._phase, number, change))

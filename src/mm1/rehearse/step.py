@@ -9,7 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +23,8 @@ from mm1.processing.images import normalize_pixels
 from mm1.processing.processor import MM1Processor
 from mm1.recipe import Recipe
 from mm1.rehearse.batch import fullest_batch
-from mm1.rehearse.ledger import GRADIENTS, OPTIMIZER, WEIGHTS
+from mm1.rehearse.checkpoint import planned_bytes
+from mm1.rehearse.ledger import ACTIVATIONS, GATHERED, GRADIENTS, OPTIMIZER, WEIGHTS
 from mm1.rehearse.stalls import Place
 from mm1.rehearse.watch import Watch
 from mm1.train.export import write_model
@@ -48,13 +49,15 @@ class Observed:
         sent: Bytes that the rank sends in a step, by mesh dimension and collective.
         calls: Number of these collectives.
         stalls: How often the host waits for the device in a step, by reason and place.
+        micro_batches: Micro-batches of a step.
     """
 
-    memory: dict[str, dict[str, int]] = field(default_factory=dict)
-    host: dict[str, int] = field(default_factory=dict)
-    sent: dict[tuple[str, str], int] = field(default_factory=dict)
-    calls: dict[tuple[str, str], int] = field(default_factory=dict)
-    stalls: dict[Place, int] = field(default_factory=dict)
+    memory: dict[str, dict[str, int]]
+    host: dict[str, int]
+    sent: dict[tuple[str, str], int]
+    calls: dict[tuple[str, str], int]
+    stalls: dict[Place, int]
+    micro_batches: int
 
 
 def observe(recipe: Recipe, config: MM1Config, world: World, autocast: torch.dtype | None) -> Observed:
@@ -66,23 +69,32 @@ def observe(recipe: Recipe, config: MM1Config, world: World, autocast: torch.dty
         world: The ranks.
         autocast: The precision of matrix products.
     """
-    watch, seen = Watch(), Observed()
-    with watch:
+    watch = Watch()
+    with watch, tempfile.TemporaryDirectory() as folder:
         model = _start(recipe, config, world, autocast, watch)
         optimizer = build_optimizer(model, recipe.train, 1e-4)
         _as_on_gpu(optimizer)
-        with tempfile.TemporaryDirectory() as folder:
-            trainer, micro_batches = _trainer(recipe, config, model, optimizer, world, autocast, watch, Path(folder))
-            _initialise(optimizer, watch)
-            _step(trainer, recipe, config, watch)
-            watch.phase(CHECKPOINT)
-            watch.phase(EXPORT)
-            write_model(model, None, Path(folder) / "model", replace(world, rank=max(1, world.rank)))
+        trainer, micro_batches = _trainer(recipe, model, optimizer, world, autocast, watch, Path(folder))
+        _initialise(optimizer, watch)
+        _step(trainer, recipe, config, watch)
+        watch.phase(CHECKPOINT)
+        saved = planned_bytes(trainer.checkpointer, world)
+        watch.phase(EXPORT)
+        write_model(model, None, Path(folder) / "model", replace(world, rank=max(1, world.rank)))  # not the writing rank
     step = {STEP: 1, FIRST: micro_batches - 1, LAST: 1}
-    seen.memory = {START: watch.ledger.peak([START]), STEP: watch.ledger.peak(step), EXPORT: watch.ledger.peak([EXPORT])}
-    seen.stalls = dict(_times(watch.stalls.counts, step))
-    seen.sent, seen.calls = (dict(_times(counts, step)) for counts in (watch.traffic.sent, watch.traffic.calls))
-    return seen
+    phases = {START: [START], STEP: step, CHECKPOINT: [CHECKPOINT], EXPORT: [EXPORT]}
+    memory = {name: watch.ledger.peak(parts) for name, parts in phases.items()}
+    memory[EXPORT][GATHERED] += memory[EXPORT][ACTIVATIONS]
+    memory[EXPORT][ACTIVATIONS] = 0
+    return Observed(
+        memory=memory,
+        # A checkpoint is copied to the host, where each file is put together in memory before it is written.
+        host={START: sum(watch.ledger.peak([BUILD]).values()), CHECKPOINT: 2 * saved},
+        sent=dict(_times(watch.traffic.sent, step)),
+        calls=dict(_times(watch.traffic.calls, step)),
+        stalls=dict(_times(watch.stalls.counts, step)),
+        micro_batches=micro_batches,
+    )
 
 
 def _times(counts: Mapping[str, Counter[Any]], times: Mapping[str, int]) -> Counter[Any]:
@@ -138,7 +150,6 @@ def _initialise(optimizer: torch.optim.Optimizer, watch: Watch) -> None:
 
 def _trainer(
     recipe: Recipe,
-    config: MM1Config,
     model: MM1ForConditionalGeneration,
     optimizer: torch.optim.Optimizer,
     world: World,
