@@ -12,6 +12,7 @@ from collections.abc import Container, Iterable
 from typing import Any
 
 import torch
+import torch.distributed.fsdp  # whose operations are named here
 from torch.distributed.tensor import DTensor
 
 WEIGHTS, GRADIENTS, OPTIMIZER = "weights", "gradients", "optimizer"

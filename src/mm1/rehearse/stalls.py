@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,8 +18,9 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.distributed.tensor import DTensor
+from torch.overrides import TorchFunctionMode
 
-READ, SHAPE = "value read", "shape from values"
+READ, SHAPE, COPY = "value read", "shape from values", "copy from the host"
 
 _aten = torch.ops.aten
 _READS = {_aten._local_scalar_dense.default: READ, _aten.equal.default: READ}
@@ -33,6 +35,7 @@ _SHAPES = {
 }
 _OURS = str(Path(__file__).parent.parent)
 _HERE = str(Path(__file__).parent)
+_TORCH = str(Path(torch.__file__).parent)
 
 Place = tuple[str, str]
 """What waits, and where: `file:line function`."""
@@ -53,6 +56,7 @@ class Stalls:
         self.phase = ""
         self.counts: dict[str, Counter[Place]] = {}
         self._host: set[int] = set()
+        self._within = False
 
     def on_host(self, func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
         """Return whether the result of an operation is on the host."""
@@ -74,12 +78,29 @@ class Stalls:
         for tensor in _tensors(tensors):
             self._host.discard(_key(tensor))
 
+    def count(self, reason: str) -> None:
+        """Count that the host waits here."""
+        self.counts.setdefault(self.phase, Counter())[reason, _place()] += 1
+
     def stalls(self, func: Any, args: Any, host: bool) -> bool:
         """Return whether an operation reads values back; count it if they are the device's."""
         reason = _READS.get(func) or (SHAPE if func in _SHAPES or _index_by_mask(func, args) else None)
-        if reason and not host:
-            self.counts.setdefault(self.phase, Counter())[reason, _place()] += 1
+        if reason and not host and not self._within:
+            self.count(reason)
         return reason is not None
+
+    @contextmanager
+    def calls(self) -> Iterator[None]:
+        """Watch calls that leave no trace in operations: tensors read as a whole, and copied from the host."""
+        with _Calls(self):
+            yield
+
+    @contextmanager
+    def within(self) -> Iterator[None]:
+        """Count no operations of a call that counts as a whole."""
+        self._within = True
+        yield
+        self._within = False
 
     def answer(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Return an answer where fake tensors have none."""
@@ -94,6 +115,28 @@ class Stalls:
             return first.new_empty((first.numel(), first.ndim), dtype=torch.int64)
         if func is _aten.masked_select.default:
             return first.new_empty(first.numel())
+        return func(*args, **kwargs)
+
+
+class _Calls(TorchFunctionMode):
+    def __init__(self, stalls: Stalls) -> None:
+        super().__init__()
+        self._stalls = stalls
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (torch.Tensor.tolist, torch.Tensor.cpu, torch.Tensor.numpy):
+            if not self._stalls.on_host(func, args, {}):
+                self._stalls.count(READ)
+            with self._stalls.within():
+                return func(*args, **kwargs)
+        if func in (torch.tensor, torch.as_tensor) and kwargs.get("device") not in (None, "cpu"):
+            self._stalls.count(COPY)
+            result = func(*args, **kwargs)
+            self._stalls.to_device([result])
+            return result
         return func(*args, **kwargs)
 
 
@@ -117,18 +160,15 @@ def _index_by_mask(func: Any, args: Any) -> bool:
 
 
 def _place() -> str:
-    """Return where the running operation was called from: the nearest line of this package, else of a library."""
+    """Return where the running operation was called from: the nearest line outside of torch, and of this package."""
     frame: FrameType | None = sys._getframe(1)
-    nearest = None
+    library = ""
     while frame is not None:
         file = frame.f_code.co_filename
-        if file.startswith(_OURS) and not file.startswith(_HERE):
-            return _line(frame, str(Path(file).relative_to(_OURS)))
-        if nearest is None and "torch/" not in file and not file.startswith(_HERE):
-            nearest = frame
+        if not file.startswith((_HERE, _TORCH)):
+            name = f"{frame.f_lineno} {frame.f_code.co_name}"
+            if file.startswith(_OURS):
+                return f"{Path(file).relative_to(_OURS)}:{name}" + (f", in {library}" if library else "")
+            library = library or f"{'/'.join(Path(file).parts[-2:])}:{name}"
         frame = frame.f_back
-    return "?" if nearest is None else _line(nearest, "/".join(Path(nearest.f_code.co_filename).parts[-2:]))
-
-
-def _line(frame: FrameType, file: str) -> str:
-    return f"{file}:{frame.f_lineno} {frame.f_code.co_name}"
+    return library

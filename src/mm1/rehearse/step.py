@@ -59,6 +59,13 @@ class Observed:
     stalls: dict[Place, int]
     micro_batches: int
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the same with texts as keys, which JSON asks for."""
+        joined = {
+            name: {" ".join(key): count for key, count in getattr(self, name).items()} for name in ("sent", "calls", "stalls")
+        }
+        return {**vars(self), **joined}
+
 
 def observe(recipe: Recipe, config: MM1Config, world: World, autocast: torch.dtype | None) -> Observed:
     """Build, shard and train a recipe's model for one step, plan its checkpoint, and gather it for export.
@@ -117,6 +124,7 @@ def _start(
     del whole
     attention = {"text_config": recipe.model.language_model, "vision_config": recipe.model.vision}
     model.set_attn_implementation({name: _fused(part.attention) for name, part in attention.items()})
+    watch.collect()
     watch.phase(START)
     prepare_model(model, world, recipe.train.model_copy(update={"compile": False}), autocast)
     watch.ledger.name([*model.parameters(), *model.buffers()], WEIGHTS)
@@ -193,6 +201,7 @@ class _Pixels:
 
 def _step(trainer: Trainer, recipe: Recipe, config: MM1Config, watch: Watch) -> None:
     micro, _ = trainer.world.micro_batches(recipe.train)
+    watch.collect()
     watch.phase(STEP)
     batches = (
         fullest_batch(recipe, config.image_seq_length, config.vision_config.image_size, micro)

@@ -49,12 +49,15 @@ class Watch(TorchDispatchMode):
             return result
 
         torch.UntypedStorage.resize_ = resize_and_count  # type: ignore[method-assign]  # FSDP frees weights by it
+        self._calls = self.stalls.calls()
+        self._calls.__enter__()
         super().__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
         """Stop watching."""
         super().__exit__(*error)
+        self._calls.__exit__(*error)
         torch.UntypedStorage.resize_ = self._resize  # type: ignore[method-assign]
 
     def __torch_dispatch__(

@@ -10,6 +10,7 @@ from unittest.mock import patch
 import torch
 import torch.distributed as dist
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.distributed.tensor._sharding_prop import ShardingPropagator
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -42,12 +43,16 @@ def rehearsed_world(size: int, rank: int) -> Iterator[World]:
         if size > 1:
             dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=size)
             stack.callback(dist.destroy_process_group)
-        # The mesh of ranks is computed from tensors with contents.
-        stack.enter_context(patch.object(mm1.train.parallel, "init_device_mesh", _real(dist.init_device_mesh)))
+        # The mesh of ranks is computed by tensors with contents.
+        stack.enter_context(patch.object(mm1.train.parallel, "init_device_mesh", _apart(dist.init_device_mesh)))
+        # DTensor finds out the shapes of whole tensors by fake ones of its own.
+        shapes = "_propagate_tensor_meta_non_cached"
+        stack.enter_context(patch.object(ShardingPropagator, shapes, _apart(getattr(ShardingPropagator, shapes))))
         # transformers takes other ways with fake tensors, since it can't read their values; `Stalls` answers.
         stack.enter_context(patch("transformers.utils.import_utils.is_fake_tensor", lambda _: False))
         # Checkpoints find tied tensors by their addresses.
         stack.enter_context(patch.object(FakeTensor, "data_ptr", _address))
+        stack.enter_context(patch.object(FakeTensor, "tolist", _as_list))  # one read, as with contents
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         yield RehearsedWorld(rank, size, torch.device("cpu"))
 
@@ -56,7 +61,16 @@ def _address(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata + tensor.storage_offset() * tensor.element_size()
 
 
-def _real(function: Any) -> Any:
+def _as_list(tensor: torch.Tensor) -> Any:
+    values: Any = tensor.flatten()[0].item() if tensor.numel() else 0
+    for size in reversed(tensor.shape):
+        values = [values] * size
+    return values
+
+
+def _apart(function: Any) -> Any:
+    """Return a function that runs without any mode around it."""
+
     def call(*args: Any, **kwargs: Any) -> Any:
         with _disable_current_modes():
             return function(*args, **kwargs)
