@@ -30,9 +30,7 @@ _GATHERING = {
 
 
 class Ledger:
-    """Writes down the bytes of all storages that operations make, until they are freed.
-
-    """
+    """Writes down the bytes of all storages that operations make, until they are freed."""
 
     def __init__(self) -> None:
         self._phase = ""

@@ -62,7 +62,8 @@ class Observed:
     def as_json(self) -> dict[str, Any]:
         """Return the same with texts as keys, which JSON asks for."""
         joined = {
-            name: {" ".join(key): count for key, count in getattr(self, name).items()} for name in ("sent", "calls", "stalls")
+            name: {" ".join(key): count for key, count in getattr(self, name).items()}
+            for name in ("sent", "calls", "stalls")
         }
         return {**vars(self), **joined}
 
@@ -87,7 +88,9 @@ def observe(recipe: Recipe, config: MM1Config, world: World, autocast: torch.dty
         watch.phase(CHECKPOINT)
         saved = planned_bytes(trainer.checkpointer, world)
         watch.phase(EXPORT)
-        write_model(model, None, Path(folder) / "model", replace(world, rank=max(1, world.rank)))  # not the writing rank
+        write_model(
+            model, None, Path(folder) / "model", replace(world, rank=max(1, world.rank))
+        )  # not the writing rank
     step = {STEP: 1, FIRST: micro_batches - 1, LAST: 1}
     phases = {START: [START], STEP: step, CHECKPOINT: [CHECKPOINT], EXPORT: [EXPORT]}
     memory = {name: watch.ledger.peak(parts) for name, parts in phases.items()}
@@ -166,7 +169,7 @@ def _trainer(
     folder: Path,
 ) -> tuple[Trainer, int]:
     """Return the loop that trains the model, and the number of micro-batches that a step has on one rank."""
-    micro, micro_batches = world.micro_batches(recipe.train)
+    _, micro_batches = world.micro_batches(recipe.train)
     pixels = cast(MM1Processor, _Pixels())
 
     def loss(batch: Batch, number: int) -> Losses:

@@ -90,8 +90,8 @@ class Watch(TorchDispatchMode):
 _ELEMENTWISE = tuple(
     f"_foreach_{name}" for name in ("add", "sub", "mul", "div", "lerp", "addc", "sqrt", "neg", "pow", "maximum", "copy")
 )
-"""Operations on lists of tensors that give the same by rank as on the whole. DTensor compares every tensor of such a list
-with every other one to find this out, which would take half of a rehearsal's time."""
+"""Operations on lists of tensors that give the same by rank as on the whole. DTensor takes half of a rehearsal's time to
+find this out."""
 
 
 def _local(value: Any) -> Any:
@@ -108,7 +108,9 @@ def _like(results: Any, tensors: Any) -> Any:
     if not isinstance(results, tuple | list):
         return results
     return [
-        DTensor.from_local(one, other.device_mesh, other.placements, run_check=False, shape=other.shape, stride=other.stride())
+        DTensor.from_local(
+            one, other.device_mesh, other.placements, run_check=False, shape=other.shape, stride=other.stride()
+        )
         if isinstance(other, DTensor)
         else one
         for one, other in zip(results, tensors, strict=True)
