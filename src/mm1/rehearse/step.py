@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -125,8 +125,8 @@ def _start(
     whole = [*model.parameters(), *model.buffers()]
     watch.ledger.name(whole, WEIGHTS)
     del whole
-    attention = {"text_config": recipe.model.language_model, "vision_config": recipe.model.vision}
-    model.set_attn_implementation({name: _fused(part.attention) for name, part in attention.items()})
+    decoder, tower = recipe.model.language_model.attention, recipe.model.vision.attention
+    model.set_attn_implementation({"text_config": _fused(decoder), "vision_config": _fused(tower)})
     watch.collect()
     watch.phase(START)
     prepare_model(model, world, recipe.train.model_copy(update={"compile": False}), autocast)
@@ -135,7 +135,7 @@ def _start(
     return model
 
 
-def _fused(names: str | list[str]) -> str:
+def _fused(names: str | Sequence[str]) -> str:
     """Return the attention to rehearse with: `eager` keeps all scores, every other one is a fused kernel."""
     name = names if isinstance(names, str) else names[0]
     return "eager" if name == "eager" else "sdpa"

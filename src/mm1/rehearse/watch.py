@@ -48,7 +48,7 @@ class Watch(TorchDispatchMode):
             ledger.resized(storage)
             return result
 
-        torch.UntypedStorage.resize_ = resize_and_count  # type: ignore[method-assign]  # FSDP frees weights by it
+        torch.UntypedStorage.resize_ = resize_and_count  # type: ignore[method-assign, assignment]  # FSDP frees weights by it
         self._calls = self.stalls.calls()
         self._calls.__enter__()
         super().__enter__()
@@ -90,8 +90,8 @@ class Watch(TorchDispatchMode):
 _ELEMENTWISE = tuple(
     f"_foreach_{name}" for name in ("add", "sub", "mul", "div", "lerp", "addc", "sqrt", "neg", "pow", "maximum", "copy")
 )
-"""Operations on lists of tensors that give the same by rank as on the whole. DTensor takes half of a rehearsal's time to
-find this out."""
+"""Operations on lists of tensors that give the same by rank as on the whole. DTensor takes half of a rehearsal's time
+to find this out."""
 
 
 def _local(value: Any) -> Any:

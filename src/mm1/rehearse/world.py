@@ -53,12 +53,18 @@ def rehearsed_world(size: int, rank: int) -> Iterator[World]:
         # Checkpoints find tied tensors by their addresses.
         stack.enter_context(patch.object(FakeTensor, "data_ptr", _address))
         stack.enter_context(patch.object(FakeTensor, "tolist", _as_list))  # one read, as with contents
+        # `Module.to` swaps fake tensors, which can't be swapped once others refer to them.
+        stack.enter_context(patch.object(torch.utils, "swap_tensors", _take_data))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         yield RehearsedWorld(rank, size, torch.device("cpu"))
 
 
 def _address(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata + tensor.storage_offset() * tensor.element_size()
+
+
+def _take_data(tensor: torch.Tensor, other: torch.Tensor) -> None:
+    tensor.data = other
 
 
 def _as_list(tensor: torch.Tensor) -> Any:
