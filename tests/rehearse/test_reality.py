@@ -10,14 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from mm1.model.shape import recipe_config, vocabulary_size
-from mm1.recipe import load_recipe
-from mm1.rehearse.step import observe
-from mm1.rehearse.world import rehearsed_world
-
-SCRIPT = Path(__file__).parent / "real_rank.py"
+SCRIPT = Path(__file__).parent / "one_rank.py"
 SETTINGS = [
     "data.sequence_length=64",
     "data.images_per_sequence=2",
@@ -27,51 +21,50 @@ SETTINGS = [
 WATCHDOG_SECONDS = 240
 
 
-def real(folder: Path, ranks: int, *settings: str) -> list[dict]:
+def run(*command: str) -> None:
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, *command], env=env, check=True, timeout=WATCHDOG_SECONDS)
+
+
+def real(file: Path, ranks: int, *settings: str) -> list[dict]:
     """Return what real ranks did."""
-    command = [sys.executable]
+    launcher = []
     if ranks > 1:
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
-        command += ["-m", "torch.distributed.run", "--nproc_per_node", str(ranks)]
-        command += ["--master_addr", "127.0.0.1", "--master_port", str(port)]
-    subprocess.run(
-        [*command, str(SCRIPT), str(folder), *SETTINGS, *settings],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=True,
-        timeout=WATCHDOG_SECONDS,
-    )
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(ranks)]
+            port = str(s.getsockname()[1])
+        launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(ranks)]
+        launcher += ["--master_addr", "127.0.0.1", "--master_port", port]
+    run(*launcher, str(SCRIPT), str(file), *SETTINGS, *settings)
+    return [json.loads(Path(f"{file}.{rank}").read_text()) for rank in range(ranks)]
 
 
-def rehearsed(ranks: int, rank: int, *settings: str) -> dict:
-    recipe = load_recipe("mm1-tiny", [*SETTINGS, *settings])
-    config = recipe_config(recipe.model, vocabulary_size(recipe))
-    with rehearsed_world(ranks, rank) as world:
-        return observe(recipe, config, world, torch.bfloat16).as_json()
+def rehearsed(file: Path, ranks: int, rank: int, *settings: str) -> dict:
+    run(str(SCRIPT), str(file), f"{ranks},{rank}", *SETTINGS, *settings)
+    seen: dict = json.loads(Path(f"{file}.{rank}").read_text())
+    return seen
 
 
 @pytest.mark.parametrize(
-    ("ranks", "settings"),
+    ("ranks", "rank", "settings"),
     [
-        (1, []),
-        (2, []),
-        (2, ["train.replicas=2"]),
-        (2, ["train.activation_checkpointing=true", "train.optimizer=adafactor", "model.language_model.num_experts=4"]),
+        (1, 0, []),
+        (2, 0, ["train.replicas=2"]),
+        (2, 1, ["train.activation_checkpointing=true", "train.optimizer=adafactor"]),
+        (2, 0, ["model.language_model.num_experts=4"]),
     ],
-    ids=["one", "two", "replicas", "sparse"],
+    ids=["one", "replicas", "sharded", "sparse"],
 )
 def test_it_takes_the_memory_and_sends_the_bytes_of_a_real_step(
-    ranks: int, settings: list[str], tmp_path: Path
+    ranks: int, rank: int, settings: list[str], tmp_path: Path
 ) -> None:
-    for rank, seen in enumerate(real(tmp_path, ranks, *settings)):
-        mine = rehearsed(ranks, rank, *settings)
-        for phase in ("start", "step", "checkpoint", "export"):
-            expected = sum(seen["memory"][phase].values())
-            assert sum(mine["memory"][phase].values()) == pytest.approx(expected, rel=0.1), phase
-            assert expected > 0
-        for name in ("sent", "calls", "stalls", "micro_batches"):
-            assert mine[name] == seen[name]
-        assert mine["host"] == pytest.approx(seen["host"], rel=0.01)
+    seen = real(tmp_path / "real", ranks, *settings)[rank]
+    mine = rehearsed(tmp_path / "rehearsed", ranks, rank, *settings)
+    for phase in ("start", "step", "checkpoint"):
+        expected = sum(seen["memory"][phase].values())
+        assert sum(mine["memory"][phase].values()) == pytest.approx(expected, rel=0.1), phase
+        assert expected > 0
+    for name in ("sent", "calls", "stalls", "micro_batches"):
+        assert mine[name] == seen[name]
+    assert mine["host"] == pytest.approx(seen["host"], rel=0.01)
     assert bool(mine["sent"]) == (ranks > 1)

@@ -84,7 +84,7 @@ def rehearse(recipe: Recipe, gpu: GPU, gpus: int, rank: int = 0) -> Rehearsal:
         recipe: The run's recipe. Of models that it starts from, only configurations are read.
         gpu: The type of GPU.
         gpus: The number of GPUs.
-        rank: The rank to rehearse.
+        rank: The rank to rehearse; a process can rehearse one rank of a number of GPUs.
 
     Raises:
         UserError: If the rank doesn't exist, GPUs don't divide the batch, or the model can't be built.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.distributed.fsdp._fully_shard import _fsdp_param
 from torch.distributed.tensor._sharding_prop import ShardingPropagator
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import _disable_current_modes
@@ -37,7 +39,8 @@ def rehearsed_world(size: int, rank: int) -> Iterator[World]:
 
     Args:
         size: The number of ranks.
-        rank: This one's number.
+        rank: This one's number. DTensor remembers shapes by the size of the mesh alone, so a process can be one rank of
+            a size only.
     """
     with ExitStack() as stack:
         if size > 1:
@@ -50,6 +53,8 @@ def rehearsed_world(size: int, rank: int) -> Iterator[World]:
         stack.enter_context(patch.object(ShardingPropagator, shapes, _apart(getattr(ShardingPropagator, shapes))))
         # transformers takes other ways with fake tensors, since it can't read their values; `Stalls` answers.
         stack.enter_context(patch("transformers.utils.import_utils.is_fake_tensor", lambda _: False))
+        # FSDP makes all ranks' parts of a weight to take its own and the first, which takes long for many ranks.
+        stack.enter_context(patch.object(_fsdp_param, "_chunk_with_empty", partial(_chunks, rank=rank)))
         # Checkpoints find tied tensors by their addresses.
         stack.enter_context(patch.object(FakeTensor, "data_ptr", _address))
         stack.enter_context(patch.object(FakeTensor, "tolist", _as_list))  # one read, as with contents
@@ -61,6 +66,17 @@ def rehearsed_world(size: int, rank: int) -> Iterator[World]:
 
 def _address(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata + tensor.storage_offset() * tensor.element_size()
+
+
+def _chunks(tensor: torch.Tensor, num_chunks: int, dim: int, *, rank: int) -> dict[int, torch.Tensor]:
+    """Return the first part of a tensor and this rank's, as `torch.chunk` cuts it."""
+    size = -(-tensor.shape[dim] // num_chunks)
+    found = {}
+    for number in {0, rank % num_chunks}:
+        start = min(number * size, tensor.shape[dim])
+        length = min(size, tensor.shape[dim] - start)
+        found[number] = tensor.narrow(dim, start, length) if length else tensor.new_empty(0)
+    return found
 
 
 def _take_data(tensor: torch.Tensor, other: torch.Tensor) -> None:
