@@ -15,7 +15,7 @@ test: $(VENV)/.dev
 
 test-peers: $(VENV)/.peers
 	$(VENV)/bin/python -m tests.peers.fetch
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest tests/peers -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest tests/peers -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

@@ -106,9 +106,11 @@ class Bench:
         self.processor = recipe_processor(self.recipe, tokenizer)
         self.plan = prepare_plan(self.recipe, folder, splits, self.processor)
         self.splits = splits
-        device = torch.device("cpu")
-        self.autocast = autocast_dtype(self.recipe.train, device)
-        self.model = pretrain.recipe_model(self.recipe, self.processor, device, self.autocast)
+        world = World(0, 1, torch.device("cpu"))
+        self.autocast = autocast_dtype(self.recipe.train, world.device)
+        start = pretrain.recipe_start(self.recipe, self.processor, world, self.autocast)
+        start.fill(world.device)
+        self.model = start.model
 
     def trainer(self) -> Trainer:
         """Return a trainer in a new run directory, which will train from the first step."""

@@ -10,11 +10,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2Config
 
 from mm1.model import MM1ForConditionalGeneration
-from mm1.model.attention import NAME, document_lengths
+from mm1.model.borders import document_lengths
 
 from .builders import VOCABULARY, pack, sample, tiny_config, tiny_model
 from .test_contract import MIXED, left_padded
 from .test_sparse import FAMILIES, family
+
+NAME = "varlen"
 
 ROWS = [[sample("i5", 1), sample("3i2i4", 2)], [sample("9", 3), sample("ii1", 4)]]
 

@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mm1.model import MM1ForConditionalGeneration
-from mm1.model.attention import document_lengths
+from mm1.model.borders import document_lengths
 from mm1.model.sizes import flops_per_step, unit_flops
 
 from .builders import pack, sample, tiny_config

@@ -25,7 +25,7 @@ SET_ASIDE = {
         "the variant leaves weights of its tower unused, as LLaVA does: CLIP's last norm, layers behind the one read"
     ),
     r"FSDPTest::test_fsdp2_plan_vs_ddp_1_tied": (
-        "the library's own Llama and LLaVA differ from one process too: FSDP2 with tied embeddings (transformers 5.23)"
+        "the library's own Llama differs from one process too: FSDP2 with tied embeddings (transformers 5.23)"
     ),
 }
 """Tests set aside here, and why."""
@@ -78,10 +78,23 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """List what says nothing about MM1, and why."""
-    counts = Counter((_meaning(report), _reason(report)) for report in terminalreporter.stats.get("skipped", ()))
+    """Count the tests by class or file, and list what says nothing about MM1, and why."""
+    stats = terminalreporter.stats
+    places = {
+        name: Counter(_place(report) for report in stats.get(name, ())) for name in ("passed", "skipped", "failed")
+    }
+    for place in sorted(set().union(*places.values())):
+        passed, skipped, failed = (counts[place] for counts in places.values())
+        terminalreporter.write_line(f"{place}: {passed} passed, {skipped} not for MM1, {failed} failed")
+    counts = Counter((_meaning(report), _reason(report)) for report in stats.get("skipped", ()))
     for (meaning, reason), count in sorted(counts.items(), key=str):
         terminalreporter.write_line(f"not for MM1: {count:4} tests, {meaning} ({reason})")
+
+
+def _place(report: pytest.TestReport) -> str:
+    """Return the class of a test, or its file if it has none."""
+    path, *names = report.nodeid.split("::")
+    return names[0] if len(names) > 1 else path
 
 
 def _reason(report: pytest.TestReport) -> str:

@@ -37,9 +37,13 @@ class _Named:
 
 
 def start_ranks(function: Callable[..., None], args: tuple[Any, ...] = (), nprocs: int = 2) -> None:
-    """Call `function(rank, *args)` in as many processes; the first error is raised here."""
+    """Call `function(rank, *args)` in as many processes; the first error is raised here.
+
+    They are forked from a process that has imported the tests: importing takes longer than most tests do.
+    """
     ours = [_Named.of(a) if isinstance(a, types.FunctionType) and a.__module__.startswith(PACKAGE) else a for a in args]
-    mp.spawn(_rank, (pickle.dumps((_Named.of(function), ours)),), nprocs=nprocs)
+    mp.set_forkserver_preload(["tests.peers.test_parallel"])
+    mp.start_processes(_rank, (pickle.dumps((_Named.of(function), ours)),), nprocs=nprocs, start_method="forkserver")
 
 
 def run_distributed(world_size: int, **_: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -64,7 +68,8 @@ def open_to_all_models() -> None:
     fsdp._get_available_fsdp_workers = lambda: 4  # processes, which may share a core
     # The tests look for models of text alone.
     fsdp.AutoModelForCausalLM = AutoModelForImageTextToText
-    fsdp._run_training_steps = train_with_pictures
+    if fsdp._run_training_steps is not train_with_pictures:
+        fsdp.train_on_text, fsdp._run_training_steps = fsdp._run_training_steps, train_with_pictures
 
 
 def train_with_pictures(
@@ -92,6 +97,13 @@ def train_with_pictures(
         optimizer.step()
         losses.append(loss.item())
     return losses, norms
+
+
+def experts_on_two_axes(rank: int, *args: Any) -> None:
+    """Run the library's test of FSDP with expert parallelism, all of it over text alone as half of it is."""
+    fsdp = common("test_fsdp_mixin")
+    fsdp._run_training_steps = fsdp.train_on_text
+    fsdp._test_fsdp2_expert_parallel_2d_vs_ddp_impl(rank, *args)
 
 
 def _rank(rank: int, content: bytes) -> None:

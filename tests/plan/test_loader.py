@@ -13,7 +13,7 @@ from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 from mm1.plan import loader
 from mm1.plan.index import build_index
-from mm1.plan.loader import PlanDataset, build_loader
+from mm1.plan.loader import PlanDataset, build_loader, image_rounds, step_shares
 from mm1.plan.plan import write_plan
 from mm1.plan.sources import Source
 from mm1.processing.processor import MM1Processor, build_processor
@@ -107,15 +107,24 @@ def test_ranks_share_out_the_sequences_of_each_step(dataset: PlanDataset) -> Non
     alone = list(build_loader(dataset, 0, 4))
     halves = [list(build_loader(dataset, 0, 2, rank=rank, ranks=2)) for rank in (0, 1)]
     for step, batch in enumerate(alone):
-        both = torch.stack([halves[0][step]["input_ids"], halves[1][step]["input_ids"]], dim=1).flatten(0, 1)
-        assert torch.equal(batch["input_ids"], both)
+        (shares,) = step_shares(dataset.plan, step, 2, 2) - 4 * step
+        assert sorted(shares.flatten()) == [0, 1, 2, 3]
+        for half, own in zip(halves, shares, strict=True):
+            assert torch.equal(half[step]["input_ids"], batch["input_ids"][own])
+
+
+def test_every_rank_knows_where_some_rank_has_images(dataset: PlanDataset) -> None:
+    for step in range(12):
+        batches = [list(build_loader(dataset, step, 1, rank=rank, ranks=2))[:2] for rank in (0, 1)]
+        rounds = [any(len(own[number]["pixel_values"]) for own in batches) for number in range(2)]
+        assert image_rounds(dataset.plan, step, 2, 1).tolist() == rounds
 
 
 def digests(dataset: PlanDataset, first_step: int, rank: int, ranks: int, workers: int) -> dict[int, str]:
     """What each sequence of a rank is made of, by its number in the plan."""
     loader = build_loader(dataset, first_step, 1, workers=workers, rank=rank, ranks=ranks)
-    size = dataset.plan.info["batch_size"]
-    numbers = range(first_step * size + rank, len(dataset), ranks)
+    steps = range(first_step, dataset.plan.info["steps"])
+    numbers = [int(n) for step in steps for n in step_shares(dataset.plan, step, ranks, 1)[:, rank].flatten()]
     return {
         number: hashlib.sha256(b"".join(batch[name].numpy().tobytes() for name in TENSORS)).hexdigest()
         for number, batch in zip(numbers, loader, strict=True)

@@ -243,7 +243,7 @@ def _prepare(
     if compiles(recipe.train.compile, world.device):
         for block in blocks:
             block.compile()
-    shard_model(model, blocks, world, recipe.train, autocast, float32_parts)
+    shard_model(model, [[block] for block in blocks], world, recipe.train, autocast, float32_parts)
 
 
 def _trainer(

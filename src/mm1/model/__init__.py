@@ -1,12 +1,12 @@
 """The model family: vision towers, connectors and decoders as one `transformers` model.
 
 Importing this package makes `AutoConfig`, `AutoModel`, `AutoModelForImageTextToText` and `AutoProcessor` know MM1,
-and the attention implementation `sdpa_packed`.
+and the attention implementation `varlen`.
 """
 
 from transformers import AutoProcessor
 
-import mm1.model.attention  # noqa: F401  (registers sdpa_packed)
+import mm1.model.attention  # noqa: F401  (registers varlen)
 from mm1.model.configuration import MM1Config
 from mm1.model.factory import build_model
 from mm1.model.modeling import MM1ForConditionalGeneration, MM1Model

@@ -1,13 +1,14 @@
-"""SDPA one document at a time: the fastest attention for packed rows on a CPU.
+"""Attention inside the documents of packed rows, without a mask: `varlen`.
 
-The library's `sdpa` gives packed rows a mask over the whole row, and a kernel with a mask computes every pair of
-tokens in it. Here the rows are cut at the documents' borders and each document gets causal attention without a
-mask, so that the work falls from the square of the row to the sum of the documents' squares. The result is the
-same. On a GPU flash attention does this in one kernel; the loop over documents would only wait for itself.
+The library's `sdpa` gives packed rows a mask over the whole row, and a kernel with a mask computes every pair of tokens
+in it. Here every document gets causal attention of its own, so that the work falls from the square of the row to the
+sum of the documents' squares. The result is the same.
 
-    model.set_attn_implementation("sdpa_packed")     # known to the library once mm1.model is imported
+    model.set_attn_implementation("varlen")     # known to the library once mm1.model is imported
 
-Where rows are not packed (padding, a cache, a vision tower), and inside a compiled graph, this is the library's `sdpa`.
+On a GPU in half precision one kernel computes all documents (torch's `varlen_attn`); elsewhere they are computed one
+after the other, which is the fastest on a CPU. Where rows are not packed (padding, a cache, a vision tower), and inside
+a compiled graph on a CPU, this is the library's `sdpa`. `sdpa_packed` is an older name of the same.
 """
 
 from __future__ import annotations
@@ -16,33 +17,20 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-NAME = "sdpa_packed"
+from mm1.model.borders import Borders
+
+NAMES = ("varlen", "sdpa_packed")
+
+NO_MASK = (0, 0, 0, 0)
+"""Shape of a mask that stands for none. The library makes no other for it, which costs a look at the positions."""
 
 
-def document_lengths(position_ids: torch.Tensor) -> list[int]:
-    """Return the lengths of the documents in packed rows, one row after another.
-
-    Args:
-        position_ids: `(B, L)`; a document begins wherever they do not go up by one. A run of documents of one token
-            each, as padding is, counts as one document: what they output predicts nothing.
-
-    Returns:
-        Lengths that add up to `B * L`; no document goes over a row's end.
-    """
-    start = torch.ones_like(position_ids, dtype=torch.bool)
-    start[:, 1:] = position_ids.diff(dim=1) != 1
-    padding = start.clone()
-    padding[:, :-1] &= start[:, 1:]  # a document of one token: the next one begins at once
-    start[:, 1:] &= ~(padding[:, 1:] & padding[:, :-1])
-    places = start.flatten().nonzero().squeeze(1)
-    return places.diff(append=places.new_tensor([start.numel()])).tolist()
-
-
-def packed_attention(
+def varlen_attention(
     module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -51,6 +39,8 @@ def packed_attention(
     dropout: float = 0.0,
     scaling: float | None = None,
     position_ids: torch.Tensor | None = None,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    max_length_q: int | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend inside documents, by the library's attention interface.
@@ -63,7 +53,9 @@ def packed_attention(
         attention_mask: None for packed rows.
         dropout: Of the attention's weights.
         scaling: Of the scores; default `C ** -0.5`.
-        position_ids: `(B, L)` or `(1, L)`, which tell the documents apart.
+        position_ids: `(B, L)` or `(1, L)`, which tell the documents apart if their borders are not given.
+        cu_seq_lens_q: `(documents + 1,)` int32, the documents' borders in the flattened rows.
+        max_length_q: The longest document.
         kwargs: Passed to the library's `sdpa` where rows are not packed.
 
     Returns:
@@ -74,33 +66,80 @@ def packed_attention(
     """
     rows, _, length, _ = query.shape
     causal = getattr(module, "is_causal", True)
+    if attention_mask is not None and attention_mask.shape == NO_MASK:
+        attention_mask = None
     if not causal or attention_mask is not None or length == 1 or length != key.shape[2]:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
-    if position_ids is None:
-        raise ValueError(f"{type(module).__name__} gives attention no position_ids: take another attn_implementation")
-    lengths = document_lengths(position_ids.expand(rows, -1))
-    groups = query.shape[1] // key.shape[1]
-    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
-    # (tokens, heads, C): the rows end to end, so that documents are slices
-    queries, keys, values = (x.transpose(1, 2).flatten(0, 1).split(lengths) for x in (query, key, value))
-    # (1, heads, tokens, C): with three dimensions the fused kernel is not taken.
-    attended = [
-        nn.functional.scaled_dot_product_attention(
-            q.transpose(0, 1)[None],
-            k.transpose(0, 1)[None],
-            v.transpose(0, 1)[None],
-            dropout_p=dropout,
+    if cu_seq_lens_q is None or max_length_q is None:
+        if position_ids is None:
+            name = type(module).__name__
+            raise ValueError(f"{name} gives attention no position_ids: take another attn_implementation")
+        borders = Borders.of(position_ids.expand(rows, -1))
+        cu_seq_lens_q, max_length_q = borders.cu_seq_lens, borders.longest
+    # (tokens, heads, C): the rows end to end
+    q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
+    if has_kernel(query) and not dropout:
+        attended = varlen_attn(
+            q,
+            k,
+            v,
+            cu_seq_lens_q,
+            cu_seq_lens_q,
+            max_length_q,
+            max_length_q,
             scale=scaling,
-            is_causal=True,
-        )[0].transpose(0, 1)
+            window_size=(-1, 0),
+            enable_gqa=query.shape[1] != key.shape[1],
+        )
+        assert isinstance(attended, torch.Tensor)
+    else:
+        lengths = [length for length in cu_seq_lens_q.diff().tolist() if length]
+        attended = one_by_one(q, k, v, lengths, dropout, scaling)
+    return attended.unflatten(0, (rows, length)), None
+
+
+def has_kernel(query: torch.Tensor) -> bool:
+    """Whether one kernel can compute all documents: on a GPU, in half precision, with channels that it takes."""
+    return query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and query.shape[-1] % 8 == 0
+
+
+def one_by_one(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    lengths: list[int],
+    dropout: float = 0.0,
+    scaling: float | None = None,
+) -> torch.Tensor:
+    """Attend inside one document after the other.
+
+    Args:
+        query: `(tokens, heads, C)`.
+        key: `(tokens, key-value heads, C)`.
+        value: `(tokens, key-value heads, C)`.
+        lengths: The documents'; they add up to the tokens.
+        dropout: Of the attention's weights.
+        scaling: Of the scores; default `C ** -0.5`.
+
+    Returns:
+        `(tokens, heads, C)`.
+    """
+    groups = query.shape[1] // key.shape[1]
+    # (1, heads, tokens, C): with three dimensions the fused kernel is not taken.
+    queries, keys, values = (
+        repeat_kv(x.transpose(0, 1)[None], times).split(lengths, 2)
+        for x, times in ((query, 1), (key, groups), (value, groups))
+    )
+    attended = [
+        nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling, is_causal=True)
         for q, k, v in zip(queries, keys, values, strict=True)
     ]
-    return torch.cat(attended).unflatten(0, (rows, length)), None
+    return torch.cat(attended, 2)[0].transpose(0, 1)
 
 
-def packed_mask(
+def varlen_mask(
     batch_size: int,
     q_length: int,
     kv_length: int,
@@ -109,14 +148,16 @@ def packed_mask(
     attention_mask: torch.Tensor | None = None,
     local_size: int | None = None,
     use_vmap: bool = False,
+    device: torch.device | str = "cpu",
     **kwargs: Any,
 ) -> torch.Tensor | None:
-    """Return no mask for causal attention inside documents, which `packed_attention` keeps apart itself.
+    """Return no mask for causal attention inside documents, which `varlen_attention` keeps apart itself.
 
     The arguments are those of the library's `sdpa_mask`, which makes the mask in every other case.
     """
     plain = attention_mask is None and local_size is None and not use_vmap
-    if plain and q_length == kv_length and not torch.compiler.is_compiling():
+    traced = torch.compiler.is_compiling() and torch.device(device).type != "cuda"
+    if plain and q_length == kv_length and not traced:
         return None
     return sdpa_mask(
         batch_size=batch_size,
@@ -127,9 +168,11 @@ def packed_mask(
         attention_mask=attention_mask,
         local_size=local_size,
         use_vmap=use_vmap,
+        device=device,
         **kwargs,
     )
 
 
-AttentionInterface.register(NAME, packed_attention)
-AttentionMaskInterface.register(NAME, packed_mask)
+for _name in NAMES:
+    AttentionInterface.register(_name, varlen_attention)
+    AttentionMaskInterface.register(_name, varlen_mask)

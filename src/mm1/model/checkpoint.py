@@ -7,21 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch.distributed.checkpoint as dcp
-from safetensors import SafetensorError
-from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageReader
-
 from mm1.errors import UserError
 from mm1.files import whole_folder
 from mm1.model.ends import end_with_turns
-from mm1.model.factory import build_model
+from mm1.model.join import write_joined
 from mm1.model.processor import recipe_processor
+from mm1.model.sharded_start import Share, start_sharded
 from mm1.processing.tokenizer import load_tokenizer
 from mm1.progress import console
 from mm1.recipe import Recipe
-
-MODEL_PREFIX = "model."
-"""Begins the names of a model's tensors in a checkpoint; the optimizer's begin otherwise."""
 
 
 def checkpoints(directory: Path) -> list[Path]:
@@ -48,7 +42,7 @@ def step_model(run: Path, step: int, recipe: Recipe) -> Path:
     Args:
         run: The run's directory.
         step: How many steps had been made.
-        recipe: The run's, its models resolved (see `mm1.model.pretrained.resolve_models`).
+        recipe: The run's, its models resolved (see `mm1.model.resolve.resolve_models`).
 
     Raises:
         UserError: If there is no such checkpoint, or it can't be read.
@@ -60,25 +54,21 @@ def step_model(run: Path, step: int, recipe: Recipe) -> Path:
     console.print(f"{run}: making a model of step {step:,}")
     tokenizer = load_tokenizer(recipe.model.tokenizer_from or run / "tokenizer")
     processor = recipe_processor(recipe, tokenizer)
-    model = build_model(
+    start = start_sharded(
         recipe.model,
         vocab_size=len(tokenizer),
         image_token_id=processor.image_token_id,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        share=Share(0, 1),
+        resumes=True,
     )
-    end_with_turns(model, processor)
-    reader = HuggingFaceStorageReader(str(checkpoint))
+    end_with_turns(start.model, processor)
     try:
-        saved = reader.read_metadata().state_dict_metadata
-        named = {MODEL_PREFIX + name: tensor for name, tensor in model.state_dict().items()}
-        dcp.load({name: tensor for name, tensor in named.items() if name in saved}, storage_reader=reader, no_dist=True)
         with whole_folder(folder, shared=True) as partial:
-            model.save_pretrained(partial)
+            write_joined(start.model, checkpoint, partial)
             processor.save_pretrained(partial)
-    except (CheckpointException, RuntimeError, KeyError, SafetensorError) as error:
-        raise UserError(f"{checkpoint}: the checkpoint doesn't fit the run's recipe or is damaged ({error})") from None
     except OSError as error:
         raise UserError(f"{folder}: the model could not be written ({error}): free some space") from error
     return folder

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from mm1.errors import UserError
 from mm1.model.configuration import MM1Config
@@ -50,17 +50,16 @@ def build_model(
         UserError: If sizes do not fit each other, or a pre-trained part can't be loaded.
     """
     if recipe.from_ is not None:
-        return _load_whole(recipe.from_, recipe.image_size, vocab_size)
+        return load_whole(recipe.from_, recipe.image_size, vocab_size)
     source = recipe.language_model.from_
     tokens: dict[str, Any] = {
         "bos_token_id": bos_token_id,
         "eos_token_id": eos_token_id,
         "pad_token_id": pad_token_id,
     }
-    decoder = None if source is None else _load_decoder(source, vocab_size)
+    decoder = None if source is None else load_decoder(source, vocab_size, seed)
     text_config = scratch_decoder(recipe.language_model, vocab_size) if decoder is None else decoder.config
-    for name, value in tokens.items():
-        setattr(text_config, name, value)
+    set_tokens(text_config, tokens)
     tower = None if recipe.vision.from_ is None else load_tower(recipe.vision.from_, recipe.vision.image_size)
     vision_config = scratch_tower(recipe.vision) if tower is None else tower.config
     config = compose(recipe, vision_config, text_config, image_token_id)
@@ -72,12 +71,17 @@ def build_model(
     if decoder is not None:
         upcycle(model.model.language_model, decoder.base_model, copy=recipe.language_model.upcycle)
         model.lm_head.load_state_dict(decoder.get_output_embeddings().state_dict())
-    for name, value in tokens.items():
-        setattr(model.generation_config, name, value)
+    set_tokens(model.generation_config, tokens)
     return model.train()
 
 
-def _load_whole(source: str, image_size: int | None, vocab_size: int) -> MM1ForConditionalGeneration:
+def set_tokens(config: PreTrainedConfig | GenerationConfig, tokens: dict[str, int | None]) -> None:
+    """Write the tokenizer's special tokens into a configuration, by the names that it has for them."""
+    for name, value in tokens.items():
+        setattr(config, name, value)
+
+
+def load_whole(source: str, image_size: int | None, vocab_size: int) -> MM1ForConditionalGeneration:
     """Load a whole model in float32, in training mode."""
     config = whole_config(source)
     try:
@@ -177,12 +181,21 @@ def swiglu_size(hidden_size: int) -> int:
     return -(-8 * hidden_size // (3 * 64)) * 64
 
 
-def _load_decoder(source: str, vocab_size: int) -> PreTrainedModel:
-    """Load a pre-trained decoder in float32, its vocabulary grown to `vocab_size` where it is smaller."""
+def load_decoder(source: str, vocab_size: int, seed: int) -> PreTrainedModel:
+    """Load a pre-trained decoder in float32.
+
+    Args:
+        source: A folder: of a decoder, or of an MM1, whose decoder is taken.
+        vocab_size: Where the decoder's vocabulary is smaller, it grows to this.
+        seed: Of the new words' rows.
+
+    Raises:
+        UserError: If there is no decoder, or one that can't be used here.
+    """
     key = "model.language_model.from"
     config = pretrained_config(source, key)
     try:
-        decoder: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=torch.float32)
+        decoder = _decoder_of_whole(source, config) if isinstance(config, MM1Config) else _decoder(source, config)
     except (OSError, ValueError) as error:
         raise UserError(f"{key}: '{source}' can't be loaded ({first_line(error)})") from None
     head, embedding = decoder.get_output_embeddings(), decoder.get_input_embeddings()
@@ -191,6 +204,48 @@ def _load_decoder(source: str, vocab_size: int) -> PreTrainedModel:
     for name in ("final_logit_softcapping", "logits_scaling", "logit_scale"):
         if getattr(config, name, None) not in (None, 1, 1.0):
             raise UserError(f"{key}: '{source}' changes its logits ({name}), which MM1 does not: take another decoder")
-    if len(embedding.weight) < vocab_size:
+    if (known := len(embedding.weight)) < vocab_size:
         decoder.resize_token_embeddings(vocab_size, mean_resizing=False)
+        std = config.get_text_config().initializer_range
+        for module, is_head in ((decoder.get_input_embeddings(), False), (decoder.get_output_embeddings(), True)):
+            if not (is_head and decoder.config.tie_word_embeddings):
+                new = fresh_rows(vocab_size - known, embedding.weight.shape[1], std, seed, head=is_head)
+                with torch.no_grad():
+                    module.weight[known:] = new
     return decoder
+
+
+def _decoder(source: str, config: PreTrainedConfig) -> PreTrainedModel:
+    decoder: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=torch.float32)
+    return decoder
+
+
+def _decoder_of_whole(source: str, config: MM1Config) -> PreTrainedModel:
+    """Return the decoder of an MM1 with its vocabulary head, as a model of its own family."""
+    if config.moe_num_experts:
+        raise UserError(
+            f"model.language_model.from: '{source}' has a sparse decoder, which can't be taken out: take a dense one, "
+            "or start from the whole model (model.from)"
+        )
+    whole = MM1ForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
+    decoder: PreTrainedModel = AutoModelForCausalLM.from_config(config.text_config, dtype=torch.float32)
+    decoder.base_model.load_state_dict(whole.model.language_model.state_dict())
+    decoder.get_output_embeddings().load_state_dict(whole.lm_head.state_dict())
+    return decoder
+
+
+def fresh_rows(count: int, width: int, std: float, seed: int, *, head: bool) -> torch.Tensor:
+    """Draw the rows of words that a pre-trained decoder doesn't know.
+
+    Args:
+        count: How many.
+        width: The decoder's.
+        std: The decoder's `initializer_range`.
+        seed: The recipe's.
+        head: Whether they are rows of the vocabulary head, or else of the embedding.
+
+    Returns:
+        `(count, width)` in float32.
+    """
+    generator = torch.Generator().manual_seed(2 * seed + head)
+    return torch.empty(count, width).normal_(std=std, generator=generator)

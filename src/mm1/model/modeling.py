@@ -18,7 +18,10 @@ from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
 from mm1.errors import UserValueError
+from mm1.model.attention import NAMES as PACKED_ATTENTION
+from mm1.model.attention import NO_MASK
 from mm1.model.base import MM1PreTrainedModel
+from mm1.model.borders import BORDERS, Borders, has_windows, needs_borders
 from mm1.model.configuration import MM1Config
 from mm1.model.connectors import build_connector
 from mm1.model.generation import MM1GenerationMixin, unmatched
@@ -132,7 +135,8 @@ class MM1Model(MM1PreTrainedModel):
             use_cache: Whether to fill a cache. Default: the decoder's own, except for packed rows,
                 where a cache would make attention cross documents' borders.
             output_router_logits: Whether to return the routers' logits. Default: as `text_config` says.
-            kwargs: Passed to the decoder.
+            kwargs: Passed to the decoder. For packed rows `mm1.model.borders.Borders.arguments` may be among them, so
+                that attention need not look for documents.
 
         Raises:
             UserValueError: If there are more or fewer image tokens than the images need.
@@ -155,8 +159,9 @@ class MM1Model(MM1PreTrainedModel):
             raise UserValueError(f"{len(image_positions)} image tokens in the text, but no image: give pixel_values")
         if use_cache is None and past_key_values is None and attention_mask is None:
             use_cache = False if position_ids is not None else None
+        packed = attention_mask is None and position_ids is not None and past_key_values is None
         outputs = self.language_model(
-            attention_mask=attention_mask,
+            attention_mask=self._mask_of(attention_mask, embeds, kwargs, position_ids if packed else None),
             position_ids=position_ids,
             past_key_values=past_key_values,
             inputs_embeds=embeds,
@@ -179,6 +184,32 @@ class MM1Model(MM1PreTrainedModel):
             router_logits=tuple(logits for logits, _ in routed) if output_router_logits and routed else None,
             **(found.fields if found else {}),
         )
+
+    def _mask_of(
+        self,
+        attention_mask: torch.Tensor | None,
+        embeds: torch.Tensor,
+        kwargs: Any,
+        packed: torch.Tensor | None,
+    ) -> torch.Tensor | None:
+        """Return the decoder's mask, and give its attention the borders of packed rows where it needs them.
+
+        Args:
+            attention_mask: As of `forward`.
+            embeds: `(B, L, D)`.
+            kwargs: The decoder's further arguments, which are changed in place.
+            packed: `(B, L)` positions in packed rows; None for other rows.
+        """
+        config = self.config.text_config
+        if packed is None:
+            for name in BORDERS:
+                kwargs.pop(name, None)
+            return attention_mask
+        if needs_borders(config) and kwargs.get(BORDERS[0]) is None:
+            kwargs |= Borders.of(packed.expand(len(embeds), -1)).arguments()
+        given = kwargs.get(BORDERS[0]) is not None
+        apart = given and config._attn_implementation in PACKED_ATTENTION and not has_windows(config)
+        return embeds.new_empty(NO_MASK) if apart else attention_mask
 
     def _images(
         self, pixel_values: torch.Tensor | None, mm_encoder_outputs: dict[str, Any] | None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 from mm1.errors import UserError
 from mm1.model.pretrained import renamed
 
-CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+CONFIG = "open_clip_config.json"
+WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
+"""Names of the file of weights: open_clip's, and what the Hub's converter calls it."""
+_TRANSFORMERS = ("model.safetensors", "model.safetensors.index.json")
 
 _NAMES = {
     "class_embedding": "embeddings.class_embedding",
@@ -43,10 +47,20 @@ def find_open_clip(source: str) -> Path | None:
         source: A folder.
 
     Returns:
-        None if there is none there, or if `transformers` can read the checkpoint itself.
+        None if there is none there, or if the folder is also a checkpoint of `transformers` and the weights are not
+        open_clip's alone.
     """
-    file = Path(source) / CONFIG
-    return file if file.is_file() and not (Path(source) / "config.json").is_file() else None
+    folder = Path(source)
+    if not (folder / CONFIG).is_file():
+        return None
+    both = (folder / "config.json").is_file()
+    alone = weights_file(folder) is not None and not any((folder / name).is_file() for name in _TRANSFORMERS)
+    return folder / CONFIG if alone or not both else None
+
+
+def weights_file(folder: Path) -> Path | None:
+    """Return the file with the weights of an open_clip checkpoint, if they are in safetensors."""
+    return next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
 
 
 def open_clip_vision_config(file: Path) -> CLIPVisionConfig:
@@ -88,9 +102,11 @@ def load_open_clip_tower(file: Path) -> CLIPVisionModel:
     Raises:
         UserError: If the weights are missing or of another layout.
     """
-    weights = file.parent / WEIGHTS
-    if not weights.is_file():
-        raise UserError(f"{weights}: no such file: only open_clip checkpoints in safetensors are read")
+    weights = weights_file(file.parent)
+    if weights is None:
+        raise UserError(
+            f"{file.parent}: there is no {' or '.join(WEIGHTS)}: only open_clip checkpoints in safetensors are read"
+        )
     tensors = {
         name.removeprefix("visual."): tensor.float()
         for name, tensor in load_file(weights).items()
@@ -98,10 +114,24 @@ def load_open_clip_tower(file: Path) -> CLIPVisionModel:
     }
     tower = CLIPVisionModel(open_clip_vision_config(file))
     converted = convert(tensors)
-    if wrong := sorted(set(tower.state_dict()) ^ set(converted)):
-        raise UserError(f"{weights}: {len(wrong)} tensors do not fit a plain CLIP ViT, the first is {wrong[0]}")
+    check_names(converted, tower, weights)
     tower.load_state_dict(converted)
     return tower
+
+
+def check_names(names: Iterable[str], tower: CLIPVisionModel, weights: Path) -> None:
+    """Check that converted tensors are those of a tower.
+
+    Args:
+        names: Of the converted tensors.
+        tower: On any device.
+        weights: Their file, for the message.
+
+    Raises:
+        UserError: If one is missing or too many.
+    """
+    if wrong := sorted(set(tower.state_dict()) ^ set(names)):
+        raise UserError(f"{weights}: {len(wrong)} tensors do not fit a plain CLIP ViT, the first is {wrong[0]}")
 
 
 def convert(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -38,6 +38,22 @@ def resize_table(table: torch.Tensor, side: int, antialias: bool = False) -> tor
     return plane[0].flatten(1).T.to(table.dtype).contiguous()
 
 
+def resize_positions(table: torch.Tensor, old_side: int, side: int, antialias: bool = False) -> torch.Tensor:
+    """Interpolate a tower's table of position embeddings, whose special tokens (CLS, registers) come first.
+
+    Args:
+        table: `(special tokens + old_side^2, D)`.
+        old_side: The side of the table in patches.
+        side: The new side.
+        antialias: See `resize_table`.
+
+    Returns:
+        `(special tokens + side^2, D)`.
+    """
+    special = len(table) - old_side**2
+    return torch.cat([table[:special], resize_table(table[special:], side, antialias)])
+
+
 @torch.no_grad()
 def resize_tower(tower: PreTrainedModel, image_size: int, antialias: bool | None = None) -> None:
     """Make a tower take images of another size, in place.
@@ -59,8 +75,7 @@ def resize_tower(tower: PreTrainedModel, image_size: int, antialias: bool | None
     side = image_size // config.patch_size
 
     def resized(table: torch.Tensor) -> torch.Tensor:
-        special = len(table) - (config.image_size // config.patch_size) ** 2  # CLS comes first
-        return torch.cat([table[:special], resize_table(table[special:], side, antialias)])
+        return resize_positions(table, config.image_size // config.patch_size, side, antialias)
 
     has_table = isinstance(getattr(embeddings, "position_embedding", None), nn.Embedding)
     if has_table:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import torch
 from transformers import PreTrainedConfig
 
 from mm1.errors import UserError
@@ -10,17 +13,18 @@ from mm1.model.factory import compose, scratch_decoder, whole_config
 from mm1.model.pretrained import pretrained_config
 from mm1.model.towers import scratch_tower, tower_config
 from mm1.processing.tokenizer import load_tokenizer
-from mm1.recipe import ModelRecipe, Recipe
+from mm1.recipe import ModelRecipe, Recipe, VisionRecipe
 
 
-def recipe_config(recipe: ModelRecipe, vocab_size: int) -> MM1Config:
-    """Return the configuration of the model that `build_model` would build; the image token is the vocabulary's last.
+def recipe_config(recipe: ModelRecipe, vocab_size: int, image_token_id: int | None = None) -> MM1Config:
+    """Return the configuration of the model that `build_model` would build.
 
     Of pre-trained parts only the configurations are read.
 
     Args:
         recipe: The recipe's `model` section; every `from` is a folder (see `mm1.model.resolve.resolve_models`).
         vocab_size: Length of the tokenizer; a pre-trained decoder's vocabulary is not shrunk to it.
+        image_token_id: Id of the tokenizer's `<image>`; default: the vocabulary's last. A whole model has its own.
 
     Raises:
         UserError: If sizes do not fit each other, or a pre-trained part can't be found or used.
@@ -28,17 +32,33 @@ def recipe_config(recipe: ModelRecipe, vocab_size: int) -> MM1Config:
     if recipe.from_ is not None:
         return _whole(recipe.from_, recipe.image_size)
     source = recipe.language_model.from_
-    vision = recipe.vision
     return compose(
         recipe,
-        scratch_tower(vision) if vision.from_ is None else tower_config(vision.from_, vision.image_size),
+        _tower(recipe.vision),
         scratch_decoder(recipe.language_model, vocab_size) if source is None else _decoder(source, vocab_size),
-        image_token_id=vocab_size - 1,
+        image_token_id=vocab_size - 1 if image_token_id is None else image_token_id,
     )
+
+
+def _tower(recipe: VisionRecipe) -> PreTrainedConfig:
+    if recipe.from_ is None or (recipe.size is not None and not Path(recipe.from_).is_dir()):
+        return scratch_tower(recipe)
+    config = _float32(tower_config(recipe.from_, recipe.image_size))
+    if recipe.size is not None:
+        stated = recipe.patch_size, recipe.hidden_size, recipe.num_layers, recipe.num_heads
+        own = config.patch_size, config.hidden_size, config.num_hidden_layers, config.num_attention_heads
+        if stated != own:
+            raise UserError(
+                f"model.vision.size: '{recipe.from_}' is no {recipe.size} (patch, width, layers and heads are {own}, "
+                f"not {stated}): set model.vision.size: null"
+            )
+    return config
 
 
 def _whole(source: str, image_size: int | None) -> MM1Config:
     config = whole_config(source)
+    for part in (config, config.vision_config, config.text_config):
+        _float32(part)
     if image_size is not None and image_size != config.vision_config.image_size:
         if image_size % config.vision_config.patch_size:
             raise UserError(
@@ -54,6 +74,12 @@ def _whole(source: str, image_size: int | None) -> MM1Config:
 def _decoder(source: str, vocab_size: int) -> PreTrainedConfig:
     config = pretrained_config(source, "model.language_model.from").get_text_config()
     config.vocab_size = max(config.vocab_size, vocab_size)
+    return _float32(config)
+
+
+def _float32(config: PreTrainedConfig) -> PreTrainedConfig:
+    """Name the precision that weights are loaded in, whatever the files have."""
+    config.dtype = torch.float32
     return config
 
 

@@ -16,6 +16,7 @@ from transformers import initialization as init
 from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
 
 from mm1.errors import UserError, UserValueError
+from mm1.model.fresh import draws
 
 if TYPE_CHECKING:
     from mm1.model.configuration import MM1Config
@@ -83,7 +84,7 @@ def initialize_experts(decoder: nn.Module, config: MM1Config) -> None:
     """
     for block in sparse_blocks(decoder):
         for module in (block.gate, block.experts):
-            if getattr(module, "_is_hf_initialized", False) or next(module.parameters()).is_meta:
+            if getattr(module, "_is_hf_initialized", False) or not draws(next(module.parameters())):
                 continue
             with torch.no_grad():
                 for parameter in module.parameters():

@@ -20,13 +20,18 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from mm1.data.corpus import Split
 from mm1.document import KINDS, Document, Text
 from mm1.errors import UserError
+from mm1.model.borders import Borders
 from mm1.plan.index import IMAGE, has_conversations
 from mm1.plan.lengths import LONG, Index
 from mm1.plan.picture_sizes import processor_index
 from mm1.plan.plan import Plan
+from mm1.plan.shares import share_out
 from mm1.processing.encode import EncodedDocument, tokenize_texts
 from mm1.processing.images import ImageError
 from mm1.processing.processor import MM1Processor
+
+_BORDERS = 64
+"""Borders of documents are padded to a multiple of this many, so that few shapes occur."""
 
 
 @dataclass
@@ -74,7 +79,13 @@ class TrainingBatch(TypedDict):
 
 
 class Batch(TrainingBatch):
-    """A micro-batch of B sequences: `PackedSequence`'s arrays as tensors, positions counted in (B * L)."""
+    """A micro-batch of B sequences: `PackedSequence`'s arrays as tensors, positions counted in (B * L).
+
+    Attributes:
+        document_borders: (documents + 1,) int32, where the documents begin in the flattened rows and the last ends;
+            padded to a multiple of 64 with the end.
+        longest_document: Tokens of the longest document.
+    """
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
@@ -82,6 +93,8 @@ class Batch(TrainingBatch):
     target_positions: torch.Tensor
     target_ids: torch.Tensor
     target_kinds: torch.Tensor
+    document_borders: torch.Tensor
+    longest_document: int
 
 
 class PlanDataset(Dataset[PackedSequence]):
@@ -243,9 +256,13 @@ def _join(sequences: Sequence[PackedSequence], pixel_values: torch.Tensor) -> Ba
     def joined(name: str) -> torch.Tensor:
         return torch.from_numpy(np.concatenate([getattr(s, name) + i * size for i, s in enumerate(sequences)]))
 
+    position_ids = torch.from_numpy(np.stack([s.position_ids for s in sequences]))
+    borders = Borders.of(position_ids)
     return Batch(
         input_ids=torch.from_numpy(np.stack([s.input_ids for s in sequences])),
-        position_ids=torch.from_numpy(np.stack([s.position_ids for s in sequences])),
+        position_ids=position_ids,
+        document_borders=borders.padded(_BORDERS).cu_seq_lens,
+        longest_document=borders.longest,
         pixel_values=pixel_values,
         image_positions=joined("image_positions"),
         target_positions=joined("target_positions"),
@@ -265,7 +282,7 @@ class _MicroBatches:
     """The numbers of the sequences in every micro-batch of one rank, starting at a step."""
 
     def __init__(self, plan: Plan, first_step: int, micro_batch_size: int, rank: int, ranks: int) -> None:
-        self.batch_size = plan.info["batch_size"]
+        self.plan, self.batch_size = plan, plan.info["batch_size"]
         self.steps = range(first_step, plan.info["steps"])
         self.micro_batch_size = micro_batch_size
         self.rank, self.ranks = rank, ranks
@@ -275,9 +292,32 @@ class _MicroBatches:
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in self.steps:
-            own = range(step * self.batch_size + self.rank, (step + 1) * self.batch_size, self.ranks)
-            for start in range(0, len(own), self.micro_batch_size):
-                yield list(own[start : start + self.micro_batch_size])
+            for shared in step_shares(self.plan, step, self.ranks, self.micro_batch_size)[:, self.rank]:
+                yield shared.tolist()
+
+
+def step_shares(plan: Plan, step: int, ranks: int, micro_batch_size: int) -> np.ndarray:
+    """Return which sequences of a step each rank takes, micro-batch by micro-batch.
+
+    Args:
+        plan: The plan.
+        step: The step, counted from 0.
+        ranks: The number of processes that share a step.
+        micro_batch_size: Sequences per forward pass on one rank.
+
+    Returns:
+        (micro-batches, ranks, micro_batch_size) int64 numbers of sequences in the plan.
+    """
+    first, batch_size = step * plan.info["batch_size"], plan.info["batch_size"]
+    return first + share_out(plan.images_of(first, first + batch_size), ranks, micro_batch_size)
+
+
+def image_rounds(plan: Plan, step: int, ranks: int, micro_batch_size: int) -> np.ndarray:
+    """Return in which micro-batches of a step some rank has images, (micro-batches,) bool."""
+    shares = step_shares(plan, step, ranks, micro_batch_size)
+    first, batch_size = step * plan.info["batch_size"], plan.info["batch_size"]
+    images: np.ndarray = plan.images_of(first, first + batch_size)[shares - first]
+    return images.sum(axis=(1, 2)) > 0
 
 
 class Planned(Protocol):
@@ -310,7 +350,7 @@ def build_loader(
         micro_batch_size: Sequences per forward pass on one rank.
         collate: Joins the dataset's items into a micro-batch; default: the dataset does (`__getitems__`).
         workers: Processes that prepare batches.
-        rank: This process's rank; it takes the sequences rank, rank + ranks, ... of a step.
+        rank: This process's rank (see `step_shares`).
         ranks: The number of processes that share a step.
     """
     return DataLoader(

@@ -77,6 +77,12 @@ class Plan:
         """Return the number of images in the sequences from `start` to before `stop`."""
         return int(self.images[self._begin(start) : self._begin(stop)].sum())
 
+    def images_of(self, start: int, stop: int) -> np.ndarray:
+        """Return the number of images in each sequence from `start` to before `stop`, (stop - start,) int64."""
+        before = np.concatenate([[0], np.cumsum(self.images[self._begin(start) : self._begin(stop)], dtype=np.int64)])
+        borders = np.array([self._begin(number) for number in range(start, stop + 1)]) - self._begin(start)
+        return np.diff(before[borders])
+
     def _begin(self, sequence: int) -> int:
         return int(self.first_piece[sequence]) if sequence < len(self) else len(self.document)
 

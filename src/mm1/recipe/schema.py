@@ -13,8 +13,9 @@ from mm1.document import Kind
 Attention = Literal["sdpa", "eager", "flex_attention", "flash_attention_2"]
 """Implementations of attention, by the names in `transformers`. For small vision towers in bfloat16 on a CPU `eager`
 is several times faster than `sdpa`."""
-DecoderAttention = Attention | Literal["sdpa_packed"]
-"""`sdpa_packed` computes packed rows one document at a time: the fastest on a CPU."""
+DecoderAttention = Attention | Literal["varlen", "sdpa_packed"]
+"""`varlen` computes the documents of packed rows without a mask: in one kernel on a GPU, one by one on a CPU. It is the
+fastest on both. `sdpa_packed` is its older name."""
 
 
 class Section(BaseModel):
@@ -51,7 +52,9 @@ class VisionRecipe(Section):
         336, gt=0, description="Side of the square input in pixels (paper sec. 3.2: 336; final 378)."
     )
     size: str | None = Field(
-        None, description=f"Name of a shape, which sets the four sizes below: {', '.join(VIT_SIZES)}."
+        None,
+        description=f"Name of a shape, which sets the four sizes below: {', '.join(VIT_SIZES)}. Beside `from`: the "
+        "tower's shape, which lets sizes and budgets be computed without its files.",
     )
     patch_size: int = Field(14, gt=0)
     hidden_size: int = Field(1024, gt=0)
@@ -108,7 +111,7 @@ class LanguageModelRecipe(Section):
     intermediate_size: int | None = Field(None, gt=0, description="Default: 8/3 x hidden_size, in multiples of 64.")
     tie_embeddings: bool = True
     attention: DecoderAttention | Annotated[list[DecoderAttention], Field(min_length=1)] = Field(
-        "sdpa", description="As for the vision tower; `sdpa_packed` is the fastest for packed rows on a CPU."
+        "sdpa", description="As for the vision tower; `varlen` is the fastest for packed rows."
     )
     max_positions: int = Field(
         4096, gt=0, description="Longest sequence that the decoder's configuration allows (paper sec. 3: 4096)."

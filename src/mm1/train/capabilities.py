@@ -16,6 +16,7 @@ from torch._dynamo.exc import TorchDynamoException
 from transformers.utils import is_flash_attn_2_available
 
 from mm1.errors import UserError
+from mm1.model.attention import NAMES as PACKED
 from mm1.progress import console
 from mm1.recipe import TrainRecipe
 
@@ -86,7 +87,7 @@ def usable_attention(
 
 def _why_unusable(attention: str, device: torch.device, dtype: torch.dtype | None, compiled: bool) -> str | None:
     """Return why an attention can't train here, or None if it can."""
-    if attention == "sdpa_packed" and compiled:
+    if attention in PACKED and compiled and (device.type != "cuda" or dtype is None):
         return "computes documents one by one, which train.compile does not support"
     if attention == "flex_attention" and device.type == "cpu":
         return "has no backward pass on a CPU"

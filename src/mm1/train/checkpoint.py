@@ -30,7 +30,8 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from mm1.errors import UserError
-from mm1.model.checkpoint import MODEL_PREFIX, checkpoints
+from mm1.model.checkpoint import checkpoints
+from mm1.model.join import MODEL_PREFIX
 from mm1.train.parallel import World
 
 # Without a process group, torch warns from a background thread that it assumes `no_dist`, which is set anyway.
@@ -144,7 +145,7 @@ class Checkpointer:
             )
         except (CheckpointException, RuntimeError, KeyError, AssertionError, SafetensorError) as error:
             raise UserError(
-                f"{latest}: the checkpoint doesn't fit this model or is damaged ({_reason(error)}): remove this folder "
+                f"{latest}: the checkpoint doesn't fit this model or is damaged ({reason(error)}): remove this folder "
                 "to resume from the checkpoint before it"
             ) from error
         return json.loads((latest / "state.json").read_text())
@@ -199,12 +200,12 @@ class Checkpointer:
     def _failed(self, partial: Path, error: BaseException) -> UserError:
         shutil.rmtree(partial, ignore_errors=True)
         return UserError(
-            f"{partial.with_suffix('')}: the checkpoint could not be saved ({_reason(error)}); earlier ones are "
+            f"{partial.with_suffix('')}: the checkpoint could not be saved ({reason(error)}); earlier ones are "
             "intact: free some space and run the same command to resume"
         )
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """Return the last line of an error's message, which says what went wrong; the lines before it are a traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

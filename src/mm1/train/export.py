@@ -1,20 +1,28 @@
-"""The result of a training: a folder in Hugging Face format, complete or absent."""
+"""The result of a training: a folder in Hugging Face format, complete or absent.
+
+One process writes the model that it holds. Several write their parts of it, which the first then joins, file by file.
+"""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
+import torch.distributed.checkpoint as dcp
+from safetensors import SafetensorError
+from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageWriter
 from transformers import PreTrainedModel
 
 from mm1.errors import UserError
-from mm1.files import whole_folder
-from mm1.train.parallel import World, full_tensor
+from mm1.files import PARTIAL, whole_folder
+from mm1.model.join import MODEL_PREFIX, saved_tensors, write_joined
+from mm1.train.checkpoint import reason
+from mm1.train.parallel import World
 
 
 def write_model(model: PreTrainedModel, processor: Any, folder: Path, world: World) -> None:
-    """Gather a model's weights and write them with the processor.
+    """Write a model's weights with the processor.
 
     All ranks must call this function; they return when the folder is complete.
 
@@ -22,23 +30,51 @@ def write_model(model: PreTrainedModel, processor: Any, folder: Path, world: Wor
         model: The model, sharded or not.
         processor: The processor; has `save_pretrained`.
         folder: The folder to write.
-        world: The ranks; the first one writes.
+        world: The ranks; the first one joins their parts.
 
     Raises:
         UserError: On all ranks, if the disk is full.
     """
-    gathered: dict[int, torch.Tensor] = {}  # tied parameters are gathered once, so that they stay tied
-    parameters = model.state_dict(keep_vars=True).items()
-    tensors = {name: gathered.setdefault(id(t), full_tensor(t.detach())) for name, t in parameters}
+    parts = folder.with_name(f"{folder.name}.parts{PARTIAL}")
+    if world.size > 1:
+        with world.errors_shared():
+            if world.is_first:
+                _make_folder(parts, folder)
+        with world.errors_shared():
+            _write_parts(model, parts, world, folder)
     with world.errors_shared():  # all ranks wait until the first has written the folder
         if world.is_first:
-            _write(model, processor, folder, tensors)
+            try:
+                with whole_folder(folder) as partial:
+                    if world.size == 1:
+                        model.save_pretrained(partial)
+                    else:
+                        write_joined(model, parts, partial)
+                    processor.save_pretrained(partial)
+            except OSError as error:
+                raise _no_room(folder, error) from error
+            finally:
+                shutil.rmtree(parts, ignore_errors=True)
 
 
-def _write(model: PreTrainedModel, processor: Any, folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+def _make_folder(parts: Path, folder: Path) -> None:
+    shutil.rmtree(parts, ignore_errors=True)
     try:
-        with whole_folder(folder) as partial:
-            model.save_pretrained(partial, state_dict=tensors)
-            processor.save_pretrained(partial)
+        parts.mkdir(parents=True)
     except OSError as error:
-        raise UserError(f"{folder}: the model could not be written ({error}): free some space") from error
+        raise _no_room(folder, error) from error
+
+
+def _write_parts(model: PreTrainedModel, parts: Path, world: World, folder: Path) -> None:
+    try:
+        dcp.save(
+            {MODEL_PREFIX + name: tensor for name, tensor in saved_tensors(model).items()},
+            storage_writer=HuggingFaceStorageWriter(str(parts), save_distributed=True),
+            process_group=world.saving,
+        )
+    except (OSError, SafetensorError, CheckpointException) as error:
+        raise _no_room(folder, error) from error
+
+
+def _no_room(folder: Path, error: BaseException) -> UserError:
+    return UserError(f"{folder}: the model could not be written ({reason(error)}): free some space")

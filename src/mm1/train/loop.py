@@ -31,7 +31,7 @@ from mm1.train.checkpoint import Checkpointer
 from mm1.train.memory import Attempts, explain_out_of_memory
 from mm1.train.objective import Losses
 from mm1.train.optimizer import clip_gradients, schedule, set_learning_rate
-from mm1.train.parallel import World
+from mm1.train.parallel import World, reduce_replicas
 from mm1.train.telemetry import SpikeWatch, StepLosses, Terminal, Window
 from mm1.train.tracking import open_log
 
@@ -85,6 +85,8 @@ class Trainer:
         compute: The figures for FLOP/s and MFU in the log; None: the log has neither.
         scoring: Scoring during training; None: there is none.
         micro_batch_fixed_by: Why the size of micro-batches affects the results; None: it doesn't.
+        check: Called before the first step, when the weights are there; raises a `UserError` if training makes no
+            sense. None: there is nothing to check.
     """
 
     def __init__(
@@ -103,12 +105,13 @@ class Trainer:
         compute: Compute | None = None,
         scoring: Scoring | None = None,
         micro_batch_fixed_by: str | None = None,
+        check: Callable[[], None] | None = None,
     ) -> None:
         self.model, self.optimizer, self.loss = model, optimizer, loss
         self.loader_from, self.micro_batches = loader_from, micro_batches
         self.recipe, self.directory, self.world, self.autocast = recipe, directory, world, autocast
         self.seed, self.compute, self.scoring = seed, compute, scoring
-        self.micro_batch_fixed_by = micro_batch_fixed_by
+        self.micro_batch_fixed_by, self.check = micro_batch_fixed_by, check
         self.checkpointer = Checkpointer(
             directory / "checkpoints", model, optimizer, world, recipe.keep_checkpoints, recipe.keep_every
         )
@@ -141,6 +144,8 @@ class Trainer:
             self.spikes = SpikeWatch(saved.pop("recent_losses", ()))
             self.state |= saved
             console.print(f"resuming from step {saved['step']:,} of {self.recipe.steps:,}")
+        if self.check:
+            self.check()
         first, last = self.state["step"], self.recipe.steps
         loader = self.loader_from(first)
         batches = iter(loader)
@@ -198,6 +203,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         step_losses = StepLosses()
         for number, batch in enumerate(group, start=step * self.micro_batches):
+            reduce_replicas(self.model, now=batch is group[-1])
             step_losses.add(self.backward(batch, number, count))
         window.norm, window.norms = clip_gradients(self.model, self.recipe.clip_norm)
         self._apply(window.norm, step)

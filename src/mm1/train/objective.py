@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from mm1.document import KINDS
 from mm1.model import MM1ForConditionalGeneration
+from mm1.model.borders import Borders
 from mm1.plan.loader import Batch
 from mm1.processing.processor import MM1Processor
 
@@ -50,6 +51,7 @@ def language_model_loss(
         run_vision: Whether the vision tower must run even if this batch has no images, because another rank's has some.
     """
     inputs: dict[str, Any] = {name: batch[name] for name in ("input_ids", "position_ids", "target_positions")}
+    inputs |= Borders(batch["document_borders"], batch["longest_document"]).arguments()
     pixels = batch["pixel_values"]
     if len(pixels) == 0 and run_vision:
         pixels = pixels.new_zeros(1, *pixels.shape[1:])

@@ -6,6 +6,7 @@ recipe --> corpora, tokenizer, indexes --> plan --> model --> Trainer --> RUN/mo
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +16,26 @@ from torch.utils.data import DataLoader
 from mm1.data.corpus import Split
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.ends import end_with_turns
-from mm1.model.factory import build_model
 from mm1.model.processor import recipe_processor
 from mm1.model.resolve import resolve_models
+from mm1.model.sharded_start import ShardedStart, Share, start_sharded
 from mm1.model.sizes import non_embedding_parameters, parameters_by_part, unit_flops
-from mm1.plan.loader import Batch, PlanDataset, build_loader
+from mm1.plan.loader import Batch, PlanDataset, build_loader, image_rounds
 from mm1.plan.plan import Plan
 from mm1.processing.processor import MM1Processor
 from mm1.progress import console
 from mm1.recipe import Recipe
 from mm1.scaling.law import PAPER_LAW
 from mm1.train.begin import begin
+from mm1.train.border_check import check_borders
 from mm1.train.capabilities import autocast_dtype, usable_attention
-from mm1.train.changes import MICRO_BATCH, begun_dtype, fixed_keys
+from mm1.train.changes import MICRO_BATCH, begun_dtype, fixed_keys, latest_step
 from mm1.train.efficiency import batch_flops, peak_flops
 from mm1.train.export import write_model
 from mm1.train.loop import Compute, Scoring, Trainer
 from mm1.train.objective import Losses, language_model_loss
 from mm1.train.optimizer import build_optimizer
-from mm1.train.parallel import World, prepare_model
+from mm1.train.parallel import World, prepare_model, shard_of
 from mm1.train.prepare import prepare_plan, prepare_tokenizer
 from mm1.train.run_directory import environment, write_environment
 from mm1.train.scores import Score, scoring
@@ -70,12 +72,17 @@ def pretrain(recipe: Recipe, directory: Path, score: Score | None = None) -> Pat
             plan = prepare_plan(recipe, directory, splits, processor)
         world.check_equal(plan=plan.hash)
         autocast = autocast_dtype(recipe.train, world.device, begun_dtype(directory))
-        model = recipe_model(resolved, processor, world.device, autocast)
+        resumes = latest_step(directory) > 0
+        with world.errors_shared():
+            start = recipe_start(resolved, processor, world, autocast, resumes=resumes)
+        model = start.model
         learning_rate = recipe.train.learning_rate or PAPER_LAW(non_embedding_parameters(model))
         compute = Compute(batch_flops(unit_flops(model), recipe.train), *peak_flops(world.device, autocast))
         if world.is_first:
             _record(directory, model, plan, learning_rate, compute, autocast, world)
         prepare_model(model, world, recipe.train, autocast)
+        with world.errors_shared():
+            start.fill(world.device, values=not resumes)
         scoring_in_training = scoring(score, recipe, directory, model, processor, plan.hash, world)
         recipe_trainer(
             recipe,
@@ -94,22 +101,20 @@ def pretrain(recipe: Recipe, directory: Path, score: Score | None = None) -> Pat
     return result
 
 
-def recipe_model(
-    recipe: Recipe,
-    processor: MM1Processor,
-    device: torch.device,
-    autocast: torch.dtype | None,
-) -> MM1ForConditionalGeneration:
-    """Return a recipe's model on a device, with an attention that works there.
+def recipe_start(
+    recipe: Recipe, processor: MM1Processor, world: World, autocast: torch.dtype | None, *, resumes: bool = False
+) -> ShardedStart:
+    """Return a recipe's model without contents, with an attention that works on the device.
 
     Args:
         recipe: The recipe with resolved models (see `mm1.model.resolve.resolve_models`).
         processor: The model's processor, which gives the token ids.
-        device: The model's device.
+        world: The ranks that share the model.
         autocast: The precision of matrix products (see `autocast_dtype`).
+        resumes: Whether a checkpoint will be loaded, so that no weights are drawn or read.
     """
     tokenizer = processor.tokenizer
-    model = build_model(
+    start = start_sharded(
         recipe.model,
         vocab_size=len(tokenizer),
         image_token_id=processor.image_token_id,
@@ -117,19 +122,21 @@ def recipe_model(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         seed=recipe.seed,
+        share=Share(*shard_of(world, recipe.train)),
+        resumes=resumes,
     )
-    end_with_turns(model, processor)
-    torch.nn.Module.to(model, device)
-    model.set_attn_implementation(
+    end_with_turns(start.model, processor)
+    compiled = bool(recipe.train.compile)
+    start.model.set_attn_implementation(
         {
-            config: usable_attention(names, f"model.{part}.attention", device, autocast, bool(recipe.train.compile))
+            config: usable_attention(names, f"model.{part}.attention", world.device, autocast, compiled)
             for config, part, names in (
                 ("vision_config", "vision", recipe.model.vision.attention),
                 ("text_config", "language_model", recipe.model.language_model.attention),
             )
         }
     )
-    return model
+    return start
 
 
 def recipe_trainer(
@@ -165,7 +172,7 @@ def recipe_trainer(
         model,
         build_optimizer(model, recipe.train, learning_rate),
         _loader_from(recipe, plan, splits, processor, micro, world),
-        _loss(recipe, model, processor, plan, micro * world.size),
+        _loss(recipe, model, processor, plan, world),
         recipe.train,
         directory,
         world=world,
@@ -175,7 +182,13 @@ def recipe_trainer(
         compute=compute,
         scoring=scoring,
         micro_batch_fixed_by=fixed_keys(model).get(MICRO_BATCH),
+        check=partial(_check_attention, recipe, model, autocast),
     )
+
+
+def _check_attention(recipe: Recipe, model: MM1ForConditionalGeneration, autocast: torch.dtype | None) -> None:
+    if recipe.data.document_mask:
+        check_borders(model, model.config.text_config._attn_implementation, autocast)
 
 
 def _loader_from(
@@ -190,14 +203,15 @@ def _loader_from(
 
 
 def _loss(
-    recipe: Recipe, model: MM1ForConditionalGeneration, processor: MM1Processor, plan: Plan, sequences: int
+    recipe: Recipe, model: MM1ForConditionalGeneration, processor: MM1Processor, plan: Plan, world: World
 ) -> Callable[[Batch, int], Losses]:
-    """Return the loss of a micro-batch; `sequences` is the number of sequences per micro-batch over all ranks."""
+    micro, micro_batches = world.micro_batches(recipe.train)
+    rounds = lru_cache(maxsize=1)(partial(image_rounds, plan, ranks=world.size, micro_batch_size=micro))
 
     def loss(batch: Batch, number: int) -> Losses:
         # The plan says whether any rank has images in this micro-batch, so the ranks need not communicate.
-        images = plan.count_images(number * sequences, (number + 1) * sequences)
-        return language_model_loss(model, processor, batch, recipe.train.z_loss, images > 0)
+        step, round_ = divmod(number, micro_batches)
+        return language_model_loss(model, processor, batch, recipe.train.z_loss, bool(rounds(step)[round_]))
 
     return loss
 

@@ -81,15 +81,3 @@ class Generator(Protocol):
             ContextTooShort: If a prompt and `max_new_tokens` don't fit.
         """
         ...
-
-
-def has_stop(text: str, stop: Sequence[str]) -> bool:
-    """Return whether a stop string occurs in a text."""
-    return any(mark in text for mark in stop)
-
-
-def until_stop(text: str, stop: Sequence[str]) -> str:
-    """Return a text up to its first stop string, without white space at the ends."""
-    for mark in stop:
-        text = text.split(mark, 1)[0]
-    return text.strip()

@@ -19,7 +19,8 @@ from transformers import DynamicCache
 
 from mm1.document import Document, Image
 from mm1.errors import UserError
-from mm1.evaluate.models.generator import Advance, Answer, ContextTooShort, Likelihood, has_stop, until_stop
+from mm1.evaluate.models.generator import Advance, Answer, ContextTooShort, Likelihood
+from mm1.evaluate.models.stops import Stops
 from mm1.model.ends import end_with_turns
 from mm1.processing.images import ImageError
 
@@ -241,20 +242,20 @@ class MM1Generator:
         self, tokens: torch.Tensor, cache: DynamicCache, max_new_tokens: int, stop: Sequence[str]
     ) -> list[str]:
         """Generate from the first token of each row (B,) until all rows have ended."""
-        tokenizer, ends = self.processor.tokenizer, self.processor.end_token_ids
+        stops, ends = Stops(self.processor.tokenizer, stop), self.processor.end_token_ids
         written: list[list[int]] = [[] for _ in range(len(tokens))]
         ended = [False] * len(tokens)
         for step in range(max_new_tokens):
             for row, token in enumerate(tokens.tolist()):
                 if not ended[row]:
                     written[row].append(token)
-                    ended[row] = token in ends or has_stop(tokenizer.decode(written[row]), stop)
+                    ended[row] = token in ends or stops.found(written[row])
             if all(ended) or step == max_new_tokens - 1:
                 break
             tokens = self._forward(tokens[:, None], None, cache)
         # An end token that isn't special would stay in the decoded text.
         words = [ids[:-1] if ids and ids[-1] in ends else ids for ids in written]
-        return [until_stop(tokenizer.decode(ids, skip_special_tokens=True), stop) for ids in words]
+        return [stops.text(ids) for ids in words]
 
     def _forward(self, ids: torch.Tensor, pictures: torch.Tensor | None, cache: DynamicCache) -> torch.Tensor:
         """Extend the cache by `ids` (B, L) and return the likeliest next tokens (B,)."""

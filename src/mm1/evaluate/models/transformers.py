@@ -16,7 +16,8 @@ from transformers import GenerationConfig, StoppingCriteriaList
 
 from mm1.document import Document, Image
 from mm1.errors import UserError
-from mm1.evaluate.models.generator import Advance, Answer, ContextTooShort, Likelihood, has_stop, until_stop
+from mm1.evaluate.models.generator import Advance, Answer, ContextTooShort, Likelihood
+from mm1.evaluate.models.stops import Stops
 from mm1.processing.images import ImageError, decode_image
 
 
@@ -53,14 +54,13 @@ class TransformersGenerator:
                 f"{type(processor).__name__} has no image token, so a plain prompt can't show it pictures: "
                 + ("leave --plain out" if processor.chat_template else "models need that or a chat template")
             )
-        own = model.generation_config
-        pad = processor.tokenizer.pad_token_id
+        own, tokenizer = model.generation_config, processor.tokenizer
+        eos = tokenizer.eos_token_id if own.eos_token_id is None else own.eos_token_id
+        pad = tokenizer.pad_token_id if own.pad_token_id is None else own.pad_token_id
+        if pad is None:  # answers that end before others of their batch are padded, with nothing to be read
+            pad = eos[0] if isinstance(eos, list) else eos
         # A new configuration, since a published one may sample or penalise repetition.
-        self._settings = {
-            "do_sample": False,
-            "eos_token_id": own.eos_token_id if own.eos_token_id is not None else processor.tokenizer.eos_token_id,
-            "pad_token_id": own.pad_token_id if own.pad_token_id is not None else (0 if pad is None else pad),
-        }
+        self._settings = {"do_sample": False, "eos_token_id": eos, "pad_token_id": pad}
 
     @property
     def protocol(self) -> dict[str, str]:
@@ -147,20 +147,18 @@ class TransformersGenerator:
         inputs = self._inputs(prompts).to(self.device)
         inputs = {k: v.to(self.model.dtype) if v.is_floating_point() else v for k, v in inputs.items()}
         start = inputs["input_ids"].shape[1]
-        tokenizer = self.processor.tokenizer
+        stops = Stops(self.processor.tokenizer, stop)
 
         def ended(ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
             """Return for each row whether its new text has a stop string."""
-            written = tokenizer.batch_decode(ids[:, start:])
-            return torch.tensor([has_stop(text, stop) for text in written], device=ids.device)
+            return torch.tensor([stops.found(row) for row in ids[:, start:].tolist()], device=ids.device)
 
         output = self.model.generate(
             **inputs,
             generation_config=GenerationConfig(**self._settings, max_new_tokens=max_new_tokens),
             stopping_criteria=StoppingCriteriaList([ended]),
         )
-        written = tokenizer.batch_decode(output[:, start:], skip_special_tokens=True)
-        return [until_stop(text, stop) for text in written]
+        return [stops.text(row) for row in output[:, start:].tolist()]
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """Return the tokens of a context and those of its continuation, as lm-evaluation-harness makes them (0.4.13).
