@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-from mm1.model.shape import recipe_config, vocabulary_size
 from mm1.recipe import load_recipe
 from mm1.rehearse.step import observe
 from mm1.rehearse.world import rehearsed_world
@@ -23,9 +22,8 @@ def main() -> None:
     file, *settings = sys.argv[1:]
     rehearsed = settings.pop(0).split(",") if "=" not in settings[0] else None
     recipe = load_recipe("mm1-tiny", settings)
-    config = recipe_config(recipe.model, vocabulary_size(recipe))
     with rehearsed_world(*map(int, rehearsed)) if rehearsed else join_ranks("cpu") as world:
-        seen = observe(recipe, config, world, torch.bfloat16)
+        seen = observe(recipe, world, torch.bfloat16)
     Path(f"{file}.{world.rank}").write_text(json.dumps(seen.as_json()))
 
 

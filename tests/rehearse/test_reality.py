@@ -13,6 +13,7 @@ import pytest
 
 SCRIPT = Path(__file__).parent / "one_rank.py"
 SETTINGS = [
+    "model.language_model.attention=sdpa",
     "data.sequence_length=64",
     "data.images_per_sequence=2",
     "train.batch_size=8",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ import torch.distributed.fsdp  # whose operations are named here
 from torch.distributed.tensor import DTensor
 
 WEIGHTS, GRADIENTS, OPTIMIZER = "weights", "gradients", "optimizer"
-GATHERED, ACTIVATIONS = "gathered", "activations"
+GATHERED, ACTIVATIONS, HOST = "gathered", "activations", "host"
 KINDS = (WEIGHTS, GRADIENTS, OPTIMIZER, GATHERED, ACTIVATIONS)
 """Kinds of memory on a device. `gathered`: whole weights and gradients, and the buffers in which they move.
 `activations`: everything else, temporary tensors of the optimizer too."""
@@ -55,34 +55,37 @@ class Ledger:
 
         Args:
             tensors: Of sharded ones the local part counts.
-            kind: One of `KINDS`.
+            kind: One of `KINDS`, or `HOST` for what isn't on the device.
         """
         for tensor in tensors:
             local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
             self._kinds[self._enter(local.untyped_storage())] = kind
 
-    def peak(self, phases: Container[str]) -> dict[str, int]:
+    def peak(self, phases: Container[str], kinds: Sequence[str] = KINDS) -> dict[str, int]:
         """Return the bytes of each kind at the moment of some phases when they are most together."""
         now: Counter[str] = Counter()
-        most, best = -1, dict.fromkeys(KINDS, 0)
+        most, best = -1, dict.fromkeys(kinds, 0)
         for name, number, change in self._log:
             kind = self._kinds.get(number, ACTIVATIONS)
             now[kind] += change
-            if name in phases and (total := sum(now[k] for k in KINDS)) > most:
-                most, best = total, {k: now[k] for k in KINDS}
+            if name in phases and (total := sum(now[k] for k in kinds)) > most:
+                most, best = total, {k: now[k] for k in kinds}
         return best
 
     def made(self, func: Any, args: Any, results: Iterable[torch.Tensor]) -> None:
         """Write down the results of an operation."""
         for tensor in results:
-            self._enter(tensor.untyped_storage())
+            if tensor.device.type != "meta":
+                self._enter(tensor.untyped_storage())
         if func in _GATHERING:
             gathered = args[_GATHERING[func]]
             self.name([gathered] if isinstance(gathered, torch.Tensor) else gathered, GATHERED)
 
     def resized(self, storage: torch.UntypedStorage) -> None:
         """Write down that a storage has another size."""
-        number = self._enter(storage)
+        number = self._numbers.get(storage._cdata)
+        if number is None:
+            return  # of a tensor on the meta device
         self._kinds.setdefault(number, GATHERED)
         before, self._sizes[number] = self._sizes[number], storage.nbytes()
         self._write(number, storage.nbytes() - before)

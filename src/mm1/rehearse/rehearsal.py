@@ -96,7 +96,7 @@ def rehearse(recipe: Recipe, gpu: GPU, gpus: int, rank: int = 0) -> Rehearsal:
     autocast = None if recipe.train.dtype == "float32" else torch.bfloat16
     with rehearsed_world(gpus, rank) as world:
         micro, _ = world.micro_batches(recipe.train)
-        seen = observe(recipe, config, world, autocast)
+        seen = observe(resolved, world, autocast)
         batches = fills(recipe, config.image_seq_length, config.vision_config.image_size, micro)
         found = {name: shapes(batch) for name, batch in batches.items()}
     varying = {

@@ -9,7 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,20 +18,21 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.configuration import MM1Config
+from mm1.model.shape import vocabulary_size
+from mm1.model.sharded_start import Share, start_sharded
 from mm1.plan.loader import Batch
 from mm1.processing.images import normalize_pixels
 from mm1.processing.processor import MM1Processor
 from mm1.recipe import Recipe
 from mm1.rehearse.batch import fullest_batch
-from mm1.rehearse.checkpoint import planned_bytes
-from mm1.rehearse.ledger import ACTIVATIONS, GATHERED, GRADIENTS, OPTIMIZER, WEIGHTS
+from mm1.rehearse.checkpoint import checkpoint_host_bytes, export_host_bytes
+from mm1.rehearse.ledger import GRADIENTS, HOST, KINDS, OPTIMIZER, WEIGHTS
 from mm1.rehearse.stalls import Place
 from mm1.rehearse.watch import Watch
-from mm1.train.export import write_model
 from mm1.train.loop import Trainer
 from mm1.train.objective import Losses, language_model_loss
 from mm1.train.optimizer import build_optimizer
-from mm1.train.parallel import World, prepare_model
+from mm1.train.parallel import World, prepare_model, shard_of
 from mm1.train.telemetry import Window
 
 START, STEP, CHECKPOINT, EXPORT = "start", "step", "checkpoint", "export"
@@ -68,38 +69,36 @@ class Observed:
         return {**vars(self), **joined}
 
 
-def observe(recipe: Recipe, config: MM1Config, world: World, autocast: torch.dtype | None) -> Observed:
-    """Build, shard and train a recipe's model for one step, plan its checkpoint, and gather it for export.
+def observe(recipe: Recipe, world: World, autocast: torch.dtype | None) -> Observed:
+    """Build, shard fill and train a recipe's model for one step, plan its checkpoint and its export.
 
     Args:
-        recipe: The recipe.
-        config: Its model's configuration.
+        recipe: The recipe with resolved models (see `mm1.model.resolve.resolve_models`).
         world: The ranks.
         autocast: The precision of matrix products.
     """
     watch = Watch()
     with watch, tempfile.TemporaryDirectory() as folder:
-        model = _start(recipe, config, world, autocast, watch)
+        model = _start(recipe, world, autocast, watch)
         optimizer = build_optimizer(model, recipe.train, 1e-4)
         _as_on_gpu(optimizer)
         trainer, micro_batches = _trainer(recipe, model, optimizer, world, autocast, watch, Path(folder))
         _initialise(optimizer, watch)
-        _step(trainer, recipe, config, watch)
+        _step(trainer, recipe, model.config, watch)
         watch.phase(CHECKPOINT)
-        saved = planned_bytes(trainer.checkpointer, world)
+        saving = checkpoint_host_bytes(trainer.checkpointer, world)
         watch.phase(EXPORT)
-        write_model(
-            model, None, Path(folder) / "model", replace(world, rank=max(1, world.rank))
-        )  # not the writing rank
+        exporting = export_host_bytes(model, world)
     step = {STEP: 1, FIRST: micro_batches - 1, LAST: 1}
     phases = {START: [START], STEP: step, CHECKPOINT: [CHECKPOINT], EXPORT: [EXPORT]}
     memory = {name: watch.ledger.peak(parts) for name, parts in phases.items()}
-    memory[EXPORT][GATHERED] += memory[EXPORT][ACTIVATIONS]
-    memory[EXPORT][ACTIVATIONS] = 0
     return Observed(
         memory=memory,
-        # A checkpoint is copied to the host, where each file is put together in memory before it is written.
-        host={START: sum(watch.ledger.peak([BUILD]).values()), CHECKPOINT: 2 * saved},
+        host={
+            START: sum(watch.ledger.peak([BUILD], [*KINDS, HOST]).values()),
+            CHECKPOINT: saving,
+            EXPORT: exporting,
+        },
         sent=dict(_times(watch.traffic.sent, step)),
         calls=dict(_times(watch.traffic.calls, step)),
         stalls=dict(_times(watch.stalls.counts, step)),
@@ -116,29 +115,41 @@ def _times(counts: Mapping[str, Counter[Any]], times: Mapping[str, int]) -> Coun
     return total
 
 
-def _start(
-    recipe: Recipe, config: MM1Config, world: World, autocast: torch.dtype | None, watch: Watch
-) -> MM1ForConditionalGeneration:
+def _start(recipe: Recipe, world: World, autocast: torch.dtype | None, watch: Watch) -> MM1ForConditionalGeneration:
     """Return the sharded model."""
     watch.phase(BUILD)
-    model = MM1ForConditionalGeneration(config).train()
-    whole = [*model.parameters(), *model.buffers()]
-    watch.ledger.name(whole, WEIGHTS)
-    del whole
-    decoder, tower = recipe.model.language_model.attention, recipe.model.vision.attention
-    model.set_attn_implementation({"text_config": _fused(decoder), "vision_config": _fused(tower)})
+    words, model = vocabulary_size(recipe), recipe.model
+    start = start_sharded(
+        model,
+        vocab_size=words,
+        image_token_id=words - 1,
+        seed=recipe.seed,
+        share=Share(*shard_of(world, recipe.train)),
+        resumes=not _is_fresh(recipe),
+    )
+    decoder, tower = model.language_model.attention, model.vision.attention
+    start.model.set_attn_implementation({"text_config": _fused(decoder), "vision_config": _fused(tower)})
+    watch.ledger.name(start._fresh.values(), HOST)
     watch.collect()
     watch.phase(START)
-    prepare_model(model, world, recipe.train.model_copy(update={"compile": False}), autocast)
-    watch.ledger.name([*model.parameters(), *model.buffers()], WEIGHTS)
-    watch.stalls.to_device([*model.parameters(), *model.buffers()])
-    return model
+    prepare_model(start.model, world, recipe.train.model_copy(update={"compile": False}), autocast)
+    start.fill(world.device, values=_is_fresh(recipe))
+    tensors = [*start.model.parameters(), *start.model.buffers()]
+    watch.ledger.name(tensors, WEIGHTS)
+    watch.stalls.to_device(tensors)
+    return start.model
+
+
+def _is_fresh(recipe: Recipe) -> bool:
+    """Whether all weights are drawn; pre-trained ones are not read."""
+    model = recipe.model
+    return not (model.from_ or model.vision.from_ or model.language_model.from_)
 
 
 def _fused(names: str | Sequence[str]) -> str:
-    """Return the attention to rehearse with: `eager` keeps all scores, every other one is a fused kernel."""
+    """Return the attention to rehearse with: `eager` keeps all scores, every other one is a kernel."""
     name = names if isinstance(names, str) else names[0]
-    return "eager" if name == "eager" else "sdpa"
+    return name if name in ("eager", "sdpa") else "varlen"
 
 
 def _as_on_gpu(optimizer: torch.optim.Optimizer) -> None:

@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
+from torch._guards import active_fake_mode
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.distributed.fsdp._fully_shard import _fsdp_param
 from torch.distributed.tensor._sharding_prop import ShardingPropagator
@@ -51,6 +52,8 @@ def rehearsed_world(size: int, rank: int) -> Iterator[World]:
         # DTensor finds out the shapes of whole tensors by fake ones of its own.
         shapes = "_propagate_tensor_meta_non_cached"
         stack.enter_context(patch.object(ShardingPropagator, shapes, _apart(getattr(ShardingPropagator, shapes))))
+        # On a GPU one kernel computes the attention of all documents.
+        stack.enter_context(patch("mm1.model.attention.has_kernel", lambda query: query.dtype == torch.bfloat16))
         # transformers takes other ways with fake tensors, since it can't read their values; `Stalls` answers.
         stack.enter_context(patch("transformers.utils.import_utils.is_fake_tensor", lambda _: False))
         # FSDP makes all ranks' parts of a weight to take its own and the first, which takes long for many ranks.
@@ -58,8 +61,8 @@ def rehearsed_world(size: int, rank: int) -> Iterator[World]:
         # Checkpoints find tied tensors by their addresses.
         stack.enter_context(patch.object(FakeTensor, "data_ptr", _address))
         stack.enter_context(patch.object(FakeTensor, "tolist", _as_list))  # one read, as with contents
-        # `Module.to` swaps fake tensors, which can't be swapped once others refer to them.
-        stack.enter_context(patch.object(torch.utils, "swap_tensors", _take_data))
+        # `Module.to` swaps fake tensors, which it can't while anything refers to them weakly.
+        stack.enter_context(patch.object(torch.utils, "swap_tensors", _swap))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         yield RehearsedWorld(rank, size, torch.device("cpu"))
 
@@ -79,8 +82,13 @@ def _chunks(tensor: torch.Tensor, num_chunks: int, dim: int, *, rank: int) -> di
     return found
 
 
-def _take_data(tensor: torch.Tensor, other: torch.Tensor) -> None:
-    tensor.data = other
+def _swap(tensor: torch.Tensor, other: torch.Tensor, *, swap: Any = torch.utils.swap_tensors) -> None:
+    if isinstance(tensor, FakeTensor) and tensor.device == other.device:
+        tensor.data = other
+        return
+    if (mode := active_fake_mode()) is not None:
+        mode.fake_tensor_converter.meta_converter.tensor_memo.clear()
+    swap(tensor, other)
 
 
 def _as_list(tensor: torch.Tensor) -> Any:
