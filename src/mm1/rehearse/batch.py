@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
+from torch._guards import active_fake_mode
+from torch.utils._python_dispatch import _disable_current_modes
 
 from mm1.document import KINDS
 from mm1.plan.loader import Batch, PackedSequence, _join
@@ -39,17 +43,27 @@ def fills(recipe: Recipe, tokens_per_image: int, image_size: int, rows: int) -> 
     }
 
 
+def without_contents(batch: Batch) -> Batch:
+    """Return a batch of fake tensors inside a rehearsal; elsewhere the batch itself."""
+    mode = active_fake_mode()
+    if mode is None:
+        return batch
+    fake = {name: mode.from_tensor(v) if isinstance(v, torch.Tensor) else v for name, v in batch.items()}
+    return cast(Batch, fake)
+
+
 def shapes(batch: Batch) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a batch's tensors."""
     return {name: tuple(value.shape) for name, value in batch.items() if isinstance(value, torch.Tensor)}
 
 
 def _batch(length: int, images: list[int], targets: list[int], tokens_per_image: int, image_size: int) -> Batch:
-    sequences = [
-        _sequence(length, n * tokens_per_image, m, n, image_size) for n, m in zip(images, targets, strict=True)
-    ]
-    pixels = torch.zeros((sum(images), 3, image_size, image_size), dtype=torch.uint8)
-    return _join(sequences, pixels)
+    with _disable_current_modes():  # where documents begin is read from the positions
+        sequences = [
+            _sequence(length, n * tokens_per_image, m, n, image_size) for n, m in zip(images, targets, strict=True)
+        ]
+        pixels = torch.zeros((sum(images), 3, image_size, image_size), dtype=torch.uint8)
+        return _join(sequences, pixels)
 
 
 def _sequence(length: int, image_tokens: int, targets: int, images: int, image_size: int) -> PackedSequence:

@@ -97,8 +97,8 @@ def rehearse(recipe: Recipe, gpu: GPU, gpus: int, rank: int = 0) -> Rehearsal:
     with rehearsed_world(gpus, rank) as world:
         micro, _ = world.micro_batches(recipe.train)
         seen = observe(resolved, world, autocast)
-        batches = fills(recipe, config.image_seq_length, config.vision_config.image_size, micro)
-        found = {name: shapes(batch) for name, batch in batches.items()}
+    batches = fills(recipe, config.image_seq_length, config.vision_config.image_size, micro)
+    found = {name: shapes(batch) for name, batch in batches.items()}
     varying = {
         tensor: {name: shape[tensor] for name, shape in found.items()}
         for tensor in next(iter(found.values()))

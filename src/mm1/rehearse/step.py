@@ -24,9 +24,9 @@ from mm1.plan.loader import Batch
 from mm1.processing.images import normalize_pixels
 from mm1.processing.processor import MM1Processor
 from mm1.recipe import Recipe
-from mm1.rehearse.batch import fullest_batch
+from mm1.rehearse.batch import fullest_batch, without_contents
 from mm1.rehearse.checkpoint import checkpoint_host_bytes, export_host_bytes
-from mm1.rehearse.ledger import GRADIENTS, HOST, KINDS, OPTIMIZER, WEIGHTS
+from mm1.rehearse.ledger import ACTIVATIONS, GRADIENTS, HOST, KINDS, OPTIMIZER, WEIGHTS
 from mm1.rehearse.stalls import Place
 from mm1.rehearse.watch import Watch
 from mm1.train.loop import Trainer
@@ -185,6 +185,7 @@ def _trainer(
 
     def loss(batch: Batch, number: int) -> Losses:
         watch.stalls.to_device(batch.values())
+        watch.ledger.name((value for value in batch.values() if isinstance(value, torch.Tensor)), ACTIVATIONS)
         watch.ledger.name((p.grad for p in model.parameters() if p.grad is not None), GRADIENTS)
         watch.phase(LAST if number == rehearsed - 1 else FIRST)
         return language_model_loss(model, pixels, batch, recipe.train.z_loss, True)
@@ -218,7 +219,7 @@ def _step(trainer: Trainer, recipe: Recipe, config: MM1Config, watch: Watch) -> 
     watch.collect()
     watch.phase(STEP)
     batches = (
-        fullest_batch(recipe, config.image_seq_length, config.vision_config.image_size, micro)
+        without_contents(fullest_batch(recipe, config.image_seq_length, config.vision_config.image_size, micro))
         for _ in range(trainer.micro_batches)
     )
     with _gradients_named(trainer, watch):
