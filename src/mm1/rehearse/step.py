@@ -216,14 +216,15 @@ class _Pixels:
 
 def _step(trainer: Trainer, recipe: Recipe, config: MM1Config, watch: Watch) -> None:
     micro, _ = trainer.world.micro_batches(recipe.train)
+    size = config.vision_config.image_size
+    batches = [
+        without_contents(fullest_batch(recipe, config.image_seq_length, size, micro))
+        for _ in range(trainer.micro_batches)
+    ]
     watch.collect()
     watch.phase(STEP)
-    batches = (
-        without_contents(fullest_batch(recipe, config.image_seq_length, config.vision_config.image_size, micro))
-        for _ in range(trainer.micro_batches)
-    )
     with _gradients_named(trainer, watch):
-        trainer._step(0, batches, Window())
+        trainer._step(0, iter(batches), Window())
 
 
 @contextmanager
