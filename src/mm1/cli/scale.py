@@ -183,3 +183,48 @@ def budget(
         )
         output().print(budget_table(made, price))
         typer.echo(f"to train so: {layout_settings(made)}")
+
+
+@app.command()
+def rehearse(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a packaged recipe, such as mm1-3b, or a YAML file.",
+            autocompletion=complete_recipe,
+            metavar="RECIPE",
+        ),
+    ],
+    gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs.")] = 64,
+    gpu: Annotated[str, typer.Option(help="Kind of the GPUs: a100-40, a100-80, h100, h200, b200, ...")] = "h100",
+    rank: Annotated[int, typer.Option(min=0, help="Rank to rehearse; the first has the most of everything.")] = 0,
+    no_stalls: Annotated[
+        bool, typer.Option("--no-stalls", help="Exit with 1 if the host waits for the GPU. Default: it is printed.")
+    ] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON. Default: tables.")] = False,
+    set_: Set = None,
+) -> None:
+    """Make one training step without a GPU: memory, communication and stalls of one rank.
+
+    The step is made by the code that trains, on tensors without contents and ranks that are not there. The exit code is
+    1 if the GPU has too little memory.
+    """
+    import json
+
+    from mm1.recipe import load_recipe
+    from mm1.rehearse.rehearsal import rehearse as make_rehearsal
+    from mm1.rehearse.rehearsal_table import rehearsal_tables, verdict
+    from mm1.scaling.gpus import gpu as gpu_named
+
+    made = make_rehearsal(load_recipe(model, set_ or []), gpu_named(gpu), gpus, rank)
+    if json_:
+        typer.echo(json.dumps(made.as_json(), indent=2))
+    else:
+        for table in rehearsal_tables(made):
+            output().print(table)
+        if made.compiled is not None:
+            breaks = ", ".join(f"{reason} ({count})" for reason, count in made.compiled.breaks.items()) or "none"
+            typer.echo(f"compiled blocks: {made.compiled.graphs} graphs; graph breaks: {breaks}")
+        typer.echo(verdict(made))
+    if made.too_large or (no_stalls and made.seen.stalls):
+        raise typer.Exit(1)

@@ -93,6 +93,7 @@ class Budget:
         recomputed_flops: FLOPs of a step's recomputation.
         compute_seconds: Computation time of a step.
         communication_seconds: Communication time of a step.
+        communication_bytes: Bytes that one GPU sends in a step.
         mfu: Model FLOPs utilisation of the step; recomputation doesn't count.
     """
 
@@ -106,6 +107,7 @@ class Budget:
     recomputed_flops: float
     compute_seconds: float
     communication_seconds: float
+    communication_bytes: float
     mfu: float
 
     @property
@@ -169,9 +171,10 @@ def make_budget(
         else:
             compute = batch * workload.length / (gpus * tokens_per_second)
         communication = _communication(weights, layout, gpu)
+        moved = sum(_bytes_sent(weights, layout))
         reached = sum(flops.values()) / (gpus * gpu.peak * max(compute, communication))
         budgets.append(
-            Budget(recipe, gpu, gpus, workload, layout, memory, flops, again, compute, communication, reached)
+            Budget(recipe, gpu, gpus, workload, layout, memory, flops, again, compute, communication, moved, reached)
         )
     room = (1 - RESERVE) * gpu.memory
     fitting = [budget for budget in budgets if budget.memory.total <= room]
@@ -321,20 +324,27 @@ def _step_flops(
     )
 
 
+def _bytes_sent(weights: _Weights, layout: Layout) -> tuple[float, float]:
+    """Return the bytes that one GPU sends in a step: among those that share a copy, and between copies.
+
+    A ring moves (n - 1) / n of the gathered or reduced data past every GPU. Per micro-batch FSDP gathers bfloat16
+    weights before the forward and the backward pass, and reduces float32 gradients. An all-reduce between replicas
+    moves its share twice. A step of Adafactor gathers all weights and gradients in float32, one parameter at a time.
+    """
+    ring = (layout.shard - 1) / layout.shard
+    inside = layout.micro_batches * ring * (2 * 2 * weights.all + 4 * weights.trained)
+    update = ring * 8 * weights.trained if weights.adafactor else 0.0
+    across = 2 * (layout.replicas - 1) / layout.replicas * 4 * weights.trained / layout.shard
+    return inside + update, layout.micro_batches * across
+
+
 def _communication(weights: _Weights, layout: Layout, gpu: GPU) -> float:
     """Return the seconds of a step's collectives on one GPU.
 
-    A ring moves (n - 1) / n of the gathered or reduced data past every GPU. Per micro-batch FSDP gathers bfloat16
-    weights before the forward and the backward pass, and reduces float32 gradients. With several machines every ring
-    crosses from one machine to the next once, and the GPUs of a machine share the bandwidth of its adapters. An
-    all-reduce between replicas goes over each GPU's own adapter, twice.
+    With several machines every ring crosses from one machine to the next once, and the GPUs of a machine share the
+    bandwidth of its adapters. An all-reduce between replicas goes over each GPU's own adapter.
     """
     one_node = layout.shard <= gpu.per_node
     bandwidth = gpu.link if one_node else min(gpu.link, gpu.per_node * gpu.network)
-    ring = (layout.shard - 1) / layout.shard
-    inside = ring * (2 * 2 * weights.all + 4 * weights.trained) / bandwidth
-    share = 4 * weights.trained / layout.shard
-    across = 2 * (layout.replicas - 1) / layout.replicas * share / gpu.network
-    # A step of Adafactor gathers all weights and gradients in float32, one parameter after the other.
-    update = ring * 8 * weights.trained / bandwidth if weights.adafactor else 0.0
-    return (layout.micro_batches * (inside + across) + update) / LINK_EFFICIENCY
+    inside, across = _bytes_sent(weights, layout)
+    return (inside / bandwidth + across / gpu.network) / LINK_EFFICIENCY
