@@ -32,7 +32,9 @@ from mm1.rehearse.watch import Watch
 from mm1.train.loop import Trainer
 from mm1.train.objective import Losses, language_model_loss
 from mm1.train.optimizer import build_optimizer
-from mm1.train.parallel import World, prepare_model, shard_of
+from mm1.train.copies import StepBatches
+from mm1.train.parallel import World
+from mm1.train.sharding import prepare_model, shard_of
 from mm1.train.telemetry import Window
 
 START, STEP, CHECKPOINT, EXPORT = "start", "step", "checkpoint", "export"
@@ -81,7 +83,6 @@ def observe(recipe: Recipe, world: World, autocast: torch.dtype | None) -> Obser
     with watch, tempfile.TemporaryDirectory() as folder:
         model = _start(recipe, world, autocast, watch)
         optimizer = build_optimizer(model, recipe.train, 1e-4)
-        _as_on_gpu(optimizer)
         trainer, micro_batches = _trainer(recipe, model, optimizer, world, autocast, watch, Path(folder))
         _initialise(optimizer, watch)
         _step(trainer, recipe, model.config, watch)
@@ -152,13 +153,6 @@ def _fused(names: str | Sequence[str]) -> str:
     return name if name in ("eager", "sdpa") else "varlen"
 
 
-def _as_on_gpu(optimizer: torch.optim.Optimizer) -> None:
-    """Update all weights at once, as torch does on a GPU unless told otherwise."""
-    for group in optimizer.param_groups:
-        if "fused" in group and group["fused"] is None and group["foreach"] is None:
-            group["foreach"] = True
-
-
 def _initialise(optimizer: torch.optim.Optimizer, watch: Watch) -> None:
     """Make the optimizer's state, which every step but the first finds in memory."""
     watch.phase("")
@@ -224,7 +218,7 @@ def _step(trainer: Trainer, recipe: Recipe, config: MM1Config, watch: Watch) -> 
     watch.collect()
     watch.phase(STEP)
     with _gradients_named(trainer, watch):
-        trainer._step(0, iter(batches), Window())
+        trainer._step(0, StepBatches(iter(batches), trainer.micro_batches), Window())
 
 
 @contextmanager

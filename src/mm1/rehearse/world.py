@@ -18,7 +18,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import _disable_current_modes
 
 import mm1.model.attention
-import mm1.train.parallel
+import mm1.train.sharding
 from mm1.train.parallel import World
 
 
@@ -49,7 +49,7 @@ def rehearsed_world(size: int, rank: int) -> Iterator[World]:
             dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=size)
             stack.callback(dist.destroy_process_group)
         # The mesh of ranks is computed by tensors with contents.
-        stack.enter_context(patch.object(mm1.train.parallel, "init_device_mesh", _apart(dist.init_device_mesh)))
+        stack.enter_context(patch.object(mm1.train.sharding, "init_device_mesh", _apart(dist.init_device_mesh)))
         # DTensor finds out the shapes of whole tensors by fake ones of its own.
         shapes = "_propagate_tensor_meta_non_cached"
         stack.enter_context(patch.object(ShardingPropagator, shapes, _apart(getattr(ShardingPropagator, shapes))))
