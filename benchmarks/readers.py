@@ -5,10 +5,11 @@
     python benchmarks/readers.py --tiny             # in seconds, to see that it runs
 
 A plain loop is what one writes with the library of a format: `json`, `pyarrow.parquet`, `tarfile`, `html.parser`,
-`pathlib`. It takes the text of every record and, with Pillow, the size of every picture from its header, which every
-reader does too. It guards nothing, counts nothing and checks nothing else. Where Hugging Face's `datasets` reads a
-format, the same is done with the rows of `load_dataset(..., streaming=True)`. The seconds are those of this process's
-processor time; all sides read in turns, and the median of the rounds counts.
+`pathlib`. It makes of every record what a document has, as a dict: an id, texts and pictures in order (of conversations
+with their roles), and the rest; and it opens every picture with Pillow, as one does to see that it is one. It guards
+nothing, counts nothing and checks nothing else. Where Hugging Face's `datasets` reads a format, the same is done with
+the rows of `load_dataset(..., streaming=True)`. The seconds are those of this process's processor time; all sides read
+in turns, and the median of the rounds counts.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import statistics
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -77,9 +78,10 @@ def text(random: np.random.Generator, words: int) -> str:
     return " ".join(random.choice(WORDS, words))
 
 
-def size(data: bytes) -> tuple[int, int]:
-    """Return a picture's size from its header, as everyone reads it."""
-    return Image.open(io.BytesIO(data)).size
+def opened(data: bytes) -> bytes:
+    """Return a picture whose header can be read, as everyone sees to it."""
+    Image.open(io.BytesIO(data)).size  # noqa: B018
+    return data
 
 
 class Sources:
@@ -270,17 +272,66 @@ def rows_of_files(ending: str) -> Callable[[Path], Iterator[dict[str, Any]]]:
     return lambda folder: ({"file": file, "text": ""} for file in sorted(folder.glob(f"*{ending}")))
 
 
-def take_page(row: dict[str, Any], folder: Path) -> Any:
+Taken = tuple[list[Any], dict[str, Any]]
+"""Texts and pictures in order, and what else is known."""
+
+ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+
+
+def take_page(row: dict[str, Any], folder: Path) -> Taken:
     """By html.parser."""
     page = Page()
     page.feed(row["file"].read_text(encoding="utf-8"))
-    return page.items, size((folder / page.items[1]).read_bytes())
+    title, address, *texts = page.items
+    return [opened((folder / address).read_bytes()), *texts], {"title": title}
 
 
-def take_turns(row: dict[str, Any], folder: Path) -> Any:
+def take_sample(row: dict[str, Any], _: Path) -> Taken:
+    """Take a sample of a tar."""
+    picture = row["jpg"]["bytes"] if isinstance(row["jpg"], dict) else row["jpg"]
+    return [opened(picture), row["txt"].strip()], row["json"]
+
+
+def take_obelics(row: dict[str, Any], _: Path) -> Taken:
+    """Take OBELICS' page."""
+    items = zip(row["images"], row["texts"], json.loads(row["metadata"]), strict=True)
+    parts = [text if picture is None else (opened(picture), details["src"]) for picture, text, details in items]
+    return [part for part in parts if part is not None], json.loads(row["general_metadata"])
+
+
+def take_mmc4(row: dict[str, Any], folder: Path) -> Taken:
+    """Take MMC4's page."""
+    before: dict[int, list[bytes]] = {}
+    for info in row["image_info"]:
+        before.setdefault(info["matched_text_index"], []).append(opened((folder / info["image_name"]).read_bytes()))
+    parts: list[Any] = []
+    for number, text in enumerate(row["text_list"]):
+        parts += [*before.get(number, ()), text.strip()]
+    return parts, {}
+
+
+def take_llava(row: dict[str, Any], folder: Path) -> Taken:
     """Take LLaVA's conversation."""
-    picture = size((folder / row["image"]).read_bytes()) if "image" in row else None
-    return [turn["value"].replace("<image>", "").strip() for turn in row["conversations"]], picture
+    parts: list[Any] = []
+    for turn in row["conversations"]:
+        role, text = ROLES[turn["from"]], turn["value"]
+        if "<image>" in text:
+            parts.append((role, opened((folder / row["image"]).read_bytes())))
+            text = text.replace("<image>", "")
+        parts.append((role, text.strip()))
+    return parts, {"id": row["id"]}
+
+
+def take_messages(row: dict[str, Any], _: Path) -> Taken:
+    """Take TRL's conversation."""
+    pictures = [("user", opened(picture)) for picture in row["images"]]
+    return pictures + [(ROLES[turn["role"]], turn["content"].strip()) for turn in row["messages"]], {}
+
+
+def take_text(row: dict[str, Any], _: Path) -> Taken:
+    """Take a text."""
+    text = row.pop("text")
+    return [text.strip()], row
 
 
 @dataclass(frozen=True)
@@ -289,17 +340,17 @@ class Case:
 
     Attributes:
         rows: By the library of the format.
-        take: From a row and its folder.
+        take: From a row, which is its own, and its folder.
         builder: What `datasets` calls the format; empty: it doesn't read it.
     """
 
     rows: Callable[[Path], Iterator[dict[str, Any]]]
-    take: Callable[[dict[str, Any], Path], Any]
+    take: Callable[[dict[str, Any], Path], Taken]
     builder: str = ""
 
     def plain(self, folder: Path) -> Iterator[Any]:
         """Read by the library of the format."""
-        return (self.take(row, folder) for row in self.rows(folder))
+        return self._records(self.rows(folder), folder)
 
     def by_datasets(self, folder: Path) -> Iterator[Any]:
         """Read by `datasets`."""
@@ -309,56 +360,40 @@ class Case:
         rows = load_dataset(self.builder, data_files=files, split="train", streaming=True, **options)
         if self.builder == "webdataset":
             rows = rows.cast_column("jpg", ImageFeature(decode=False))
-        return (self.take(row, folder) for row in rows)
+        return self._records(rows, folder)
+
+    def _records(self, rows: Iterable[dict[str, Any]], folder: Path) -> Iterator[dict[str, Any]]:
+        for number, row in enumerate(rows):
+            parts, meta = self.take(row, folder)
+            yield {"id": f"{folder.name}:{number}", "parts": parts, "meta": meta}
 
 
 CASES = {
-    "webdataset": Case(
-        samples_of_tar,
-        lambda row, _: (size(row["jpg"]["bytes"] if isinstance(row["jpg"], dict) else row["jpg"]), row["txt"].strip()),
-        "webdataset",
-    ),
-    "captions": Case(rows_of_parquet, lambda row, _: (size(row["jpg"]), row["caption"].strip()), "parquet"),
-    "obelics": Case(
-        rows_of_parquet,
-        lambda row, _: (
-            [size(picture) for picture in row["images"] if picture is not None],
-            [text for text in row["texts"] if text is not None],
-            json.loads(row["metadata"]),
-            json.loads(row["general_metadata"]),
-        ),
-        "parquet",
-    ),
+    "webdataset": Case(samples_of_tar, take_sample, "webdataset"),
+    "captions": Case(rows_of_parquet, lambda row, _: ([opened(row["jpg"]), row["caption"].strip()], {}), "parquet"),
+    "obelics": Case(rows_of_parquet, take_obelics, "parquet"),
     "image-folder": Case(
         rows_of_files(".jpg"),
-        lambda row, _: (size(row["file"].read_bytes()), row["file"].with_suffix(".txt").read_text().strip()),
+        lambda row, _: ([opened(row["file"].read_bytes()), row["file"].with_suffix(".txt").read_text().strip()], {}),
     ),
-    "mmc4": Case(
-        rows_of_lines,
-        lambda row, folder: (
-            " ".join(row["text_list"]),
-            [size((folder / info["image_name"]).read_bytes()) for info in row["image_info"]],
-        ),
-        "json",
-    ),
-    "llava": Case(rows_of_array, take_turns, "json"),
-    "llava without pictures": Case(rows_of_array, take_turns, "json"),
-    "messages": Case(
-        rows_of_parquet,
-        lambda row, _: ([turn["content"].strip() for turn in row["messages"]], [size(one) for one in row["images"]]),
-        "parquet",
-    ),
+    "mmc4": Case(rows_of_lines, take_mmc4, "json"),
+    "llava": Case(rows_of_array, take_llava, "json"),
+    "llava without pictures": Case(rows_of_array, take_llava, "json"),
+    "messages": Case(rows_of_parquet, take_messages, "parquet"),
     "questions": Case(
         rows_of_parquet,
-        lambda row, _: (size(row["image"]), row["question"].strip(), row["answer"].strip()),
+        lambda row, _: (
+            [("user", opened(row["image"])), ("user", row["question"].strip()), ("assistant", row["answer"].strip())],
+            {"answer": row["answer"]},
+        ),
         "parquet",
     ),
     "html": Case(rows_of_files(".html"), take_page),
-    "text lines": Case(rows_of_lines, lambda row, _: (row.pop("text").strip(), row), "json"),
-    "text parquet": Case(rows_of_parquet, lambda row, _: (row.pop("text").strip(), row), "parquet"),
+    "text lines": Case(rows_of_lines, take_text, "json"),
+    "text parquet": Case(rows_of_parquet, take_text, "parquet"),
     "text files": Case(
         rows_of_files(".txt"),
-        lambda row, _: (row["text"] or row["file"].read_text(encoding="utf-8")).strip(),
+        lambda row, _: ([(row["text"] or row["file"].read_text(encoding="utf-8")).strip()], {}),
         "text",
     ),
 }

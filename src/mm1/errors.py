@@ -15,6 +15,10 @@ class UserValueError(UserError, ValueError):
     """A `UserError` where code written for `transformers` expects a `ValueError`: wrong arguments of a model."""
 
 
+class EveryRankError(UserError):
+    """A `UserError` that every rank of a training raises; the first one prints it."""
+
+
 class Stopped(Exception):  # noqa: N818 - not an error
     """The user or the scheduler stopped a long job, which has saved what it needs to go on.
 

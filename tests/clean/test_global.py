@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +17,10 @@ from PIL import Image as PILImage
 
 from mm1.clean import DEFAULT_STEPS, StepConfig, clean, job
 from mm1.clean.database import decide_in_database, open_database
-from mm1.clean.duplicates import RepeatedImages
+from mm1.clean.duplicates import ExactDuplicates, RepeatedImages
 from mm1.clean.minhash import bands_for, ngram_hashes, signature, token_hashes
 from mm1.clean.perceptual import difference_hash, nearest
+from mm1.clean.text import TextLength
 from mm1.data.corpus import Split, write_corpus
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
@@ -319,3 +321,32 @@ def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="memory 'much': write it"):
         clean(source, tmp_path / "to", ["exact-duplicates"], workers=1, memory="much")
     assert not (tmp_path / "to").exists()
+
+
+def test_a_row_that_a_step_fails_on_costs_that_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a step that looks at one document, and of one that looks at all; the account has every row."""
+
+    def length_of(self: TextLength, document: Document, dropped: object) -> Document | None:
+        if document.id == "b":
+            raise IndexError("never seen before")
+        return document
+
+    facts_of = ExactDuplicates.facts
+
+    def facts(self: ExactDuplicates, row: int, document: Document) -> Iterator[tuple[Any, ...]]:
+        yield from facts_of(self, row, document)
+        if document.id == "c":
+            raise KeyError("nor this")
+
+    monkeypatch.setattr(TextLength, "apply", length_of)
+    monkeypatch.setattr(ExactDuplicates, "facts", facts)
+    documents = [Document(id, "text", (Text(f"words of {id}"),)) for id in "abcde"]
+    kept, counts = cleaned(tmp_path, documents, "text-length", "exact-duplicates")
+    assert [document.id for document in kept] == ["a", "d", "e"]
+    assert [count["documents"] for count in counts] == [1, 1]
+    info = Split(tmp_path / "to" / "train").info
+    assert (info["read"], info["documents"]) == (5, 3)
+    assert info["skipped"] == {
+        "exact-duplicates: the step fails on it (KeyError)": {"count": 1, "examples": ["c"]},
+        "text-length: the step fails on it (IndexError)": {"count": 1, "examples": ["b"]},
+    }

@@ -47,7 +47,10 @@ def test_every_format_becomes_a_corpus(tmp_path: Path, format_: str) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["from", "to"]
 
 
-def test_processes_make_no_difference_and_neither_does_sharding(tmp_path: Path) -> None:
+def test_processes_make_no_difference_and_neither_does_sharding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "_JOINED_BYTES", 0)
     patterns = tars(tmp_path / "tars")
     one = build_from("webdataset", patterns, tmp_path / "one", workers=1)
     two = build_from("webdataset", patterns, tmp_path / "two", workers=2)
@@ -60,6 +63,7 @@ def test_processes_make_no_difference_and_neither_does_sharding(tmp_path: Path) 
 
 
 def test_an_interrupted_build_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "_JOINED_BYTES", 0)
     patterns = tars(tmp_path / "tars")
     read: list[str] = []
     whole = WebDataset.read

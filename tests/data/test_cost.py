@@ -9,12 +9,13 @@ import pyarrow as pa
 import pytest
 
 from mm1.clean import clean, job, read_steps
-from mm1.data import corpus, shards
+from mm1.data import build, corpus, shards
 from mm1.data.build import build_from
 from mm1.data.corpus import Split, content_hash, document_digest, open_split, shared_split, write_corpus
+from mm1.data.readers import make_reader
 from mm1.document import Document, Text
 from mm1.errors import UserError
-from tests.data.sample_sources import webdataset_members, write_tar
+from tests.data.sample_sources import webdataset_members, write_files, write_tar
 
 
 def small_tars(folder: Path, count: int) -> str:
@@ -25,7 +26,10 @@ def small_tars(folder: Path, count: int) -> str:
 
 def test_small_shards_are_joined_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = small_tars(tmp_path / "tars", 30)
+    read_together = build_from("webdataset", [source], tmp_path / "read together", workers=1)
+    monkeypatch.setattr(build, "_JOINED_BYTES", 0)
     joined = build_from("webdataset", [source], tmp_path / "joined", workers=1)
+    assert joined["splits"]["train"]["content_hash"] == read_together["splits"]["train"]["content_hash"]
     monkeypatch.setattr(shards, "_SMALL_BYTES", 0)
     apart = build_from("webdataset", [source], tmp_path / "apart", workers=1)
     assert joined["splits"] == apart["splits"]
@@ -37,10 +41,23 @@ def test_small_shards_are_joined_in_order(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(one._batches) == 1, "rows are put together too"
 
 
+def test_small_source_files_are_read_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to a size and a number; the account tells of every file."""
+    write_files(tmp_path / "texts", {f"{n:02d}.txt": "" if n == 3 else "w" * (50 if n == 5 else 10) for n in range(12)})
+    monkeypatch.setattr(build, "_JOINED_BYTES", 40)
+    monkeypatch.setattr(build, "_JOINED_FILES", 4)
+    joined = build._joined(make_reader("text").shards([str(tmp_path / "texts")]))
+    assert [len(shard.files) for shard in joined] == [4, 1, 1, 4, 2]
+    info = build_from("text", [str(tmp_path / "texts")], tmp_path / "to", workers=1)["splits"]["train"]
+    assert (info["read"], info["documents"]) == (12, 11)
+    assert info["skipped"]["empty text"]["examples"] == ["03.txt"]
+
+
 def test_large_shards_stay_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tar(tmp_path / "tars" / "000.tar", webdataset_members(40))
     source = small_tars(tmp_path / "tars" / "small", 9)
     write_tar(Path(source) / "004.tar", webdataset_members(40, first=100))
+    monkeypatch.setattr(build, "_JOINED_BYTES", 0)
     monkeypatch.setattr(shards, "_SMALL_BYTES", 8_000)
     info = build_from("webdataset", [str(tmp_path / "tars")], tmp_path / "to", workers=1)
     files = sorted(file.name for file in (tmp_path / "to" / "train").iterdir())

@@ -11,7 +11,7 @@ import pytest
 from mm1.data.build import build_from
 from mm1.data.corpus import Split
 from mm1.errors import UserError
-from tests.data.sample_sources import picture, write_files, write_lines
+from tests.data.sample_sources import picture, write_files, write_lines, write_tar
 from tests.integration.test_command_line import mm1
 
 ANSWER = {"role": "assistant", "content": "Hello."}
@@ -97,7 +97,7 @@ def test_remedies(tmp_path: Path) -> None:
     assert f"--set pictures={tmp_path}/deep/er/coco" in message
     message = lost(tmp_path, "text", [{"content": "words"}])
     assert "name the field of the text with --set column=NAME (it has content)" in message
-    assert lost(tmp_path, "text", [{"text": 3}]).endswith("1x text that is a number")
+    assert lost(tmp_path, "text", [{"text": 3}]).endswith("1x text that is a number, for example x.jsonl:1")
 
 
 def test_a_corpus_that_is_there_stays(tmp_path: Path) -> None:
@@ -137,3 +137,27 @@ def test_errors_name_things_as_they_are(tmp_path: Path, name: str) -> None:
     result = mm1("data", "show", name, data=tmp_path / "data")
     assert result.returncode == 2
     assert name.removesuffix("/train") in result.stderr
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+def test_captions_in_a_metadata_file(tmp_path: Path, name: str) -> None:
+    """As `datasets` has them: the format that reads them is named, and reads them."""
+    table = "file_name,text\n1.png,a ramp\n" if name.endswith("csv") else '{"file_name": "1.png", "text": "a ramp"}\n'
+    write_files(tmp_path / "set", {"1.png": picture(1), name: table})
+    with pytest.raises(UserError, match=r"the captions are in a metadata file, which the format hub reads"):
+        build_from("image-folder", [str(tmp_path / "set")], tmp_path / "to", workers=1)
+    build_from("hub", [str(tmp_path / "set")], tmp_path / "to", workers=1)
+    assert [document.text for document in Split(tmp_path / "to" / "train")] == [" a ramp"]
+
+
+def test_a_tar_that_is_packed_by_kind(tmp_path: Path) -> None:
+    members = [("0.png", picture(1)), ("1.png", picture(2)), ("0.txt", b"a ramp"), ("1.txt", b"a hill")]
+    write_tar(tmp_path / "0.tar", members)
+    with pytest.raises(UserError, match=r"must follow one another: pack them by name \(tar --sort=name\)"):
+        build_from("webdataset", [str(tmp_path / "0.tar")], tmp_path / "to", workers=1)
+
+
+def test_what_a_record_has_is_told_when_nothing_is_left(tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "a.jsonl", [{"instruction": "Do it.", "output": "Done."}])
+    with pytest.raises(UserError, match=r"for example a.jsonl:1 \(it has instruction, output\)"):
+        build_from("messages", [str(file)], tmp_path / "to", workers=1)

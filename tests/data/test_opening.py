@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from mm1.data.build import build_from
 from mm1.data.readers import READERS, lines, make_reader
+from mm1.data.readers.layout import first_value
 from mm1.data.readers.lines import read_json_records
 from mm1.data.readers.reader import Notes
 from tests.data.sample_sources import picture, webdataset_members, write_every_format, write_files, write_tar
@@ -325,12 +326,12 @@ def test_json_that_is_neither_lines_nor_an_array(tmp_path: Path) -> None:
         },
     )
     documents, notes = read("text", tmp_path)
-    names = ["a.json:0", "b.json:0", "b.json:1", "e.json:0", "f.json:0", "f.json:1"]
+    names = ["a.json:0", "b.json:0", "b.json:1", "e.json:0", "f.json:0", "f.json:1", "h.json:0"]
     assert [document.id for document in documents] == names
     assert {reason: [e.split(" ")[0] for e in examples] for reason, examples in notes.skipped.examples.items()} == {
         "broken JSON object: the rest of it could not be read": ["c.json"],
         "empty file": ["d.json"],
-        "broken JSON array: the rest of it could not be read": ["e.json", "f.json", "g.json", "h.json"],
+        "broken JSON array: the rest of it could not be read": ["e.json", "f.json", "g.json"],
     }
 
 
@@ -338,16 +339,15 @@ def test_a_large_record_is_not_parsed_over_and_over(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(lines, "_CHUNK", 1 << 12)
     tried = []
 
-    class Decoder(json.JSONDecoder):
-        def raw_decode(self, text: str, place: int = 0) -> tuple[object, int]:
-            tried.append(len(text) - place)
-            return super().raw_decode(text, place)
+    def counted(text: str, place: int) -> tuple[object, int]:
+        tried.append(len(text) - place)
+        return first_value(text, place)
 
-    monkeypatch.setattr(json, "JSONDecoder", Decoder)
+    monkeypatch.setattr(lines, "first_value", counted)
     records = [{"image": "x" * (1 << 20)}, *({"id": n} for n in range(3000))]
     write_files(tmp_path, {"x.json": json.dumps(records)})
     assert len(list(read_json_records(str(tmp_path / "x.json"), "x", Notes()))) == 3001
-    assert len(tried) < 3001 + 30, "once a record, and once for each doubling"
+    assert 3001 <= len(tried) < 3001 + 30, "once a record, and once for each doubling"
 
 
 def test_a_build_of_packed_files(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from mm1.data.build import build_from, read_shard
 from mm1.data.corpus import Split
 from mm1.data.readers import make_reader
+from mm1.data.readers.layout import parse_json
 from mm1.data.readers.reader import Notes
 from mm1.data.readers.rows import UNEXPECTED
 from mm1.data.readers.values import kind_of, trimmed
@@ -334,3 +335,45 @@ def test_what_no_rule_foresees_costs_one_record(tmp_path: Path, monkeypatch: pyt
     _, notes = read("text", write_lines(tmp_path / "x.jsonl", [{"text": "odd"}]))
     assert notes.skipped.examples == {f"{UNEXPECTED} (ZeroDivisionError)": ["x.jsonl:1 (never seen before)"]}
     assert notes == Notes(skipped=notes.skipped)
+
+
+@pytest.mark.parametrize("array", [False, True])
+def test_a_number_of_thousands_of_digits_costs_no_record(tmp_path: Path, array: bool) -> None:
+    """Python refuses to read it, and in an array it would cost all that come after it."""
+    long = "1" + "0" * 5000
+    records = ['{"text": "one"}', f'{{"text": "two", "id": {long}}}', f'{{"text": {long}}}', '{"text": "four"}']
+    content = f"[{', '.join(records)}]" if array else "\n".join(records)
+    write_files(tmp_path, {"a.json": content})
+    documents, notes = read("text", tmp_path / "a.json")
+    assert [document.text for document in documents] == ["one", "two", "four"]
+    assert documents[1].meta == {"id": None}
+    assert notes.changed.counts == {"metadata that can't be kept: null in its place": 1}
+    assert notes.skipped.counts == {"text that is a number of thousands of digits": 1}
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", " [1] \r\n", "\ufeff{}", "", "\n", "{} {}", "[1", '{"a": NaN}', "1\x0b", "nul", '"\\ud800"']
+)
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_json_is_what_the_library_says(text: str, as_bytes: bool) -> None:
+    content = text.encode("utf-8", "surrogatepass") if as_bytes else text
+    try:
+        expected = json.loads(content)
+    except ValueError:
+        with pytest.raises(ValueError, match="."):
+            parse_json(content)
+    else:
+        assert repr(parse_json(content)) == repr(expected)
+    for encoding in ("utf-16", "utf-32-be"):
+        if as_bytes and text == "{}":
+            assert parse_json(text.encode(encoding)) == {}
+
+
+def test_files_that_are_no_parquet(tmp_path: Path) -> None:
+    write_files(tmp_path, {"a.parquet": "url\tcaption\n", "b.parquet": picture(1), "c.parquet": ""})
+    _, notes = read("captions", tmp_path)
+    assert notes.skipped.counts == {
+        "file that is no Parquet": 1,
+        "file that is no Parquet: it is a PNG picture": 1,
+        "damaged parquet: the rest of it could not be read": 1,
+    }

@@ -21,6 +21,8 @@ from mm1.processing.tokenizer import train_tokenizer
 from mm1.recipe import load_recipe
 from mm1.train.prepare import make_plan, open_sequences
 from tests.conftest import png, tiny_documents
+from tests.data.sample_sources import write_files, write_lines
+from tests.integration.test_command_line import mm1
 from tests.processing.test_chat import CHATML
 
 
@@ -167,3 +169,57 @@ def test_a_template_from_a_file(chats: Path, recipe_file: Path, tmp_path: Path) 
     assert hashes[0] != hashes[1]
     with pytest.raises(UserError, match=r"nothing\.jinja: the chat template can't be read"):
         make_plan(load_recipe(str(recipe), [f"model.chat_template={tmp_path / 'nothing.jinja'}"]))
+
+
+def test_conversations_that_cannot_be_laid_out(chats: Path, processor: MM1Processor) -> None:
+    """As corpora of earlier versions have them: a plan is made without them, and says so."""
+    ask, answer, red = Text("What?", target=False), Text("so"), Image(png("red"))
+    odd = [
+        Document("ends", "chat", (ask, answer, red), {"turns": ["user", "assistant", "user"]}),
+        Document("alone", "chat", (red,), {"turns": ["user"]}),
+        Document("empty", "chat", (), {"turns": []}),
+        Document("roles", "chat", (ask, answer), {"turns": ["user", "narrator"]}),
+        Document("number", "chat", (ask, answer), {"turns": ["user"]}),
+    ]
+    write_corpus(chats / "chats", {"train": [conversation(1), *odd, conversation(2)]}, licence="none", sources=[])
+    split = open_split("chats/train")
+    index = build_index(split, processor.tokenizer, chat=processor.chat_layout)
+    unusable = sorted(row for rows in index.unusable.values() for row in rows)
+    assert {4, 5} <= set(unusable) <= {1, 2, 3, 4, 5}
+    assert (3 in unusable) == (len(processor.encode(odd[2]).input_ids) < 2)
+    fitted = fit_conversations(index, 4, 10_000, 100)
+    assert sorted([*fitted.documents, *unusable]) == list(range(7))
+    pieces = cut_documents(fitted.index.take(fitted.documents), 4, 10_000, 100)
+    for length, place in zip(pieces.length, pieces.document, strict=True):
+        assert length == len(processor.encode(split[int(fitted.documents[place])]).input_ids)
+    for row in (4, 5):
+        with pytest.raises(UserError, match=f"document '{odd[row - 1].id}'"):
+            processor.encode(split[row])
+
+
+def test_a_conversation_that_ends_with_a_picture_stops_no_plan(recipe_file: Path, tmp_path: Path) -> None:
+    """From the file to the plan and the index, in processes of their own."""
+    turns = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "so so"}]
+    last = [*turns, {"role": "user", "content": "And this: <image>"}]
+    write_files(tmp_path, {"1.png": png("red")})
+    chats = write_lines(tmp_path / "m.jsonl", [*[{"messages": turns}] * 20, {"messages": last, "images": ["1.png"]}])
+    data = tmp_path / "data"
+    built = mm1("data", "build", "--from", "messages", chats, "--to", data / "chats", data=data)
+    assert built.returncode == 0, built.stderr
+    info = open_split(str(data / "chats" / "train")).info
+    assert (info["read"], info["documents"], info["skipped"]) == (21, 21, {})
+    assert info["changed"] == {"turns behind the last answer: cut off": {"count": 1, "examples": ["m.jsonl:21"]}}
+    planned = mm1("data", "plan", chat_recipe(recipe_file), data=data, COLUMNS="200")
+    assert planned.returncode == 0, planned.stderr
+    assert "chats/train" in planned.stdout + planned.stderr
+    write_corpus(
+        data / "chats",
+        {"train": [conversation(1), Document("x", "chat", (Text("so"),), {"turns": ["narrator"]})]},
+        licence="none",
+        sources=[],
+    )
+    planned = mm1("data", "plan", chat_recipe(recipe_file), data=data, COLUMNS="200")
+    assert planned.returncode == 0, planned.stderr
+    said = " ".join(planned.stderr.split())
+    assert "1 of 2 conversations are left out, since they can't be laid out: its turns must name one of" in said
+    assert "for example 'x'" in said

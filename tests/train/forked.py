@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
@@ -44,11 +45,7 @@ def start(
         stop_at_step: The process asks itself to stop (SIGTERM) when so many steps are done; it makes one more.
         environment: Variables, beside those of this process.
     """
-    context = multiprocessing.get_context("forkserver")
-    if not _servers:  # one that another test left has its preloads, not ours
-        forkserver._forkserver._stop()  # type: ignore[attr-defined]  # private: typeshed leaves it out
-        context.set_forkserver_preload(["mm1.train.pretrain", "mm1.cli", "tests.train.forked"])
-        _servers.append(1)
+    context = _server()
     # The server's own environment is that of its start, perhaps another test's: this one's goes along.
     variables = {**os.environ, "OMP_NUM_THREADS": "1"}
     variables |= {name: str(value) for name, value in (environment or {}).items()}
@@ -79,6 +76,17 @@ def start_ranks(
     ]
 
 
+def on_ranks(count: int, function: Callable[..., None], *arguments: object) -> None:
+    """Call a function of a module in so many ranks, each a process; an exception in any of them fails the test."""
+    context = _server()
+    processes = [
+        context.Process(target=_call, args=(environment, function, arguments)) for environment in environments(count)
+    ]
+    for process in processes:
+        process.start()
+    assert end(processes) == [0] * count
+
+
 def environments(count: int) -> list[dict[str, object]]:
     """Return the variables that torchrun would give each rank."""
     with socket.socket() as s:
@@ -105,6 +113,23 @@ def batches(log: Path, ranks: int, batch_size: int) -> list[list[str]]:
     size = batch_size // ranks
     starts = range(0, len(rows[0]), size)
     return [sorted(row for mine in rows for row in mine[at : at + size]) for at in starts]
+
+
+def _server() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    if not _servers:  # one that another test left has its preloads, not ours
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]  # private: typeshed leaves it out
+        context.set_forkserver_preload(["mm1.train.pretrain", "mm1.cli", "tests.train.forked"])
+        _servers.append(1)
+    return context
+
+
+def _call(environment: Mapping[str, object], function: Callable[..., None], arguments: Sequence[object]) -> None:
+    os.environ.update({name: str(value) for name, value in environment.items()})
+    import torch
+
+    torch.set_num_threads(1)
+    function(*arguments)
 
 
 def _main(

@@ -175,4 +175,4 @@ def test_a_rank_that_dies_while_the_first_prepares_ends_the_other(
     codes = end(processes)
     assert codes[lost] == KILLED
     assert codes[1 - lost] == 2
-    assert "another rank has ended" in (tmp_path / f"log.{1 - lost}").read_text()
+    assert f"rank {lost} has ended without a word" in (tmp_path / f"log.{1 - lost}").read_text()

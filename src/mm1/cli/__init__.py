@@ -10,7 +10,8 @@ import errno
 import os
 import signal
 import sys
-from typing import Annotated, Any
+import traceback
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.text import Text
@@ -26,6 +27,7 @@ from mm1.cli.show_tiles import show_tiles
 from mm1.cli.train import encoder, pretrain, sft
 from mm1.errors import Stopped, UserError
 from mm1.progress import console
+from mm1.ranks import end_process, world_size
 from mm1.version import __version__
 
 PANELS = ("Start", "Data", "Train", "Evaluate", "Use", "Study", "Plan")
@@ -89,12 +91,22 @@ def main() -> None:
         app(prog_name="mm1")
     except UserError as error:
         console.print(Text("error:", "bold red"), str(error), soft_wrap=True)
-        sys.exit(2)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        console.print(Text("error:", "bold red"), f"{error}: free some space and run the same command again")
-        sys.exit(2)
+        _exit(2)
     except Stopped as stopped:
         console.print("stopped; the same command resumes", style="yellow")
-        sys.exit(os.EX_TEMPFAIL if stopped.signal_number == signal.SIGTERM else 130)
+        _exit(os.EX_TEMPFAIL if stopped.signal_number == signal.SIGTERM else 130)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            console.print(Text("error:", "bold red"), f"{error}: free some space and run the same command again")
+            _exit(2)
+        if world_size() == 1:
+            raise
+        traceback.print_exc()
+        _exit(1)
+
+
+def _exit(code: int) -> NoReturn:
+    """Exit; one of several ranks does not wait for its threads, of which one may save together with a lost rank."""
+    if world_size() > 1:
+        end_process(code)
+    sys.exit(code)

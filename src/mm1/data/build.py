@@ -40,6 +40,9 @@ from mm1.version import __version__
 # Raised when a reader's output changes for the same sources: corpora built by an earlier one are built anew.
 READER_VERSION = 4
 
+_JOINED_BYTES = 16 * 2**20  # of source files that are read together
+_JOINED_FILES = 1000
+
 Made = Mapping[str, tuple[Path, Sequence[Mapping[str, Any]], Mapping[str, Any]]]
 """For every split made: the job's folder, what `run_units` returned, and further entries of `corpus.json`."""
 
@@ -83,7 +86,7 @@ def build_from(
             beside, `NAME.incomplete-SPLIT`), or the corpus can't be written.
     """
     reader = make_reader(format, **(options or {}))
-    shards = reader.shards(patterns)
+    shards = _joined(reader.shards(patterns))
     chosen = dataclasses.asdict(reader)
     job = {
         "format": format,
@@ -250,6 +253,22 @@ def read_info(directory: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return info if isinstance(info, dict) and isinstance(info.get("splits"), dict) else None
+
+
+def _joined(shards: Sequence[Shard]) -> list[Shard]:
+    """Return shards with small neighbours as one: each costs a few milliseconds, whatever is in it."""
+    joined: list[Shard] = []
+    room = 0
+    for shard in shards:
+        is_whole = shard.parts == 1 and all(map(os.path.isfile, shard.files))
+        size = sum(map(os.path.getsize, shard.files)) if is_whole else _JOINED_BYTES + 1
+        room -= size
+        if joined and room >= 0 and len(joined[-1].files) + len(shard.files) <= _JOINED_FILES:
+            joined[-1] = dataclasses.replace(joined[-1], files=(*joined[-1].files, *shard.files))
+        else:
+            joined.append(shard)
+            room = _JOINED_BYTES - size
+    return joined
 
 
 def _fingerprint(shards: Sequence[Shard]) -> str:

@@ -63,23 +63,11 @@ class Skips:
         return {r: {"count": n, "examples": self.examples[r]} for r, n in sorted(self.counts.items())}
 
 
-def to_row(document: Document) -> dict[str, Any]:
-    """Return the Arrow row of a document (see `SCHEMA`)."""
-    parts: list[dict[str, Any]] = []
-    for part in document.parts:
-        if isinstance(part, Text):
-            parts.append({"text": part.text, "image": None, "path": None, TARGET: part.target})
-        else:
-            parts.append({"text": None, "image": part.data, "path": part.path, TARGET: False})
-    return {"id": document.id, "kind": document.kind, "parts": parts, "meta": _meta_json(document)}
-
-
-def _meta_json(document: Document) -> str:
-    return json.dumps(dict(document.meta), ensure_ascii=False, sort_keys=True)
+_dumps = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 
 
 def from_row(row: Mapping[str, Any]) -> Document:
-    """Return the document of an Arrow row; the inverse of `to_row`."""
+    """Return the document of an Arrow row (see `SCHEMA`)."""
     parts: list[Part] = []
     for part in row["parts"]:
         if part["text"] is not None:
@@ -277,23 +265,22 @@ def document_digest(document: Document) -> bytes:
 
     A picture counts by its bytes; where it came from counts only if there are none.
     """
-    digest = hashlib.blake2b(digest_size=16)
+    return _digest(document, _dumps(dict(document.meta)))
 
-    def add(mark: bytes, content: bytes) -> None:
-        digest.update(mark + len(content).to_bytes(8, "little"))
-        digest.update(content)
 
-    add(b"i", document.id.encode())
-    add(b"k", document.kind.encode())
+def _digest(document: Document, meta: str) -> bytes:
+    contents = [(b"i", document.id.encode()), (b"k", document.kind.encode())]
     for part in document.parts:
         if isinstance(part, Text):
-            add(b"t" if part.target else b"q", part.text.encode())
+            contents.append((b"t" if part.target else b"q", part.text.encode()))
         elif part.data is not None:
-            add(b"d", part.data)
+            contents.append((b"d", part.data))
         else:
-            add(b"p", (part.path or "").encode())
-    add(b"m", _meta_json(document).encode())
-    return digest.digest()
+            contents.append((b"p", (part.path or "").encode()))
+    contents.append((b"m", meta.encode()))
+    # At once: an update of its own for every piece takes twice as long.
+    whole = b"".join([piece for mark, one in contents for piece in (mark, len(one).to_bytes(8, "little"), one)])
+    return hashlib.blake2b(whole, digest_size=16).digest()
 
 
 class ShardWriter:
@@ -312,7 +299,9 @@ class ShardWriter:
         self.digests = bytearray()
         self._sink = pa.OSFile(str(file), "wb")
         self._stream = pa.ipc.new_stream(self._sink, SCHEMA)
-        self._rows: list[dict[str, Any]] = []  # not written yet
+        self._rows: list[tuple[str, str, str]] = []  # id, kind and meta of documents not written yet
+        self._ends = [0]  # of their parts
+        self._parts: list[tuple[str | None, bytes | None, str | None, bool]] = []
         self._kinds: Counter[str] = Counter()
         self._images = self._characters = self._pending_bytes = 0
         self._seen: set[str] = set()
@@ -332,19 +321,31 @@ class ShardWriter:
         if document.kind not in KINDS:
             raise UserError(f"document '{document.id}': kind '{document.kind}' is none of {', '.join(KINDS)}")
         self._seen.add(document.id)
-        self._rows.append(to_row(document))
-        self.digests += document_digest(document)
+        meta = _dumps(dict(document.meta))
+        self.digests += _digest(document, meta)
         self._kinds[document.kind] += 1
-        self._images += len(document.images)
-        self._characters += len(document.text)
-        self._pending_bytes += sum(len(image.data or b"") for image in document.images) + len(document.text)
+        for part in document.parts:
+            if isinstance(part, Text):
+                self._parts.append((part.text, None, None, part.target))
+                self._characters += len(part.text)
+                self._pending_bytes += len(part.text)
+            else:
+                self._parts.append((None, part.data, part.path, False))
+                self._images += 1
+                self._pending_bytes += len(part.data or b"")
+        self._rows.append((document.id, document.kind, meta))
+        self._ends.append(len(self._parts))
         if len(self._rows) >= _ROWS_PER_BATCH or self._pending_bytes >= _BYTES_PER_BATCH:
             self._flush()
 
     def _flush(self) -> None:
-        if self._rows:
-            self._stream.write_batch(pa.RecordBatch.from_pylist(self._rows, SCHEMA))
-        self._rows, self._pending_bytes = [], 0
+        if self._rows:  # by columns, a fourth of the time that rows as dicts take
+            ids, kinds, metas = zip(*self._rows, strict=True)
+            columns = zip(*self._parts, strict=True) if self._parts else [()] * len(_PART)
+            arrays = [pa.array(column, field.type) for column, field in zip(columns, _PART, strict=True)]
+            parts = pa.ListArray.from_arrays(self._ends, pa.StructArray.from_arrays(arrays, fields=list(_PART)))
+            self._stream.write_batch(pa.RecordBatch.from_arrays([ids, kinds, parts, metas], schema=SCHEMA))
+        self._rows, self._ends, self._parts, self._pending_bytes = [], [0], [], 0
 
     def finish(self) -> dict[str, Any]:
         """Close the file; return the counts of documents, images, characters and kinds."""

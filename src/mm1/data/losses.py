@@ -15,6 +15,8 @@ MAX_LOSSES = 0.5
 _FOLDERS_LOOKED_IN = 5000
 _LEVELS_LOOKED_IN = 3
 _REASONS_NAMED = 3
+_METADATA_FILES = {f"metadata.{end}" for end in ("csv", "jsonl", "parquet")}  # as `datasets` looks for them
+_HALVES = ("sample without a caption", "sample without a picture")
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Losses:
             totals.update({reason: entry["count"] for reason, entry in counts[kind].items()})
         for reason, _ in totals.most_common(_REASONS_NAMED):
             examples = (counts["skipped"].get(reason) or counts["lost"][reason])["examples"]
-            sentence = self._remedy_of(reason, examples, counts["missing"])
+            sentence = _remedy_of_captions(reason, counts) or self._remedy_of(reason, examples, counts["missing"])
             if sentence:
                 return f": {sentence}"
         return ""
@@ -69,6 +71,17 @@ class Losses:
         if reason.startswith("record without a text") and "column" in self.options and details:
             return f"name the field of the text with --set column=NAME ({details[0]})"
         return None
+
+
+def _remedy_of_captions(reason: str, counts: Mapping[str, Any]) -> str | None:
+    """Return where the captions of pictures are that have none beside them."""
+    if reason == "picture without a caption file":
+        others = (example for entry in counts["unread"].values() for example in entry["examples"])
+        if any(os.path.basename(name) in _METADATA_FILES for name in others):
+            return "the captions are in a metadata file, which the format hub reads (--from hub)"
+    if reason in _HALVES and all(half in counts["skipped"] for half in _HALVES):
+        return "the members of a sample must follow one another: pack them by name (tar --sort=name)"
+    return None
 
 
 def _reasons(reasons: Mapping[str, Any]) -> str:

@@ -177,8 +177,12 @@ def _together(files: Iterable[Path]) -> Iterator[list[Path]]:
 
 def nothing_left(counts: Mapping[str, Any]) -> str:
     """Return the message about a split without a document."""
-    reasons = "; ".join(f"{entry['count']}x {reason}" for reason, entry in counts["skipped"].items())
-    return f"no document is left, for these reasons: {reasons or 'the sources are empty'}"
+    skipped = counts["skipped"]
+    if not skipped:
+        return "no document is left, for these reasons: the sources are empty"
+    reasons = "; ".join(f"{entry['count']}x {reason}" for reason, entry in skipped.items())
+    example = max(skipped.values(), key=lambda entry: entry["count"])["examples"][0]
+    return f"no document is left, for these reasons: {reasons}, for example {example}"
 
 
 def merge_reasons(several: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
-from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageReader
+from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageReader, Metadata
 from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
@@ -24,6 +24,25 @@ FILE_BYTES = 5 * 10**9
 """Largest size of a file of weights; a single larger tensor has a file of its own."""
 MODEL_PREFIX = "model."
 """Begins the names of a model's tensors in a checkpoint; the optimizer's begin otherwise."""
+
+
+class CheckpointReader(HuggingFaceStorageReader):
+    """Reads a checkpoint's headers, one a file, at most once; the library reads them anew for every load.
+
+    Args:
+        checkpoint: The folder of the checkpoint.
+        metadata: What the headers say, if it is known: then no header is read.
+    """
+
+    def __init__(self, checkpoint: Path, metadata: Metadata | None = None) -> None:
+        super().__init__(str(checkpoint))
+        self._metadata = metadata
+
+    def read_metadata(self) -> Metadata:
+        """Return the names, shapes and places of all tensors."""
+        if self._metadata is None:
+            self._metadata = super().read_metadata()
+        return self._metadata
 
 
 def saved_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -46,7 +65,7 @@ def write_joined(model: PreTrainedModel, checkpoint: Path, folder: Path, file_by
         UserError: If the checkpoint is damaged or belongs to another model.
         OSError: If the files can't be written.
     """
-    names = saved_tensors(model)
+    reader, names = CheckpointReader(checkpoint), saved_tensors(model)
     groups = list(_groups(names, file_bytes))
     files = (
         [SAFE_WEIGHTS_NAME]
@@ -55,7 +74,7 @@ def write_joined(model: PreTrainedModel, checkpoint: Path, folder: Path, file_by
     )
     for file, group in zip(files, groups, strict=True):
         tensors = {name: torch.empty(names[name].shape, dtype=names[name].dtype) for name in group}
-        _read(checkpoint, tensors)
+        _read(reader, tensors, checkpoint)
         save_file(tensors, folder / file, {"format": "pt"})
     if len(groups) > 1:
         where = {name: file for file, group in zip(files, groups, strict=True) for name in group}
@@ -81,11 +100,11 @@ def _groups(names: dict[str, torch.Tensor], file_bytes: int) -> Iterator[list[st
     yield group
 
 
-def _read(checkpoint: Path, tensors: dict[str, torch.Tensor]) -> None:
+def _read(reader: CheckpointReader, tensors: dict[str, torch.Tensor], checkpoint: Path) -> None:
     try:
         dcp.load(
             {MODEL_PREFIX + name: tensor for name, tensor in tensors.items()},
-            storage_reader=HuggingFaceStorageReader(str(checkpoint)),
+            storage_reader=reader,
             no_dist=True,
         )
     except (CheckpointException, RuntimeError, KeyError, SafetensorError) as error:

@@ -83,6 +83,8 @@ def _laid_out(document: Document, chat: ChatLayout) -> list[Piece]:
         UserError: If it can't be laid out, or there is no token before its first picture or after its last.
     """
     pieces = chat.lay_out(document)
+    if len(pieces) < 2:  # a token that would be the first and the last
+        raise UserError(f"document '{document.id}': there is nothing in it as the chat template lays it out")
     for piece, end in ((pieces[0], "begins"), (pieces[-1], "ends")):
         if isinstance(piece, Image):
             raise UserError(f"document '{document.id}': it {end} with a picture as the chat template lays it out")

@@ -84,17 +84,9 @@ def build_index(
     Raises:
         UserError: If the index can't be written, or a process died.
     """
-    names = [split.directory.name, split.content_hash, tokenizer_fingerprint(tokenizer), str(VERSION)]
+    folder = index_folder(split, tokenizer, chat)
     if not has_conversations(split):
         chat = None
-    elif chat is None:
-        raise UserError(
-            f"{split.name}: the split has conversations, but the model has no chat template: list the split under the "
-            "kind `chat` in data.mixture"
-        )
-    else:
-        names.append(chat.fingerprint)
-    folder = split.directory.parent / "index" / "-".join(names)
     if not folder.is_dir():
         if workers is None and engine == "processes" and len(split) < _ONE_PROCESS_BELOW:
             workers = 1
@@ -113,6 +105,23 @@ def build_index(
     file = folder / _UNUSABLE
     unusable = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}  # older indexes have no such rows
     return replace(index, chat=map_array(folder / "chat.npy"), unusable=unusable)
+
+
+def index_folder(split: Split, tokenizer: PreTrainedTokenizerBase, chat: ChatLayout | None = None) -> Path:
+    """Return the folder of a split's index, which may not be there yet; the arguments are those of `build_index`.
+
+    Raises:
+        UserError: If there are conversations, but no chat template.
+    """
+    names = [split.directory.name, split.content_hash, tokenizer_fingerprint(tokenizer), str(VERSION)]
+    if has_conversations(split):
+        if chat is None:
+            raise UserError(
+                f"{split.name}: the split has conversations, but the model has no chat template: list the split under "
+                "the kind `chat` in data.mixture"
+            )
+        names.append(chat.fingerprint)
+    return split.directory.parent / "index" / "-".join(names)
 
 
 def has_conversations(split: Split) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -60,7 +61,7 @@ def picture_sizes(split: Split) -> np.ndarray:
     Raises:
         UserError: If the file can't be written.
     """
-    file = split.directory.parent / "index" / f"{split.directory.name}-{split.content_hash}-sizes-{_VERSION}.npy"
+    file = sizes_file(split)
     if not file.is_file():
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -76,6 +77,11 @@ def picture_sizes(split: Split) -> np.ndarray:
         except OSError as error:
             raise UserError(f"{file}: the sizes of pictures can't be written ({error}): free some space") from error
     return map_array(file).reshape(-1, 2)
+
+
+def sizes_file(split: Split) -> Path:
+    """Return the file of the sizes of a split's pictures, which may not be there yet."""
+    return split.directory.parent / "index" / f"{split.directory.name}-{split.content_hash}-sizes-{_VERSION}.npy"
 
 
 def _sizes(chunk: pa.ListArray) -> Iterator[tuple[int, int]]:

@@ -14,7 +14,8 @@ import torch
 from PIL import ExifTags
 from PIL import Image as PILImage
 
-from mm1.processing.metadata import png_exif, without_metadata
+from mm1.processing.headers import everyday_size
+from mm1.processing.metadata import png_exif, tiff_pixels, without_metadata
 from mm1.processing.signatures import HEAD_BYTES, what_is
 from mm1.processing.tiles import Box, Tiling
 
@@ -63,6 +64,9 @@ def picture_size(data: bytes) -> tuple[int, int]:
     Raises:
         ImageError: If the bytes are not a picture, or it has more than `MAX_PIXELS` pixels, or none.
     """
+    size = everyday_size(data)
+    if size is not None and 0 < size[0] * size[1] <= MAX_PIXELS:
+        return size
     return _opened(data, lambda image: image.size)
 
 
@@ -152,9 +156,23 @@ def _what_instead(data: bytes) -> str | None:
     if kind in _MAY_BE_LACKING:
         remedy = "pip install 'mm1[heif]'" if kind == "a HEIC picture" else "a build of Pillow that has it"
         return None if _MAY_BE_LACKING[kind] in readable_formats() else f"{kind}, which is read with {remedy}"
+    if kind == "a TIFF picture":
+        return _odd_tiff(data)
     if kind is None or (kind.endswith(" picture") and kind != "a JPEG XL picture"):
         return None
     return f"not a picture that is read: it is {kind}"
+
+
+def _odd_tiff(data: bytes) -> str | None:
+    """Return what a TIFF is that Pillow has no pixels for; None if it may be a damaged one."""
+    pixels = tiff_pixels(data)
+    if pixels is None:
+        return None
+    values, bits, numbers = pixels
+    is_grey = values == 1 and bits in (8, 16, 32)
+    if is_grey or (values <= 4 and bits <= 16 and numbers == "whole numbers"):
+        return None
+    return f"a TIFF picture of {values} x {bits} bits ({numbers}): save it as grey or RGB of 8 or 16 bits"
 
 
 def _orientation(image: PILImage.Image, data: bytes) -> int:

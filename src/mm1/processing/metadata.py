@@ -23,6 +23,9 @@ _TIFF_PIXELS = {
     339, 347, 512, 513, 514, 515, 519, 520, 521, 529, 530, 531, 532,
 }  # fmt: skip
 
+_TIFF_BITS, _TIFF_VALUES, _TIFF_NUMBERS = 258, 277, 339
+_NUMBERS = {1: "whole numbers", 2: "signed numbers", 3: "floats"}
+
 
 def without_metadata(data: bytes) -> bytes:
     """Return a PNG, JPEG, WebP or TIFF without metadata but EXIF that can be read; other bytes as they are."""
@@ -50,6 +53,30 @@ def png_exif(data: bytes) -> bytes:
             return data[place + 8 : place + 8 + length]
         place += 12 + length
     return b""
+
+
+def tiff_pixels(data: bytes) -> tuple[int, int, str] | None:
+    """Return what the pixels of a TIFF's first picture are; None if it is none, or damaged before they are told.
+
+    Returns:
+        Values of a pixel, bits of a value, and what these are: `whole numbers`, `signed numbers`, `floats`, or `other
+        numbers`.
+    """
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
+    if order is None:
+        return None
+    told = {_TIFF_BITS: 1, _TIFF_VALUES: 1, _TIFF_NUMBERS: 1}
+    try:
+        (place,) = struct.unpack_from(f"{order}I", data, 4)
+        (count,) = struct.unpack_from(f"{order}H", data, place)
+        for at in range(place + 2, place + 2 + 12 * count, 12):
+            tag, kind, length = struct.unpack_from(f"{order}HHI", data, at)
+            if tag in told and kind == 3 and length:  # 16-bit numbers; the first of them counts
+                (behind,) = struct.unpack_from(f"{order}I", data, at + 8)
+                (told[tag],) = struct.unpack_from(f"{order}H", data, at + 8 if length <= 2 else behind)
+    except struct.error:
+        return None
+    return told[_TIFF_VALUES], told[_TIFF_BITS], _NUMBERS.get(told[_TIFF_NUMBERS], "other numbers")
 
 
 def _png_chunks(data: bytes) -> Iterator[bytes]:

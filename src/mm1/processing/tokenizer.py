@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from mm1.errors import UserError
@@ -103,6 +103,9 @@ def _make_image_token_special(tokenizer: PreTrainedTokenizerBase) -> None:
     """
     if IMAGE_TOKEN not in tokenizer.all_special_tokens:
         tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]}, replace_extra_special_tokens=False)
+    elif any(token.content == IMAGE_TOKEN and not token.special for token in tokenizer.added_tokens_decoder.values()):
+        # Named among the special tokens, but its file says that it is a word.
+        tokenizer.backend_tokenizer.add_special_tokens([AddedToken(IMAGE_TOKEN, special=True, normalized=False)])
     as_text = tokenizer(IMAGE_TOKEN, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     if tokenizer.convert_tokens_to_ids(IMAGE_TOKEN) in as_text:
         backend: Any = tokenizer.backend_tokenizer

@@ -12,7 +12,7 @@ from mm1.plan.sources import open_splits
 from mm1.progress import console
 from mm1.recipe import EncoderRecipe, Recipe
 from mm1.train.parallel import World, join_ranks
-from mm1.train.run_directory import change_recipe, locked_run, open_run
+from mm1.train.run_directory import TRACES, change_recipe, locked_run, open_run
 from mm1.version import __version__
 
 
@@ -44,7 +44,7 @@ def begin(recipe: Recipe | EncoderRecipe, directory: Path) -> Iterator[Beginning
     Raises:
         UserError: On all ranks, if a corpus is missing, ranks differ, or the directory belongs to another run.
     """
-    with join_ranks(recipe.train.device) as world, ExitStack() as stack:
+    with join_ranks(recipe.train.device, directory / TRACES) as world, ExitStack() as stack:
         with world.errors_shared():
             splits = open_splits(recipe)
         content = " ".join(split.content_hash for split in splits.values())
@@ -54,6 +54,8 @@ def begin(recipe: Recipe | EncoderRecipe, directory: Path) -> Iterator[Beginning
                 open_run(directory, recipe)
                 stack.enter_context(locked_run(directory))
                 change_recipe(directory, recipe)
+                if world.size > 1 and world.device.type == "cuda":
+                    (directory / TRACES).mkdir(exist_ok=True)
         result = directory / "model"
         done = (result / "config.json").is_file()
         if done:

@@ -14,7 +14,9 @@ import shutil
 import warnings
 from collections import defaultdict
 from collections.abc import Container
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,9 @@ import torch
 import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError
 from torch import nn
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint import DefaultSavePlanner, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.planner import SavePlan, WriteItemType
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -31,8 +34,8 @@ from torch.distributed.checkpoint.state_dict import (
 
 from mm1.errors import UserError
 from mm1.model.checkpoint import checkpoints
-from mm1.model.join import MODEL_PREFIX
-from mm1.train.parallel import World
+from mm1.model.join import MODEL_PREFIX, CheckpointReader
+from mm1.train.parallel import World, is_lost
 
 # Without a process group, torch warns from a background thread that it assumes `no_dist`, which is set anyway.
 warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
@@ -40,6 +43,19 @@ warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 _OPTIMIZER = "optimizer."
 _STATE = _OPTIMIZER + "state."
+
+
+class _SavePlanner(DefaultSavePlanner):
+    """Has the first rank write what every rank has whole: scalars and buffers.
+
+    The library spreads these over all files, and each rank would then open all files when it loads.
+    """
+
+    def create_local_plan(self) -> SavePlan:
+        plan = super().create_local_plan()
+        if self.is_coordinator:
+            return plan
+        return replace(plan, items=[item for item in plan.items if item.type != WriteItemType.TENSOR])
 
 
 class Checkpointer:
@@ -77,21 +93,23 @@ class Checkpointer:
         Raises:
             UserError: If this or the previous save failed (disk full, for example); earlier checkpoints are untouched.
         """
-        self.finish()
         partial = self.directory / f"step-{state['step']:06d}.partial"
-        with self.world.errors_shared():
+        with self.world.waiting_long(), self.world.errors_shared():
+            self.finish()
             if self.world.is_first:
                 self._make_folder(partial)
         future = dcp.async_save(
             self._tensors(),
             storage_writer=HuggingFaceStorageWriter(str(partial), save_distributed=True),
+            planner=_SavePlanner(),
             process_group=self.world.saving,
             no_dist=self.world.size == 1,
         )
         assert isinstance(future, Future)
         self._pending = future, partial, dict(state)
         if wait:
-            self.finish()
+            with self.world.waiting_long():
+                self.finish()
 
     def poll(self) -> None:
         """Rename the checkpoint that is being saved if it is complete; costs nothing if it isn't."""
@@ -116,7 +134,16 @@ class Checkpointer:
                 partial.rename(final)
                 self._remove_old()
         except (OSError, SafetensorError, CheckpointException, RuntimeError) as error:
+            if is_lost(error):
+                raise RuntimeError(str(error)) from None  # the ranks' business, not the disk's
             raise self._failed(partial, error) from error
+
+    def settle(self, seconds: float) -> None:
+        """Let a save in progress end if it can within some seconds; an error of it is not raised."""
+        if self._pending is not None:
+            wait([self._pending[0]], seconds)
+            with suppress(UserError, RuntimeError):
+                self.poll()
 
     def load_latest(self) -> dict[str, Any] | None:
         """Load the latest complete checkpoint into model and optimizer, in place.
@@ -135,8 +162,8 @@ class Checkpointer:
         if not saved:
             return None
         latest = saved[-1]
-        reader = HuggingFaceStorageReader(str(latest))
         try:
+            reader = CheckpointReader(latest, self.world.from_first(CheckpointReader(latest).read_metadata))
             dcp.load(
                 self._tensors_in(reader.read_metadata().state_dict_metadata),
                 storage_reader=reader,
@@ -159,14 +186,12 @@ class Checkpointer:
 
     def _tensors(self) -> dict[str, Any]:
         """Return the tensors to save: parameters, buffers and the optimizer's. Tied tensors appear once."""
-        seen: set[int] = set()
+        # Tied parameters are the same object. Addresses don't tell: a rank's share of a small tensor may be empty.
+        first_names: dict[int, str] = {}
         tensors = {}
-        for name, tensor in self.model.state_dict().items():
-            local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-            if local.numel() and local.data_ptr() in seen:
-                continue
-            seen.add(local.data_ptr())
-            tensors[MODEL_PREFIX + name] = tensor
+        for name, tensor in self.model.state_dict(keep_vars=True).items():
+            if first_names.setdefault(id(tensor), name) == name:
+                tensors[MODEL_PREFIX + name] = tensor.detach()
         flat: dict[str, Any] = get_optimizer_state_dict(self.model, self.optimizer, options=_FLAT)
         return tensors | {_OPTIMIZER + k: v for k, v in flat.items() if isinstance(v, torch.Tensor)}
 

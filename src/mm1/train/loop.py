@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 
 from mm1.errors import Stopped, UserError
 from mm1.plan.loader import TrainingBatch
-from mm1.progress import console, progress_bar
+from mm1.progress import console, progress_bar, terminal
 from mm1.recipe import TrainRecipe
 from mm1.train.changes import latest_step
 from mm1.train.checkpoint import Checkpointer
@@ -34,9 +34,10 @@ from mm1.train.optimizer import clip_gradients, schedule, set_learning_rate
 from mm1.train.parallel import World, reduce_replicas
 from mm1.train.telemetry import SpikeWatch, StepLosses, Terminal, Window
 from mm1.train.tracking import open_log
+from mm1.train.unreadable import UnreadableWatch
 
-MAX_BAD_IMAGES = 100
-"""Training stops after more unreadable pictures than this."""
+_SECONDS_TO_SAVE = 20.0
+"""How long a save in progress may take to end once a rank has failed."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ class Trainer:
             "loss_spikes": 0,
         }
         self.spikes = SpikeWatch()
+        self.unreadable = UnreadableWatch()
         self._weights_whole = True
         self._bad_steps_in_a_row = 0
         self._stop_signal = 0
@@ -142,6 +144,7 @@ class Trainer:
         saved = self.checkpointer.load_latest()
         if saved is not None:
             self.spikes = SpikeWatch(saved.pop("recent_losses", ()))
+            self.unreadable = UnreadableWatch(saved.pop("recent_pictures", ()))
             self.state |= saved
             console.print(f"resuming from step {saved['step']:,} of {self.recipe.steps:,}")
         if self.check:
@@ -150,7 +153,7 @@ class Trainer:
         loader = self.loader_from(first)
         batches = iter(loader)
         self.model.train()
-        terminal = Terminal()
+        shown = Terminal()
         with (
             self._log(first) as write,
             progress_bar(notes_below=True) as bar,
@@ -166,11 +169,12 @@ class Trainer:
                 self.checkpointer.poll()
                 bar.advance(task)
                 self.state["step"] = done = step + 1
+                self.world.step_done(done)
                 scores = {} if stop else self._scores(done)
                 if done % self.recipe.log_every == 0 or done == last or stop or scores:
                     line = self._line(window) | scores
                     write(line)
-                    bar.update(task, note=terminal.note(line, last))
+                    bar.update(task, note=shown.note(line, last))
                     window = Window()
                 if done % self.recipe.checkpoint_every == 0 or done == last or stop:
                     self._save(wait=bool(stop) or done == last)
@@ -232,7 +236,8 @@ class Trainer:
         return losses
 
     def _save(self, *, wait: bool) -> None:
-        self.checkpointer.save({**self.state, "recent_losses": list(self.spikes.losses)}, wait=wait)
+        recent = {"recent_losses": list(self.spikes.losses), "recent_pictures": list(self.unreadable.counts)}
+        self.checkpointer.save({**self.state, **recent}, wait=wait)
 
     def _rescue(self, window: Window, write: Callable[[dict[str, Any]], None]) -> int:
         """Save the steps done before the one that ran out of memory; return the step that the run resumes from."""
@@ -280,16 +285,13 @@ class Trainer:
             counts["tokens"] += tokens
             counts["images"] += images
         self.state["bad_images"] += bad
-        if self.state["bad_images"] > MAX_BAD_IMAGES:
-            raise UserError(
-                f"more than {MAX_BAD_IMAGES} pictures of the corpora can't be read (each is named above): rebuild or "
-                "clean the corpora"
-            )
+        self.unreadable.add(images + bad, bad)
 
     def _report_bad_images(self, group: list[TrainingBatch]) -> int:
         sentences = [sentence for batch in group for sentence in batch["bad_images"]]
+        notes = console if self.world.is_first else terminal(stderr=True)  # the other ranks' console is quiet
         for sentence in sentences:
-            console.print(f"left out: {sentence}", style="yellow")
+            notes.print(f"left out: {sentence}", style="yellow")
         return len(sentences)
 
     def _scores(self, done: int) -> dict[str, float]:
@@ -315,12 +317,17 @@ class Trainer:
 
     @contextmanager
     def _last_save(self) -> Iterator[None]:
-        """Finish the save in progress even if training fails; one rank only, since others may have ended by then."""
+        """Finish the save in progress even if training fails, on this rank or on another, which may have ended."""
+        if self.world.watch is not None:
+            self.world.watch.at_end = partial(self.checkpointer.settle, _SECONDS_TO_SAVE)
         try:
             yield
         finally:
             if self.world.size == 1:
                 self.checkpointer.finish()
+            else:
+                self.checkpointer.settle(_SECONDS_TO_SAVE)
+            self.world.wait_long()
 
     def _ask_to_stop(self, signal_number: int) -> None:
         self._stop_signal = signal_number

@@ -8,6 +8,7 @@ Training and `mm1 data plan` share it.
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -22,9 +23,9 @@ from mm1.errors import UserError
 from mm1.files import whole_folder
 from mm1.model.processor import recipe_processor
 from mm1.model.resolve import resolve_models
-from mm1.plan.index import tokenizer_fingerprint
+from mm1.plan.index import index_folder, tokenizer_fingerprint
 from mm1.plan.loader import PlanDataset
-from mm1.plan.picture_sizes import processor_index
+from mm1.plan.picture_sizes import processor_index, sizes_file
 from mm1.plan.plan import Plan, write_plan
 from mm1.plan.sources import fit_source, open_splits, plan_sources
 from mm1.processing.processor import MM1Processor
@@ -36,6 +37,11 @@ from mm1.train.run_directory import open_run
 
 _TOKENIZER_CHARACTERS = 2_000_000
 """The tokenizer is trained on about this many characters of each source."""
+
+LONGEST_PLANNING = 10.0
+"""Minutes of planning for which several ranks may wait."""
+_PER_MINUTE = {"characters to count": 500e6, "pictures to measure": 1.5e6, "sequences to pack": 300e3}
+"""Rates on two cores: docs/reference/internet-scale.md. A sequence of the paper's limits has about nine documents."""
 
 
 def make_plan(
@@ -135,13 +141,25 @@ def prepare_plan(
     processor: MM1Processor,
     workers: int | None = None,
     engine: str = "processes",
+    ranks: int = 1,
 ) -> Plan:
     """Index the splits and write the run's plan; an existing plan that is up to date is kept.
 
+    Args:
+        recipe: The recipe of the training.
+        directory: The run's directory.
+        splits: The corpora.
+        processor: The model's processor.
+        workers: Processes that count tokens; default: one per core.
+        engine: Where tokens are counted.
+        ranks: How many processes wait for the plan.
+
     Raises:
         UserError: If the run has checkpoints and the plan would change: the rest of the training would not follow the
-            plan that it began with.
+            plan that it began with. Or if several ranks would wait long.
     """
+    if ranks > 1:
+        _refuse_long_planning(recipe, directory, splits, processor, ranks)
     indexes = {name: processor_index(split, processor, workers, engine) for name, split in splits.items()}
     sources = [
         fit_source(source, splits[source.name], processor, recipe.data)
@@ -161,6 +179,41 @@ def prepare_plan(
         resolution={"image_size": processor.image_size, **processor.resolution} if processor.rule.cuts else None,
         chat_template=layout.fingerprint if layout and any(s.index.chat is not None for s in sources) else None,
     )
+
+
+def _refuse_long_planning(
+    recipe: Recipe, directory: Path, splits: dict[str, Split], processor: MM1Processor, ranks: int
+) -> None:
+    """Check that planning takes at most `LONGEST_PLANNING` minutes, for which many GPUs would wait.
+
+    Raises:
+        UserError: If it takes longer; the sentence has the command that plans on one machine first.
+    """
+    counts = {"characters to count": 0, "pictures to measure": 0, "sequences to pack": 0}
+    for split in splits.values():
+        if not index_folder(split, processor.tokenizer, processor.chat_layout).is_dir():
+            counts["characters to count"] += split.info["characters"]
+        if processor.rule.cuts and not sizes_file(split).is_file():
+            counts["pictures to measure"] += split.info["images"]
+    sequences = recipe.train.batch_size * recipe.train.steps
+    if any(counts.values()) or _planned_sequences(directory) != sequences:
+        counts["sequences to pack"] = sequences
+    minutes = sum(count / _PER_MINUTE[what] for what, count in counts.items())
+    if minutes > LONGEST_PLANNING:
+        plan = ["data", "plan", str(directory / "recipe.yaml"), "--to", str(directory)]
+        work = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+        raise UserError(
+            f"planning would take about {minutes:,.0f} minutes on two cores ({work}), for which {ranks} ranks would "
+            f"wait: plan first on one machine with `mm1 {shlex.join(plan)}`, then run this command again"
+        )
+
+
+def _planned_sequences(directory: Path) -> int:
+    """Return how many sequences the run's plan has; 0 if there is no plan."""
+    try:
+        return int(json.loads((directory / "plan" / "plan.json").read_text())["sequences"])
+    except (OSError, ValueError, KeyError):
+        return 0
 
 
 def trained_plan_hash(directory: Path) -> str | None:

@@ -69,7 +69,7 @@ def pretrain(recipe: Recipe, directory: Path, score: Score | None = None) -> Pat
             resolved = resolve_models(recipe)
             tokenizer = prepare_tokenizer(resolved, directory, splits)
             processor = recipe_processor(resolved, tokenizer)
-            plan = prepare_plan(recipe, directory, splits, processor)
+            plan = prepare_plan(recipe, directory, splits, processor, ranks=world.size)
         world.check_equal(plan=plan.hash)
         autocast = autocast_dtype(recipe.train, world.device, begun_dtype(directory))
         resumes = latest_step(directory) > 0

@@ -31,7 +31,8 @@ SCHEDULER_LOGS = "slurm"
 _BEFORE = (SCHEDULER_LOGS, "recipe.yaml.partial")
 """What a run directory without a recipe may contain: the run is about to begin, or was killed at its start."""
 
-
+TRACES = "traces"
+"""Folder of a run on several GPUs that NCCL's records of collectives go to when one times out."""
 LOCK = ".lock"
 """File of a run that is locked by the process that trains it."""
 

@@ -63,7 +63,7 @@ def scoring(
     def score_at(step: int) -> dict[str, float]:
         folder = directory / "scores" / f"step-{step:06d}"
         try:
-            with preserve_random_state():
+            with world.waiting_long(), preserve_random_state():
                 weights = unsharded_copy(model, world.device)
                 scores = score(weights, processor, folder, f"{directory} at step {step}", f"{training}-{step}")
         except (RuntimeError, MemoryError) as error:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mm1.data.readers.rows import Place
-from mm1.data.readers.values import LeftOutError, index_of, is_given, kind_of, trimmed
+from mm1.data.readers.values import LeftOutError, index_of, is_given, kind_of, says_something, trimmed
 from mm1.document import Document, Image, Part, Text
 
 _MARK = re.compile(r"<image>|<image[ _]?(\d{1,3})>")
@@ -82,33 +82,33 @@ def conversation(
     Raises:
         LeftOutError: If it is no conversation to learn from.
     """
-    turns = [(role, list(pieces)) for role, pieces in turns]
     _check(turns)
-    turns, order = _placed(turns, pictures)
-    if any(role == "assistant" and isinstance(piece, Mark) for role, pieces in turns for piece in pieces):
-        raise LeftOutError("conversation with a picture in an answer")
-    end = max(number for number, (role, _) in enumerate(turns) if role == "assistant") + 1
-    if end < len(turns):
+    order: list[Any] = []
+    if pictures or any(type(piece) is Mark for _, pieces in turns for piece in pieces):
+        turns, order = _placed([(role, list(pieces)) for role, pieces in turns], pictures)
+        if any(role == "assistant" and isinstance(piece, Mark) for role, pieces in turns for piece in pieces):
+            raise LeftOutError("conversation with a picture in an answer")
+    if turns[-1][0] != "assistant":
         place.change("turns behind the last answer: cut off")
-        turns = turns[:end]
-    count = sum(isinstance(piece, Mark) for _, pieces in turns for piece in pieces)
+        turns = turns[: max(number for number, (role, _) in enumerate(turns) if role == "assistant") + 1]
+        order = order[: sum(isinstance(piece, Mark) for _, pieces in turns for piece in pieces)]
     # A conversation without one of its pictures would teach to make it up.
-    parts, roles = _parts(turns, [place.picture(picture) for picture in order[:count]], suffix)
+    parts, roles = _parts(turns, [place.picture(picture) for picture in order], suffix)
     return Document(place.name, "chat", tuple(parts), {**meta, "turns": roles})
 
 
 def _check(turns: Sequence[Turn]) -> None:
     """Raise `LeftOutError` if these turns are no conversation to learn from."""
-    roles = [role for role, _ in turns if role != "system"]
-    said = [(role, any(isinstance(piece, Mark) or piece.strip() for piece in pieces)) for role, pieces in turns]
-    answers = [something for role, something in said if role == "assistant"]
-    if not any(answers):
+    said = [any([isinstance(piece, Mark) or says_something(piece) for piece in pieces]) for _, pieces in turns]
+    heard = {role for (role, _), something in zip(turns, said, strict=True) if something}
+    silent = {role for (role, _), something in zip(turns, said, strict=True) if not something}
+    if "assistant" not in heard:
         raise LeftOutError("conversation without an answer")
-    if roles[0] == "assistant":
+    if next(role for role, _ in turns if role != "system") == "assistant":
         raise LeftOutError("conversation that starts with the assistant")
-    if not all(answers):
+    if "assistant" in silent:
         raise LeftOutError("conversation with an empty answer")
-    if not all(something for role, something in said if role == "user"):
+    if "user" in silent:
         raise LeftOutError("conversation with an empty question")
 
 
@@ -161,6 +161,8 @@ def _ordered(marks: Sequence[Mark], pictures: Sequence[Any]) -> list[Any]:
 
 def _with_marks(turns: Sequence[Turn], marks: Sequence[Mark]) -> list[Turn]:
     """Return turns in which only these are marks, and the other words are text where they stand."""
+    if len(marks) == sum([isinstance(piece, Mark) for _, pieces in turns for piece in pieces]):
+        return list(turns)
     kept = {id(mark) for mark in marks}
     made: list[Turn] = []
     for role, pieces in turns:
@@ -188,12 +190,12 @@ def _parts(turns: Sequence[Turn], pictures: Sequence[Image], suffix: str) -> tup
     parts: list[Part] = []
     roles: list[str] = []
     for role, pieces in turns:
-        of_turn: list[Part] = []
-        for piece in pieces:
-            if isinstance(piece, Mark):
-                of_turn.append(next(supply))
-            elif piece.strip():
-                of_turn.append(Text(trimmed(piece), target=role == "assistant"))
+        learned = role == "assistant"
+        of_turn: list[Part] = [
+            next(supply) if isinstance(piece, Mark) else Text(trimmed(piece), learned)
+            for piece in pieces
+            if isinstance(piece, Mark) or says_something(piece)
+        ]
         if suffix and role == "user":
             last = max((n for n, part in enumerate(of_turn) if isinstance(part, Text)), default=len(of_turn))
             asked = [part.text for part in of_turn[last : last + 1] if isinstance(part, Text)]

@@ -167,13 +167,14 @@ class _Search:
             return []
 
     def _below(self, top: str) -> Iterator[str]:
-        for folder, names in self._walk(top):
-            sources, left_out = self._choose(names)
+        for folder, files in self._walk(top):
+            sources, left_out = self._choose(list(files))
+            place = os.path.abspath(folder)
             for name in sources:
-                path = os.path.join(folder, name)
-                if os.path.isfile(path):
-                    yield os.path.abspath(path)
+                if files[name]:
+                    yield os.path.join(place, name)
                 else:
+                    path = os.path.join(folder, name)
                     self._skips.add("link that leads nowhere, or no regular file", path)
             for name, reason in left_out.items():
                 path = os.path.join(folder, name)
@@ -182,8 +183,8 @@ class _Search:
                 else:
                     self._others[path] = ending(name)
 
-    def _walk(self, top: str) -> Iterator[tuple[str, list[str]]]:
-        """Yield every folder from a top one down with the names of its files; each real folder once.
+    def _walk(self, top: str) -> Iterator[tuple[str, dict[str, bool]]]:
+        """Yield every folder from a top one down with its files' names, and whether they are files; each folder once.
 
         Links to folders are followed when all else is done, so that what can be named without them is.
         """
@@ -201,16 +202,16 @@ class _Search:
             except OSError as error:
                 self._skips.add("folder that can't be read", f"{folder} ({error.strerror})")
                 continue
-            folders = [entry for entry in visible if _is_folder(entry)]
+            folders = [entry for entry in visible if _is(entry.is_dir)]
             waiting += [entry.path for entry in reversed(folders) if not entry.is_symlink()]
             links += [entry.path for entry in folders if entry.is_symlink()]
             skipped = {entry.name for entry in folders}
-            yield folder, [entry.name for entry in visible if entry.name not in skipped]
+            yield folder, {entry.name: _is(entry.is_file) for entry in visible if entry.name not in skipped}
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _is(true: Callable[[], bool]) -> bool:
     try:
-        return entry.is_dir()
+        return true()
     except OSError:  # a link that leads to itself
         return False
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html.parser import HTMLParser
+from itertools import groupby
 from typing import ClassVar
 
 from mm1.data.readers.layout import page_parts
@@ -19,7 +20,7 @@ from mm1.data.readers.picture_folder import PictureFolder
 from mm1.data.readers.pictures import PICTURE_SUFFIXES
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.data.readers.rows import Place, documents_of
-from mm1.data.readers.values import LeftOutError
+from mm1.data.readers.values import LeftOutError, says_something
 from mm1.document import Document, Image, Kind
 
 HTML_SUFFIXES = (".html", ".htm", ".xhtml")
@@ -46,9 +47,11 @@ class Html(Reader):
 
     def read(self, shard: Shard, notes: Notes) -> Iterator[Document]:
         """Yield an interleaved document for every page with pictures, a text document for the others."""
-        for file in shard.files:
-            pages = ((text.name, text) for text in open_texts(file, shard.name(file), self.takes, notes))
-            yield from documents_of(pages, _document, notes, PictureFolder.beside(file, shard.root))
+        for _, files in groupby(shard.files, os.path.dirname):
+            folder = list(files)
+            texts = (text for file in folder for text in open_texts(file, shard.name(file), self.takes, notes))
+            pages = ((text.name, text) for text in texts)
+            yield from documents_of(pages, _document, notes, PictureFolder.beside(folder[0], shard.root))
 
 
 def _document(text: TextStream, place: Place) -> Document:
@@ -125,7 +128,7 @@ class _Page(HTMLParser):
         if self._in_title:
             self.title = f"{self.title} {data}".strip()[:1000]
         elif not self._silent:
-            self._line.append(data if self._pre else re.sub(r"\s+", " ", data))
+            self._line.append(data if self._pre else _collapsed(data))
 
     def parse_marked_section(self, i: int, report: int = 1) -> int:
         """Take `<![...` of any sort for a comment, as browsers do; html.parser fails on unknown ones."""
@@ -133,12 +136,22 @@ class _Page(HTMLParser):
 
     def end_line(self) -> None:
         """Close the line of text that is being collected."""
+        if not self._line:
+            return
         text = "".join(self._line)
         self._line.clear()
-        if not self._pre:
-            text = re.sub(" {2,}", " ", text)
-        if text.strip():
+        if "  " in text and not self._pre:
+            text = _collapsed(text)
+        if says_something(text):
             self.items.append(text)
+
+
+def _collapsed(text: str) -> str:
+    """Return a text with every stretch of space as one."""
+    words = " ".join(text.split())
+    if not words:
+        return text and " "
+    return f"{' ' * text[0].isspace()}{words}{' ' * text[-1].isspace()}"
 
 
 def _addresses(attributes: Mapping[str, str | None]) -> list[str]:

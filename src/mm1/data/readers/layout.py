@@ -11,8 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 from mm1.data.readers.reader import Notes
-from mm1.data.readers.values import plain_meta, replace_surrogates, trimmed
+from mm1.data.readers.values import Unreadable, is_plain, is_plain_text, plain_meta, replace_surrogates, trimmed
 from mm1.document import Document, Image, Part, Text
+
+_decode = json.JSONDecoder().raw_decode
+_LINE_ENDS = ("", "\n", "\r\n")
+_SPACE = " \t\r\n"  # of JSON
 
 
 def caption_parts(picture: Image, caption: str) -> tuple[Part, ...]:
@@ -53,6 +57,9 @@ def storable(document: Document, notes: Notes) -> Document:
     NULs are removed from texts; lone surrogates become U+FFFD; in meta, values that JSON doesn't have become text or
     null.
     """
+    texts = [part.text if isinstance(part, Text) else part.path or "" for part in document.parts]
+    if is_plain_text("".join([document.id, *texts])) and (not document.meta or is_plain(document.meta)):
+        return document  # as is nearly always so
     where = replace_surrogates(document.id)[0].replace("\x00", "\ufffd")
     parts: list[Part] = []
     for part in document.parts:
@@ -80,12 +87,45 @@ def clean_text(text: str, notes: Notes, where: str) -> str:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return the value of a JSON text.
+    """Return the value of a JSON text; what `first_value` says of long numbers goes here too.
 
     Raises:
-        ValueError: If it is broken, nested too deeply, or has a number of thousands of digits.
+        ValueError: If it is broken, or nested too deeply.
     """
+    if isinstance(text, bytes):
+        text = text.decode(json.detect_encoding(text), "surrogatepass")
+    start = 0 if text[:1] in ("{", "[") else len(text) - len(text.lstrip(_SPACE))
     try:
-        return json.loads(text)
+        value, end = first_value(text, start)  # a third faster than `json.loads` for a line
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    if text[end:] not in _LINE_ENDS and text[end:].strip(_SPACE):
+        raise json.JSONDecodeError("Extra data", text, end)
+    return value
+
+
+def first_value(text: str, start: int) -> tuple[Any, int]:
+    """Return the JSON value that stands at a place of a text, and where it ends.
+
+    A whole number that Python doesn't read, for its thousands of digits, is `Unreadable`.
+
+    Raises:
+        ValueError: If it is broken.
+        RecursionError: If it is nested too deeply.
+    """
+    try:
+        return _decode(text, start)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        return _decode_long(text, start)
+
+
+def _whole_number(digits: str) -> int | Unreadable:
+    try:
+        return int(digits)
+    except ValueError:
+        return Unreadable("number of thousands of digits")
+
+
+_decode_long = json.JSONDecoder(parse_int=_whole_number).raw_decode

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import IO, Any
 
-from mm1.data.readers.layout import parse_json
+from mm1.data.readers.layout import first_value, parse_json
 from mm1.data.readers.opening import (
     JSON_SUFFIXES,
     UNREADABLE,
@@ -42,12 +42,13 @@ def read_lines(text: TextStream, notes: Notes) -> Iterator[tuple[str, bytes]]:
     try:
         while line := text.stream.readline(MAX_LINE_BYTES):
             number += 1
-            last = number if line.strip() else last
             if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
                 notes.skipped.add(f"line longer than {MAX_LINE_BYTES >> 20} MiB", f"{text.name}:{number}")
                 while (rest := text.stream.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
                     pass
-            elif line.strip():
+                last = number
+            elif not line.isspace():
+                last = number
                 yield f"{text.name}:{number}", line
     except UNREADABLE as error:
         notes.skipped.add(why_unreadable(error), f"{text.name} after line {number} ({error})")
@@ -130,7 +131,6 @@ def _items(stream: IO[bytes]) -> Iterator[Any]:
     """
     # Bytes that aren't UTF-8 become lone surrogates, which are replaced and counted with the document.
     chunks = codecs.iterdecode(iter(lambda: stream.read(_CHUNK), b""), "utf-8-sig", "surrogateescape")
-    decoder = json.JSONDecoder()
     buffer = next(chunks, "")
     place = _end(_SPACE, buffer, 0)
     is_array = buffer.startswith("[", place)
@@ -142,7 +142,7 @@ def _items(stream: IO[bytes]) -> Iterator[Any]:
                 raise ValueError("there is more behind the end of the array")
             return
         try:
-            value, end = decoder.raw_decode(buffer, place)
+            value, end = first_value(buffer, place)
             whole = end < len(buffer) or buffer[end - 1] in '}]"'  # a number may go on in the next chunk
         except json.JSONDecodeError as error:
             broken = len(buffer) - error.pos > _LONGEST_WORD and not error.msg.startswith("Unterminated")
@@ -163,7 +163,7 @@ def _items(stream: IO[bytes]) -> Iterator[Any]:
             if is_array:
                 raise ValueError("the file is cut off")
             if rest:
-                yield decoder.raw_decode(rest)[0]
+                yield first_value(rest, 0)[0]
             return
         buffer, place = rest + more, 0
 

@@ -29,6 +29,7 @@ from mm1.processing.signatures import HEAD_BYTES, bom_encoding, no_text
 # way that zipfile doesn't know.
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, RuntimeError)
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
+PARQUET_SUFFIX = ".parquet"
 
 _DAMAGED = "damaged file: the rest of it could not be read"
 _UNREAD_MEMBER = "member of an archive that the format doesn't read"
@@ -58,6 +59,8 @@ class TextStream:
 def open_texts(file: str, name: str, takes: Takes, notes: Notes) -> Iterator[TextStream]:
     """Open the texts that a file holds, one after another: itself, or the members of an archive.
 
+    A file of Parquet is one, whatever its name, if the format takes them: `ending` tells it.
+
     Reading a stream raises `UNREADABLE` where the packing is damaged.
 
     Args:
@@ -67,20 +70,23 @@ def open_texts(file: str, name: str, takes: Takes, notes: Notes) -> Iterator[Tex
         notes: Where it is counted what is not opened.
     """
     try:
-        with open(file, "rb") as raw:
-            yield from _texts(raw, name, file, takes, notes)
+        with cast("io.BufferedReader", open(file, "rb", buffering=_CHUNK)) as raw:
+            if raw.peek(4).startswith(b"PAR1") and takes(PARQUET_SUFFIX):
+                yield TextStream(name, PARQUET_SUFFIX, raw)
+            else:
+                yield from _texts(raw, name, file, takes, notes)
     except UNREADABLE as error:
         notes.skipped.add(why_unreadable(error), f"{name} ({error})")
 
 
 def unpacked(raw: IO[bytes]) -> io.BufferedReader:
     """Return a file's bytes unpacked, by what they are; damage raises `UNREADABLE`, at once or when they are read."""
-    stream: io.BufferedReader = io.BufferedReader(cast("io.RawIOBase", raw), _CHUNK)
+    stream = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(cast("io.RawIOBase", raw), _CHUNK)
     for _ in range(_LAYERS):
         head = stream.peek(HEAD_BYTES)
-        unpack = next((unpack for magic, unpack in _PACKED.items() if head.startswith(magic)), None)
-        if unpack is None:
+        if not head.startswith(_PACKED_MAGIC):
             break
+        unpack = next(unpack for magic, unpack in _PACKED.items() if head.startswith(magic))
         stream = io.BufferedReader(cast("io.RawIOBase", unpack(stream)), _CHUNK)
     return stream
 
@@ -104,6 +110,11 @@ def decode(content: bytes, notes: Notes, where: str) -> str:
     Raises:
         LeftOutError: If that would be most of it.
     """
+    if not content.startswith(codecs.BOM_UTF8):  # the marks of other encodings are no UTF-8
+        try:
+            return content.decode()
+        except UnicodeDecodeError:
+            pass
     encoding = bom_encoding(content) or "utf-8"
     try:
         return content.decode(encoding)
@@ -209,6 +220,7 @@ _PACKED: dict[bytes, Callable[[IO[bytes]], Any]] = {
     b"\x28\xb5\x2f\xfd": _by_arrow("zstd"),
     b"\x04\x22\x4d\x18": _by_arrow("lz4"),
 }
+_PACKED_MAGIC = tuple(_PACKED)
 
 # Bytes that aren't text in UTF-16 become what isn't in UTF-8 either, so that they are counted where that is decoded.
 codecs.register_error("undecodable", lambda error: ("\udcff", cast("UnicodeDecodeError", error).end))

@@ -14,12 +14,13 @@ from mm1.data.readers.values import Unreadable
 from mm1.errors import UserError
 from mm1.processing.signatures import HEAD_BYTES, what_is
 
+_MAGIC, _MAGIC_ENCRYPTED = b"PAR1", b"PARE"
 _ROWS_PER_BATCH = 32  # pictures are among the columns
 
 
 def is_parquet(file: str) -> bool:
     """Whether a file is parquet, by its name or by its first bytes."""
-    return file.lower().endswith(".parquet") or _head(file).startswith(b"PAR1")
+    return file.lower().endswith(".parquet") or _head(file).startswith(_MAGIC)
 
 
 def read_rows(file: str, name: str, columns: list[str], notes: Notes) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -39,9 +40,10 @@ def read_rows(file: str, name: str, columns: list[str], notes: Notes) -> Iterato
     def left_out(reason: str, detail: str) -> None:
         notes.skipped.add(reason, f"{name} ({detail})", max(1, rows - number))
 
-    other = what_is(_head(file))
-    if other not in (None, "Parquet"):
-        left_out(f"file that is no Parquet: it is {other}", "no row is read")
+    head = _head(file)
+    if head and not head.startswith((_MAGIC, _MAGIC_ENCRYPTED)):
+        other = what_is(head)
+        left_out("file that is no Parquet" + (f": it is {other}" if other else ""), "no row is read")
         return
     try:
         with pq.ParquetFile(file) as parquet:

@@ -22,6 +22,7 @@ from mm1.data.readers.values import as_text, is_given, is_missing, kind_of, plai
 from mm1.document import Image
 
 _ODD = re.compile(r"[?#%\\]")
+_EVERYDAY = re.compile(r"[\w-]+(?:[./][\w-]+)*", re.ASCII)  # below the folder for certain
 _ADDRESS = re.compile(r"(?:https?:)?//", re.IGNORECASE)
 # What base64 makes of the first bytes of JPEG, PNG, GIF, WebP, BMP and TIFF; paths begin otherwise or are shorter.
 _BASE64 = re.compile(r"(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|Qk[0-3]|SUkqA|TU0AK)[A-Za-z0-9+/\s]{40,}={0,2}\s*\Z")
@@ -121,6 +122,9 @@ class PictureFolder:
             raise PictureError("the picture is a web address: fetch it first (with img2dataset, say)")
         if reference.startswith("hf://"):
             raise PictureError("the picture lies on the Hub beside the rows: download the dataset, and read its folder")
+        everyday = self._read_everyday(reference)
+        if everyday is not None:
+            return everyday
         inside = exists_outside = False
         problem: Exception | None = None
         for path in self._candidates(reference.removeprefix("file://")):
@@ -129,10 +133,7 @@ class PictureFolder:
                     exists_outside = exists_outside or os.path.exists(path)
                     continue
                 inside = True
-                with open(path, "rb") as stream:
-                    if os.fstat(stream.fileno()).st_size > MAX_PICTURE_BYTES:
-                        raise PictureError(f"picture file larger than {MAX_PICTURE_BYTES >> 20} MiB")
-                    return stream.read()
+                return _content(path)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -144,6 +145,15 @@ class PictureFolder:
         if exists_outside or not inside:
             raise PictureError("the picture lies outside of the source folder")
         raise MissingPictureError("the picture's file is missing")
+
+    def _read_everyday(self, reference: str) -> bytes | None:
+        """Return what a file holds that lies where its plain name says; None if it takes a closer look to tell."""
+        if _EVERYDAY.fullmatch(reference) is None:
+            return None
+        try:
+            return _content(f"{self._roots[0]}{os.sep}{reference}")
+        except OSError:
+            return None
 
     def _candidates(self, reference: str) -> Iterator[str]:
         """Yield where a picture may be, each place once."""
@@ -159,6 +169,13 @@ class PictureFolder:
                 if path not in seen:
                     seen.add(path)
                     yield path
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as stream:
+        if os.fstat(stream.fileno()).st_size > MAX_PICTURE_BYTES:
+            raise PictureError(f"picture file larger than {MAX_PICTURE_BYTES >> 20} MiB")
+        return stream.read()
 
 
 def _is_below(path: str, folders: Iterable[str]) -> bool:

@@ -111,9 +111,8 @@ class Reader(ABC):
     def takes(self, name: str) -> bool:
         """Whether a file of this name is a source file, where a directory or an archive is read whole."""
         name = name.lower()
-        packing = next((end for end in PACKINGS if name.endswith(end)), None)
         return name.endswith(self.suffixes) or (
-            packing is not None and name.removesuffix(packing).endswith(self.packable)
+            name.endswith(PACKINGS) and os.path.splitext(name)[0].endswith(self.packable)
         )
 
     def choose(self, names: list[str]) -> tuple[list[str], dict[str, str]]:

@@ -13,7 +13,7 @@ from mm1.data.readers.layout import storable
 from mm1.data.readers.picture_folder import MissingPictureError, PictureFolder
 from mm1.data.readers.pictures import PictureError
 from mm1.data.readers.reader import MISSING_KEPT, Notes
-from mm1.data.readers.values import LeftOutError
+from mm1.data.readers.values import LeftOutError, says_something
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 
@@ -100,11 +100,15 @@ def documents_of(
         notes: The account.
         pictures: Where paths of pictures are told from.
     """
+    place = Place("", notes, pictures)  # one for all records: making as many costs as much as a text
     for name, record in records:
-        place = Place(name, notes, pictures)
+        place.name = name
         try:
             made = document_of(record, place)
-            documents = [_checked(one, notes) for one in ([made] if isinstance(made, Document) else made)]
+            if isinstance(made, Document):
+                documents = [_checked(made, notes)]
+            else:
+                documents = [_checked(one, notes) for one in made]
         except LeftOutError as error:
             notes.skipped.add(error.reason, _example(name, error.detail))
         except UserError:
@@ -129,14 +133,15 @@ def _checked(document: Document, notes: Notes) -> Document:
         LeftOutError: If nothing is left of it, or of one of a conversation's answers.
     """
     document = storable(document, notes)
-    blank = not document.text.strip()
-    if document.kind in ("caption", "text") and blank:
-        raise LeftOutError("empty text")
-    if document.kind == "interleaved" and blank and not document.images:
-        raise LeftOutError("page without text and usable pictures")
-    answers = (part for part in document.parts if isinstance(part, Text) and part.target)
-    if document.kind == "chat" and not all(answer.text.strip() for answer in answers):
-        raise LeftOutError("conversation with an empty answer")
+    says = [says_something(part.text) for part in document.parts if isinstance(part, Text) and part.target]
+    if document.kind == "chat":
+        if not all(says):
+            raise LeftOutError("conversation with an empty answer")
+    elif not any(says):
+        if document.kind != "interleaved":
+            raise LeftOutError("empty text")
+        if not document.images:
+            raise LeftOutError("page without text and usable pictures")
     return document
 
 

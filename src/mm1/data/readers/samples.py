@@ -19,6 +19,7 @@ from mm1.data.readers.reader import Notes
 from mm1.processing.signatures import HEAD_BYTES, what_is
 
 _WANTED = {suffix[1:] for suffix in (*PICTURE_SUFFIXES, *CAPTION_SUFFIXES)}
+_BUFFER = 1 << 16
 _NAMED = 10  # endings of a sample without a picture that its example names
 
 
@@ -119,7 +120,7 @@ def _members(file: str, name: str, notes: Notes) -> Iterator[tuple[str, bytes | 
     """Yield name and content of every member that makes a sample; None instead of what no sample needs."""
     last: str | None = None
     try:
-        with open(file, "rb") as raw:
+        with open(file, "rb", buffering=_BUFFER) as raw:
             stream = unpacked(raw)
             other = what_is(stream.peek(HEAD_BYTES))
             if other not in (None, "a tar archive"):

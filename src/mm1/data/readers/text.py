@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from mm1.data.readers.lines import begins_as_json, json_records, read_lines
 from mm1.data.readers.opening import (
     JSON_SUFFIXES,
+    PARQUET_SUFFIX,
     UNREADABLE,
     TextStream,
     decode,
@@ -17,7 +18,7 @@ from mm1.data.readers.opening import (
     read_up_to,
     why_unreadable,
 )
-from mm1.data.readers.parquet import is_parquet, read_rows
+from mm1.data.readers.parquet import read_rows
 from mm1.data.readers.picture_folder import NOWHERE
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.data.readers.rows import Place, documents_of
@@ -41,7 +42,7 @@ class PlainText(Reader):
         lines: Whether every line of a text file is a document; else the file is one.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = (*_PROSE, *JSON_SUFFIXES, ".parquet")
+    suffixes: ClassVar[tuple[str, ...]] = (*_PROSE, *JSON_SUFFIXES, PARQUET_SUFFIX)
     packable: ClassVar[tuple[str, ...]] = (*_PROSE, *JSON_SUFFIXES)
     column: str = "text"
     lines: bool = False
@@ -50,11 +51,13 @@ class PlainText(Reader):
         """Yield a text document for every row, line or file."""
         for file in shard.files:
             name = shard.name(file)
-            if is_parquet(file):
+            if file.lower().endswith(PARQUET_SUFFIX):  # damaged ones too
                 yield from self._of_rows(read_rows(file, name, [self.column], notes), notes)
                 continue
             for text in open_texts(file, name, self.takes, notes):
-                if text.ending in JSON_SUFFIXES or (text.ending not in _PROSE and begins_as_json(text)):
+                if text.ending == PARQUET_SUFFIX:
+                    yield from self._of_rows(read_rows(file, name, [self.column], notes), notes)
+                elif text.ending in JSON_SUFFIXES or (text.ending not in _PROSE and begins_as_json(text)):
                     yield from self._of_rows(json_records(text, notes), notes)
                 elif text.ending in _OTHER_READERS:
                     notes.skipped.add(f"file that is no plain text: {_OTHER_READERS[text.ending]}", text.name)

@@ -19,18 +19,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mm1.data.readers.conversation import Mark, Turn, conversation, marked, picture_mark
+from mm1.data.readers.everyday import ROLES, everyday_chat
 from mm1.data.readers.rows import Place
 from mm1.data.readers.values import LeftOutError, as_text, is_given, kind_of, plain_python
 from mm1.document import Document
 
-TURN_KEYS = ("messages", "conversations", "conversation", "texts", "prompt")
-_ROLES = {
-    "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "model": "assistant",
-    "bot": "assistant", "chatgpt": "assistant", "system": "system", "developer": "system",
-}  # fmt: skip
+_MESSAGE_KEYS = ("messages", "conversations", "conversation")
+TURN_KEYS = (*_MESSAGE_KEYS, "texts", "prompt")
 _TOOL_ROLES = {"tool", "tools", "function", "function_call", "observation", "tool_call", "tool_response", "ipython"}
 _PICTURE_KEYS = ("images", "image")
 _MEDIA_KEYS = {"video": "video", "videos": "video", "audio": "audio", "audios": "audio"}
+_BESIDE_TURNS = frozenset({*_MEDIA_KEYS, "tools", "system"})
 _USED = {*TURN_KEYS, "completion", "system", *_PICTURE_KEYS, *_MEDIA_KEYS}
 _MEDIA_MARK = re.compile(r"\A\s*<(video|audio)>|<(video|audio)>\s*\Z")
 _HELD_BY_PART = ("image", "image_url", "url", "path", "base64", "data", "source", "bytes", "input_image")
@@ -42,15 +41,32 @@ def chat_of_record(record: Mapping[str, Any], place: Place, suffix: str = "") ->
     Raises:
         LeftOutError: If it has no conversation to learn from.
     """
+    given = next((record[key] for key in _PICTURE_KEYS if key in record and is_given(record[key])), None)
+    pictures = [] if given is None else pictures_of(given)
+    own = {name: value for name, value in record.items() if name not in _USED and value is not None}
+    is_bare = _BESIDE_TURNS.isdisjoint(record)
+    if is_bare and not suffix:
+        key = next((key for key in _MESSAGE_KEYS if key in record), "")
+        document = everyday_chat(record.get(key), pictures, place, own)
+        if document is not None:
+            return document
+    turns = _turns(record) if is_bare else _with_what_is_beside(record, place)
+    return conversation(turns, pictures, place, own, suffix)
+
+
+def _with_what_is_beside(record: Mapping[str, Any], place: Place) -> list[Turn]:
+    """Return the turns of a record that says more beside them.
+
+    Raises:
+        LeftOutError: If they can't be learned from without it.
+    """
     for key, media in _MEDIA_KEYS.items():
         if is_given(record.get(key)):
             raise LeftOutError(f"conversation with {media}")
-    turns = _with_system(record, _turns(record), place)
+    turns = _turns(record)
     if is_given(record.get("tools")):
         place.lose("tools of a conversation: kept as metadata only")
-    given = next((record[key] for key in _PICTURE_KEYS if is_given(record.get(key))), None)
-    own = {name: value for name, value in record.items() if name not in _USED and value is not None}
-    return conversation(turns, pictures_of(given), place, own, suffix)
+    return _with_system(record, turns, place)
 
 
 def pictures_of(value: object) -> list[Any]:
@@ -66,7 +82,7 @@ def is_chat(texts: object) -> bool:
 
 
 def _turns(record: Mapping[str, Any]) -> list[Turn]:
-    found = next((key for key in TURN_KEYS if is_given(record.get(key))), None)
+    found = next((key for key in TURN_KEYS if key in record and is_given(record[key])), None)
     if found is None:
         present = ", ".join(str(key) for key in record)[:200]
         raise LeftOutError("record without turns of a conversation", f"it has {present or 'nothing'}")
@@ -95,7 +111,7 @@ def _turn(message: object) -> Turn:
     if not isinstance(message, Mapping):
         raise LeftOutError(f"turn that is {kind_of(message)}")
     named = next((message[key] for key in ("role", "from") if is_given(message.get(key))), None)
-    role = _ROLES.get(named.lower()) if isinstance(named, str) else None
+    role = ROLES.get(named.lower()) if isinstance(named, str) else None
     if (isinstance(named, str) and named.lower() in _TOOL_ROLES) or is_given(message.get("tool_calls")):
         raise LeftOutError("conversation with calls of tools")
     if role is None:

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 MAX_DEPTH = 50
 """Levels of lists and objects that are kept of meta."""
+_MAX_PLAIN_DEPTH = 10
+_PLAIN_TYPES = {int, bool, type(None)}
 
 _BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 _PYTHON = {str, bytes, int, float, bool, list, tuple, dict, type(None)}
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_NO_FIRST = ("", "\ufeff")  # characters that a text may have to be rid of
 
 
 class LeftOutError(Exception):
@@ -58,6 +61,8 @@ def text_of(value: object, what: str, *, number: bool = False) -> str:
     Raises:
         LeftOutError: If it is none; the reason says what it is.
     """
+    if type(value) is str and value[:1] not in _NO_FIRST and not value.isspace():
+        return value
     text = as_text(value, number=number)
     if text is None:
         raise LeftOutError(f"{what} that is {kind_of(value)}")
@@ -66,8 +71,15 @@ def text_of(value: object, what: str, *, number: bool = False) -> str:
     return text
 
 
+def says_something(text: str) -> bool:
+    """Whether there is more in a text than space."""
+    return text != "" and not text.isspace()
+
+
 def as_text(value: object, *, number: bool = False) -> str | None:
     """Return a value as text, which may be empty; None if it is none (see `text_of`)."""
+    if type(value) is str:
+        return value.removeprefix("\ufeff")
     value = plain_python(value)
     if isinstance(value, bytes):
         try:
@@ -149,6 +161,8 @@ def trimmed(text: str) -> str:
 
     Where several lines follow, the first keeps an indentation of two spaces or more, or of tabs: it is code.
     """
+    if not text[:1].isspace():
+        return text.rstrip()
     text = _BLANK_LINES.sub("", text.rstrip())
     return text if "\n" in text and text.startswith(("  ", "\t")) else text.strip()
 
@@ -165,6 +179,43 @@ def replace_surrogates(text: str) -> tuple[str, int]:
     except UnicodeEncodeError:
         return _SURROGATES.subn("\ufffd", text)
     return text, 0
+
+
+def is_plain(value: object, depth: int = 0) -> bool:
+    """Whether an object or a list is one that JSON and Arrow have for certain; False if it takes a closer look."""
+    texts: list[Any]
+    items: Iterable[object]
+    if type(value) is dict:
+        texts, items = [*value], value.values()
+    elif type(value) is list:
+        texts, items = [], value
+    else:
+        return False
+    for item in items:
+        kind = type(item)
+        if kind is str:
+            texts.append(item)
+        elif kind in _PLAIN_TYPES or (kind is float and math.isfinite(cast("float", item))):
+            continue
+        elif depth == _MAX_PLAIN_DEPTH or not is_plain(item, depth + 1):
+            return False
+    try:
+        return is_plain_text("".join(texts))
+    except TypeError:  # a key that is no text
+        return False
+
+
+def is_plain_text(text: str) -> bool:
+    """Whether a text has neither NULs nor lone surrogates."""
+    if "\0" in text:
+        return False
+    if text.isascii():  # known without a look at the characters
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def plain_meta(meta: Mapping[Any, Any]) -> tuple[dict[str, Any], list[str]]:
