@@ -103,7 +103,6 @@ def test_compiled_blocks_are_counted() -> None:
 
 AGREES = [
     ("mm1-1b", 1, False),
-    ("mm1-1b", 8, False),
     ("mm1-3b", 64, False),
     ("mm1-7b", 64, False),
     ("mm1-30b", 64, True),

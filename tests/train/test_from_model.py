@@ -109,7 +109,7 @@ def test_what_a_whole_model_brings_can_not_be_set(recipe_file: Path, tmp_path: P
 
 def test_a_size_that_patches_do_not_divide(data: Path, first: Path, recipe_file: Path, tmp_path: Path) -> None:
     model = {"from": str(first), "vision": {"image_size": 30}}
-    with pytest.raises(UserError, match="image size 30 is not a multiple of the patch size 8"):
+    with pytest.raises(UserError, match="image_size: 30 is not a multiple of the patch size 8"):
         pretrain(load_recipe(str(continued(recipe_file, tmp_path, model))), tmp_path / "second")
 
 

@@ -29,10 +29,10 @@ from mm1.rehearse.checkpoint import checkpoint_host_bytes, export_host_bytes
 from mm1.rehearse.ledger import ACTIVATIONS, GRADIENTS, HOST, KINDS, OPTIMIZER, WEIGHTS
 from mm1.rehearse.stalls import Place
 from mm1.rehearse.watch import Watch
+from mm1.train.copies import StepBatches
 from mm1.train.loop import Trainer
 from mm1.train.objective import Losses, language_model_loss
 from mm1.train.optimizer import build_optimizer
-from mm1.train.copies import StepBatches
 from mm1.train.parallel import World
 from mm1.train.sharding import prepare_model, shard_of
 from mm1.train.telemetry import Window
