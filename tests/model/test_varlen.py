@@ -71,7 +71,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     functions = (flash, flash_varlen, None, None, None), (arguments, None)
     monkeypatch.setattr(modeling_flash_attention_utils, "lazy_import_flash_attention", lambda *_: functions)
     monkeypatch.setattr(module, "varlen_attn", torchs)
-    monkeypatch.setattr(module, "has_kernel", lambda query: True)
+    monkeypatch.setattr(module, "has_kernel", lambda *_: True)
     return kernel
 
 
@@ -95,6 +95,26 @@ def test_several_packed_rows_equal_sdpa(kernel: Kernel, decoder: str, name: str,
     lengths, longest = kernel.calls[0]
     assert (len(lengths) == 63) == given
     assert longest == max(lengths)
+
+
+def test_the_kernel_gets_the_precision_of_autocast(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Positions are applied in float32 under autocast, and a kernel takes half precision alone."""
+    seen = []
+    monkeypatch.setattr(module, "has_kernel", lambda query, dtype: dtype == torch.bfloat16)
+    stand_in = module.varlen_attn
+
+    def noting(q: torch.Tensor, *rest: Any, **more: Any) -> Any:
+        seen.append(q.dtype)
+        return stand_in(q, *rest, **more)
+
+    monkeypatch.setattr(module, "varlen_attn", noting)
+    model = tiny_model()
+    batch = pack(ROWS)
+    with torch.autocast("cpu", torch.bfloat16):
+        wanted = model(**batch).logits
+        logits = set_attention(model, "varlen")(**batch).logits
+    assert set(seen) == {torch.bfloat16}
+    torch.testing.assert_close(logits, wanted, atol=0.05, rtol=0.05)
 
 
 def test_rows_that_are_not_packed_go_without_the_kernel(kernel: Kernel) -> None:

@@ -198,8 +198,11 @@ def rehearse(
     gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs.")] = 64,
     gpu: Annotated[str, typer.Option(help="Kind of the GPUs: a100-40, a100-80, h100, h200, b200, ...")] = "h100",
     rank: Annotated[int, typer.Option(min=0, help="Rank to rehearse; the first has the most of everything.")] = 0,
-    no_stalls: Annotated[
-        bool, typer.Option("--no-stalls", help="Exit with 1 if the host waits for the GPU. Default: it is printed.")
+    allow_stalls: Annotated[
+        bool,
+        typer.Option(
+            "--allow-stalls", help="Exit with 0 though the host waits for the GPU in a step. Default: with 1."
+        ),
     ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON. Default: tables.")] = False,
     set_: Set = None,
@@ -207,7 +210,7 @@ def rehearse(
     """Make one training step without a GPU: memory, communication and stalls of one rank.
 
     The step is made by the code that trains, on tensors without contents and ranks that are not there. The exit code is
-    1 if the GPU has too little memory.
+    1 if the GPU has too little memory, or the host waits for it in a step.
     """
     import json
 
@@ -225,6 +228,8 @@ def rehearse(
         if made.compiled is not None:
             breaks = ", ".join(f"{reason} ({count})" for reason, count in made.compiled.breaks.items()) or "none"
             typer.echo(f"compiled blocks: {made.compiled.graphs} graphs; graph breaks: {breaks}")
+        elif made.recipe.train.compile:
+            typer.echo("compiled blocks: not rehearsed, since the recipe starts from pre-trained parts")
         typer.echo(verdict(made))
-    if made.too_large or (no_stalls and made.seen.stalls):
+    if made.too_large or (made.seen.stalls and not allow_stalls):
         raise typer.Exit(1)

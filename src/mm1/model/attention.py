@@ -80,11 +80,14 @@ def varlen_attention(
         cu_seq_lens_q, max_length_q = borders.cu_seq_lens, borders.longest
     # (tokens, heads, C): the rows end to end
     q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
-    if has_kernel(query) and not dropout:
+    # Under autocast, positions are applied in float32; the library's kernels cast what they get, this one doesn't.
+    device = query.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
+    if has_kernel(query, dtype) and not dropout:
         attended = varlen_attn(
-            q,
-            k,
-            v,
+            q.to(dtype),
+            k.to(dtype),
+            v.to(dtype),
             cu_seq_lens_q,
             cu_seq_lens_q,
             max_length_q,
@@ -100,9 +103,9 @@ def varlen_attention(
     return attended.unflatten(0, (rows, length)), None
 
 
-def has_kernel(query: torch.Tensor) -> bool:
+def has_kernel(query: torch.Tensor, dtype: torch.dtype) -> bool:
     """Whether one kernel can compute all documents: on a GPU, in half precision, with channels that it takes."""
-    return query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and query.shape[-1] % 8 == 0
+    return query.is_cuda and dtype in (torch.bfloat16, torch.float16) and query.shape[-1] % 8 == 0
 
 
 def one_by_one(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
+from mm1.plan.shapes import SIZES, TARGET_SHARE
 from mm1.rehearse.ledger import KINDS
 from mm1.rehearse.rehearsal import Rehearsal
 
@@ -15,13 +16,15 @@ def rehearsal_tables(rehearsal: Rehearsal) -> list[Table]:
 
 
 def verdict(rehearsal: Rehearsal) -> str:
-    """Return in one line whether the GPU has room."""
+    """Return in one line whether the GPU has room and the host never waits for it."""
     largest = max(rehearsal.peaks.values())
     room = f"{rehearsal.room / 1e9:.0f} GB of {rehearsal.gpu.name} may be used"
+    stalls = sum(rehearsal.seen.stalls.values())
+    waits = f"the host waits for the GPU {stalls:,} times in a step" if stalls else "the host never waits for the GPU"
     if not rehearsal.too_large:
-        return f"fits: {largest / 1e9:.1f} GB at most; {room}"
+        return f"fits: {largest / 1e9:.1f} GB at most; {room}; {waits}"
     phases = ", ".join(f"{phase} takes {rehearsal.peaks[phase] / 1e9:.1f} GB" for phase in rehearsal.too_large)
-    return f"does not fit: {phases}; {room}"
+    return f"does not fit: {phases}; {room}; {waits}"
 
 
 def _memory(rehearsal: Rehearsal) -> Table:
@@ -58,7 +61,10 @@ def _stalls(rehearsal: Rehearsal) -> Table:
 
 
 def _shapes(rehearsal: Rehearsal) -> Table:
-    table = Table(title="shapes that depend on a batch's contents")
+    table = Table(
+        title="shapes that depend on a batch's contents, before padding",
+        caption=f"padded: pictures to at most {SIZES} numbers, targets to multiples of a {TARGET_SHARE}th of the tokens",
+    )
     fills = next(iter(rehearsal.varying.values()), {})
     for name in ("tensor", *fills):
         table.add_column(name)

@@ -54,7 +54,7 @@ def rehearsed_world(size: int, rank: int) -> Iterator[World]:
         shapes = "_propagate_tensor_meta_non_cached"
         stack.enter_context(patch.object(ShardingPropagator, shapes, _apart(getattr(ShardingPropagator, shapes))))
         # On a GPU one kernel computes the attention of all documents.
-        stack.enter_context(patch.object(mm1.model.attention, "has_kernel", lambda q: q.dtype == torch.bfloat16))
+        stack.enter_context(patch.object(mm1.model.attention, "has_kernel", lambda _, dtype: dtype == torch.bfloat16))
         # transformers takes other ways with fake tensors, since it can't read their values; `Stalls` answers.
         stack.enter_context(patch("transformers.utils.import_utils.is_fake_tensor", lambda _: False))
         # FSDP makes all ranks' parts of a weight to take its own and the first, which takes long for many ranks.

@@ -253,14 +253,13 @@ class _Weights:
         """Return the bytes of the optimizer's state on one GPU: AdamW's is sharded, Adafactor's is not."""
         return 4 * self.sums if self.adafactor else 8 * self.trained / shard
 
-    def update_bytes(self, shard: int) -> float:
+    def update_bytes(self) -> float:
         """Return the bytes of a step's temporaries on one GPU.
 
-        torch's AdamW allocates one more tensor of every weight's size. Adafactor updates one parameter at a time
-        (`mm1.train.adafactor.Adafactor`): it gathers the parameter and its gradient, and allocates two tensors
-        of this size.
+        torch's fused AdamW has none. Adafactor updates one parameter at a time (`mm1.train.adafactor.Adafactor`): it
+        gathers the parameter and its gradient, and allocates two tensors of this size.
         """
-        return 16 * self.largest_parameter if self.adafactor else 4 * self.trained / shard
+        return 16 * self.largest_parameter if self.adafactor else 0.0
 
 
 def _memory(weights: _Weights, layout: Layout, activations: tuple[int, int]) -> Memory:
@@ -275,7 +274,7 @@ def _memory(weights: _Weights, layout: Layout, activations: tuple[int, int]) -> 
         optimizer=weights.optimizer_bytes(layout.shard),
         gathered=gathered,
         activations=one + (layout.micro_batch - 1) * further,
-        update=weights.update_bytes(layout.shard),
+        update=weights.update_bytes(),
     )
 
 
@@ -306,6 +305,7 @@ def _activation_bytes(recipe: Recipe, workload: Workload, gpus: int, recompute: 
         autocast=None if sharded else low,
         attention=attention if isinstance(attention, str) else attention[0],
         recompute=recompute,
+        z_loss=recipe.train.z_loss,
     )
 
 

@@ -12,14 +12,17 @@ import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
+from unittest.mock import patch
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import mm1.model.attention
 from mm1.model import MM1ForConditionalGeneration
+from mm1.model.attention import NAMES
+from mm1.model.borders import Borders
 
 
 def activation_bytes(
@@ -33,6 +36,7 @@ def activation_bytes(
     autocast: torch.dtype | None = None,
     attention: str = "sdpa",
     recompute: bool = False,
+    z_loss: float = 0.0,
 ) -> int:
     """Return the peak bytes of a forward and backward pass besides weights and their gradients.
 
@@ -44,10 +48,14 @@ def activation_bytes(
         target: Target tokens in all sequences together.
         dtype: The weights' dtype in the pass: bfloat16 if FSDP's mixed precision casts them.
         autocast: The precision of `torch.autocast`, whose copies of weights count too.
-        attention: `eager` keeps all scores; a fused kernel keeps none and counts like `sdpa` on a CPU.
+        attention: `eager` keeps all scores; a fused kernel keeps none. `varlen` in half precision counts as the kernel
+            of a GPU, all others like `sdpa` on a CPU.
         recompute: Whether layers of tower and decoder keep only their input.
+        z_loss: Weight of the squared log-partition; its size doesn't matter.
     """
-    fused = attention if attention == "eager" else "sdpa"
+    half = torch.bfloat16 in (dtype, autocast)
+    by_borders = attention in NAMES and half  # one kernel on a GPU; elsewhere documents one by one, as large as sdpa
+    fused = attention if attention == "eager" else "varlen" if by_borders else "sdpa"
     model.set_attn_implementation({"text_config": fused, "vision_config": fused})
     if recompute:
         with warnings.catch_warnings():  # newer versions of the library rename this function
@@ -63,15 +71,16 @@ def activation_bytes(
         if images:
             batch["pixel_values"] = torch.empty(images, 3, size, size, dtype=dtype)
             batch["image_positions"] = torch.zeros(images * tokens, dtype=torch.long)
+        if by_borders:
+            batch["position_ids"] = torch.zeros(rows, length, dtype=torch.long)
+            batch |= Borders(torch.zeros(rows + 1, dtype=torch.int32), length).arguments()
         targets = torch.zeros(target, dtype=torch.long)
         ledger = _Ledger([*model.parameters(), *model.buffers()])
         for parameter in model.parameters():
             parameter.register_post_accumulate_grad_hook(_drop_gradient)
-        with ledger:
+        with ledger, patch.object(mm1.model.attention, "has_kernel", lambda *_: by_borders):
             with torch.autocast("cpu", autocast) if autocast else nullcontext():
-                logits = model(**batch, use_cache=False).logits
-                loss = F.cross_entropy(logits.float(), targets, reduction="sum")
-                del logits
+                loss = model(**batch, target_ids=targets, z_loss=z_loss, use_cache=False).loss_sum
             loss.backward()
     return ledger.peak
 
