@@ -63,7 +63,7 @@ def _stalls(rehearsal: Rehearsal) -> Table:
 def _shapes(rehearsal: Rehearsal) -> Table:
     table = Table(
         title="shapes that depend on a batch's contents, before padding",
-        caption=f"padded: pictures to at most {SIZES} numbers, targets to multiples of a {TARGET_SHARE}th of the tokens",
+        caption=f"padded: pictures to at most {SIZES} numbers, targets to multiples of 1/{TARGET_SHARE} of the tokens",
     )
     fills = next(iter(rehearsal.varying.values()), {})
     for name in ("tensor", *fills):
