@@ -72,9 +72,13 @@ def test_a_rank_that_does_not_exist_is_one_sentence() -> None:
 
 
 def test_replicas_reduce_over_their_own_dimension() -> None:
-    sent = tiny("train.replicas=2", gpus=4).seen.sent
-    assert sent["replicate", "all-reduce"] > 0
-    assert sent["shard", "reduce-scatter"] > 0
+    once, often = (tiny("train.replicas=2", f"train.batch_size={size}", gpus=4).seen for size in (8, 32))
+    assert once.sent["shard", "reduce-scatter"] > 0
+    # Replicas add up once a step, the ranks of a replica in every micro-batch.
+    replicate = "replicate", "all-reduce"
+    assert once.sent[replicate] == often.sent[replicate] > 0
+    assert once.calls[replicate] == often.calls[replicate]
+    assert often.sent["shard", "reduce-scatter"] == 4 * once.sent["shard", "reduce-scatter"]
 
 
 def test_a_value_read_in_a_step_is_found_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:

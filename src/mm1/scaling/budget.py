@@ -328,14 +328,15 @@ def _bytes_sent(weights: _Weights, layout: Layout) -> tuple[float, float]:
     """Return the bytes that one GPU sends in a step: among those that share a copy, and between copies.
 
     A ring moves (n - 1) / n of the gathered or reduced data past every GPU. Per micro-batch FSDP gathers bfloat16
-    weights before the forward and the backward pass, and reduces float32 gradients. An all-reduce between replicas
-    moves its share twice. A step of Adafactor gathers all weights and gradients in float32, one parameter at a time.
+    weights before the forward and the backward pass, and reduces float32 gradients. Once a step, an all-reduce between
+    replicas moves its share twice. A step of Adafactor gathers all weights and gradients in float32, one parameter at a
+    time.
     """
     ring = (layout.shard - 1) / layout.shard
     inside = layout.micro_batches * ring * (2 * 2 * weights.all + 4 * weights.trained)
     update = ring * 8 * weights.trained if weights.adafactor else 0.0
     across = 2 * (layout.replicas - 1) / layout.replicas * 4 * weights.trained / layout.shard
-    return inside + update, layout.micro_batches * across
+    return inside + update, across
 
 
 def _communication(weights: _Weights, layout: Layout, gpu: GPU) -> float:
