@@ -79,7 +79,7 @@ def test_a_run_whose_towers_last_layer_is_skipped_goes_on(data: Path, recipe_fil
     config = CLIPVisionConfig(image_size=16, patch_size=8, hidden_size=16, num_hidden_layers=2, num_attention_heads=2)
     CLIPVisionModel(config).save_pretrained(tmp_path / "tower")
     content = yaml.safe_load(recipe_file.read_text())
-    content["model"]["vision"] = {"from": str(tmp_path / "tower"), "feature_layer": -2}
+    content["model"]["vision"] = {"from": str(tmp_path / "tower"), "image_size": 16, "feature_layer": -2}
     recipe_file.write_text(yaml.safe_dump(content))
     recipe = load_recipe(str(recipe_file))
     pretrain(recipe, tmp_path / "whole")
