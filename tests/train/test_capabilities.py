@@ -12,8 +12,8 @@ import torch
 
 from mm1.errors import UserError
 from mm1.progress import console
-from mm1.recipe import TrainRecipe, load_recipe
-from mm1.train.capabilities import autocast_dtype, usable_attention
+from mm1.recipe import LanguageModelRecipe, TrainRecipe, load_recipe
+from mm1.train.capabilities import autocast_dtype, decoder_attention, usable_attention
 from mm1.train.pretrain import pretrain
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -94,3 +94,12 @@ def test_without_a_compiler(tmp_path: Path) -> None:
     assert first == "False False"
     assert second.startswith("train.compile: torch.compile does not work on cpu")
     assert "install a compiler" in second
+
+
+def test_a_gpu_computes_documents_by_their_borders_unless_told_otherwise() -> None:
+    silent, told = LanguageModelRecipe(), LanguageModelRecipe.model_validate({"attention": "sdpa"})
+    assert decoder_attention(silent, CPU) == decoder_attention(told, GPU) == "sdpa"
+    assert usable_attention(decoder_attention(silent, GPU), "key", GPU, torch.bfloat16) == "varlen"
+    assert usable_attention(decoder_attention(silent, GPU), "key", GPU, None) == "sdpa"
+    with pytest.raises(UserError, match="varlen needs train.dtype: bfloat16 on a GPU"):
+        usable_attention("varlen", "key", GPU, None)

@@ -18,7 +18,7 @@ from transformers.utils import is_flash_attn_2_available
 from mm1.errors import UserError
 from mm1.model.attention import NAMES as PACKED
 from mm1.progress import console
-from mm1.recipe import TrainRecipe
+from mm1.recipe import LanguageModelRecipe, TrainRecipe
 
 
 def autocast_dtype(recipe: TrainRecipe, device: torch.device, begun: str | None = None) -> torch.dtype | None:
@@ -87,7 +87,9 @@ def usable_attention(
 
 def _why_unusable(attention: str, device: torch.device, dtype: torch.dtype | None, compiled: bool) -> str | None:
     """Return why an attention can't train here, or None if it can."""
-    if attention in PACKED and compiled and (device.type != "cuda" or dtype is None):
+    if attention in PACKED and device.type == "cuda" and dtype is None:
+        return "needs train.dtype: bfloat16 on a GPU"
+    if attention in PACKED and compiled and device.type != "cuda":
         return "computes documents one by one, which train.compile does not support"
     if attention == "flex_attention" and device.type == "cpu":
         return "has no backward pass on a CPU"
@@ -99,6 +101,13 @@ def _why_unusable(attention: str, device: torch.device, dtype: torch.dtype | Non
         if dtype is None:
             return "needs train.dtype: bfloat16"
     return None
+
+
+def decoder_attention(recipe: LanguageModelRecipe, device: torch.device) -> str | Sequence[str]:
+    """Return the attention that a recipe asks for; if it names none, `varlen` comes first on a GPU."""
+    if device.type == "cuda" and "attention" not in recipe.model_fields_set:
+        return ["varlen", "sdpa"]
+    return recipe.attention
 
 
 def compiles(requested: bool | str, device: torch.device) -> bool:

@@ -29,7 +29,7 @@ from mm1.recipe import Recipe
 from mm1.scaling.law import PAPER_LAW
 from mm1.train.begin import begin
 from mm1.train.border_check import check_borders
-from mm1.train.capabilities import autocast_dtype, usable_attention
+from mm1.train.capabilities import autocast_dtype, decoder_attention, usable_attention
 from mm1.train.changes import MICRO_BATCH, begun_dtype, fixed_keys, latest_step
 from mm1.train.efficiency import batch_flops, peak_flops
 from mm1.train.export import write_model
@@ -134,7 +134,7 @@ def recipe_start(
             config: usable_attention(names, f"model.{part}.attention", world.device, autocast, compiled)
             for config, part, names in (
                 ("vision_config", "vision", recipe.model.vision.attention),
-                ("text_config", "language_model", recipe.model.language_model.attention),
+                ("text_config", "language_model", decoder_attention(recipe.model.language_model, world.device)),
             )
         }
     )
