@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from mm1.errors import UserError
 from mm1.files import whole_folder
 from mm1.model.ends import end_with_turns
@@ -69,6 +71,6 @@ def step_model(run: Path, step: int, recipe: Recipe) -> Path:
         with whole_folder(folder, shared=True) as partial:
             write_joined(start.model, checkpoint, partial)
             processor.save_pretrained(partial)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors has its own error for a full disk
         raise UserError(f"{folder}: the model could not be written ({error}): free some space") from error
     return folder

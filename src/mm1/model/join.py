@@ -5,17 +5,17 @@ CHECKPOINT/shard-*.safetensors --read one file's tensors--> FOLDER/model-00001-o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 import torch.distributed.checkpoint as dcp
+from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageReader, Metadata
 from transformers import PreTrainedModel
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
 from mm1.errors import UserError
 from mm1.files import write_json
@@ -66,38 +66,20 @@ def write_joined(model: PreTrainedModel, checkpoint: Path, folder: Path, file_by
         OSError: If the files can't be written.
     """
     reader, names = CheckpointReader(checkpoint), saved_tensors(model)
-    groups = list(_groups(names, file_bytes))
-    files = (
-        [SAFE_WEIGHTS_NAME]
-        if len(groups) == 1
-        else [f"model-{number:05d}-of-{len(groups):05d}.safetensors" for number in range(1, len(groups) + 1)]
-    )
-    for file, group in zip(files, groups, strict=True):
-        tensors = {name: torch.empty(names[name].shape, dtype=names[name].dtype) for name in group}
+    shapes = {name: torch.empty(tensor.shape, dtype=tensor.dtype, device="meta") for name, tensor in names.items()}
+    files = split_torch_state_dict_into_shards(shapes, max_shard_size=file_bytes)
+    for file, group in files.filename_to_tensors.items():
+        tensors = {name: torch.empty_like(shapes[name], device="cpu") for name in group}
         _read(reader, tensors, checkpoint)
         save_file(tensors, folder / file, {"format": "pt"})
-    if len(groups) > 1:
-        where = {name: file for file, group in zip(files, groups, strict=True) for name in group}
-        size = sum(tensor.nbytes for tensor in names.values())
-        write_json(folder / SAFE_WEIGHTS_INDEX_NAME, {"metadata": {"total_size": size}, "weight_map": where})
+    if files.is_sharded:
+        index = {"metadata": files.metadata, "weight_map": files.tensor_to_filename}
+        write_json(folder / SAFE_WEIGHTS_INDEX_NAME, index)
     model.config.dtype = str(model.dtype).removeprefix("torch.")
     model.config.architectures = [type(model).__name__.removeprefix("FSDP")]
     model.config.save_pretrained(folder)
     if model.can_generate():
         model.generation_config.save_pretrained(folder)
-
-
-def _groups(names: dict[str, torch.Tensor], file_bytes: int) -> Iterator[list[str]]:
-    """Divide names into files."""
-    group: list[str] = []
-    size = 0
-    for name, tensor in names.items():
-        if group and size + tensor.nbytes > file_bytes:
-            yield group
-            group, size = [], 0
-        group.append(name)
-        size += tensor.nbytes
-    yield group
 
 
 def _read(reader: CheckpointReader, tensors: dict[str, torch.Tensor], checkpoint: Path) -> None:

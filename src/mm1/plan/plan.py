@@ -80,7 +80,7 @@ class Plan:
     def images_of(self, start: int, stop: int) -> np.ndarray:
         """Return the number of images in each sequence from `start` to before `stop`, (stop - start,) int64."""
         before = np.concatenate([[0], np.cumsum(self.images[self._begin(start) : self._begin(stop)], dtype=np.int64)])
-        borders = np.array([self._begin(number) for number in range(start, stop + 1)]) - self._begin(start)
+        borders = np.append(self.first_piece[start:stop], self._begin(stop)) - self._begin(start)
         return np.diff(before[borders])
 
     def _begin(self, sequence: int) -> int:

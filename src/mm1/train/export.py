@@ -51,7 +51,7 @@ def write_model(model: PreTrainedModel, processor: Any, folder: Path, world: Wor
                     else:
                         write_joined(model, parts, partial)
                     processor.save_pretrained(partial)
-            except OSError as error:
+            except (OSError, SafetensorError) as error:  # safetensors has its own error for a full disk
                 raise _no_room(folder, error) from error
             finally:
                 shutil.rmtree(parts, ignore_errors=True)
