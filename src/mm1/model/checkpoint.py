@@ -13,7 +13,7 @@ from mm1.errors import UserError
 from mm1.files import whole_folder
 from mm1.model.ends import end_with_turns
 from mm1.model.join import write_joined
-from mm1.model.processor import recipe_processor
+from mm1.model.processor import recipe_processor, token_ids
 from mm1.model.sharded_start import Share, start_sharded
 from mm1.processing.tokenizer import load_tokenizer
 from mm1.progress import console
@@ -58,11 +58,7 @@ def step_model(run: Path, step: int, recipe: Recipe) -> Path:
     processor = recipe_processor(recipe, tokenizer)
     start = start_sharded(
         recipe.model,
-        vocab_size=len(tokenizer),
-        image_token_id=processor.image_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        **token_ids(processor),
         share=Share(0, 1),
         resumes=True,
     )

@@ -36,6 +36,18 @@ def recipe_processor(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> MM1P
     return processor
 
 
+def token_ids(processor: MM1Processor) -> dict[str, Any]:
+    """Return what a model is told of its tokenizer, as arguments of `build_model` and `start_sharded`."""
+    tokenizer = processor.tokenizer
+    return {
+        "vocab_size": len(tokenizer),
+        "image_token_id": processor.image_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
 def chat_template(recipe: Recipe, brought: str | dict[str, str] | None) -> str | None:
     """Return the template of a recipe's conversations, None for a model that takes none.
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from mm1.data.corpus import Split
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.ends import end_with_turns
-from mm1.model.processor import recipe_processor
+from mm1.model.processor import recipe_processor, token_ids
 from mm1.model.resolve import resolve_models
 from mm1.model.sharded_start import ShardedStart, Share, start_sharded
 from mm1.model.sizes import non_embedding_parameters, parameters_by_part, unit_flops
@@ -115,14 +115,9 @@ def recipe_start(
         autocast: The precision of matrix products (see `autocast_dtype`).
         resumes: Whether a checkpoint will be loaded, so that no weights are drawn or read.
     """
-    tokenizer = processor.tokenizer
     start = start_sharded(
         recipe.model,
-        vocab_size=len(tokenizer),
-        image_token_id=processor.image_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        **token_ids(processor),
         seed=recipe.seed,
         share=Share(*shard_of(world, recipe.train)),
         resumes=resumes,

@@ -115,8 +115,10 @@ class Watch:
         time.sleep(_SECONDS_TO_LEARN)
 
     def _join(self, gather: Callable[[Any], list[Any]]) -> None:
-        server = _server() if self.rank == 0 else None
-        hosts = [os.environ["MASTER_ADDR"], socket.gethostname()]
+        # Ranks of one machine need no door to the network.
+        local = os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]
+        server = (_server("127.0.0.1") if local else _server()) if self.rank == 0 else None
+        hosts = ["127.0.0.1"] if local else [os.environ["MASTER_ADDR"], socket.gethostname()]
         mine = (hosts, server.getsockname()[1], secrets.token_hex(16)) if server else None
         hosts, port, token = gather(mine)[0]
         missing = None
@@ -211,10 +213,11 @@ class Watch:
             connection.close()
 
 
-def _server() -> socket.socket:
-    dual = socket.has_dualstack_ipv6()
+def _server(address: str = "") -> socket.socket:
+    """Return a listening socket: of one address, or of all that the machine has."""
+    dual = not address and socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if dual else socket.AF_INET
-    return socket.create_server(("", 0), family=family, backlog=4096, dualstack_ipv6=dual)
+    return socket.create_server((address, 0), family=family, backlog=4096, dualstack_ipv6=dual)
 
 
 def _connect(hosts: list[str], port: int, hello: dict[str, Any]) -> socket.socket:
