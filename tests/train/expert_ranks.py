@@ -1,0 +1,179 @@
+"""Gradients of a model whose experts are spread over ranks, beside those of one process.
+
+torchrun ... expert_ranks.py FILE CASE...      rank 0 writes FILE: by case, the largest differences
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from mm1.document import KINDS
+from mm1.model.factory import build_model
+from mm1.model.sharded_start import start_sharded
+from mm1.model.sparse import Router
+from mm1.plan.loader import Batch, PackedSequence, _join
+from mm1.processing.images import normalize_pixels
+from mm1.recipe import Recipe
+from mm1.train.objective import Losses, language_model_loss
+from mm1.train.optimizer import clip_gradients
+from mm1.train.parallel import World, join_ranks
+from mm1.train.sharding import full_tensor, prepare_model, reduce_replicas, share_of
+
+LENGTH, WORDS, IMAGE_TOKENS = 24, 61, 4
+TOKENS: dict[str, Any] = {"vocab_size": WORDS, "image_token_id": 60, "pad_token_id": 3}
+MODEL: dict[str, Any] = {
+    "vision": {"image_size": 16, "patch_size": 8, "hidden_size": 16, "num_layers": 1, "num_heads": 2},
+    "connector": {"kind": "average_pool", "num_tokens": IMAGE_TOKENS},
+    "language_model": {"hidden_size": 16, "num_layers": 4, "num_heads": 2, "num_experts": 4, "sparse_every": 2},
+}
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "recomputed": {"train": {"activation_checkpointing": True}},
+    "kept": {"train": {"reshard_after_forward": False}},
+    "accumulated": {"micro_batches": 3},
+    "two_ranks": {"train": {"expert_parallel": 2}},
+    "gathered": {"train": {"expert_parallel": 1}},
+    "more_ranks_than_experts": {"experts": 2},
+    "more_and_recomputed": {"experts": 2, "train": {"activation_checkpointing": True}},
+    "replicas": {"train": {"replicas": 2}, "micro_batches": 2},
+    "one_rank_gets_none": {"favourite": 0, "top_k": 1},
+    "eager": {"favourite": 0, "top_k": 1, "implementation": "eager"},
+    "bf16": {"autocast": torch.bfloat16},
+}
+
+
+class Pixels:
+    """The part of a processor that training uses."""
+
+    rescale_factor, image_mean, image_std = 1 / 255, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+
+    def normalize(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return normalize_pixels(pixel_values, self)
+
+
+def batch_of(number: int) -> Batch:
+    """Return a packed row of two documents and padding, with a picture in every second one."""
+    random = np.random.default_rng(number)
+    images = number % 2
+    tokens = LENGTH - 3 - number % 4
+    ids = random.integers(4, 60, LENGTH)
+    ids[:IMAGE_TOKENS] = 60 if images else ids[:IMAGE_TOKENS]
+    ids[tokens:] = 3
+    first = tokens // 2
+    positions = np.concatenate([np.arange(first), np.arange(tokens - first), np.zeros(LENGTH - tokens, np.int64)])
+    targets = np.arange(IMAGE_TOKENS, tokens - 1)
+    sequence = PackedSequence(
+        input_ids=ids,
+        position_ids=positions,
+        pixel_values=np.zeros((images, 3, 16, 16), np.uint8),
+        image_positions=np.arange(IMAGE_TOKENS * images),
+        target_positions=targets,
+        target_ids=ids[targets + 1],
+        kind=KINDS.index("caption"),
+        tokens=tokens,
+    )
+    pixels = torch.from_numpy(random.integers(0, 256, (images, 3, 16, 16), dtype=np.uint8))
+    return _join([sequence], pixels)
+
+
+def recipe_of(case: dict[str, Any]) -> Recipe:
+    language = MODEL["language_model"] | {"num_experts": case.get("experts", 4)}
+    language |= {"experts_per_token": case["top_k"]} if "top_k" in case else {}
+    language |= {"experts_implementation": case["implementation"]} if "implementation" in case else {}
+    train = {"steps": 1, "warmup_steps": 0, "batch_size": 1, "attention": "sdpa"} | case.get("train", {})
+    train.pop("attention")
+    mixture = {"text": {"weight": 1, "sources": [{"corpus": "none"}]}}
+    return Recipe.model_validate(
+        {
+            "name": "experts",
+            "model": MODEL | {"language_model": language},
+            "data": {"sequence_length": LENGTH, "mixture": mixture},
+            "train": train,
+        }
+    )
+
+
+def routers_prefer(model: nn.Module, expert: int | None) -> None:
+    """Have every token choose one expert."""
+    if expert is None:
+        return
+
+    def choose(module: Any, inputs: Any, output: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        logits, weights, choices = output
+        return logits, weights, torch.full_like(choices, expert)
+
+    for module in model.modules():
+        if isinstance(module, Router):
+            module.register_forward_hook(choose)
+
+
+def backward(model: Any, numbers: list[list[int]], world_size: int, autocast: Any) -> tuple[float, dict[str, float]]:
+    """Add up the gradients of micro-batches as the loop does; return the loss and the routers' figures."""
+    count = sum(batch_of(n)["count"] for row in numbers for n in row)
+    loss, figures = 0.0, {}
+    mine = [row[dist.get_rank() :: world_size] if world_size > 1 else row for row in numbers]
+    for place, row in enumerate(mine):
+        reduce_replicas(model, now=place == len(mine) - 1)
+        for n in row:
+            with torch.autocast("cpu", autocast) if autocast and world_size == 1 else torch.enable_grad():
+                losses: Losses = language_model_loss(model, Pixels(), batch_of(n), 1e-4, True)  # type: ignore[arg-type]
+            total = losses.total * (world_size / count) + losses.mean / (len(mine) * (len(row)))
+            total.backward()
+            loss += float(losses.total.detach())
+            figures = {name: float(value) for name, value in losses.figures.items()}
+    return loss, figures
+
+
+def compare(case: dict[str, Any], world: World) -> dict[str, float]:
+    recipe, autocast = recipe_of(case), case.get("autocast")
+    start = start_sharded(recipe.model, **TOKENS, seed=5, share=share_of(world, recipe.train))
+    prepare_model(start.model, world, recipe.train, autocast)
+    start.fill(world.device)
+    start.model.set_attn_implementation({"text_config": "sdpa", "vision_config": "sdpa"})
+    routers_prefer(start.model, case.get("favourite"))
+    micro_batches = case.get("micro_batches", 1)
+    numbers = [list(range(world.size * m, world.size * (m + 1))) for m in range(micro_batches)]
+    loss, _ = backward(start.model, numbers, world.size, autocast)
+    loss = world.sums([loss])[0]
+    norm, _ = clip_gradients(start.model, 0.1)
+    whole = build_model(recipe.model, **TOKENS, seed=5)
+    whole.set_attn_implementation({"text_config": "sdpa", "vision_config": "sdpa"})
+    whole.train()
+    routers_prefer(whole, case.get("favourite"))
+    wanted_loss, _ = backward(whole, numbers, 1, autocast)
+    wanted_norm, _ = clip_gradients(whole, 0.1)
+    theirs = dict(whole.named_parameters())
+    worst = 0.0
+    for name, parameter in start.model.named_parameters():
+        wanted = theirs[name].grad
+        assert (parameter.grad is None) == (wanted is None), name
+        if parameter.grad is not None:
+            got = full_tensor(parameter.grad)
+            worst = max(worst, float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1e-4)))
+        full = full_tensor(parameter)
+        assert torch.equal(full, theirs[name].detach()), name
+    return {
+        "loss": abs(loss / wanted_loss - 1),
+        "norm": abs(float(norm) / float(wanted_norm) - 1),
+        "gradients": worst,
+    }
+
+
+def main() -> None:
+    file, *names = sys.argv[1:]
+    with join_ranks("cpu") as world:
+        found = {name: compare(CASES[name], world) for name in names}
+    if world.is_first:
+        Path(file).write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
