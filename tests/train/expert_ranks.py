@@ -87,9 +87,7 @@ def batch_of(number: int) -> Batch:
 def recipe_of(case: dict[str, Any]) -> Recipe:
     language = MODEL["language_model"] | {"num_experts": case.get("experts", 4)}
     language |= {"experts_per_token": case["top_k"]} if "top_k" in case else {}
-    language |= {"experts_implementation": case["implementation"]} if "implementation" in case else {}
-    train = {"steps": 1, "warmup_steps": 0, "batch_size": 1, "attention": "sdpa"} | case.get("train", {})
-    train.pop("attention")
+    train = {"steps": 1, "warmup_steps": 0, "batch_size": 1} | case.get("train", {})
     mixture = {"text": {"weight": 1, "sources": [{"corpus": "none"}]}}
     return Recipe.model_validate(
         {
@@ -101,9 +99,11 @@ def recipe_of(case: dict[str, Any]) -> Recipe:
     )
 
 
-def routers_prefer(model: nn.Module, expert: int | None) -> None:
-    """Have every token choose one expert."""
-    if expert is None:
+def set_up(model: Any, case: dict[str, Any]) -> None:
+    """Set how a model computes; where a case has a favourite, every token chooses this expert."""
+    model.set_attn_implementation({"text_config": "sdpa", "vision_config": "sdpa"})
+    model.set_experts_implementation(case.get("implementation", "grouped_mm"))
+    if (expert := case.get("favourite")) is None:
         return
 
     def choose(module: Any, inputs: Any, output: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -115,10 +115,10 @@ def routers_prefer(model: nn.Module, expert: int | None) -> None:
             module.register_forward_hook(choose)
 
 
-def backward(model: Any, numbers: list[list[int]], world_size: int, autocast: Any) -> tuple[float, dict[str, float]]:
-    """Add up the gradients of micro-batches as the loop does; return the loss and the routers' figures."""
+def backward(model: Any, numbers: list[list[int]], world_size: int, autocast: Any) -> list[float]:
+    """Add up the gradients of micro-batches as the loop does; return this rank's sums of both losses."""
     count = sum(batch_of(n)["count"] for row in numbers for n in row)
-    loss, figures = 0.0, {}
+    sums = [0.0, 0.0]
     mine = [row[dist.get_rank() :: world_size] if world_size > 1 else row for row in numbers]
     for place, row in enumerate(mine):
         reduce_replicas(model, now=place == len(mine) - 1)
@@ -127,9 +127,8 @@ def backward(model: Any, numbers: list[list[int]], world_size: int, autocast: An
                 losses: Losses = language_model_loss(model, Pixels(), batch_of(n), 1e-4, True)  # type: ignore[arg-type]
             total = losses.total * (world_size / count) + losses.mean / (len(mine) * (len(row)))
             total.backward()
-            loss += float(losses.total.detach())
-            figures = {name: float(value) for name, value in losses.figures.items()}
-    return loss, figures
+            sums = [sums[0] + float(losses.total.detach()), sums[1] + float(losses.mean.detach())]
+    return sums
 
 
 def compare(case: dict[str, Any], world: World) -> dict[str, float]:
@@ -137,18 +136,14 @@ def compare(case: dict[str, Any], world: World) -> dict[str, float]:
     start = start_sharded(recipe.model, **TOKENS, seed=5, share=share_of(world, recipe.train))
     prepare_model(start.model, world, recipe.train, autocast)
     start.fill(world.device)
-    start.model.set_attn_implementation({"text_config": "sdpa", "vision_config": "sdpa"})
-    routers_prefer(start.model, case.get("favourite"))
+    set_up(start.model, case)
     micro_batches = case.get("micro_batches", 1)
     numbers = [list(range(world.size * m, world.size * (m + 1))) for m in range(micro_batches)]
-    loss, _ = backward(start.model, numbers, world.size, autocast)
-    loss = world.sums([loss])[0]
+    loss, routers = world.sums(backward(start.model, numbers, world.size, autocast))
     norm, _ = clip_gradients(start.model, 0.1)
     whole = build_model(recipe.model, **TOKENS, seed=5)
-    whole.set_attn_implementation({"text_config": "sdpa", "vision_config": "sdpa"})
-    whole.train()
-    routers_prefer(whole, case.get("favourite"))
-    wanted_loss, _ = backward(whole, numbers, 1, autocast)
+    set_up(whole.train(), case)
+    wanted_loss, wanted_routers = backward(whole, numbers, 1, autocast)
     wanted_norm, _ = clip_gradients(whole, 0.1)
     theirs = dict(whole.named_parameters())
     worst = 0.0
@@ -162,6 +157,7 @@ def compare(case: dict[str, Any], world: World) -> dict[str, float]:
         assert torch.equal(full, theirs[name].detach()), name
     return {
         "loss": abs(loss / wanted_loss - 1),
+        "routers": abs(routers / wanted_routers - 1),
         "norm": abs(float(norm) / float(wanted_norm) - 1),
         "gradients": worst,
     }

@@ -58,7 +58,8 @@ class ExpertRanks:
         leaving = experts.new_zeros(self.experts).index_add(0, experts, torch.ones_like(experts))
         # Per rank that tokens come from, how many come for each of the experts here.
         coming = wait_tensor(all_to_all_single(leaving, None, None, self.group))
-        there, here = read_counts(leaving.view(-1, self.held).sum(1), coming.view(-1, self.held).sum(1))
+        by_rank = leaving.view(-1, self.held).sum(1), coming.view(-1, self.held).sum(1)
+        there, here = read_counts(*by_rank, len(experts))
         arrived = self._exchange(tokens[order // top_k], here, there)
         if sum(here):
             places = torch.arange(sum(here), device=tokens.device)
@@ -77,7 +78,13 @@ class ExpertRanks:
         return wait_tensor(all_to_all_single(rows, received, sent, self.group))
 
 
-def read_counts(leaving: torch.Tensor, coming: torch.Tensor) -> tuple[list[int], list[int]]:
-    """Return how many tokens go to each rank and how many come from each; the host waits for the device."""
+def read_counts(leaving: torch.Tensor, coming: torch.Tensor, total: int) -> tuple[list[int], list[int]]:
+    """Return how many tokens go to each rank and how many come from each; the host waits for the device.
+
+    Args:
+        leaving: `(ranks,)`.
+        coming: `(ranks,)`.
+        total: The sum of `leaving`, which a rehearsal divides.
+    """
     there, here = torch.stack([leaving, coming]).to("cpu").tolist()
     return there, here

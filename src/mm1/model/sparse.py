@@ -147,6 +147,12 @@ def sparse_blocks(decoder: nn.Module) -> list[SparseBlock]:
     return [module for module in decoder.modules() if isinstance(module, SparseBlock)]
 
 
+def expert_ranks(decoder: nn.Module) -> int:
+    """Return over how many ranks a decoder's experts are spread."""
+    found = [block.experts.ranks for block in sparse_blocks(decoder)[:1]]
+    return found[0].group.size() if found and found[0] else 1
+
+
 def _sparse_block(dense: nn.Module, config: MM1Config) -> SparseBlock:
     """Return a sparse block whose experts have a dense FFN's shape, with fresh weights."""
     if [n for n, _ in dense.named_parameters()] != ["gate_proj.weight", "up_proj.weight", "down_proj.weight"]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 
 from mm1.document import KINDS
 from mm1.progress import console
-from mm1.train.objective import Losses
+from mm1.train.objective import LOAD, RANK_LOAD, Losses
 from mm1.train.parallel import World
 
 SPIKE_DEVIATIONS = 7
@@ -97,7 +97,7 @@ class Unread:
         """
         last = [*self.norms.values(), *self.figures.values()]
         device = self.steps[0].device
-        scalars = [value.detach().to(device, torch.float32, non_blocking=True).reshape(1) for value in last]
+        scalars = [value.detach().to(device, torch.float32, non_blocking=True).flatten() for value in last]
         values = torch.cat([*self.steps, *scalars]).tolist()
         width, rows = len(self.steps[0]), len(self.steps)
         steps = [values[row * width : (row + 1) * width] for row in range(rows)]
@@ -106,9 +106,26 @@ class Unread:
         summed = world.sums([*(value for step in steps for value in step[:-1]), *figures])
         read = [StepRead(summed[row * (width - 1) : (row + 1) * (width - 1)], steps[row][-1]) for row in range(rows)]
         totals = summed[rows * (width - 1) :]
-        means = {name: total / world.size for name, total in zip(self.figures, totals, strict=True)}
+        means = _named(self.figures, np.array(totals) / world.size)
         self.steps, self.norms, self.figures = [], {}, {}
         return read, norms, means
+
+
+def _named(figures: Mapping[str, torch.Tensor], values: np.ndarray) -> dict[str, float]:
+    """Return the values of figures, which lie one after the other, by the names of the log."""
+    named: dict[str, float] = {}
+    borders = np.cumsum([figure.numel() for figure in figures.values()])[:-1]
+    for (name, figure), own in zip(figures.items(), np.split(values, borders), strict=True):
+        if name == LOAD:
+            table = own.reshape(figure.shape)
+            named["router/fullest_expert"] = float(table.max()) * table.shape[1]
+            named["router/largest_load"], named["router/smallest_load"] = float(table.max()), float(table.min())
+            named |= {f"{LOAD}/{expert}": float(load) for expert, load in enumerate(table.mean(0))}
+        elif name == RANK_LOAD:
+            named["router/fullest_rank"] = float(own.max()) * figure.shape[1]
+        else:
+            named[name] = float(own[0])
+    return named
 
 
 @dataclass
