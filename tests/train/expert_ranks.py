@@ -1,19 +1,15 @@
-"""Gradients of a model whose experts are spread over ranks, beside those of one process.
-
-torchrun ... expert_ranks.py FILE CASE...      rank 0 writes FILE: by case, the largest differences
-"""
+"""What ranks do over which experts are spread: functions for `tests.train.forked.on_ranks`."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch.distributed.tensor import DTensor
 
 from mm1.document import KINDS
 from mm1.model.factory import build_model
@@ -22,8 +18,9 @@ from mm1.model.sparse import Router
 from mm1.plan.loader import Batch, PackedSequence, _join
 from mm1.processing.images import normalize_pixels
 from mm1.recipe import Recipe
+from mm1.train.checkpoint import Checkpointer
 from mm1.train.objective import Losses, language_model_loss
-from mm1.train.optimizer import clip_gradients
+from mm1.train.optimizer import build_optimizer, clip_gradients
 from mm1.train.parallel import World, join_ranks
 from mm1.train.sharding import full_tensor, prepare_model, reduce_replicas, share_of
 
@@ -115,17 +112,17 @@ def set_up(model: Any, case: dict[str, Any]) -> None:
             module.register_forward_hook(choose)
 
 
-def backward(model: Any, numbers: list[list[int]], world_size: int, autocast: Any) -> list[float]:
+def backward(model: Any, numbers: list[list[int]], world: World, autocast: Any) -> list[float]:
     """Add up the gradients of micro-batches as the loop does; return this rank's sums of both losses."""
     count = sum(batch_of(n)["count"] for row in numbers for n in row)
     sums = [0.0, 0.0]
-    mine = [row[dist.get_rank() :: world_size] if world_size > 1 else row for row in numbers]
+    mine = [row[world.rank :: world.size] for row in numbers]
     for place, row in enumerate(mine):
         reduce_replicas(model, now=place == len(mine) - 1)
         for n in row:
-            with torch.autocast("cpu", autocast) if autocast and world_size == 1 else torch.enable_grad():
+            with torch.autocast("cpu", autocast) if autocast and world.size == 1 else torch.enable_grad():
                 losses: Losses = language_model_loss(model, Pixels(), batch_of(n), 1e-4, True)  # type: ignore[arg-type]
-            total = losses.total * (world_size / count) + losses.mean / (len(mine) * (len(row)))
+            total = losses.total * (world.size / count) + losses.mean / (len(mine) * (len(row)))
             total.backward()
             sums = [sums[0] + float(losses.total.detach()), sums[1] + float(losses.mean.detach())]
     return sums
@@ -139,11 +136,11 @@ def compare(case: dict[str, Any], world: World) -> dict[str, float]:
     set_up(start.model, case)
     micro_batches = case.get("micro_batches", 1)
     numbers = [list(range(world.size * m, world.size * (m + 1))) for m in range(micro_batches)]
-    loss, routers = world.sums(backward(start.model, numbers, world.size, autocast))
+    loss, routers = world.sums(backward(start.model, numbers, world, autocast))
     norm, _ = clip_gradients(start.model, 0.1)
     whole = build_model(recipe.model, **TOKENS, seed=5)
     set_up(whole.train(), case)
-    wanted_loss, wanted_routers = backward(whole, numbers, 1, autocast)
+    wanted_loss, wanted_routers = backward(whole, numbers, World(0, 1, world.device), autocast)
     wanted_norm, _ = clip_gradients(whole, 0.1)
     theirs = dict(whole.named_parameters())
     worst = 0.0
@@ -163,13 +160,52 @@ def compare(case: dict[str, Any], world: World) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    file, *names = sys.argv[1:]
+def write_differences(file: Path, names: list[str]) -> None:
+    """Write by case how far losses and gradients of the ranks are from those of one process."""
     with join_ranks("cpu") as world:
         found = {name: compare(CASES[name], world) for name in names}
     if world.is_first:
-        Path(file).write_text(json.dumps(found))
+        file.write_text(json.dumps(found))
 
 
-if __name__ == "__main__":
-    main()
+def exchange_checkpoints(root: Path) -> None:
+    """Load every checkpoint with the experts spread in every way that the ranks allow; write one in each way.
+
+    All tensors must be those of the first checkpoint.
+    """
+    with join_ranks("cpu") as world:
+        known = sorted((root / "checkpoints").iterdir())
+        first = load_file(root / "first.safetensors") if known else {}
+        for spread in (n for n in (1, 2, 4) if n <= world.size):
+            own = checkpointer(spread, world)
+            for folder in known:
+                for tensor in own._tensors().values():
+                    (tensor.to_local() if isinstance(tensor, DTensor) else tensor).zero_()
+                own.directory = folder
+                assert own.load_latest() == {"step": 1}, folder
+                for name, tensor in whole(own).items():
+                    assert torch.equal(tensor, first[name]), (folder, spread, name)
+            if not known:
+                save_file(whole(own), root / "first.safetensors")
+            own.directory = root / "checkpoints" / f"{len(known):02d}-{world.size}-ranks-{spread}-spread"
+            own.save({"step": 1}, wait=True)
+
+
+def checkpointer(spread: int, world: World) -> Checkpointer:
+    """Return the checkpoints of a model and its optimizer after a step, experts spread over so many ranks."""
+    case = CASES["plain"] | {"train": {"expert_parallel": spread}}
+    recipe = recipe_of(case)
+    start = start_sharded(recipe.model, **TOKENS, seed=5, share=share_of(world, recipe.train))
+    prepare_model(start.model, world, recipe.train, None)
+    start.fill(world.device)
+    set_up(start.model, case)
+    optimizer = build_optimizer(start.model, recipe.train, 1e-2)
+    backward(start.model, [list(range(world.size))], world, None)
+    optimizer.step()
+    optimizer.zero_grad()
+    return Checkpointer(Path(), start.model, optimizer, world, keep=99)
+
+
+def whole(own: Checkpointer) -> dict[str, torch.Tensor]:
+    """Return all tensors of a checkpoint, gathered."""
+    return {name: full_tensor(tensor).clone() for name, tensor in own._tensors().items()}
