@@ -36,17 +36,21 @@ class StepLosses:
 
     Attributes:
         sums: (2 * len(KINDS),) sums and counts by kind, of the micro-batches so far.
-        figures: Figures of the last micro-batch.
+        figures: Figures of the micro-batches so far, added up.
+        number: Number of these micro-batches.
     """
 
     sums: torch.Tensor | None = None
     figures: dict[str, torch.Tensor] = field(default_factory=dict)
+    number: int = 0
 
     def add(self, losses: Losses) -> None:
         """Add a micro-batch."""
         sums = torch.cat([losses.by_kind, losses.counts_by_kind])
         self.sums = sums if self.sums is None else self.sums + sums
-        self.figures = losses.figures
+        own = {name: figure.float() for name, figure in losses.figures.items()}
+        self.figures = {name: figure + self.figures.get(name, 0.0) for name, figure in own.items()}
+        self.number += 1
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Unread:
     Attributes:
         steps: Per step (2 * len(KINDS) + 1,): sums and counts of this rank's losses by kind, and the gradient norm.
         norms: Gradient norm by part of the model, of the last step.
-        figures: Figures of this rank's last micro-batch.
+        figures: Means over this rank's micro-batches of the last step.
     """
 
     steps: list[torch.Tensor] = field(default_factory=list)
@@ -88,7 +92,8 @@ class Unread:
         """Add a step."""
         assert losses.sums is not None
         self.steps.append(torch.cat([losses.sums, norm.float()[None]]))
-        self.norms, self.figures = norms, losses.figures
+        self.norms = norms
+        self.figures = {name: figure / losses.number for name, figure in losses.figures.items()}
 
     def read(self, world: World) -> tuple[list[StepRead], dict[str, float], dict[str, float]]:
         """Wait for the device; return the steps, the norms, and the means of the figures over the ranks.
@@ -140,7 +145,7 @@ class Window:
         flops: The model's FLOPs in forward and backward passes.
         norm: Gradient norm of the last step, before clipping.
         norms: The same by part of the model.
-        figures: Figures of the last micro-batches, means over the ranks.
+        figures: Means over the micro-batches of the last step, on all ranks.
     """
 
     time: float = 0.0
