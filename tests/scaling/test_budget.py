@@ -82,9 +82,9 @@ def test_the_papers_largest_sparse_model_fits_on_a_cluster():
     assert budget.memory.total < (1 - RESERVE) * 80e9
     assert budget.layout.shard * budget.layout.replicas == gpus
     assert (budget.layout.micro_batch, budget.layout.micro_batches) == (1, 1)
-    # Weights gathered twice in bfloat16 (the root's once), gradients reduced once in float32, over the adapters of a machine. Of the 32
-    # experts of a layer each GPU has one, shared by four: so are its weights. Tokens go to two experts and back, in
-    # both passes, over the GPU's own adapter.
+    # Weights are gathered twice in bfloat16 (the root's once), gradients reduced once in float32, over the adapters of
+    # a machine. Of the 32 experts of a layer each GPU has one, shared by four: so are its weights. Tokens go to two
+    # experts and back, in both passes, over the GPU's own adapter.
     assert budget.layout.replicas == 1
     model = shape_of(budget.recipe)
     experts = sum(p.numel() for name, p in model.named_parameters() if ".experts." in name)

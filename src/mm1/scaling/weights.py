@@ -132,10 +132,10 @@ def bytes_sent(weights: Weights, replicas: int, micro_batches: int, tokens: int,
     """Return the bytes that one GPU sends in a step.
 
     A ring moves (n - 1) / n of the gathered or reduced data past every GPU. Per micro-batch FSDP gathers bfloat16
-    weights before the forward and the backward pass (the root's and kept ones once), and reduces float32 gradients. Spread experts are gathered only
-    among the GPUs that share them; tokens go to them in bfloat16, and come back. Once a step, an all-reduce between
-    replicas moves its share twice. A step of Adafactor gathers all weights and gradients in float32, one parameter at a
-    time.
+    weights before the forward and the backward pass (the root's and kept ones once), and reduces float32 gradients.
+    Spread experts are gathered only among the GPUs that share them; tokens go to them in bfloat16, and come back. Once
+    a step, an all-reduce between replicas moves its share twice. A step of Adafactor gathers all weights and gradients
+    in float32, one parameter at a time.
 
     Args:
         weights: On the GPUs that share a copy.
