@@ -30,7 +30,7 @@ for name in sys.argv[1:]:
     try:
         main()
     except SystemExit as end:
-        print("{END}", end.code, "{END}", sep="")
+        print("{END}", end.code, "{END}", sep="", end="")
 """
 """The command for one name after the other, in one process: each start takes seconds."""
 
@@ -120,7 +120,7 @@ def test_a_hub_id_with_a_revision_works_in_commands(run: Path, tmp_path: Path) -
     words = dict(zip(names[:3], done.stdout.split(END)[:6:2], strict=True))
     assert words["runs/tiny"] == words["owner/name@v1"] == words["hub:owner/name"]
     assert words["runs/tiny"].strip()
-    assert done.stdout.rstrip().endswith(f"{END}2{END}")
+    assert done.stdout.endswith(f"{END}2{END}")
     assert "error: 'owner/name@v2' is no model: no such folder, and not on the Hub" in done.stderr
 
 
