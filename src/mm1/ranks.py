@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
+import threading
 from contextlib import suppress
 from typing import NoReturn
 
@@ -34,3 +36,19 @@ def end_process(code: int) -> NoReturn:
         with suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
+
+
+def end_rank(code: int) -> NoReturn:
+    """End a rank that has done its work: wait for its threads, run what is registered for the end, and leave Python.
+
+    `multiprocessing` ends its own processes so too. The end of the interpreter is left out: gloo's threads outlive
+    `destroy_process_group` as long as anything refers to their group (a mesh, a sharded model), and one of them may
+    give up the tensor of the last collective only now. It then asks for the interpreter's lock, Python ends the thread
+    instead, and C++ aborts the process: "terminate called without an active exception" after a finished run
+    (https://github.com/pytorch/pytorch/issues/190489).
+    """
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]  # what the interpreter calls first at its end
+        atexit._run_exitfuncs()
+    finally:
+        end_process(code)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from mm1.encoder.contrastive import Temperature, sigmoid_loss, softmax_loss
+from mm1.ranks import end_rank
 from mm1.train.parallel import join_ranks
 from tests.encoder.test_contrastive import batch
 
@@ -30,3 +31,5 @@ with join_ranks("cpu") as world:
                 "log_scale": temperature.log_scale.grad,
             }
     torch.save(results, Path(sys.argv[1]) / f"rank-{world.rank}.pt")
+
+end_rank(0)

@@ -16,26 +16,30 @@ from mm1.encoder.contrastive import Temperature, sigmoid_loss, softmax_loss
 from mm1.encoder.pretrain import pretrain_encoder
 from mm1.recipe import EncoderRecipe, load_recipe
 from tests.encoder.test_contrastive import ALONE, batch, gradient
-from tests.train.test_ranks import WATCHDOG_SECONDS, free_port
+from tests.train.test_ranks import WATCHDOG_SECONDS, free_port, run_on_two
 
 
-def on_two_ranks(*arguments: str, **environment: str) -> None:
+def test_losses_over_two_ranks_are_those_of_the_whole_batch(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
     result = subprocess.run(
-        [sys.executable, *launcher, "--master_port", str(free_port()), *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        [
+            sys.executable,
+            *launcher,
+            "--master_port",
+            str(free_port()),
+            "-m",
+            "tests.encoder.gather_ranks",
+            str(tmp_path),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
         capture_output=True,
         text=True,
         timeout=WATCHDOG_SECONDS,
         check=False,
     )
     assert result.returncode == 0, result.stderr
-
-
-def test_losses_over_two_ranks_are_those_of_the_whole_batch(tmp_path: Path) -> None:
-    root = Path(__file__).parents[2]
-    paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
-    on_two_ranks("-m", "tests.encoder.gather_ranks", str(tmp_path), PYTHONPATH=paths)
     ranks = [torch.load(tmp_path / f"rank-{rank}.pt") for rank in range(2)]
     for kind, loss in (("softmax", softmax_loss), ("sigmoid", sigmoid_loss)):
         images, texts = batch(7, 6)
@@ -57,7 +61,8 @@ def test_two_ranks_train_as_one(kind: str, encoder_recipe: Path, data: Path, tmp
     one, two = tmp_path / "one", tmp_path / "two"
     pretrain_encoder(load_recipe(str(encoder_recipe), settings, schema=EncoderRecipe), one)
     arguments = [argument for setting in settings for argument in ("--set", setting)]
-    on_two_ranks("-m", "mm1", "encoder", str(encoder_recipe), "--to", str(two), *arguments, MM1_DATA=str(data))
+    result = run_on_two(["encoder", encoder_recipe, "--to", two, *arguments], tmp_path / "log", data)
+    assert result.returncode == 0, result.stderr
     for name in ("loss", "grad_norm", "tokens", "images"):
         ours, theirs = (
             [json.loads(line)[name] for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (two, one)

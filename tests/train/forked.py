@@ -5,6 +5,7 @@ Such a process is the command line in all but the start: arguments, environment,
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import multiprocessing
@@ -148,14 +149,13 @@ def _main(
     pretrain.language_model_loss = _recorded(pretrain.language_model_loss, Path(f"{log}.rows"))
     if stop_at_step is not None:
         _stop_at(stop_at_step)
-    if kill_at_line is not None:
-        count = _count_lines(kill_at_line)
+    write_lines = _count_lines(kill_at_line, Path(f"{log}.lines")) if kill_at_line is not None else lambda: None
+    atexit.register(write_lines)  # where a rank ends, which does not come back here
     sys.argv = ["mm1", *arguments]
     try:
         cli.main()
     finally:
-        if kill_at_line is not None:
-            Path(f"{log}.lines").write_text(json.dumps(count()))
+        write_lines()
 
 
 def _recorded(loss: Callable[..., Any], file: Path) -> Callable[..., Any]:
@@ -182,7 +182,7 @@ def _stop_at(number: int) -> None:
     setattr(Trainer, "_step", stopping)  # noqa: B010 - mypy refuses a method that is assigned to
 
 
-def _count_lines(kill_at: int) -> Callable[[], int]:
+def _count_lines(kill_at: int, file: Path) -> Callable[[], object]:
     lines = 0
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
@@ -197,4 +197,4 @@ def _count_lines(kill_at: int) -> Callable[[], int]:
 
     threading.settrace(trace)
     sys.settrace(trace)
-    return lambda: lines
+    return lambda: file.write_text(json.dumps(lines))

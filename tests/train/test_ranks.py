@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from mm1.recipe import load_recipe
 from mm1.train.pretrain import pretrain
 from tests.conftest import breaking_at
+from tests.train.forked import end, start_ranks
 
 # Mostly text, one sequence a rank: micro-batches with images on both ranks, on one, on none.
 MOSTLY_TEXT = ["data.mixture.text.weight=1.5", "train.batch_size=2", "train.steps=16"]
@@ -30,6 +32,21 @@ def free_port() -> int:
 
 
 def train_on_two(recipe_file: Path, run: Path, data: Path, *settings: str) -> subprocess.CompletedProcess[str]:
+    """Train on two ranks, forked from a process that has imported everything."""
+    arguments = ["pretrain", recipe_file, "--to", run, *(part for setting in settings for part in ("--set", setting))]
+    return run_on_two(arguments, Path(f"{run}.log"), data)
+
+
+def run_on_two(arguments: Sequence[object], log: Path, data: Path) -> subprocess.CompletedProcess[str]:
+    """Run `mm1 ARGUMENTS` on two such ranks; the code is that of the first rank that fails."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MM1_DATA", str(data))
+        codes = end(start_ranks(2, arguments, log))
+    said = "".join(Path(f"{log}.{rank}").read_text() for rank in range(2))
+    return subprocess.CompletedProcess(list(map(str, arguments)), next(filter(None, codes), 0), stderr=said)
+
+
+def train_with_torchrun(recipe_file: Path, run: Path, data: Path, *settings: str) -> subprocess.CompletedProcess[str]:
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
     command = [sys.executable, *launcher, "--master_port", str(free_port()), "-m", "mm1", "pretrain", str(recipe_file)]
     command += ["--to", str(run), *(argument for setting in settings for argument in ("--set", setting))]
@@ -54,7 +71,7 @@ def column(run: Path, name: str) -> list[float]:
 def test_two_ranks_train_as_one(recipe_file: Path, data: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     pretrain(load_recipe(str(recipe_file), MOSTLY_TEXT), one)
-    result = train_on_two(recipe_file, two, data, *MOSTLY_TEXT)
+    result = train_with_torchrun(recipe_file, two, data, *MOSTLY_TEXT)
     assert result.returncode == 0, result.stderr
     for name in ("loss", "grad_norm"):
         assert column(two, name) == pytest.approx(column(one, name), rel=2e-4)

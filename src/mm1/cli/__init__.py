@@ -27,7 +27,7 @@ from mm1.cli.show_tiles import show_tiles
 from mm1.cli.train import encoder, pretrain, sft
 from mm1.errors import Stopped, UserError
 from mm1.progress import console
-from mm1.ranks import end_process, world_size
+from mm1.ranks import end_process, end_rank, world_size
 from mm1.version import __version__
 
 PANELS = ("Start", "Data", "Train", "Evaluate", "Use", "Study", "Plan")
@@ -89,6 +89,10 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         app(prog_name="mm1")
+    except SystemExit as done:
+        if world_size() > 1 and isinstance(done.code, int):
+            end_rank(done.code)
+        raise
     except UserError as error:
         console.print(Text("error:", "bold red"), str(error), soft_wrap=True)
         _exit(2)
