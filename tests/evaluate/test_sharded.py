@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from mm1.errors import UserError
 from mm1.evaluate.models.divided import division
 from mm1.evaluate.run import evaluate_run
 from mm1.evaluate.settings import EvaluationSettings
-from mm1.model import MM1Config, build_model
+from mm1.model import MM1Config, MM1ForConditionalGeneration, build_model
 from mm1.model.processor import token_ids
 from mm1.recipe import ModelRecipe
 from tests.train.test_ranks import free_port
@@ -77,9 +78,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, model, processor) -> Iterato
         content = {key: value for key, value in {**BASE, **changes}.items() if key != "name"}
         (place / f"{name}.yaml").write_text(json.dumps(content))
     torch.manual_seed(0)
-    sparse = build_model(
-        ModelRecipe.model_validate(SPARSE), **{key: value for key, value in token_ids(processor).items()}
-    )
+    sparse = build_model(ModelRecipe.model_validate(SPARSE), **token_ids(processor))
     other, its_processor = idefics3()
     for name, made, with_processor in (
         ("dense", model, processor),
@@ -111,10 +110,10 @@ def jobs(place: Path, to: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def scored(place: Path) -> Path:
-    """The same, with the results of one process in `one`, and in `two` those of two ranks with one model."""
+    """The same, with the results of one process in `one`, and in `groups` those of two pairs of ranks."""
     file = place / "jobs.json"
-    file.write_text(json.dumps(jobs(place, "two")))
-    job = torchrun(2, "-m", "tests.evaluate.sharded_ranks", "2", str(file))
+    file.write_text(json.dumps(jobs(place, "groups")))
+    job = torchrun(4, "-m", "tests.evaluate.sharded_ranks", "2", str(file))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mm1.evaluate.scoring.PART", 6)
         for alone in jobs(place, "one"):
@@ -126,10 +125,9 @@ def scored(place: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["dense", "sparse", "idefics3"])
-def test_two_ranks_with_one_model_give_the_files_of_one_process(scored: Path, name: str) -> None:
-    one = {file.name: file.read_text() for file in (scored / "one" / name).glob("*.*")}
-    two = {file.name: file.read_text() for file in (scored / "two" / name).glob("*.*")}
-    assert two == one
+def test_pairs_of_ranks_with_a_model_each_give_the_files_of_one_process(scored: Path, name: str) -> None:
+    one, groups = ({file.name: file.read_text() for file in (scored / to / name).iterdir()} for to in ("one", "groups"))
+    assert groups == one
     assert len(one) == (4 if name == "idefics3" else 12)
     for file, content in one.items():
         if file.startswith("squares") and file.endswith("json"):  # else a model that says one thing would pass
@@ -138,10 +136,8 @@ def test_two_ranks_with_one_model_give_the_files_of_one_process(scored: Path, na
 
 @pytest.mark.parametrize("name", ["dense", "sparse"])
 def test_a_rank_holds_its_part_of_the_decoder(scored: Path, name: str) -> None:
-    from mm1.model import MM1ForConditionalGeneration
-
     whole = dict(MM1ForConditionalGeneration.from_pretrained(scored / name).named_parameters())
-    for rank in range(2):
+    for rank in range(4):
         parts = json.loads((scored / f"jobs.{rank}.json").read_text())[str(scored / name)]
         for parameter, tensor in whole.items():
             divided = "language_model" in parameter and tensor.ndim > 1 and ".gate." not in parameter
@@ -151,3 +147,48 @@ def test_a_rank_holds_its_part_of_the_decoder(scored: Path, name: str) -> None:
         if name == "sparse":
             (experts,) = {shape[0] for key, shape in parts.items() if ".experts." in key}
             assert experts == 2
+
+
+def test_a_killed_rank_ends_the_command(scored: Path) -> None:
+    results = scored / "killed"
+    command = ["-m", "mm1", "evaluate", str(scored / "dense"), "--tasks", str(scored / "chosen.yaml")]
+    command += ["--shots", "0,4", "--draws", "500", "--to", str(results), "--ranks-per-model", "2"]
+    job = torchrun(2, *command)
+    whole = results / "chosen.0-shot.json"
+    while not whole.exists() and job.poll() is None:
+        time.sleep(0.05)
+    began = time.monotonic()
+    _, last = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    os.kill(int(last), signal.SIGKILL)
+    _, said = job.communicate(timeout=SECONDS)
+    assert job.returncode != 0
+    assert time.monotonic() - began < 60
+    assert whole.read_text() == (scored / "one" / "dense" / whole.name).read_text(), said
+    assert not (results / "chosen.4-shot.json").exists()
+
+
+def test_ranks_that_make_no_whole_groups_are_a_sentence(scored: Path, capsys, monkeypatch) -> None:
+    command = ["evaluate", str(scored / "dense"), "--tasks", str(scored / "squares.yaml"), "--ranks-per-model", "2"]
+    monkeypatch.setattr(sys, "argv", ["mm1", *command])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert (
+        "1 rank is no multiple of it: start that many, such as torchrun --nproc_per_node 2" in capsys.readouterr().err
+    )
+
+
+def test_heads_and_experts_that_cannot_be_divided_are_a_sentence(scored: Path) -> None:
+    cpu = torch.device("cpu")
+    dense, sparse = (MM1Config.from_pretrained(scored / name) for name in ("dense", "sparse"))
+    assert division("m", dense, 1, cpu) == {}
+    with pytest.raises(UserError, match=r"^m: 3 ranks .* because 2 attention heads and 2 key-value heads can't be"):
+        division("m", dense, 3, cpu)
+    sparse.text_config.num_attention_heads = sparse.text_config.num_key_value_heads = 8
+    with pytest.raises(UserError, match=r"because 4 experts can't be divided by 8: set ranks_per_model to 1 or 2 or 4"):
+        division("m", sparse, 8, cpu)
+    with pytest.raises(UserError, match="is computed on cpu here and not on meta"):
+        division("m", dense, 2, torch.device("meta"))
+    dense.text_config.base_model_tp_plan = None
+    with pytest.raises(UserError, match="can't divide a decoder of type llama over ranks"):
+        division("m", dense, 2, cpu)
