@@ -1,7 +1,7 @@
-"""One rank of a scoring: `python -m tests.evaluate.sharded_ranks RANKS_PER_MODEL JOBS` under torchrun.
+"""One rank of a scoring: `python -m tests.evaluate.sharded_ranks JOBS` under torchrun.
 
-JOBS is a JSON file: for each model its folder, its tasks, its shots and the folder of its results. Beside that file
-each rank writes which of the model's tensors it holds a part of.
+JOBS is a JSON file with command lines of `mm1`. When all but the last are done, each rank writes beside that file which
+of the models' tensors it holds a part of. During the last one, rank 1 is killed.
 
 Every rank but the first of its group gets the opposite of the true logits. So a rank that decides for itself which
 token comes next, or writes a result, is seen in the results.
@@ -10,6 +10,8 @@ token comes next, or writes a result, is seen in the results.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,19 +19,22 @@ from typing import Any
 import torch
 from torch.distributed.tensor import DTensor
 
+from mm1.cli import main
 from mm1.evaluate import run, scoring
 from mm1.evaluate.distributed import own_group
-from mm1.evaluate.settings import EvaluationSettings
 from mm1.ranks import own_rank
 
 torch.set_num_threads(1)
 scoring.PART = 6
-jobs = Path(sys.argv[2])
+jobs = Path(sys.argv[1])
+*commands, last = json.loads(jobs.read_text())
 load = run.load_generator
 parts: dict[str, Any] = {}
 
 
 def opposite(module: Any, args: Any, logits: torch.Tensor) -> torch.Tensor:
+    if sys.argv[1:] == last and own_rank() == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
     return -logits
 
 
@@ -46,9 +51,13 @@ def load_and_look(path: Path, **options: Any) -> Any:
 
 
 run.load_generator = load_and_look
-for job in json.loads(jobs.read_text()):
-    settings = EvaluationSettings(
-        tasks=job["tasks"], shots=job["shots"], device="cpu", ranks_per_model=int(sys.argv[1])
-    )
-    run.evaluate_run(job["model"], settings=settings, to=Path(job["to"]))
+for command in commands:
+    sys.argv[1:] = command
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            raise
 jobs.with_suffix(f".{own_rank()}.json").write_text(json.dumps(parts))
+sys.argv[1:] = last
+main()

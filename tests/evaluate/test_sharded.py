@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,12 @@ from .test_evaluate_model import BASE
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 120
+MODELS = {
+    "dense": ["squares", "nearest", "chosen"],
+    "sparse": ["squares", "nearest", "chosen"],
+    "idefics3": ["squares"],
+}
+"""The models, with the tasks that each is scored on."""
 TASKS: dict[str, dict[str, Any]] = {
     "squares": {},
     "nearest": {"shots": {"corpus": "squares/shots", "selection": "nearest"}, "floors": []},
@@ -50,18 +55,6 @@ SPARSE = {
 }
 
 
-def torchrun(ranks: int, *arguments: str) -> subprocess.Popen[str]:
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(ranks), "--master_addr", "127.0.0.1"]
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(
-        [sys.executable, *launcher, "--master_port", str(free_port()), *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, model, processor) -> Iterator[Path]:
     """A folder with the data, the tasks, and the models `dense`, `sparse` and `idefics3`."""
@@ -69,8 +62,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, model, processor) -> Iterato
     splits = {
         split: [replace(d, meta={**(d.meta or {}), "colors": list(COLORS)}) for d in documents]
         for split, documents in {
-            "test": [question("test", n) for n in range(20)],
-            "shots": [question("shots", n) for n in range(100, 130)],
+            "test": [question("test", n) for n in range(14)],
+            "shots": [question("shots", n) for n in range(100, 116)],
         }.items()
     }
     write_corpus(place / "data" / "squares", splits, licence="none needed", sources=["made here"])
@@ -95,38 +88,56 @@ def place(tmp_path_factory: pytest.TempPathFactory, model, processor) -> Iterato
         yield place
 
 
-def jobs(place: Path, to: str) -> list[dict[str, Any]]:
-    tasks = {name: list(TASKS) for name in ("dense", "sparse")} | {"idefics3": ["squares"]}
-    return [
-        {
-            "model": str(place / name),
-            "tasks": [str(place / f"{task}.yaml") for task in asked],
-            "shots": [0, 4],
-            "to": str(place / to / name),
-        }
-        for name, asked in tasks.items()
-    ]
+@dataclass
+class Scored:
+    """The results of one process in `one`, those of two groups of ranks in `groups`; how the ranks' job ended."""
+
+    place: Path
+    code: int
+    seconds_from_kill_to_end: float
+    said: str
 
 
 @pytest.fixture(scope="module")
-def scored(place: Path) -> Path:
-    """The same, with the results of one process in `one`, and in `groups` those of two pairs of ranks."""
-    file = place / "jobs.json"
-    file.write_text(json.dumps(jobs(place, "groups")))
-    job = torchrun(4, "-m", "tests.evaluate.sharded_ranks", "2", str(file))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mm1.evaluate.scoring.PART", 6)
-        for alone in jobs(place, "one"):
-            settings = EvaluationSettings(tasks=alone["tasks"], shots=alone["shots"], device="cpu")
-            evaluate_run(alone["model"], settings=settings, to=Path(alone["to"]))
-    _, said = job.communicate(timeout=SECONDS)
-    assert job.returncode == 0, said
-    return place
+def scored(place: Path) -> Scored:
+    commands = []
+    for name, tasks in MODELS.items():
+        files = [str(place / f"{task}.yaml") for task in tasks]
+        command = ["evaluate", str(place / name), "--tasks", ",".join(files), "--shots", "0,4"]
+        commands.append([*command, "--ranks-per-model", "2", "--to", str(place / "groups" / name)])
+    again = [*commands[0][:-1], str(place / "killed")]
+    jobs = place / "jobs.json"
+    jobs.write_text(json.dumps([*commands, again]))
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "4", "--master_addr", "127.0.0.1"]
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    with (place / "said.txt").open("w+") as said:
+        job = subprocess.Popen(
+            [sys.executable, *launcher, "--master_port", str(free_port()), "-m", "tests.evaluate.sharded_ranks", jobs],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": ""},
+            stdout=said,
+            stderr=said,
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("mm1.evaluate.scoring.PART", 6)
+            for name, tasks in MODELS.items():
+                settings = EvaluationSettings(
+                    tasks=[str(place / f"{task}.yaml") for task in tasks], shots=[0, 4], device="cpu"
+                )
+                evaluate_run(str(place / name), settings=settings, to=place / "one" / name)
+        code = job.wait(timeout=SECONDS)
+        ended = time.time()
+        said.seek(0)
+        text = said.read()
+    written = [place / f"jobs.{rank}.json" for rank in range(4)]
+    assert all(file.exists() for file in written), text
+    return Scored(place, code, ended - max(file.stat().st_mtime for file in written), text)
 
 
 @pytest.mark.parametrize("name", ["dense", "sparse", "idefics3"])
-def test_pairs_of_ranks_with_a_model_each_give_the_files_of_one_process(scored: Path, name: str) -> None:
-    one, groups = ({file.name: file.read_text() for file in (scored / to / name).iterdir()} for to in ("one", "groups"))
+def test_pairs_of_ranks_with_a_model_each_give_the_files_of_one_process(scored: Scored, name: str) -> None:
+    one, groups = (
+        {file.name: file.read_text() for file in (scored.place / to / name).iterdir()} for to in ("one", "groups")
+    )
     assert groups == one
     assert len(one) == (4 if name == "idefics3" else 12)
     for file, content in one.items():
@@ -135,10 +146,10 @@ def test_pairs_of_ranks_with_a_model_each_give_the_files_of_one_process(scored: 
 
 
 @pytest.mark.parametrize("name", ["dense", "sparse"])
-def test_a_rank_holds_its_part_of_the_decoder(scored: Path, name: str) -> None:
-    whole = dict(MM1ForConditionalGeneration.from_pretrained(scored / name).named_parameters())
+def test_a_rank_holds_its_part_of_the_decoder(scored: Scored, name: str) -> None:
+    whole = dict(MM1ForConditionalGeneration.from_pretrained(scored.place / name).named_parameters())
     for rank in range(4):
-        parts = json.loads((scored / f"jobs.{rank}.json").read_text())[str(scored / name)]
+        parts = json.loads((scored.place / f"jobs.{rank}.json").read_text())[str(scored.place / name)]
         for parameter, tensor in whole.items():
             divided = "language_model" in parameter and tensor.ndim > 1 and ".gate." not in parameter
             assert (parameter in parts) == divided
@@ -149,26 +160,22 @@ def test_a_rank_holds_its_part_of_the_decoder(scored: Path, name: str) -> None:
             assert experts == 2
 
 
-def test_a_killed_rank_ends_the_command(scored: Path) -> None:
-    results = scored / "killed"
-    command = ["-m", "mm1", "evaluate", str(scored / "dense"), "--tasks", str(scored / "chosen.yaml")]
-    command += ["--shots", "0,4", "--draws", "500", "--to", str(results), "--ranks-per-model", "2"]
-    job = torchrun(2, *command)
-    whole = results / "chosen.0-shot.json"
-    while not whole.exists() and job.poll() is None:
-        time.sleep(0.05)
-    began = time.monotonic()
-    _, last = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
-    os.kill(int(last), signal.SIGKILL)
-    _, said = job.communicate(timeout=SECONDS)
-    assert job.returncode != 0
-    assert time.monotonic() - began < 60
-    assert whole.read_text() == (scored / "one" / "dense" / whole.name).read_text(), said
-    assert not (results / "chosen.4-shot.json").exists()
+def test_a_killed_rank_ends_the_command(scored: Scored) -> None:
+    assert scored.code != 0
+    assert scored.seconds_from_kill_to_end < 60
+    assert "-9" in scored.said
+    assert not list((scored.place / "killed").glob("*.json"))
 
 
-def test_ranks_that_make_no_whole_groups_are_a_sentence(scored: Path, capsys, monkeypatch) -> None:
-    command = ["evaluate", str(scored / "dense"), "--tasks", str(scored / "squares.yaml"), "--ranks-per-model", "2"]
+def test_ranks_that_make_no_whole_groups_are_a_sentence(scored: Scored, capsys, monkeypatch) -> None:
+    command = [
+        "evaluate",
+        str(scored.place / "dense"),
+        "--tasks",
+        str(scored.place / "squares.yaml"),
+        "--ranks-per-model",
+        "2",
+    ]
     monkeypatch.setattr(sys, "argv", ["mm1", *command])
     with pytest.raises(SystemExit) as end:
         main()
@@ -178,9 +185,9 @@ def test_ranks_that_make_no_whole_groups_are_a_sentence(scored: Path, capsys, mo
     )
 
 
-def test_heads_and_experts_that_cannot_be_divided_are_a_sentence(scored: Path) -> None:
+def test_heads_and_experts_that_cannot_be_divided_are_a_sentence(scored: Scored) -> None:
     cpu = torch.device("cpu")
-    dense, sparse = (MM1Config.from_pretrained(scored / name) for name in ("dense", "sparse"))
+    dense, sparse = (MM1Config.from_pretrained(scored.place / name) for name in ("dense", "sparse"))
     assert division("m", dense, 1, cpu) == {}
     with pytest.raises(UserError, match=r"^m: 3 ranks .* because 2 attention heads and 2 key-value heads can't be"):
         division("m", dense, 3, cpu)

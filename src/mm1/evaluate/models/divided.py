@@ -38,14 +38,6 @@ def division(path: Path | str, config: PretrainedConfig, ranks: int, device: tor
     """
     if ranks == 1:
         return {}
-    # The library takes the machine's accelerator and asks nobody.
-    found = torch.accelerator.current_accelerator()
-    expected = torch.device(found.type, local_rank()) if found else torch.device("cpu")
-    if device != expected:
-        raise UserError(
-            f"device: a model that {ranks} ranks hold between them is computed on {expected} here and not on {device}: "
-            "leave the device out"
-        )
     text = config.get_text_config()
     if not text.base_model_tp_plan:
         raise UserError(
@@ -54,6 +46,14 @@ def division(path: Path | str, config: PretrainedConfig, ranks: int, device: tor
         )
     experts = getattr(config, "moe_num_experts", 0)
     _check_counts(path, {**_heads(config), **({"experts": experts} if experts else {})}, ranks)
+    # The library takes the machine's accelerator and asks nobody.
+    found = torch.accelerator.current_accelerator()
+    expected = torch.device(found.type, local_rank()) if found else torch.device("cpu")
+    if device != expected:
+        raise UserError(
+            f"device: a model that {ranks} ranks hold between them is computed on {expected} here and not on {device}: "
+            "leave the device out"
+        )
     by_expert = experts or text.base_model_ep_plan
     return {"distributed_config": DistributedConfig(tp_size=ranks, ep_size=ranks if by_expert else 1)}
 
