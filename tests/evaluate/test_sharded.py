@@ -189,7 +189,7 @@ def test_heads_and_experts_that_cannot_be_divided_are_a_sentence(scored: Scored)
     cpu = torch.device("cpu")
     dense, sparse = (MM1Config.from_pretrained(scored.place / name) for name in ("dense", "sparse"))
     assert division("m", dense, 1, cpu) == {}
-    with pytest.raises(UserError, match=r"^m: 3 ranks .* because 2 attention heads and 2 key-value heads can't be"):
+    with pytest.raises(UserError, match=r"^m: 3 ranks .* because 2 attention heads, 2 key-value heads can't be"):
         division("m", dense, 3, cpu)
     sparse.text_config.num_attention_heads = sparse.text_config.num_key_value_heads = 8
     with pytest.raises(UserError, match=r"because 4 experts can't be divided by 8: set ranks_per_model to 1 or 2 or 4"):

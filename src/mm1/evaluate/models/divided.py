@@ -71,13 +71,13 @@ def _heads(config: PretrainedConfig) -> dict[str, int]:
 
 
 def _check_counts(path: Path | str, counts: dict[str, int], ranks: int) -> None:
-    wrong = [f"{count} {name}" for name, count in counts.items() if count % ranks]
+    wrong = ", ".join(f"{count} {name}" for name, count in counts.items() if count % ranks)
     if not wrong:
         return
     common = math.gcd(*counts.values())
     fitting = [str(number) for number in range(1, common + 1) if common % number == 0]
     raise UserError(
-        f"{path}: {ranks} ranks can't hold this model between them, because {' and '.join(wrong)} can't be divided by "
+        f"{path}: {ranks} ranks can't hold this model between them, because {wrong} can't be divided by "
         f"{ranks}: set ranks_per_model to {' or '.join(fitting)}"
     )
 

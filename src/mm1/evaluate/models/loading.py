@@ -56,4 +56,11 @@ def load_generator(
         raise UserError(
             f"{path}: the model can't be loaded as an image-text-to-text model ({reason}): name another one"
         ) from None
+    except RuntimeError as error:  # where the library's plan of a family doesn't fit how its files are laid out
+        if ranks == 1:
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{path}: transformers can't load this model in parts ({reason}): leave ranks_per_model out"
+        ) from None
     return TransformersGenerator(model, processor, batch_size=batch_size, device=where, chat=False if plain else None)
