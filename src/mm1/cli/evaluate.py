@@ -78,7 +78,7 @@ def evaluate(
         typer.Option(
             min=1,
             help="Number of ranks of torchrun that hold one model between them, for a model that one GPU can't hold. "
-            "It changes no score.",
+            "It changes no score in float32.",
         ),
     ] = 1,
 ) -> None:

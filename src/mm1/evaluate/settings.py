@@ -10,8 +10,8 @@ from mm1.recipe import EvaluateRecipe
 class EvaluationSettings(EvaluateRecipe):
     """A recipe's section `evaluate`, and settings that a recipe has no key for.
 
-    Scores do not depend on `batch_size`, `device` and `ranks_per_model`. A result's protocol contains all that they
-    depend on.
+    But for rounding, scores do not depend on `batch_size`, `device` and `ranks_per_model`. A result's protocol contains
+    all that they depend on.
     """
 
     seed: int = Field(0, description="Seed of the choice of items, shots, swapped pictures and resamples.")
