@@ -15,6 +15,7 @@ import signal
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch.distributed.tensor import DTensor
@@ -50,7 +51,7 @@ def load_and_look(path: Path, **options: Any) -> Any:
     return generator
 
 
-run.load_generator = load_and_look
+mock.patch.object(run, "load_generator", load_and_look).start()
 for command in commands:
     sys.argv[1:] = command
     try:
