@@ -17,10 +17,13 @@ from mm1.model.join import write_joined
 from mm1.recipe import load_recipe
 from mm1.train.pretrain import pretrain
 
+SPARSE = ["model.language_model.num_layers=2", "model.language_model.num_experts=4"]
+
 
 @pytest.fixture
-def run(recipe_file: Path, data: Path, tmp_path: Path) -> Path:
-    pretrain(load_recipe(str(recipe_file)), tmp_path / "run")
+def run(request: pytest.FixtureRequest, recipe_file: Path, data: Path, tmp_path: Path) -> Path:
+    """A run of a dense model, or with the settings that a test gives as a parameter."""
+    pretrain(load_recipe(str(recipe_file), getattr(request, "param", [])), tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -29,6 +32,7 @@ def export(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.parametrize("run", [[], SPARSE], ids=["dense", "sparse"], indirect=True)
 def test_a_step_becomes_a_model(run: Path, tmp_path: Path) -> None:
     done = export(run, "--step", 12, "--to", tmp_path / "out")
     assert done.returncode == 0, done.stderr

@@ -73,6 +73,14 @@ def evaluate(
     dtype: Annotated[
         str, typer.Option(help="float32, bfloat16, or auto: bfloat16 on a GPU, float32 on a CPU.")
     ] = "auto",
+    ranks_per_model: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Number of ranks of torchrun that hold one model between them, for a model that one GPU can't hold. "
+            "It changes no score in float32.",
+        ),
+    ] = 1,
 ) -> None:
     """Score a model on tasks, with pictures in the few-shot prompts.
 
@@ -93,6 +101,7 @@ def evaluate(
         "batch_size": batch_size,
         "device": device,
         "dtype": dtype,
+        "ranks_per_model": ranks_per_model,
     }
     settings = EvaluationSettings.model_validate({key: value for key, value in given.items() if value is not None})
     results = evaluate_run(run, settings=settings, to=to)

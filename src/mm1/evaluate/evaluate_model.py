@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mm1.evaluate.distributed import joined_rank, wait_for_all
+from mm1.evaluate.distributed import own_group, wait_for_all
 from mm1.evaluate.metrics import METRICS
 from mm1.evaluate.models.generator import Advance, Generator
 from mm1.evaluate.result_page import write_result_page
@@ -54,7 +54,7 @@ def evaluate_model(
     model = {"model": model_name, "model_hash": model_hash, **getattr(generator, "protocol", {})}
     results = []
     bar = progress_bar()
-    bar.disable = joined_rank()[0] > 0
+    bar.disable = not own_group().leads
     with bar:
         for task in tasks:
             scorer = Scorer(generator, task, settings, model)
@@ -76,25 +76,23 @@ def summary(result: Result) -> str:
 def _scored(scorer: Scorer, count: int, out_dir: Path, advance: Advance) -> tuple[Result, bool]:
     """Return the result, and whether it existed already."""
     file = out_dir / f"{scorer.task.name}.{count}-shot.json"
-    kept = _read(file)
+    group = own_group()
+    kept = group.from_first(lambda: _read(file))
     if kept is not None and kept.get("protocol") == scorer.protocol(count):
         return kept, True
-    rank, world = joined_rank()
     folder = out_dir / ".parts" / f"{scorer.task.name}.{count}-shot.{scorer.protocol_hash(count)}"
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{index:05d}.json" for index in range(len(scorer.parts))]
-    missing = []
-    for index in range(rank, len(files), world):
-        if _read(files[index]) is None:
-            missing.append(index)
-        else:
-            advance(scorer.part_work(count, index))
+    share = range(group.number, len(files), group.count)
+    missing = group.from_first(lambda: [index for index in share if _read(files[index]) is None])
+    advance(sum(scorer.part_work(count, index) for index in set(share) - set(missing)))
     for start in range(0, len(missing), PARTS_AT_ONCE):
         indices = missing[start : start + PARTS_AT_ONCE]
         for index, part in zip(indices, scorer.answer(count, indices, advance), strict=True):
-            write_json(files[index], part, indent=1, shared=True)
+            if group.first:
+                write_json(files[index], part, indent=1, shared=True)
     wait_for_all()
-    if rank == 0:
+    if group.leads:
         result = scorer.result(count, [json.loads(part.read_text()) for part in files])
         write_json(file, result, indent=1, shared=True)
         write_result_page(result, scorer.source, scorer.pool, file.with_suffix(".html"))

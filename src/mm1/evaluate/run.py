@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mm1.errors import UserError
-from mm1.evaluate.distributed import join_ranks
+from mm1.evaluate.distributed import join_ranks, own_group
 from mm1.evaluate.evaluate_model import evaluate_model
 from mm1.evaluate.models.loading import load_generator
 from mm1.evaluate.scoring import Result
@@ -40,12 +40,13 @@ def evaluate_run(
     Raises:
         UserError: If the model, a task or its data doesn't exist, or they don't fit each other.
     """
-    join_ranks()
+    settings = settings or EvaluationSettings()
+    join_ranks(settings.ranks_per_model)
     name = parse_model_name(path)
     file = name.folder / "recipe.yaml" if name.folder else None
     recipe = load_recipe(str(file)).evaluate if file and file.is_file() else EvaluateRecipe()
     short = {key: list(value) for key, value in (("tasks", tasks), ("shots", shots)) if value is not None}
-    settings = (settings or EvaluationSettings()).over(recipe).model_copy(update=short)
+    settings = settings.over(recipe).model_copy(update=short)
     if not settings.tasks:
         raise UserError(f"{path}: no task is named: name tasks with --tasks")
     loaded = [load_task(name) for name in settings.tasks]
@@ -63,5 +64,5 @@ def evaluate_run(
         settings,
         out_dir=to or name.scores(),
         model_name=str(path),
-        model_hash=model_hash(directory),
+        model_hash=own_group().from_first(lambda: model_hash(directory)),
     )

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from mm1.devices import choose_device
 from mm1.errors import UserError
+from mm1.evaluate.distributed import own_group
+from mm1.evaluate.models.divided import division
 from mm1.evaluate.models.mm1 import MM1Generator
 from mm1.evaluate.models.transformers import TransformersGenerator
 from mm1.model import MM1Config, MM1ForConditionalGeneration
@@ -25,14 +27,14 @@ def load_generator(
     """Load a model for scoring: one of ours, or any image-text-to-text model of `transformers`.
 
     Args:
-        path: The model's name (see `mm1.places.MODEL_HELP`).
+        path: The model's name (see `mm1.places.MODEL_HELP`). The ranks of a group each load their part of it.
         batch_size: Prompts per forward pass; affects the speed, not the answers.
         device: `auto` (a GPU if there is one), or a torch device.
         dtype: `auto` (float32 on CPU, bfloat16 on GPU), or a torch dtype's name.
         plain: Whether another family's model is asked without its chat template. (How ours is asked, prompts say.)
 
     Raises:
-        UserError: If the model doesn't exist, can't be loaded or can't be asked so.
+        UserError: If the model doesn't exist, can't be loaded, divided over the ranks of a group or asked so.
     """
     directory = resolve_model(path)
     where = choose_device(device, "device")
@@ -40,16 +42,25 @@ def load_generator(
         dtype = "float32" if where.type == "cpu" else "bfloat16"
     if dtype not in _DTYPES:
         raise UserError(f"dtype '{dtype}' is unknown: name one of auto, {', '.join(_DTYPES)}")
-    torch_dtype = _DTYPES[dtype]
+    torch_dtype, ranks = _DTYPES[dtype], own_group().size
     if json.loads((directory / "config.json").read_text()).get("model_type") == MM1Config.model_type:
-        own = MM1ForConditionalGeneration.from_pretrained(directory, dtype=torch_dtype)
+        divided = division(path, MM1Config.from_pretrained(directory), ranks, where)
+        own = MM1ForConditionalGeneration.from_pretrained(directory, dtype=torch_dtype, **divided)
         return MM1Generator(own, MM1Processor.from_pretrained(directory), batch_size=batch_size, device=where)
     try:
-        model = AutoModelForImageTextToText.from_pretrained(directory, dtype=torch_dtype)
+        divided = division(path, AutoConfig.from_pretrained(directory), ranks, where)
+        model = AutoModelForImageTextToText.from_pretrained(directory, dtype=torch_dtype, **divided)
         processor = AutoProcessor.from_pretrained(directory)
     except (OSError, ValueError, ImportError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
             f"{path}: the model can't be loaded as an image-text-to-text model ({reason}): name another one"
+        ) from None
+    except RuntimeError as error:  # where the library's plan of a family doesn't fit how its files are laid out
+        if ranks == 1:
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{path}: transformers can't load this model in parts ({reason}): leave ranks_per_model out"
         ) from None
     return TransformersGenerator(model, processor, batch_size=batch_size, device=where, chat=False if plain else None)

@@ -19,6 +19,7 @@ from transformers import DynamicCache
 
 from mm1.document import Document, Image
 from mm1.errors import UserError
+from mm1.evaluate.distributed import own_group
 from mm1.evaluate.models.generator import Advance, Answer, ContextTooShort, Likelihood
 from mm1.evaluate.models.stops import Stops
 from mm1.model.ends import end_with_turns
@@ -70,6 +71,7 @@ class MM1Generator:
         self.batch_size = batch_size
         self.device = torch.device(device)
         self.share_prefixes = share_prefixes
+        self._group = own_group()
         self.images_encoded = 0
         self._features: OrderedDict[Image, torch.Tensor | UserError] = OrderedDict()
         self._cache_bytes = cache_bytes
@@ -176,7 +178,8 @@ class MM1Generator:
         features = self._encode([_Piece(np.empty(0, dtype=np.int64), (image,)) for image in images])
         width = self.model.config.get_text_config().hidden_size
         rows = [torch.zeros(width) if isinstance(f, UserError) else f.float().mean(dim=0).cpu() for f in features]
-        return torch.nn.functional.normalize(torch.stack(rows), dim=-1).numpy()
+        # Shots are chosen by them, so all ranks of a group must have the same ones.
+        return self._group.first_ranks(torch.nn.functional.normalize(torch.stack(rows), dim=-1)).numpy()
 
     def _groups(self, prompts: Sequence[Document], room: int) -> list[_Group]:
         """Group prompts that are equal up to their last picture, where the query begins."""
@@ -259,7 +262,8 @@ class MM1Generator:
 
     def _forward(self, ids: torch.Tensor, pictures: torch.Tensor | None, cache: DynamicCache) -> torch.Tensor:
         """Extend the cache by `ids` (B, L) and return the likeliest next tokens (B,)."""
-        return self._logits(ids.to(self.device), pictures, cache, 1)[:, -1].argmax(dim=-1)
+        tokens = self._logits(ids.to(self.device), pictures, cache, 1)[:, -1].argmax(dim=-1)
+        return self._group.first_ranks(tokens)
 
     def _logits(
         self, ids: torch.Tensor, pictures: torch.Tensor | None, cache: DynamicCache | None, keep: int

@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, StoppingCriteriaList
+from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from mm1.document import Document, Image
 from mm1.errors import UserError
+from mm1.evaluate.distributed import own_group
+from mm1.evaluate.models.divided import FirstRanksChoice
 from mm1.evaluate.models.generator import Advance, Answer, ContextTooShort, Likelihood
 from mm1.evaluate.models.stops import Stops
 from mm1.processing.images import ImageError, decode_image
@@ -47,6 +49,8 @@ class TransformersGenerator:
         self.model = model.eval().to(device)
         self.processor = processor
         self.batch_size = batch_size
+        group = own_group()
+        self._choice = LogitsProcessorList([FirstRanksChoice(group)] if group.size > 1 else [])
         self.device = torch.device(device)
         self.chat = bool(processor.chat_template) if chat is None else chat
         if not self.chat and getattr(processor, "image_token", None) is None:
@@ -156,6 +160,7 @@ class TransformersGenerator:
         output = self.model.generate(
             **inputs,
             generation_config=GenerationConfig(**self._settings, max_new_tokens=max_new_tokens),
+            logits_processor=self._choice,
             stopping_criteria=StoppingCriteriaList([ended]),
         )
         return [stops.text(row) for row in output[:, start:].tolist()]
