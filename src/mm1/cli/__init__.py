@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 
 from mm1.cli import data, model, scale, study
 from mm1.cli.caption import caption
+from mm1.cli.chat import chat
 from mm1.cli.demo import demo
 from mm1.cli.evaluate import compare, evaluate, report, score_encoder, tasks
 from mm1.cli.export import export
@@ -61,6 +62,7 @@ app.command(rich_help_panel="Evaluate")(compare)
 app.command(rich_help_panel="Evaluate")(report)
 app.command(rich_help_panel="Evaluate")(tasks)
 app.command(rich_help_panel="Use")(caption)
+app.command(rich_help_panel="Use")(chat)
 app.command(rich_help_panel="Use")(export)
 app.command(rich_help_panel="Use")(show_tiles)
 app.add_typer(study.app, name="study", rich_help_panel="Study")
