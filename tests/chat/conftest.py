@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from mm1.chat.loop import hold_chat
 from mm1.chat.session import ChatSettings, Session
 from mm1.chat.terminal import Terminal
-from mm1.model import build_model
+from mm1.document import Document, Image, Text
+from mm1.model import MM1ForConditionalGeneration, build_model
 from mm1.processing.chat import default_chat_template
-from mm1.processing.processor import build_processor
+from mm1.processing.processor import MM1Processor, build_processor
 from mm1.processing.tokenizer import train_tokenizer
 from mm1.recipe import ModelRecipe
-from tests.conftest import png
+from tests.conftest import COLOURS, png
 
 TEXTS = ["USER: Question: what color is it? Short answer: red green blue yellow\nASSISTANT: é 猫 🙂 yes no"] * 8
 
@@ -54,6 +57,44 @@ def turns(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("models") / "plain", None)
+
+
+@pytest.fixture(scope="session")
+def trained(turns: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, fine-tuned on conversations about two pictures, until it tells their colours."""
+    folder = tmp_path_factory.mktemp("models") / "trained"
+    model, processor = MM1ForConditionalGeneration.from_pretrained(turns), MM1Processor.from_pretrained(turns)
+    for parameter in model.parameters():
+        parameter.data.div_(4.0)
+    documents = [processor.encode(two_rounds(*colours)) for colours in itertools.product(COLOURS, COLOURS)]
+    length = max(len(document.input_ids) for document in documents)
+    ids = torch.full((len(documents), length), processor.tokenizer.pad_token_id)
+    labels = torch.full((len(documents), length), -100)
+    for row, document in enumerate(documents):
+        own = torch.from_numpy(document.input_ids)
+        ids[row, : len(own)] = own
+        labels[row, : len(own)] = torch.where(torch.from_numpy(document.target), own, -100)
+    pixels = np.concatenate([processor.pixel_values(document.images) for document in documents])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    model.train()
+    for _ in range(80):
+        output = model(input_ids=ids, pixel_values=processor.normalize(torch.from_numpy(pixels)), labels=labels)
+        optimizer.zero_grad()
+        output.loss.backward()
+        optimizer.step()
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+QUESTIONS = ("what color is it?", "what color is that?")
+
+
+def two_rounds(first: str, second: str) -> Document:
+    parts: list[Image | Text] = []
+    for colour, question in zip((first, second), QUESTIONS, strict=True):
+        parts += [Image(png(colour)), Text(question, target=False), Text(colour)]
+    return Document("two", "chat", tuple(parts), {"turns": ["user", "user", "assistant"] * 2})
 
 
 @pytest.fixture

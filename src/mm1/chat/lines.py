@@ -127,6 +127,8 @@ def _named(name: str, end: int, *, whole: bool) -> tuple[Path, int] | str | None
         if _SUFFIX.search(name):
             raise UserError(f"{name}: pictures are not fetched from the web: download it, and give the file's path")
         return None
+    if not address and not _SUFFIX.search(name) and not _PATH.match(name):
+        return None  # a word, even if a file has this name
     path = _existing(_path_of(name) if address else name)
     if path is not None:
         return path, end
