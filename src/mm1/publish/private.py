@@ -27,7 +27,7 @@ _VOCABULARIES = ("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt")
 
 
 def public(value: Any) -> Any:
-    """Return a value of JSON or YAML whose texts have, for every absolute path, its last name, or the Hub id it is of."""
+    """Return JSON or YAML with the last name of every absolute path in its place, or with the Hub id that it is of."""
     if isinstance(value, dict):
         return {public(key): public(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

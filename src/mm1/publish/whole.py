@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ def check_whole(folder: Path, name: str) -> MM1Processor:
     """
     kind = _settings(folder / "config.json", name).get("model_type")
     if kind != MM1Config.model_type:
-        raise UserError(f"{name}: a model of type '{kind}', and only MM1 models are pushed and pulled: name another one")
+        raise UserError(
+            f"{name}: a model of type '{kind}', and only MM1 models are pushed and pulled: name another one"
+        )
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.safetensors.index.json")):
         raise UserError(
             f"{name}: it has no weights in safetensors, and mm1 reads no others (pickle can run code): have it saved "
@@ -42,7 +45,9 @@ def check_whole(folder: Path, name: str) -> MM1Processor:
         with torch.device("meta"):
             model = MM1ForConditionalGeneration(config)
     except Exception as error:  # the library raises many kinds for files that are missing or damaged
-        raise UserError(f"{name}: not a whole model ({' '.join(str(error).split())[:200]}): pull or export it again") from None
+        raise UserError(
+            f"{name}: not a whole model ({' '.join(str(error).split())[:200]}): pull or export it again"
+        ) from None
     _check_tensors(folder, name, model)
     return processor
 
@@ -80,3 +85,8 @@ def _weight_files(folder: Path) -> list[str]:
     if indexes:
         return sorted(set(json.loads(indexes[0].read_text())["weight_map"].values()))
     return [path.name for path in folder.glob("*.safetensors")]
+
+
+def count_parameters(tensors: TensorFiles) -> int:
+    """Return how many parameters a model's files hold."""
+    return sum(math.prod(tensors.shape(name)) for name in tensors.names)
