@@ -126,8 +126,8 @@ def _summary(subject: CardSubject) -> str:
         image = f"several images (grid {rule.grid}) of {image} each"
     return (
         f"A multimodal language model of the MM1 family ([arXiv 2403.09611](https://arxiv.org/abs/2403.09611)), {kind} "
-        f"by the Python package mm1: {compact(subject.parameters)} parameters{experts}. It takes text and any number of "
-        f"pictures between. A picture becomes {image}, by a connector of the kind `{config.connector}`; prompt and "
+        f"by the Python package mm1: {compact(subject.parameters)} parameters{experts}. It takes text with any number "
+        f"of pictures in it. A picture becomes {image}, by a connector of the kind `{config.connector}`; prompt and "
         f"answer together have at most {text.max_position_embeddings:,} tokens."
     )
 

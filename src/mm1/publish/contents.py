@@ -50,7 +50,10 @@ def stage(files: list[Path], folder: Path, *, linked: bool) -> None:
     for file in files:
         target = folder / file.name
         if file.suffix == ".safetensors":
-            _ = target.symlink_to(file.resolve()) if linked else link(file.resolve(), target)
+            if linked:
+                target.symlink_to(file.resolve())
+            else:
+                link(file.resolve(), target)
         elif file.suffix == ".json" and any(place in (text := _text(file)) for place in _PLACES):
             target.write_text(json.dumps(_without_places(json.loads(text)), indent=2, ensure_ascii=False) + "\n")
         else:

@@ -100,6 +100,10 @@ def _sentences(repository: str, revision: str | None = None) -> Iterator[None]:
             ) from None
         said = getattr(error, "server_message", None) or " ".join(str(error).split())[:200]
         raise UserError(f"{name}: the Hub says: {said}{f' ({status})' if status else ''}") from None
+    except ValueError as error:
+        if "README.md" not in str(error):
+            raise
+        raise UserError(f"{name}: the Hub does not take the card ({_plain(error)}): correct README.md") from None
     except OSError as error:
         raise UserError(f"{name}: the transfer failed ({_plain(error)}): try again, it goes on where it was") from None
     except Exception as error:

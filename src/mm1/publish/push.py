@@ -156,6 +156,6 @@ def _kept_card(file: Path, target: Target, licence: str) -> str:
         ) from None
     console.print(f"{file} is kept as the card")
     if licence != UNKNOWN_LICENCE:
-        card.data.license = licence
+        card.data["license"] = licence
         text = str(card)
     return renamed(text, target.name)
