@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -36,11 +39,16 @@ def test_questions_from_a_pipe(trained: Path, home: Path) -> None:
     assert not (home / "share").exists(), "a chat from a pipe is not saved"
 
 
+_DEVICE_ATTRIBUTES, _HAS_SIXEL = "\x1b[c", "\x1b[?62;4c"
+"""What asks a terminal for what it can, and the answer of one that shows pictures by sixel."""
+
+
 class Person:
-    """Somebody at a terminal."""
+    """Somebody at a terminal that shows pictures."""
 
     def __init__(self, *arguments: str) -> None:
         self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 2000, 800))  # rows, columns, pixels
         self.process = subprocess.Popen(
             [*COMMAND, *arguments], stdin=slave, stdout=slave, stderr=slave, env=ENVIRONMENT, start_new_session=True
         )
@@ -54,7 +62,10 @@ class Person:
             assert time.monotonic() < end, f"{words!r} is not in {self.seen!r}"
             if select.select([self.master], [], [], 1)[0]:
                 try:
-                    self.seen += os.read(self.master, 4096).decode(errors="replace")
+                    read = os.read(self.master, 4096).decode(errors="replace")
+                    if _DEVICE_ATTRIBUTES in read:
+                        self.types(_HAS_SIXEL)
+                    self.seen += read
                 except OSError:  # the process has closed the terminal
                     assert words in self.seen, self.seen
         self.seen = self.seen.partition(words)[2]
@@ -67,6 +78,7 @@ def test_a_person_at_a_terminal(trained: Path, home: Path) -> None:
     """Paths are completed, what was typed comes back with the arrow key, Ctrl-C and Ctrl-D do what they should."""
     person = Person(str(trained), "red.png")
     try:
+        person.sees("\x1bP0;0;0q")  # a picture in sixel
         person.sees("picture 1: ")
         person.sees(">>> ")
         person.types(f"{QUESTIONS[0]}\n")

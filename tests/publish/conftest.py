@@ -98,11 +98,8 @@ def hub(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 def use_hub(address: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have `huggingface_hub` ask a Hub at an address. It reads the variables when it is imported."""
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    settings = {
-        "HF_ENDPOINT": address,
-        "HF_HUB_CACHE": str(cache),
-        "HF_HUB_DISABLE_XET": "1",
-    }  # xet is another server's
+    # Xet is the protocol of another server, of which there is none here.
+    settings = {"HF_ENDPOINT": address, "HF_HUB_CACHE": str(cache), "HF_HUB_DISABLE_XET": "1"}
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(constants, "ENDPOINT", address)

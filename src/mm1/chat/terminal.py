@@ -12,7 +12,7 @@ from typing import Any
 from mm1.chat.writing import printable
 from mm1.document import Image
 from mm1.processing.images import decode_image
-from mm1.progress import console
+from mm1.progress import console, terminal
 
 _QUOTES = '"""'
 _PICTURE_CELLS = 40
@@ -87,7 +87,11 @@ class Terminal:
         """
         decoded = decode_image(picture.read())
         if self._show is not None:
-            console.print(self._show(decoded, width=min(_PICTURE_CELLS, console.width)))
+            screen = terminal()
+            try:
+                screen.print(self._show(decoded, width=min(_PICTURE_CELLS, screen.width)))
+            except Exception:  # a terminal that has no size, or that answers what the library can't read
+                self._show = None
         self.say(f"picture {number}: {picture.path} ({decoded.width}x{decoded.height})")
 
     def remember(self, questions: Iterable[str]) -> None:

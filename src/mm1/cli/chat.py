@@ -31,7 +31,9 @@ def chat(
             "in ~/.local/share/mm1/chats; none if the questions come from a pipe."
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the last chat with this model.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the last chat with this model. Default: a new chat.")
+    ] = False,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="The most tokens of an answer.")] = 60,
     stop: Annotated[
         list[str] | None,
@@ -39,8 +41,8 @@ def chat(
             help="Text that ends an answer; may be repeated; '' for none. Default: a line break, as in mm1 caption."
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto (a GPU if there is one), or a torch device.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str, typer.Option(help="A torch device, or auto: a GPU if there is one.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="Number format: auto, float32, bfloat16 or float16.")] = "auto",
 ) -> None:
     """Talk with a model about pictures, in the terminal.
 

@@ -20,13 +20,14 @@ def push(
         str, typer.Option("--licence", "--license", help="Licence of the model in the Hub's words, such as apache-2.0.")
     ] = "unknown",
     public: Annotated[
-        bool, typer.Option("--public/--private", help="Whether everybody sees a new model on the Hub.")
+        bool,
+        typer.Option("--public/--private", help="Whether everybody sees a new model on the Hub. Default: only you."),
     ] = False,
     revision: Annotated[
         str | None, typer.Option(help="Branch on the Hub, made if there is none. Default: the main one.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Make and check all, print the card, push nothing.")
+        bool, typer.Option("--dry-run", help="Make and check all, print the card, push nothing. Default: push.")
     ] = False,
 ) -> None:
     """Publish a model with a card that says what it is, in a folder or on the Hub.
