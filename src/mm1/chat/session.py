@@ -11,7 +11,7 @@ from typing import Any
 from mm1.chat.conversation import Conversation, Round
 from mm1.chat.examples import hash_examples, read_examples
 from mm1.chat.history import last_file, new_file, read_history, write_history
-from mm1.chat.terminal import Terminal
+from mm1.chat.terminal import Terminal, counted
 from mm1.chat.writing import AnswerWriter
 from mm1.document import Image
 from mm1.errors import UserError

@@ -130,3 +130,8 @@ def _edit_lines() -> None:
 def _paths(start: str) -> list[str]:
     found = glob.glob(glob.escape(os.path.expanduser(start)) + "*")
     return sorted(f"{path}/" if os.path.isdir(path) else path for path in found)
+
+
+def counted(count: int, noun: str) -> str:
+    """Return `1 picture`, `2 pictures`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
