@@ -79,7 +79,7 @@ def test_examples(plain: Path, turns: Path, home: Path) -> None:
         "picture", asked, " blue\n", "picture", asked, " green\n", "picture", asked,
     ]  # fmt: skip
     screen, session = chat(turns, "/shots shots 1", "/shots", "what?", "/shots none", "/shots a b")
-    assert any(sentence.startswith("1 examples from shots, ") for sentence in screen.said)
+    assert any(sentence.startswith("1 example from shots, ") for sentence in screen.said)
     assert screen.said[-2].startswith("error: /shots a b: give a folder")
     assert session.chat.examples == []
 
@@ -109,7 +109,7 @@ def test_examples_that_are_none(turns: Path, home: Path) -> None:
         chat(turns, shots=home / "red.png")
     (home / "a" / "blue.txt").unlink()
     screen, _ = chat(turns, "/shots a 3")
-    assert screen.said[-1].startswith("error: a: it has 1 examples: ask for at most as many")
+    assert screen.said[-1].startswith("error: a: it has fewer examples than 3 (1): ask for at most as many")
 
 
 def test_ctrl_c_stops_an_answer_and_keeps_the_chat(turns: Path, home: Path) -> None:

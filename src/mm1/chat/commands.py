@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mm1.chat.lines import picture_path, read_line
 from mm1.chat.session import Session
+from mm1.chat.terminal import counted
 from mm1.errors import UserError
 from mm1.look.tiles import view_tiles
 
@@ -76,7 +77,8 @@ def _shots(session: Session, rest: str) -> None:
     words = _words("/shots", rest)
     if not words:
         shown = session.examples
-        session.terminal.say("no examples: /shots FOLDER" if shown is None else f"{shown[1]} examples from {shown[0]}")
+        said = "no examples: /shots FOLDER" if shown is None else f"{counted(shown[1], 'example')} from {shown[0]}"
+        session.terminal.say(said)
     elif words == ["none"]:
         session.chat.examples, session.examples = [], None
         session.terminal.say("no examples")
@@ -100,9 +102,7 @@ def _tiles(session: Session, rest: str) -> None:
     most = processor.rule.max_pictures
     if processor.rule.cuts and most is not None and len(shown) > most:
         session.terminal.say(f"with more than {most} pictures in the prompt, each is one image")
-    session.terminal.say(
-        f"the next prompt has {used:,} tokens of {session.generator.max_context:,} before its question"
-    )
+    session.terminal.say(f"the prompt has {used:,} tokens of {session.generator.max_context:,} so far")
 
 
 def _undo(session: Session, rest: str) -> None:
@@ -111,7 +111,7 @@ def _undo(session: Session, rest: str) -> None:
     last = session.chat.rounds.pop()
     session.chat.pending[:0] = last.pictures
     session.save()
-    waiting = f"; {len(session.chat.pending)} pictures wait" if session.chat.pending else ""
+    waiting = f"; waiting: {counted(len(session.chat.pending), 'picture')}" if session.chat.pending else ""
     session.terminal.say(f"took back: {last.question or 'the caption'}{waiting}")
 
 

@@ -55,7 +55,9 @@ def read_examples(place: Path, count: int | None = None) -> list[Round]:
             "out"
         )
     if not rounds or (count is not None and notes.documents < count):
-        raise UserError(f"{place}: it has {notes.documents} examples: ask for at most as many, or add some")
+        raise UserError(
+            f"{place}: it has fewer examples than {count or 1} ({notes.documents}): ask for at most as many, or add some"
+        )
     return rounds
 
 

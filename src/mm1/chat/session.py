@@ -100,11 +100,12 @@ class Session:
             UserError: If they can't be read.
         """
         rounds = read_examples(place, count)
+        without = replace(self.chat, examples=[])
         self.chat.examples = rounds
         self.examples = (place.absolute(), len(rounds), hash_examples(rounds))
-        self.terminal.say(
-            f"{len(rounds)} examples from {place}, {self.count_tokens(self.chat.next_round('')):,} tokens"
-        )
+        asked = self.chat.next_round("?")
+        tokens = self.count_tokens(asked) - self.generator.count_tokens(without.prompt(asked))
+        self.terminal.say(f"{counted(len(rounds), 'example')} from {place}, {counted(tokens, 'token')}")
 
     def count_tokens(self, asked: Round) -> int:
         """Return the tokens of the prompt of a round."""
@@ -196,7 +197,7 @@ class Session:
         prompt = self.count_tokens(replace(asked, answer=""))
         speed = asked.tokens / asked.seconds if asked.seconds else 0.0
         self.terminal.say(
-            f"[{asked.tokens} tokens in {asked.seconds:.1f} s, {speed:.0f}/s; the prompt has {prompt:,} of "
+            f"[{counted(asked.tokens, 'token')} in {asked.seconds:.1f} s, {speed:.0f}/s; the prompt has {prompt:,} of "
             f"{self.generator.max_context:,}{why}]"
         )
 
@@ -212,7 +213,7 @@ class Session:
             self.chat.examples, self.examples = shown, examples
         self.chat.rounds = rounds
         of = "" if model == self.model else f", begun with {model}"
-        self.terminal.say(f"{len(rounds)} rounds of {self.file}{of}")
+        self.terminal.say(f"{counted(len(rounds), 'round')} of {self.file}{of}")
         self.terminal.remember(one.question for one in rounds)
 
 
