@@ -149,7 +149,7 @@ def chat(
 ) -> tuple[Screen, Session]:
     """Hold a chat, and return its screen and the session."""
     screen = Screen(iter(lines), interrupt)
-    given = {"max_new_tokens": 12, "stop": ("\n",), "device": "cpu"} | settings
+    given: dict[str, Any] = {"max_new_tokens": 12, "stop": ("\n",), "device": "cpu"} | settings
     session = Session(str(model), ChatSettings(**given), screen)
     hold_chat(session, pictures, shots)
     return screen, session

@@ -109,7 +109,7 @@ def test_examples_that_are_none(turns: Path, home: Path) -> None:
         chat(turns, shots=home / "red.png")
     (home / "a" / "blue.txt").unlink()
     screen, _ = chat(turns, "/shots a 3")
-    assert screen.said[-1].startswith("error: a: it has fewer examples than 3 (1): ask for at most as many")
+    assert screen.said[-1].startswith("error: a: it has fewer examples than 3 (1): ask for fewer")
 
 
 def test_ctrl_c_stops_an_answer_and_keeps_the_chat(turns: Path, home: Path) -> None:

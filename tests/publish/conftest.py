@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -50,7 +50,7 @@ def runs(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
-def make_run(run: Path, model: Path, start: dict[str, object], corpus: str) -> None:
+def make_run(run: Path, model: Path, start: Mapping[str, object], corpus: str) -> None:
     """Make a run's directory as training and evaluation write it."""
     shutil.copytree(model, run / "model")
     source = {"corpus": corpus, "weight": 1.0}

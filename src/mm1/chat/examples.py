@@ -56,7 +56,7 @@ def read_examples(place: Path, count: int | None = None) -> list[Round]:
         )
     if not rounds or (count is not None and notes.documents < count):
         raise UserError(
-            f"{place}: it has fewer examples than {count or 1} ({notes.documents}): ask for at most as many, or add some"
+            f"{place}: it has fewer examples than {count or 1} ({notes.documents}): ask for fewer, or add some"
         )
     return rounds
 
