@@ -58,7 +58,7 @@ def make_run(run: Path, model: Path, start: Mapping[str, object], corpus: str) -
         "name": f"tiny-{run.name}",
         "model": start,
         "data": {"mixture": {"chat": {"weight": 1, "sources": [source]}}},
-        "train": {"steps": 5},
+        "train": {"steps": 5, "warmup_steps": 1},
         "evaluate": {"tasks": ["colours"]},
     }
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))

@@ -20,6 +20,10 @@ from typer.testing import CliRunner
 from mm1.cli import app
 from mm1.errors import UserError
 from mm1.evaluate.caption import caption_image
+from mm1.model import MM1Config
+from mm1.processing.processor import MM1Processor
+from mm1.publish.card import CardSubject, write_card
+from mm1.publish.facts import read_facts
 from mm1.publish.private import public
 from mm1.publish.pull import pull
 from mm1.publish.push import parse_target, push
@@ -186,6 +190,17 @@ def test_targets(runs: Path) -> None:
     ):
         with pytest.raises(UserError, match=sentence):
             parse_target(to, revision)
+
+
+def test_a_step_says_that_it_is_one(runs: Path) -> None:
+    """What a step's model is, `tests/model/test_resolve.py` has; here is the card."""
+    facts, config = read_facts(Path("base")), MM1Config.from_pretrained("base/model")
+    processor = MM1Processor.from_pretrained("base/model")
+    of_step, of_last = (
+        write_card(CardSubject("x", True, config, processor, 10, facts=facts, step=step)).text for step in (4, None)
+    )
+    assert "This model is of step 4, not of the last." in of_step
+    assert "This model is of step" not in of_last
 
 
 @pytest.mark.parametrize("name", ["plain", "chat"])

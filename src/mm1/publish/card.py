@@ -35,6 +35,7 @@ class CardSubject:
         parameters: How many it has.
         licence: Of the model, as the Hub writes it (`apache-2.0`).
         facts: What its run says; None if there is no run.
+        step: The step of the run that the model is of; None: the last.
     """
 
     name: str
@@ -44,6 +45,7 @@ class CardSubject:
     parameters: int
     licence: str = UNKNOWN_LICENCE
     facts: RunFacts | None = None
+    step: int | None = None
 
 
 def write_card(subject: CardSubject) -> ModelCard:
@@ -62,7 +64,7 @@ def write_card(subject: CardSubject) -> ModelCard:
         "scores": [_score_row(score) for score in (facts.scores if facts else ())],
         "limits": _limits(subject),
         "recipes": [{"name": run.name, "text": run.recipe.rstrip()} for run in runs],
-        "training": _training(facts) if facts else "",
+        "training": _training(facts, subject.step) if facts else "",
     }
     # No escaping: it is Markdown, and its words are the user's own.
     environment = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)  # noqa: S701
@@ -183,13 +185,14 @@ def _limits(subject: CardSubject) -> list[str]:
     return limits
 
 
-def _training(facts: RunFacts) -> str:
+def _training(facts: RunFacts, step: int | None) -> str:
     plan, machine = facts.plan, facts.environment
     figures = [f"{plan['steps']:,} steps"] if plan.get("steps") else []
     figures += [f"of {plan['batch_size']:,} sequences"] if plan.get("batch_size") else []
     figures += [f"{compact(plan[key])} {key}" for key in ("tokens", "images") if plan.get(key)]
     parts = ", ".join(f"{part.replace('_', ' ')} {compact(count)}" for part, count in facts.parameters.items())
     lines = [f"{facts.name}: {' '.join(figures[:2])}{''.join(f', {one}' for one in figures[2:])}."] if figures else []
+    lines += [f"This model is of step {step:,}, not of the last."] if step is not None else []
     lines += [f"Plan hash `{plan['hash']}`: it fixes data, order and packing."] if plan.get("hash") else []
     lines += [f"Parameters: {parts}."] if parts else []
     versions = [f"{name} {machine[name]}" for name in ("mm1", "torch", "transformers") if machine.get(name)]

@@ -138,7 +138,9 @@ def _subject(name: ModelName, folder: Path, processor: MM1Processor, target: Tar
         console.print("no licence is chosen: name the model's with --licence, such as --licence apache-2.0")
     config = MM1Config.from_pretrained(folder)
     parameters = count_parameters(TensorFiles(folder))
-    return CardSubject(target.name, target.folder is not None, config, processor, parameters, licence, facts)
+    step = int(str(name.version)) if name.kind == "step" else None
+    placed = target.folder is not None
+    return CardSubject(target.name, placed, config, processor, parameters, licence, facts, step)
 
 
 def _kept_card(file: Path, target: Target, licence: str) -> str:
