@@ -11,7 +11,8 @@ from transformers import initialization as init
 from transformers.models.mixtral.modeling_mixtral import MixtralTopKRouter
 from transformers.utils.output_capturing import OutputRecorder
 
-from mm1.model.configuration import CONNECTORS, MM1Config
+from mm1.model.configuration import MM1Config
+from mm1.model.connectors import CONNECTORS
 from mm1.model.connectors.attention_pool import AttentionPool
 from mm1.model.connectors.c_abstractor import CAbstractor, LayerNorm2d
 from mm1.model.sparse import SparseBlock, checkpointed, experts_implementation, initialize_experts
@@ -27,7 +28,7 @@ class MM1PreTrainedModel(PreTrainedModel):
     input_modalities = ["image", "text"]  # noqa: RUF012  (the library declares a list)
     supports_gradient_checkpointing = True
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012  (as above)
-    _no_split_modules = list(CONNECTORS.values())  # noqa: RUF012  (tower and decoder add theirs)
+    _no_split_modules = [connector.__name__ for connector in CONNECTORS.values()]  # noqa: RUF012  (tower and decoder add theirs)
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
@@ -35,6 +36,10 @@ class MM1PreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
     # What can be asked for. The sparse blocks record it themselves: the library's hooks stop at the decoder.
     _can_record_outputs = {"router_logits": OutputRecorder(MixtralTopKRouter, index=0)}  # noqa: RUF012  (as above)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = None) -> None:
+        """Do nothing: the configuration writes the code into folders (`mm1.auto_map`)."""
 
     def get_correct_experts_implementation(self, requested_experts: str | None) -> str:
         """Check how experts shall be computed; default: as the configuration says."""
