@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from transformers import CLIPVisionConfig
 
 from mm1.errors import UserError
-from mm1.model.connectors import CONNECTORS, build_connector
+from mm1.model.configuration import CONNECTORS
+from mm1.model.connectors import build_connector
 from mm1.model.connectors.attention_pool import AttentionPool
 from mm1.model.connectors.average_pool import AveragePool
 from mm1.model.connectors.c_abstractor import Bottleneck, CAbstractor

@@ -24,7 +24,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, ModelOutpu
 
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
-from mm1.model.connectors import CONNECTORS
+from mm1.model.configuration import CONNECTORS
 from mm1.model.sparse import SparseBlock
 
 from .builders import IMAGE, pack, sample, tiny_config, tiny_model

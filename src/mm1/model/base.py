@@ -11,8 +11,7 @@ from transformers import initialization as init
 from transformers.models.mixtral.modeling_mixtral import MixtralTopKRouter
 from transformers.utils.output_capturing import OutputRecorder
 
-from mm1.model.configuration import MM1Config
-from mm1.model.connectors import CONNECTORS
+from mm1.model.configuration import CONNECTORS, MM1Config
 from mm1.model.connectors.attention_pool import AttentionPool
 from mm1.model.connectors.c_abstractor import CAbstractor, LayerNorm2d
 from mm1.model.sparse import SparseBlock, checkpointed, experts_implementation, initialize_experts
@@ -28,7 +27,7 @@ class MM1PreTrainedModel(PreTrainedModel):
     input_modalities = ["image", "text"]  # noqa: RUF012  (the library declares a list)
     supports_gradient_checkpointing = True
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012  (as above)
-    _no_split_modules = [connector.__name__ for connector in CONNECTORS.values()]  # noqa: RUF012  (tower and decoder add theirs)
+    _no_split_modules = list(CONNECTORS.values())  # noqa: RUF012  (tower and decoder add theirs)
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True

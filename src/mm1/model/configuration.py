@@ -12,7 +12,14 @@ from transformers.configuration_utils import SubConfigSpec
 
 from mm1.auto_map import CONFIG_AUTO_MAP, write_code
 from mm1.errors import UserError
-from mm1.model.connectors import CONNECTORS
+
+CONNECTORS: dict[str, str] = {
+    "average_pool": "AveragePool",
+    "attention_pool": "AttentionPool",
+    "c_abstractor": "CAbstractor",
+    "mlp": "MLP",
+}
+"""Name of each connector and its class."""
 
 
 @strict
@@ -22,7 +29,7 @@ class MM1Config(PreTrainedConfig):
     Attributes:
         vision_config: Configuration of any ViT of `transformers` (CLIP, SigLIP, DINOv2, AIMv2).
         text_config: Configuration of any decoder of `transformers` (Llama, Qwen, OLMo).
-        connector: Kind of connector, a name in `mm1.model.connectors.CONNECTORS`.
+        connector: Kind of connector, a name in `mm1.model.configuration.CONNECTORS`.
         image_seq_length: Tokens per image (paper sec. 3.2: 64 or 144).
         connector_depth: C-Abstractor: blocks before and after the pooling (Honeybee: 3).
         connector_hidden_size: C-Abstractor: width; attention pooling and MLP: inner width.
