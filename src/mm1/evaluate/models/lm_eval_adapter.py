@@ -90,4 +90,4 @@ class LmEvalAdapter(LM):  # type: ignore[misc]  # lm-eval may be absent when typ
 def _prompt(request: Any) -> Document:
     context, _, *more = request.args
     visuals = more[0].get("visual", []) if more else []
-    return harness_prompt(context, visuals, f"{request.task_name}/{request.doc_id}")
+    return harness_prompt(context, visuals, f"{request.task_name} {request.doc_id}")

@@ -91,4 +91,4 @@ class LmmsEvalAdapter(lmms):
 
     def _prompt(self, context: str, doc_to_visual: Any, doc_id: int, task: str, split: str) -> Document:
         visuals = doc_to_visual(self.task_dict[task][split][doc_id]) or []
-        return harness_prompt(context, visuals, f"{task}/{doc_id}")
+        return harness_prompt(context, visuals, f"{task} {doc_id}")
