@@ -17,7 +17,7 @@ def export(
         Path | None,
         typer.Argument(help="Folder to write; it must not exist. Default, for hf: the model stays inside the run."),
     ] = None,
-    to: Annotated[str, typer.Option(help="Format: hf (Hugging Face).")] = "hf",
+    to: Annotated[str, typer.Option(help="Format: hf (Hugging Face), llava, or onnx.")] = "hf",
     standalone: Annotated[
         bool,
         typer.Option("--standalone", help="Write MM1's code too: the folder then loads where mm1 is not installed."),
@@ -28,7 +28,8 @@ def export(
 ) -> None:
     """Make a folder of a model for other programs.
 
-    In Hugging Face format it is made file by file, so a model may be larger than the memory.
+    In Hugging Face format it is made file by file, so a model may be larger than the memory. Other formats are checked
+    against the model, and the largest difference of logits is printed.
     """
     from mm1.export.export import export_model
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from mm1.errors import UserError
 from mm1.export.hugging_face import write_folder
 from mm1.export.llava import write_llava
+from mm1.export.onnx import write_onnx
 from mm1.files import whole_folder
 from mm1.model.resolve import resolve_model
 
-FORMATS: dict[str, Callable[[Path, Path], str]] = {"llava": write_llava}
+FORMATS: dict[str, Callable[[Path, Path], str]] = {"llava": write_llava, "onnx": write_onnx}
 """Writes a model's folder to an empty one in a format; returns what its check found."""
 
 
