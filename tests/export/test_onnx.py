@@ -30,12 +30,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]
     processor = build_processor(own(), 16, 4)
     text = tiny_config().text_config
     text.vocab_size = len(processor.tokenizer)
+    text.num_hidden_layers = 1
     model = tiny_model(
         text_config=text,
         image_token_id=processor.image_token_id,
         connector="c_abstractor",
         vision_feature_layer=-2,
         moe_num_experts=4,
+        moe_every=1,
     )
     model.save_pretrained(folder / "model")
     processor.save_pretrained(folder / "model")
@@ -61,7 +63,7 @@ def test_greedy_answers_are_the_model_s(exported: tuple[Path, Path, str]) -> Non
     embeds = runners["embed_tokens"](input=ids)
     images = runners["image_features"](pixel_values=inputs["pixel_values"])
     embeds[ids == processor.image_token_id] = images.flatten(0, 1)
-    cache, known = DynamicCache([(torch.zeros(1, 2, 0, 8), torch.zeros(1, 2, 0, 8))] * 2), 0
+    cache, known = DynamicCache([(torch.zeros(1, 2, 0, 8), torch.zeros(1, 2, 0, 8))]), 0
     for _ in range(len(wanted)):
         known += embeds.shape[1]
         mask = torch.ones(1, known, dtype=torch.long)
