@@ -23,7 +23,12 @@ from .use import use
 
 def saved(folder: Path, rule: TilingRule | None = None, **changes: Any) -> Path:
     """A model of LLaVA's shape but for the changes."""
-    shape = {"connector": "mlp", "image_seq_length": 16, "connector_hidden_size": None, "vision_final_norm": False}
+    shape: dict[str, Any] = {
+        "connector": "mlp",
+        "image_seq_length": 16,
+        "connector_hidden_size": None,
+        "vision_final_norm": False,
+    }
     shape |= changes
     processor = build_processor(
         own(), 16, shape["image_seq_length"], chat_template=default_chat_template(), resolution=rule

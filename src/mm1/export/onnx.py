@@ -74,7 +74,7 @@ def _export(model: Any, batch: Any) -> Any:
     from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
 
     exporter, config = OnnxExporter(), OnnxConfig(dynamic=True)
-    parts: dict[str, tuple[nn.Module, dict[str, Any]]] = {
+    parts: dict[str, tuple[Any, dict[str, Any]]] = {
         "image_features": (_ImageFeatures(model), {"pixel_values": batch["pixel_values"]}),
         "embed_tokens": (model.get_input_embeddings(), {"input": batch["input_ids"]}),
         "decoder": (model, _two_steps(model, batch)),

@@ -25,7 +25,7 @@ _NEW_TOKENS = 256
 
 
 @register_model("mm1")
-class LmEvalAdapter(LM):  # type: ignore[misc]  # lm-eval may be absent when types are checked
+class LmEvalAdapter(LM):
     """A model in the interface of lm-eval.
 
     Args:
