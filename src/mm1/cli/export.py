@@ -15,12 +15,15 @@ def export(
     model: Annotated[str, typer.Argument(help=f"The model. {MODEL_HELP}")],
     folder: Annotated[
         Path | None,
-        typer.Argument(help="Folder to write; it must not exist. Default, for hf: the model stays inside the run."),
+        typer.Argument(help="Folder to write; it must not exist. Default: the model stays inside the run (hf alone)."),
     ] = None,
     to: Annotated[str, typer.Option(help="Format: hf (Hugging Face), llava, or onnx.")] = "hf",
     standalone: Annotated[
         bool,
-        typer.Option("--standalone", help="Write MM1's code too: the folder then loads where mm1 is not installed."),
+        typer.Option(
+            "--standalone",
+            help="Write MM1's code too, so that the folder loads where mm1 is not installed (hf alone). Default: no.",
+        ),
     ] = False,
     step: Annotated[
         int | None, typer.Option(min=0, help="Step of the run whose checkpoint is taken. Default: the finished model.")
