@@ -32,7 +32,7 @@ def adapter(monkeypatch):
 
 @pytest.fixture
 def lm(adapter, saved):  # noqa: F811
-    return adapter.LmEvalAdapter(str(saved), batch_size="auto:4", device="cpu", max_batch_size=None)
+    return adapter.LmEvalAdapter(str(saved), batch_size="auto:4", device="cuda:0", max_batch_size=None)
 
 
 def request(*args):
@@ -42,7 +42,7 @@ def request(*args):
 def log_probabilities(lm, ids):
     model = lm._generator.model
     with torch.no_grad():
-        logits = model(torch.tensor([ids])).logits[0]
+        logits = model(torch.tensor([ids], device=model.device)).logits[0].cpu()
     logits[:, model.config.image_token_id] = -torch.inf  # no model says it
     return logits.log_softmax(-1)
 

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 
@@ -31,7 +32,7 @@ class LmEvalAdapter(LM):
     Args:
         pretrained: Name of a model (see `mm1.places.MODEL_HELP`).
         batch_size: Prompts per forward pass.
-        device: `auto`, or a torch device.
+        device: `auto`, or a torch device; `cuda:0`, lm-eval's default, is `auto` on a machine without one.
         dtype: `auto`, or a torch dtype's name.
         max_batch_size: Given by lm-eval; unused.
     """
@@ -47,6 +48,8 @@ class LmEvalAdapter(LM):
         max_batch_size: int | None = None,
     ) -> None:
         super().__init__()
+        if device == "cuda:0" and not torch.cuda.is_available():  # lm-eval passes it where the user names none
+            device = "auto"
         batch_size = 64 if str(batch_size).startswith("auto") else int(batch_size)
         self._generator = load_generator(pretrained, batch_size=batch_size, device=device, dtype=dtype)
 
