@@ -15,10 +15,13 @@ from types import ModuleType
 
 
 def register_with_transformers() -> None:
-    """Register MM1 now if `transformers` is loaded, else as soon as it is."""
+    """Register MM1 now if `transformers` is loaded, else as soon as it is; calls after the first change nothing.
+
+    vLLM calls it in each of its processes (entry point `vllm.general_plugins`).
+    """
     if "transformers" in sys.modules:
         importlib.import_module("mm1.model")
-    else:
+    elif not any(isinstance(finder, _Watch) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Watch())
 
 

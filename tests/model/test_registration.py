@@ -40,28 +40,6 @@ def test_import_is_enough_for_the_auto_classes(tmp_path: Path) -> None:
     assert python(LOAD, tmp_path) == ["MM1Config", "MM1Model", "MM1ForConditionalGeneration", "MM1Processor"]
 
 
-FORGOTTEN = """
-import sys
-from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, pipeline
-for load in (AutoProcessor.from_pretrained, AutoModelForImageTextToText.from_pretrained):
-    try:
-        load(sys.argv[1])
-    except ValueError as error:
-        print(error)
-print(type(AutoTokenizer.from_pretrained(sys.argv[1])).__name__)
-"""
-
-
-def test_whoever_forgets_the_import_is_told(tmp_path: Path) -> None:
-    """The library would take the tokenizer for the processor, which drops pictures without a word."""
-    tiny_model().save_pretrained(tmp_path)
-    build_processor(train_tokenizer(["a red circle"] * 20, 300), 16, 4).save_pretrained(tmp_path)
-    said = " ".join(python(FORGOTTEN, tmp_path))
-    assert "This processor needs the Python package mm1: write `import mm1` before you load it." in said
-    assert "model type `mm1`" in said
-    assert said.endswith("TokenizersBackend")
-
-
 @pytest.mark.parametrize(
     "imports",
     [

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +79,7 @@ def test_dpo(tmp_path: Path, experts: int) -> None:
         {"prompt": ASKED, "chosen": answer(f"it is {c}"), "rejected": answer("it is it"), "images": [picture(c)]}
         for c in COLOURS * 2
     ]
-    reference, _ = load(tmp_path / "model")  # TRL would load it itself, and finds only the library's own classes
+    reference, _ = load(tmp_path / "model")
     trainer = DPOTrainer(
         model=model,
         ref_model=reference,
@@ -113,3 +116,41 @@ def test_grpo(tmp_path: Path, experts: int) -> None:
     assert rewards
     assert max(rewards) > 0
     assert "language_model" in parts(changed(before, model))
+
+
+BY_NAME = """
+import json
+import sys
+from datasets import Dataset
+from PIL import Image
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
+folder, out, settings = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+settings["trust_remote_code"] = True
+asked = [{"role": "user", "content": "which colour is it?"}]
+picture = Image.new("RGB", (20, 20), "red")
+answer = lambda text: [{"role": "assistant", "content": text}]
+rows = {
+    SFTTrainer: {"messages": asked + answer("it is red"), "images": [picture]},
+    DPOTrainer: {"prompt": asked, "chosen": answer("it is red"), "rejected": answer("it is it"), "images": [picture]},
+}
+for cls, config in ((SFTTrainer, SFTConfig), (DPOTrainer, DPOConfig)):
+    data = Dataset.from_list([rows[cls]] * 4)
+    trainer = cls(folder, args=config(out, max_length=None, **settings), train_dataset=data)
+    trainer.train()
+    trainer.save_model(out + "/" + cls.__name__)
+    print("--", [entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+"""
+
+
+def test_by_name_without_import_mm1(tmp_path: Path) -> None:
+    """TRL loads model, processor and DPO's reference by itself; what it saves is such a folder again."""
+    command = [sys.executable, "-c", BY_NAME, str(save(tmp_path / "model")), str(tmp_path), json.dumps(SETTINGS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line.removeprefix("-- ")) for line in done.stdout.splitlines() if line.startswith("--")]
+    assert len(found) == 2
+    assert found[1][0] == pytest.approx(math.log(2), abs=1e-3)  # the policy is the reference
+    for name in ("SFTTrainer", "DPOTrainer"):
+        assert (tmp_path / name / "modeling_mm1.py").is_file()
+        load(tmp_path / name)

@@ -34,7 +34,7 @@ def export(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("run", [[], SPARSE], ids=["dense", "sparse"], indirect=True)
 def test_a_step_becomes_a_model(run: Path, tmp_path: Path) -> None:
-    done = export(run, "--step", 12, "--to", tmp_path / "out")
+    done = export(run, tmp_path / "out", "--step", 12)
     assert done.returncode == 0, done.stderr
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path / "out", run / "model"))
     assert ours.keys() == theirs.keys()
@@ -43,7 +43,7 @@ def test_a_step_becomes_a_model(run: Path, tmp_path: Path) -> None:
         written, wanted = (json.loads((folder / name).read_text()) for folder in (tmp_path / "out", run / "model"))
         assert written == wanted, name
     assert {file.name for file in (run / "model").iterdir()} == {file.name for file in (tmp_path / "out").iterdir()}
-    assert "exists already" in export(run, "--to", tmp_path / "out").stderr
+    assert "exists already" in export(run, tmp_path / "out").stderr
 
 
 def test_what_is_not_there_is_named(run: Path, tmp_path: Path) -> None:

@@ -19,10 +19,12 @@ from typer.core import TyperGroup
 
 from mm1.cli import data, model, scale, study
 from mm1.cli.caption import caption
+from mm1.cli.chat import chat
 from mm1.cli.demo import demo
 from mm1.cli.evaluate import compare, evaluate, report, score_encoder, tasks
 from mm1.cli.export import export
 from mm1.cli.launch import launch
+from mm1.cli.publish import pull, push
 from mm1.cli.show_tiles import show_tiles
 from mm1.cli.train import encoder, pretrain, sft
 from mm1.errors import Stopped, UserError
@@ -61,7 +63,10 @@ app.command(rich_help_panel="Evaluate")(compare)
 app.command(rich_help_panel="Evaluate")(report)
 app.command(rich_help_panel="Evaluate")(tasks)
 app.command(rich_help_panel="Use")(caption)
+app.command(rich_help_panel="Use")(chat)
 app.command(rich_help_panel="Use")(export)
+app.command(rich_help_panel="Use")(push)
+app.command(rich_help_panel="Use")(pull)
 app.command(rich_help_panel="Use")(show_tiles)
 app.add_typer(study.app, name="study", rich_help_panel="Study")
 app.add_typer(scale.app, name="scale", rich_help_panel="Plan")

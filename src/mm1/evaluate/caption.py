@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mm1.document import Document, Image, Part, Text
@@ -39,10 +40,21 @@ def caption_image(model: Path | str, image: Path, question: str | None = None) -
 
 def caption_prompt(generator: Generator, image: Image, id: str, question: str | None = None) -> Document:
     """Return the prompt for a caption of a picture, or for an answer to a question about it."""
-    parts: list[Part] = [image]
-    if isinstance(generator, MM1Generator) and generator.takes_turns:
+    turns = isinstance(generator, MM1Generator) and generator.takes_turns
+    return Document(id, "chat" if turns else "caption", tuple(asked_parts([image], question, turns=turns)))
+
+
+def asked_parts(pictures: Sequence[Image], question: str | None, *, turns: bool) -> list[Part]:
+    """Return what asks for a caption of pictures, or for an answer to a question about them.
+
+    Args:
+        pictures: Any number.
+        question: The question; None: a caption is wanted.
+        turns: Whether it is a turn of a conversation. Else it has the paper's form (see `caption_image`).
+    """
+    parts: list[Part] = [*pictures]
+    if turns:
         parts.append(Text(question or _CAPTION, target=False))
-        return Document(id, "chat", tuple(parts))
-    if question is not None:
+    elif question is not None:
         parts.append(Text(f" Question: {question} Short answer:"))
-    return Document(id, "caption", tuple(parts))
+    return parts

@@ -36,6 +36,10 @@ class MM1PreTrainedModel(PreTrainedModel):
     # What can be asked for. The sparse blocks record it themselves: the library's hooks stop at the decoder.
     _can_record_outputs = {"router_logits": OutputRecorder(MixtralTopKRouter, index=0)}  # noqa: RUF012  (as above)
 
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = None) -> None:
+        """Do nothing: the configuration writes the code into folders (`mm1.auto_map`)."""
+
     def get_correct_experts_implementation(self, requested_experts: str | None) -> str:
         """Check how experts shall be computed; default: as the configuration says."""
         if self.config.moe_num_experts:

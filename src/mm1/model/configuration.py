@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from mm1.auto_map import CONFIG_AUTO_MAP, write_code
 from mm1.errors import UserError
 
 CONNECTORS: dict[str, str] = {
@@ -17,7 +19,7 @@ CONNECTORS: dict[str, str] = {
     "c_abstractor": "CAbstractor",
     "mlp": "MLP",
 }
-"""Name of each connector, which is its file's name, and its class."""
+"""Name of each connector and its class."""
 
 
 @strict
@@ -98,7 +100,18 @@ class MM1Config(PreTrainedConfig):
         self.tie_word_embeddings = self.tie_word_embeddings or bool(self.text_config.tie_word_embeddings)
         if self.connector not in CONNECTORS:
             raise UserError(f"connector '{self.connector}' is unknown: take one of {', '.join(sorted(CONNECTORS))}")
+        self.auto_map = CONFIG_AUTO_MAP.copy()
         self.name_experts()
+
+    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Write `config.json` to a folder, and the code that the Auto classes look for there (`mm1.auto_map`)."""
+        if not os.path.isfile(save_directory):  # the library says what is wrong with it
+            write_code(save_directory)
+        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = None) -> None:
+        """Do nothing: folders have the code anyway, and the library would write a single file of it."""
 
     def name_experts(self) -> None:
         """Give `text_config` the names by which the library and TRL know a decoder with experts."""
@@ -152,6 +165,3 @@ class MM1Config(PreTrainedConfig):
                 f"give {side**2} or {(side + 1) ** 2}, or take the connector attention_pool"
             )
         return side
-
-
-AutoConfig.register("mm1", MM1Config)

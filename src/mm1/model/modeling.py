@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import AutoModel, AutoModelForImageTextToText, AutoModelForMultimodalLM
+from transformers import AutoModel
 from transformers.cache_utils import Cache
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.processing_utils import Unpack
@@ -374,8 +374,3 @@ def _place(
         raise unmatched(len(image_positions), len(images), images.shape[1], cached)
     places = F.pad(embeds.flatten(0, 1), (0, 0, 0, 1))  # a copy, with a row for tokens that go nowhere
     return places.index_copy_(0, image_positions, features)[:-1].view_as(embeds)
-
-
-AutoModel.register(MM1Config, MM1Model)
-for _auto in (AutoModelForImageTextToText, AutoModelForMultimodalLM):
-    _auto.register(MM1Config, MM1ForConditionalGeneration)

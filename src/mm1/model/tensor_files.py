@@ -52,7 +52,7 @@ class TensorFiles:
 
     def length(self, name: str) -> int:
         """Return how many rows a tensor has."""
-        return self._shape(name)[0]
+        return self.shape(name)[0]
 
     def read(self, name: str, rows: slice = slice(None)) -> torch.Tensor:
         """Return a tensor, or some of its rows, on the CPU in the dtype of the file.
@@ -75,7 +75,8 @@ class TensorFiles:
         except (OSError, SafetensorError) as error:
             raise UserError(f"{file}: '{name}' can't be read ({error}): download or export the model again") from None
 
-    def _shape(self, name: str) -> list[int]:
+    def shape(self, name: str) -> list[int]:
+        """Return the shape of a tensor."""
         with safe_open(self._files[name], "pt") as opened:
             shape: list[int] = opened.get_slice(name).get_shape()
             return shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, ChannelD
 from transformers.processing_utils import MultiModalData
 from transformers.utils import CHAT_TEMPLATE_FILE
 
+from mm1.auto_map import PROCESSOR_AUTO_MAP, write_code
 from mm1.document import Document, Image
 from mm1.processing.chat import ChatLayout, chat_layout, names_targets
 from mm1.processing.encode import EncodedDocument, encode_document
@@ -23,10 +24,9 @@ from mm1.processing.picture_inputs import picture_arrays, to_bytes
 from mm1.processing.tiles import Tiling, TilingRule, tile
 from mm1.processing.tokenizer import IMAGE_TOKEN, begin_texts, complete, keep_sides, texts_begin_alike
 from mm1.processing.turn_marks import TurnMarks, turn_marks
-from mm1.recipe import ResolutionRecipe
 
-_NEEDS_MM1 = "This processor needs the Python package mm1: write `import mm1` before you load it."
-"""What `AutoProcessor` says where it doesn't know MM1: it prints what comes before `--` in the place of its code."""
+if TYPE_CHECKING:
+    from mm1.recipe import ResolutionRecipe
 
 
 class MM1Processor(ProcessorMixin):
@@ -57,7 +57,7 @@ class MM1Processor(ProcessorMixin):
         complete(tokenizer)
         begin_texts(tokenizer)
         keep_sides(tokenizer)
-        self.auto_map = {"AutoProcessor": f"{_NEEDS_MM1}--mm1.MM1Processor"}
+        self.auto_map = PROCESSOR_AUTO_MAP.copy()
         self.image_token = IMAGE_TOKEN
         self.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
         self.tokenizer = tokenizer  # before the chat template, which is the tokenizer's too
@@ -70,7 +70,12 @@ class MM1Processor(ProcessorMixin):
         self.tokenizer.backend_tokenizer.no_truncation()
         if self.chat_template is None:
             Path(save_directory, CHAT_TEMPLATE_FILE).unlink(missing_ok=True)
+        write_code(save_directory)
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = None) -> None:
+        """Do nothing: folders have the code anyway, and the library would write a single file of it."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; the chat template is the tokenizer's too, since the library saves both to one file."""
@@ -318,5 +323,7 @@ def build_processor(
         image_mean=list(mean),
         image_std=list(std),
     )
-    rule = TilingRule.of(resolution) if isinstance(resolution, ResolutionRecipe) else resolution or TilingRule()
+    if resolution is None:
+        resolution = TilingRule()
+    rule = resolution if isinstance(resolution, TilingRule) else TilingRule.of(resolution)
     return MM1Processor(image_processor, tokenizer, tokens_per_image, chat_template, resolution=asdict(rule))

@@ -13,10 +13,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mm1.errors import UserError
-from mm1.recipe import Fit, Overview, ResolutionRecipe
+
+if TYPE_CHECKING:
+    from mm1.recipe import Fit, Overview, ResolutionRecipe
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels; right and bottom are outside."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,8 +180,12 @@ def mapping(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def read_run(directory: Path) -> Run:
+def read_run(directory: Path, scores: Path | None = None) -> Run:
     """Read a run's directory, whether or not the run is finished.
+
+    Args:
+        directory: The run's directory.
+        scores: The folder of the scores; default: `scores` in the run's directory.
 
     Raises:
         UserError: If the directory doesn't exist.
@@ -195,7 +200,7 @@ def read_run(directory: Path) -> Run:
     run.plan = plan and with_present_names(plan)
     run.metrics = _read_metrics(run)
     run.model_config = _read_json(run, "model/config.json", "the trained model")
-    run.scores = _read_scores(run)
+    run.scores = _read_scores(run, scores or directory / "scores")
     return run
 
 
@@ -267,10 +272,10 @@ def _float(value: Any) -> float:
     return math.nan if value is None else value
 
 
-def _read_scores(run: Run) -> list[Score]:
+def _read_scores(run: Run, folder: Path) -> list[Score]:
     scores = []
-    for path in sorted((run.directory / "scores").glob("*.json")):
-        file = f"scores/{path.name}"
+    for path in sorted(folder.glob("*.json")):
+        file = os.path.relpath(path, run.directory)
         content = _read_json(run, file, "a score")
         if not content:
             continue

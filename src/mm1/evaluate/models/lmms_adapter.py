@@ -8,18 +8,17 @@ metrics. Decoding is greedy, in one process.
 
 from __future__ import annotations
 
-import io
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lmms_eval.api.model import lmms
 
-from mm1.document import Document, Image, Part, Text
+from mm1.document import Document
 from mm1.errors import UserError
+from mm1.evaluate.models.harness import harness_prompt, stop_strings
 from mm1.evaluate.models.loading import load_generator
 
-_MARK = "<image>"
 _NEW_TOKENS = 64
 """Used for tasks without `max_new_tokens`; enough for a caption, the longest answer of such a task."""
 
@@ -64,7 +63,7 @@ class LmmsEvalAdapter(lmms):
         for index, request in enumerate(requests):
             context, settings, *picture = request.args
             prompts.append(self._prompt(context, *picture))
-            by_settings[_stop(settings), int(settings.get("max_new_tokens") or _NEW_TOKENS)].append(index)
+            by_settings[stop_strings(settings), int(settings.get("max_new_tokens") or _NEW_TOKENS)].append(index)
         answers = [""] * len(prompts)
         for (stop, new_tokens), indices in by_settings.items():
             batch = [prompts[index] for index in indices]
@@ -91,40 +90,5 @@ class LmmsEvalAdapter(lmms):
         raise NotImplementedError("the adapter mm1 supports tasks of one round only")
 
     def _prompt(self, context: str, doc_to_visual: Any, doc_id: int, task: str, split: str) -> Document:
-        """Return a prompt with pictures at the text's marks, or before the text if it has none."""
         visuals = doc_to_visual(self.task_dict[task][split][doc_id]) or []
-        pictures = [_picture(visual, f"{task} {doc_id}") for visual in visuals]
-        pieces = context.split(_MARK) if context.count(_MARK) == len(pictures) else [""] * len(pictures) + [context]
-        parts: list[Part] = []
-        for index, piece in enumerate(pieces):
-            if index:
-                parts.append(pictures[index - 1])
-                if piece and not piece[0].isspace():  # in pre-training, text after a picture begins with a space
-                    piece = f" {piece}"
-            if piece:
-                parts.append(Text(piece, target=False))
-        return Document(f"{task}/{doc_id}", "caption", tuple(parts))
-
-
-def _stop(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return a request's stop strings; the request must ask for greedy decoding."""
-    if (
-        settings.get("do_sample")
-        or float(settings.get("temperature") or 0) > 0
-        or int(settings.get("num_beams", 1)) > 1
-    ):
-        raise UserError("mm1 decodes greedily: set do_sample: false, temperature: 0 and num_beams: 1 in the task")
-    until = settings.get("until") or ()
-    return (until,) if isinstance(until, str) else tuple(until)
-
-
-def _picture(visual: Any, where: str) -> Image:
-    """Return a picture, encoded again, from the decoded one that lmms-eval gives."""
-    if not hasattr(visual, "save"):
-        raise UserError(
-            f"{where}: it shows a {type(visual).__name__}, and mm1 takes only pictures: choose a task without video or "
-            "sound"
-        )
-    buffer = io.BytesIO()
-    visual.convert("RGB").save(buffer, "PNG", compress_level=1)
-    return Image(buffer.getvalue())
+        return harness_prompt(context, visuals, f"{task} {doc_id}")

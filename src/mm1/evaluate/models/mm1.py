@@ -9,7 +9,7 @@ The beginning that few-shot prompts share is computed once, and so is a picture 
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,8 +103,12 @@ class MM1Generator:
         max_new_tokens: int,
         stop: Sequence[str],
         advance: Advance | None = None,
+        heed: Callable[[list[int]], None] | None = None,
     ) -> list[Answer]:
-        """Return each prompt's greedy continuation; see `Generator`."""
+        """Return each prompt's greedy continuation; see `Generator`.
+
+        `heed` gets the tokens so far of the first prompt of each batch, after each of them: a chat shows them.
+        """
         answers: list[Answer] = [""] * len(prompts)
         for group in self._groups(prompts, self.max_context - max_new_tokens):
             cache = self._prefill(group.prefix) if group.prefix else None
@@ -112,7 +116,7 @@ class MM1Generator:
                 if isinstance(cache, UserError):
                     generated: list[Answer] = [cache] * len(batch)
                 else:
-                    generated = self._answer([piece for _, piece in batch], cache, max_new_tokens, stop)
+                    generated = self._answer([piece for _, piece in batch], cache, max_new_tokens, stop, heed)
                 for (index, _), answer in zip(batch, generated, strict=True):
                     answers[index] = answer
                 if advance:
@@ -224,7 +228,12 @@ class MM1Generator:
         return cache
 
     def _answer(
-        self, pieces: list[_Piece], shared: DynamicCache | None, max_new_tokens: int, stop: Sequence[str]
+        self,
+        pieces: list[_Piece],
+        shared: DynamicCache | None,
+        max_new_tokens: int,
+        stop: Sequence[str],
+        heed: Callable[[list[int]], None] | None,
     ) -> list[Answer]:
         """Return the answers to pieces of equal length that follow the same cache."""
         features = self._encode(pieces)
@@ -236,13 +245,18 @@ class MM1Generator:
         ids = torch.from_numpy(np.stack([pieces[row].ids for row in rows]))
         pictures = torch.cat([encoded for encoded in features if not isinstance(encoded, UserError)])
         tokens = self._forward(ids, pictures, cache)
-        texts = self._continue(tokens, cache, max_new_tokens, stop)
+        texts = self._continue(tokens, cache, max_new_tokens, stop, heed)
         for row, text in zip(rows, texts, strict=True):
             answers[row] = text
         return answers
 
     def _continue(
-        self, tokens: torch.Tensor, cache: DynamicCache, max_new_tokens: int, stop: Sequence[str]
+        self,
+        tokens: torch.Tensor,
+        cache: DynamicCache,
+        max_new_tokens: int,
+        stop: Sequence[str],
+        heed: Callable[[list[int]], None] | None,
     ) -> list[str]:
         """Generate from the first token of each row (B,) until all rows have ended."""
         stops, ends = Stops(self.processor.tokenizer, stop), self.processor.end_token_ids
@@ -253,6 +267,8 @@ class MM1Generator:
                 if not ended[row]:
                     written[row].append(token)
                     ended[row] = token in ends or stops.found(written[row])
+                    if heed and row == 0:
+                        heed(written[row])
             if all(ended) or step == max_new_tokens - 1:
                 break
             tokens = self._forward(tokens[:, None], None, cache)

@@ -1,0 +1,60 @@
+"""What the adapters for lm-eval and lmms-eval share: their prompts and settings in our terms."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mm1.document import Document, Image, Part, Text
+from mm1.errors import UserError
+
+_MARK = "<image>"
+
+
+def harness_prompt(context: str, visuals: Sequence[Any], where: str) -> Document:
+    """Return a prompt with pictures at the text's marks, or before the text if it has another number of marks.
+
+    Args:
+        context: The prompt's text.
+        visuals: Pillow pictures.
+        where: Names the prompt in messages.
+
+    Raises:
+        UserError: If it shows something other than pictures.
+    """
+    pictures = [_picture(visual, where) for visual in visuals]
+    pieces = context.split(_MARK) if context.count(_MARK) == len(pictures) else [""] * len(pictures) + [context]
+    parts: list[Part] = []
+    for index, piece in enumerate(pieces):
+        if index:
+            parts.append(pictures[index - 1])
+            if piece and not piece[0].isspace():  # in pre-training, text after a picture begins with a space
+                piece = f" {piece}"
+        if piece:
+            parts.append(Text(piece, target=False))
+    return Document(where, "caption", tuple(parts))
+
+
+def stop_strings(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a request's stop strings; the request must ask for greedy decoding."""
+    if (
+        settings.get("do_sample")
+        or float(settings.get("temperature") or 0) > 0
+        or int(settings.get("num_beams", 1)) > 1
+    ):
+        raise UserError("mm1 decodes greedily: set do_sample: false, temperature: 0 and num_beams: 1 in the task")
+    until = settings.get("until") or ()
+    return (until,) if isinstance(until, str) else tuple(until)
+
+
+def _picture(visual: Any, where: str) -> Image:
+    """Return a picture, encoded again, from the decoded one that lmms-eval gives."""
+    if not hasattr(visual, "save"):
+        raise UserError(
+            f"{where}: it shows a {type(visual).__name__}, and mm1 takes only pictures: choose a task without video or "
+            "sound"
+        )
+    buffer = io.BytesIO()
+    visual.convert("RGB").save(buffer, "PNG", compress_level=1)
+    return Image(buffer.getvalue())

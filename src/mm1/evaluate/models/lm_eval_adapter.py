@@ -1,0 +1,96 @@
+"""An adapter with which lm-eval (github.com/EleutherAI/lm-evaluation-harness) scores every model that we load.
+
+    lm_eval --model mm1 --model_args pretrained=runs/demo --tasks hellaswag
+
+Versions of lm-eval after 0.4.13 find it by the entry point in `pyproject.toml`; for older ones an import of this module
+registers it. Decoding is greedy, in one process.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lm_eval.api.model import LM
+from lm_eval.api.registry import register_model
+
+from mm1.document import Document
+from mm1.errors import UserError
+from mm1.evaluate.models.harness import harness_prompt, stop_strings
+from mm1.evaluate.models.loading import load_generator
+
+_NEW_TOKENS = 256
+"""Used for tasks without `max_gen_toks`; the library's own default."""
+
+
+@register_model("mm1")
+class LmEvalAdapter(LM):
+    """A model in the interface of lm-eval.
+
+    Args:
+        pretrained: Name of a model (see `mm1.places.MODEL_HELP`).
+        batch_size: Prompts per forward pass.
+        device: `auto`, or a torch device; `cuda:0`, lm-eval's default, is `auto` on a machine without one.
+        dtype: `auto`, or a torch dtype's name.
+        max_batch_size: Given by lm-eval; unused.
+    """
+
+    MULTIMODAL = True
+
+    def __init__(
+        self,
+        pretrained: str,
+        batch_size: int | str = 64,
+        device: str = "auto",
+        dtype: str = "auto",
+        max_batch_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        if device == "cuda:0" and not torch.cuda.is_available():  # lm-eval passes it where the user names none
+            device = "auto"
+        batch_size = 64 if str(batch_size).startswith("auto") else int(batch_size)
+        self._generator = load_generator(pretrained, batch_size=batch_size, device=device, dtype=dtype)
+
+    def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Return the likelihoods for requests `(context, continuation)`, or with pictures as the third."""
+        prompts = [_prompt(request) for request in requests]
+        found = self._generator.log_likelihoods(prompts, [str(request.args[1]) for request in requests])
+        return [(one.total, one.greedy) for one in found]
+
+    def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
+        """Return the log-likelihoods of whole texts, requests `(text,)`, after BOS.
+
+        Raises:
+            UserError: If a text is longer than the model's context.
+        """
+        prompts = [Document(str(number), "text", ()) for number in range(len(requests))]
+        found = self._generator.log_likelihoods(prompts, [str(request.args[0]) for request in requests])
+        return [one.total for one in found]
+
+    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
+        """Return the answers to requests `(context, settings)`, or with pictures as the third.
+
+        Raises:
+            UserError: If a request asks for sampling.
+        """
+        by_settings: defaultdict[tuple[tuple[str, ...], int], list[int]] = defaultdict(list)
+        for index, request in enumerate(requests):
+            settings = request.args[1]
+            by_settings[stop_strings(settings), int(settings.get("max_gen_toks") or _NEW_TOKENS)].append(index)
+        answers = [""] * len(requests)
+        for (stop, new_tokens), indices in by_settings.items():
+            batch = [_prompt(requests[index]) for index in indices]
+            generated = self._generator.generate(batch, max_new_tokens=new_tokens, stop=stop)
+            for index, answer in zip(indices, generated, strict=True):
+                if isinstance(answer, UserError):
+                    raise answer
+                answers[index] = answer
+        return answers
+
+
+def _prompt(request: Any) -> Document:
+    context, _, *more = request.args
+    visuals = more[0].get("visual", []) if more else []
+    return harness_prompt(context, visuals, f"{request.task_name} {request.doc_id}")
