@@ -106,15 +106,17 @@ class Served:
         return self.http.post("/v1/chat/completions", json={"messages": messages, **settings})
 
 
-@contextmanager
-def serving(
-    folder: Path, key: str | None = None, hosts: Any = None, endless: bool = False, **limits: Any
-) -> Iterator[Served]:
-    """A server of a model; `endless`: its answers end at their limit of tokens, or not at all."""
+def make_service(folder: Path, endless: bool = False, **limits: Any) -> Service:
+    """A model in use; `endless`: its answers end at their limit of tokens, or not at all."""
     inputs: Any = inputs_of(load_generator(folder))
     if endless:
         inputs.never_written = [*inputs.never_written, *inputs.end_token_ids]
-    service = Service(inputs, ["tiny"], Limits(**limits), Metrics())
+    return Service(inputs, ["tiny"], Limits(**limits), Metrics())
+
+
+@contextmanager
+def serving(service: Service, key: str | None = None, hosts: Any = None) -> Iterator[Served]:
+    """A server in a thread of this process, on a port of its own."""
     with _bind("127.0.0.1", 0) as opened:
         config = uvicorn.Config(build_app(service, key=key, hosts=hosts), log_level="warning", access_log=False)
         server = _Server(config, "")
@@ -135,11 +137,11 @@ def serving(
 
 @pytest.fixture(scope="module")
 def chat(chat_model: Path) -> Iterator[Served]:
-    with serving(chat_model) as served:
+    with serving(make_service(chat_model)) as served:
         yield served
 
 
 @pytest.fixture(scope="module")
 def text(pretrained_model: Path) -> Iterator[Served]:
-    with serving(pretrained_model) as served:
+    with serving(make_service(pretrained_model)) as served:
         yield served

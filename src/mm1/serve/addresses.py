@@ -6,11 +6,13 @@ checked is what is connected to, and nothing leads on: no redirect, no proxy, no
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ipaddress
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -146,10 +148,26 @@ class _Pinned(http.client.HTTPConnection):
     def __init__(self, scheme: str, host: str, port: int, address: str, seconds: float) -> None:
         super().__init__(host, port, timeout=max(0.1, seconds))
         self._address = address
+        self._end: threading.Timer | None = None
         self._tls = ssl.create_default_context() if scheme == "https" else None
 
     def connect(self) -> None:
-        """Connect to the address, with TLS if the scheme says so."""
-        self.sock = socket.create_connection((self._address, self.port), self.timeout)
+        """Connect to the address, with TLS if the scheme says so, for so many seconds in all."""
+        self.sock = opened = socket.create_connection((self._address, self.port), self.timeout)
+        # A timeout of a socket is for each byte that comes; this one is for all of them.
+        self._end = threading.Timer(self.timeout or 0, _shut, [opened])
+        self._end.daemon = True
+        self._end.start()
         if self._tls is not None:
-            self.sock = self._tls.wrap_socket(self.sock, server_hostname=self.host)
+            self.sock = self._tls.wrap_socket(opened, server_hostname=self.host)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._end is not None:
+            self._end.cancel()
+        super().close()
+
+
+def _shut(opened: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        opened.shutdown(socket.SHUT_RDWR)
