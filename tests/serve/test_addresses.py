@@ -126,8 +126,15 @@ def test_a_name_that_points_inwards_is_refused(monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1"]
-    + [
+    [
+        "127.0.0.1",
+        "10.1.2.3",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "0.0.0.0",
+        "100.64.0.1",
+        "224.0.0.1",
         "::1",
         "::",
         "fe80::1%eth0",
@@ -136,8 +143,8 @@ def test_a_name_that_points_inwards_is_refused(monkeypatch: pytest.MonkeyPatch, 
         "::ffff:10.0.0.1",
         "64:ff9b::7f00:1",
         "2002:7f00:1::",
-    ]
-    + ["ff02::1"],
+        "ff02::1",
+    ],
 )
 def test_addresses_that_are_not_public(address: str) -> None:
     assert not _is_public(address)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mm1.document import Document, Image, Text
+from mm1.document import Document, Image, Part, Text
 from mm1.evaluate.caption import MAX_NEW_TOKENS, STOP, caption_prompt
 from mm1.evaluate.models.loading import load_generator
 from mm1.serve.bodies import ChatBody, read_body
@@ -86,7 +86,7 @@ def test_a_prompt_is_the_beginning_of_a_document_in_training(chat: Served) -> No
     ]
     body = read_body(ChatBody, {"messages": messages})
     document = conversation(body, PictureReader(Limits(), Call()))
-    parts = [
+    parts: list[Part] = [
         Text("Be short.", target=False),
         Image(red),
         Text("what is it?", target=False),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from typing import Annotated
 
 import typer
@@ -58,6 +59,9 @@ def serve(
     missing = [package for package in _NEEDS if importlib.util.find_spec(package) is None]
     if missing:
         raise UserError(f"mm1 serve needs {', '.join(missing)}: pip install 'mm1[serve]'")
+    # An empty variable is none to typer, but whoever set it wanted a key.
+    if api_key == "" or (api_key is None and os.environ.get("MM1_API_KEY") == ""):
+        raise UserError("--api-key (or MM1_API_KEY) is empty: give a key, or leave it out")
     from mm1.serve.addresses import allowed_host
     from mm1.serve.limits import Limits
     from mm1.serve.server import serve_model

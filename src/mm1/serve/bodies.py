@@ -190,8 +190,9 @@ def _refuse_rest(part: _Part, where: str) -> None:
 
 def _problem(error: ValidationError) -> Problem:
     """Return pydantic's first finding as a sentence."""
-    # Of a union, the finding with the deepest place is about the member that was meant.
-    found = max(error.errors(include_url=False, include_input=False), key=lambda one: len(one["loc"]))
+    # Of a union, the finding with the deepest place is about the member that was meant; a list is not meant as a text.
+    findings = error.errors(include_url=False, include_input=False)
+    found = max(findings, key=lambda one: (len(one["loc"]), one["type"] != "string_type"))
     names: list[str | int] = []
     for place, part in enumerate(found["loc"]):
         of_union = isinstance(part, str) and (part[:1].isupper() or "[" in part or part in ("str", "constrained-str"))

@@ -122,7 +122,6 @@ class Engine:
             eos_token_id=sorted(self._ends),
             pad_token_id=min(self._ends) if pad is None else pad,
             suppress_tokens=inputs.never_written or None,
-            top_k=0,
         )
         self._thread = threading.Thread(target=self._run, name="mm1-engine", daemon=True)
         self._thread.start()
@@ -148,7 +147,7 @@ class Engine:
         """Put a request into the queue."""
         with self._changed:
             if self._stopped:
-                raise Problem(503, "the server is shutting down: ask again later", code="shutting_down")
+                raise shutting_down()
             self._waiting.append(answer)
             self._metrics.waiting.set(len(self._waiting))
             self._changed.notify()
@@ -183,9 +182,8 @@ class Engine:
             while self._expected and len(self._waiting) < self._batch_size and time.monotonic() < until:
                 self._changed.wait(until - time.monotonic())
             if self._stopped:
-                problem = Problem(503, "the server is shutting down: ask again later", code="shutting_down")
                 for answer in self._waiting:
-                    answer.put(problem)
+                    answer.put(shutting_down())
                 return []
             first = self._waiting[0].settings
             alone = first.samples and first.seed is not None
@@ -205,7 +203,7 @@ class Engine:
         settings = rows[0].settings
         if settings.samples and settings.seed is not None:
             torch.manual_seed(settings.seed)
-        draws: dict[str, Any] = {"temperature": settings.temperature, "top_p": settings.top_p}
+        draws: dict[str, Any] = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
         config = GenerationConfig(
             max_new_tokens=max(answer.written.most for answer in rows),
             do_sample=settings.samples,
@@ -228,9 +226,9 @@ class Engine:
 
     def _took(self, answer: Answer, token: int) -> bool:
         """Give an answer its next token, and return whether it has ended."""
-        if answer.call.given_up.is_set() or self._stopped:
-            if self._stopped:
-                answer.put(Problem(503, "the server is shutting down: ask again later", code="shutting_down"))
+        if self._stopped:
+            answer.put(shutting_down())
+        if self._stopped or answer.call.given_up.is_set():
             return True
         if not answer.written.ids:
             self._metrics.first.observe(time.monotonic() - answer.started)
@@ -241,3 +239,8 @@ class Engine:
         if answer.written.finish:
             answer.put(None)
         return answer.written.finish is not None
+
+
+def shutting_down() -> Problem:
+    """Return the problem of a request that comes too late."""
+    return Problem(503, "the server is shutting down: ask again later", code="shutting_down")

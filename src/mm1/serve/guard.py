@@ -25,7 +25,7 @@ OPEN_PATHS = ("/healthz", "/health")
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _DRAIN_SECONDS = 5.0
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 2.0
 
 
 class Guard:
@@ -117,13 +117,12 @@ class Guard:
         self._under_way += 1
         self._metrics.under_way.inc()
         began = time.monotonic()
-        started = finished = False
+        started = False
 
         async def sending(message: Message) -> None:
-            nonlocal started, finished
+            nonlocal started
             started = started or message["type"] == "http.response.start"
             await send(message)
-            finished = message["type"] == "http.response.body" and not message.get("more_body", False)
 
         try:
             # A client that sends or reads too slowly holds its place no longer than the others.
@@ -136,9 +135,7 @@ class Guard:
             if not started:
                 raise too_slow(self._limits.seconds) from None
         finally:
-            if not finished:  # the client left, or the answer came to nothing
-                call.given_up.set()
-                self._metrics.given_up.inc()
+            call.given_up.set()  # whatever is still being written is for nobody
             self._under_way -= 1
             self._metrics.under_way.dec()
             self._usual_seconds += 0.1 * (time.monotonic() - began - self._usual_seconds)
@@ -175,14 +172,8 @@ class Guard:
 
     async def _watched(self, call: Call, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the library's server answer; the call is given up when the client leaves."""
-        left = asyncio.Event()
         bodies: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-        async def watch() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            call.given_up.set()
-            left.set()
+        finished, left = asyncio.Event(), asyncio.Event()
 
         async def receiving() -> Message:
             if bodies:
@@ -190,11 +181,32 @@ class Guard:
             await left.wait()
             return {"type": "http.disconnect"}
 
-        watcher = asyncio.create_task(watch())
+        async def sending(message: Message) -> None:
+            await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                finished.set()
+
+        async def watch() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            if not finished.is_set():
+                self._metrics.given_up.inc()
+                call.given_up.set()
+                left.set()
+                answering.cancel()
+
+        async def answer() -> None:
+            await self._app(scope, receiving, sending)
+
+        answering = asyncio.create_task(answer())
+        watching = asyncio.create_task(watch())
         try:
-            await self._app(scope, receiving, send)
+            await answering
+        except asyncio.CancelledError:
+            if not left.is_set():
+                raise
         finally:
-            watcher.cancel()
+            watching.cancel()
 
 
 async def _drain(receive: Receive, most: int) -> None:

@@ -50,8 +50,6 @@ def serve_model(
     Raises:
         UserError: If the model can't be loaded, or the address can't be listened on.
     """
-    if key == "":
-        raise UserError("--api-key is empty: give a key, or leave the option (and MM1_API_KEY) out")
     limits = limits or Limits()
     opened = _bind(host, port)
     with opened:
