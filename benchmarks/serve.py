@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,6 +95,8 @@ def server(model: str, *options: str) -> Iterator[str]:
                 break
         else:
             raise SystemExit("the server did not start")
+        log = process.stderr  # a pipe that nobody reads would stop the server
+        threading.Thread(target=lambda: [print(line, end="", file=sys.stderr) for line in log], daemon=True).start()
         yield found[1]
     finally:
         process.terminate()
@@ -166,7 +169,7 @@ def main() -> None:
                     raise SystemExit(f"{different} answers differ from those to one request at a time")
                 rates = {}
                 for kind, runs in rows.items():
-                    rate, first, end = (statistics.median(run[n] for run in runs) for n in range(3))
+                    rate, first, end = map(statistics.median, zip(*(run[:3] for run in runs), strict=True))
                     rates[kind] = rate
                     table.add_row(str(clients), kind, f"{rate:.1f}", f"{first * 1000:.0f}", f"{end * 1000:.0f}")
                 table.add_row("", "ratio", f"{rates['up to 16'] / rates['of 1']:.2f}x", "", "", end_section=True)
