@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from transformers.cli.serving.server import build_server
 
-from mm1.serve.bodies import ChatBody, CompletionBody
+from mm1.serve.described import described
 from mm1.serve.guard import Guard
 from mm1.serve.handlers import ChatHandler, TextHandler
 from mm1.serve.problems import Problem
@@ -44,7 +44,7 @@ def build_app(service: Service, *, key: str | None = None, hosts: Sequence[str] 
     app.title = "mm1 serve"
     _add_routes(app, service)
     _add_problems(app)
-    app.openapi = lambda: _described(app)
+    app.openapi = lambda: described(app)
     app.add_middleware(Guard, limits=service.limits, metrics=service.metrics, key=key, hosts=hosts)
     return app
 
@@ -98,18 +98,3 @@ def _add_problems(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def on_failure(request: Request, error: Exception) -> JSONResponse:
         return respond(Problem(500, "the server failed on this request: its log says why"))
-
-
-def _described(app: FastAPI) -> dict[str, Any]:
-    """Return the OpenAPI description; the library's knows no field of a body."""
-    if app.openapi_schema is None:
-        described = FastAPI.openapi(app)
-        schemas = described.setdefault("components", {}).setdefault("schemas", {})
-        for path, kind in (("/v1/chat/completions", ChatBody), ("/v1/completions", CompletionBody)):
-            schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas |= schema.pop("$defs", {})
-            schemas[kind.__name__] = schema
-            body = described["paths"][path]["post"]["requestBody"]
-            body["content"]["application/json"]["schema"] = {"$ref": f"#/components/schemas/{kind.__name__}"}
-        app.openapi_schema = described
-    return app.openapi_schema
