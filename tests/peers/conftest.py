@@ -50,7 +50,7 @@ NOT_APPLICABLE = (
 """Reasons for which the library's tests skip themselves, each with what it means here."""
 
 
-PACKAGES = ("accelerate", "bitsandbytes", "parameterized", "peft", "torchao", "trl")
+PACKAGES = ("accelerate", "bitsandbytes", "parameterized", "peft", "schemathesis", "torchao", "trl")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -25,6 +25,7 @@ from mm1.cli.evaluate import compare, evaluate, report, score_encoder, tasks
 from mm1.cli.export import export
 from mm1.cli.launch import launch
 from mm1.cli.publish import pull, push
+from mm1.cli.serve import serve
 from mm1.cli.show_tiles import show_tiles
 from mm1.cli.train import encoder, pretrain, sft
 from mm1.errors import Stopped, UserError
@@ -64,6 +65,7 @@ app.command(rich_help_panel="Evaluate")(report)
 app.command(rich_help_panel="Evaluate")(tasks)
 app.command(rich_help_panel="Use")(caption)
 app.command(rich_help_panel="Use")(chat)
+app.command(rich_help_panel="Use")(serve)
 app.command(rich_help_panel="Use")(export)
 app.command(rich_help_panel="Use")(push)
 app.command(rich_help_panel="Use")(pull)

@@ -29,13 +29,17 @@ class Stops:
 
     def text(self, ids: Sequence[int]) -> str:
         """Return the text of new tokens up to the first stop string, without white space at the ends."""
+        return self.cut(ids).strip()
+
+    def cut(self, ids: Sequence[int]) -> str:
+        """Return the text of new tokens up to the first stop string."""
         if cuts := self._cuts(ids):
             ends = [len(self._tokenizer.decode(ids[:count])) for count in range(len(ids))]
             ids = ids[: max(count for count, end in enumerate(ends) if end <= min(cuts))]
         text = self._read(ids)
         for mark in self._plain:
             text = text.split(mark, 1)[0]
-        return text.strip()
+        return text
 
     def _cuts(self, ids: Sequence[int]) -> list[int]:
         """Return where stop strings that hold a special token begin in the text with special tokens."""

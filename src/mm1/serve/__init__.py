@@ -1,0 +1,1 @@
+"""`mm1 serve`: the library's server (`transformers serve`) with one model, our limits and our batches."""
