@@ -16,6 +16,7 @@ import torch
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.parts import parts_of
+from mm1.model.sharded_start import Share
 from mm1.model.sizes import flops_per_step, unit_flops
 from mm1.recipe import Recipe
 from mm1.scaling.gpus import GPU
@@ -244,7 +245,7 @@ def _activations(recipe: Recipe, workload: Workload, gpus: int, recompute: bool,
 
 
 def _activation_bytes(recipe: Recipe, workload: Workload, gpus: int, recompute: bool, rows: int) -> int:
-    model = shape_of(recipe)
+    model = shape_of(_with_experts_held(recipe, gpus))
     for part in recipe.train.freeze:
         parts_of(model)[part].requires_grad_(False)
     low = None if recipe.train.dtype == "float32" else torch.bfloat16
@@ -262,6 +263,14 @@ def _activation_bytes(recipe: Recipe, workload: Workload, gpus: int, recompute: 
         recompute=recompute,
         z_loss=recipe.train.z_loss,
     )
+
+
+def _with_experts_held(recipe: Recipe, gpus: int) -> Recipe:
+    """Return a recipe with as many experts as a GPU holds, whose gradients are the only ones that it makes."""
+    language = recipe.model.language_model
+    held = language.num_experts // Share(0, gpus, recipe.train.expert_parallel).expert_ranks(language.num_experts)
+    language = language.model_copy(update={"num_experts": max(held, language.experts_per_token) if held else 0})
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"language_model": language})})
 
 
 def _step_flops(

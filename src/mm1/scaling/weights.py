@@ -107,10 +107,10 @@ class Weights:
     def gathered_bytes(self) -> float:
         """Bytes of gathered bfloat16 weights, and of gradients before they are reduced, on one GPU.
 
-        The root's weights, those of two blocks (of all, if they are kept), the root's gradient, and one block's in
-        float32.
+        The root's weights, those of two blocks (if blocks are kept, of all, without experts), the root's gradient, and
+        one block's in float32.
         """
-        blocks = self.all - self.root - self.experts + self.experts // self.expert_ranks if self.kept else self.largest
+        blocks = max(self.largest, self.all - self.root - self.experts) if self.kept else self.largest
         return 2 * (self.root + blocks) + 2 * self.root + 4 * self.block
 
 
