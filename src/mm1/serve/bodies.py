@@ -122,6 +122,11 @@ class Sampling(_Part):
         return [mark for mark in given if mark]
 
     @property
+    def most_tokens(self) -> int | None:
+        """Tokens of the longest answer, if the request says."""
+        return self.max_tokens
+
+    @property
     def counts_usage(self) -> bool:
         """Whether the stream ends with the counts of tokens."""
         return self.stream_options is not None and self.stream_options.include_usage
@@ -132,6 +137,11 @@ class ChatBody(Sampling):
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)]
     max_completion_tokens: int | None = Field(default=None, ge=1, description="The newer name of `max_tokens`.")
+
+    @property
+    def most_tokens(self) -> int | None:
+        """Tokens of the longest answer, if the request says."""
+        return self.max_completion_tokens or self.max_tokens
 
 
 class CompletionBody(Sampling):
