@@ -18,28 +18,35 @@ from typing import Any
 def main() -> None:
     """Train, and write what every step took."""
     result, *arguments = sys.argv[1:]
-    # The command line comes first: it sets what must be set before torch is loaded.
     import mm1.cli
-    from mm1.train.loop import Trainer
 
     steps: list[dict[str, float]] = []
-    make_step = Trainer._step
+    command = mm1.cli.app
 
-    def timed(trainer: Any, number: int, batches: Any, window: Any) -> Any:
-        waited, tokens, wall, processor = window.waited, window.tokens, time.perf_counter(), time.process_time()
-        outcome = make_step(trainer, number, batches, window)
-        steps.append(
-            {
-                "wall": time.perf_counter() - wall,
-                "processor": time.process_time() - processor,
-                "tokens": window.tokens - tokens,
-                "waited": window.waited - waited,
-                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10,
-            }
-        )
-        return outcome
+    def patched_command(**options: Any) -> None:
+        """Patch the loop only now: the command line sets what must be set before torch is loaded."""
+        from mm1.train.loop import Trainer
 
-    Trainer._step = timed  # type: ignore[method-assign, assignment]  # in this process alone
+        make_step = Trainer._step
+
+        def timed(trainer: Any, number: int, batches: Any, window: Any) -> Any:
+            waited, tokens, wall, processor = window.waited, window.tokens, time.perf_counter(), time.process_time()
+            outcome = make_step(trainer, number, batches, window)
+            steps.append(
+                {
+                    "wall": time.perf_counter() - wall,
+                    "processor": time.process_time() - processor,
+                    "tokens": window.tokens - tokens,
+                    "waited": window.waited - waited,
+                    "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10,
+                }
+            )
+            return outcome
+
+        Trainer._step = timed  # type: ignore[method-assign, assignment]  # in this process alone
+        command(**options)
+
+    mm1.cli.app = patched_command  # type: ignore[assignment]  # in this process alone
     sys.argv = ["mm1", *arguments]
     try:
         mm1.cli.main()

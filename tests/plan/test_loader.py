@@ -186,7 +186,18 @@ def test_a_bad_picture_becomes_masked_padding_and_is_reported(monkeypatch, recip
     assert "captions/train, document 'bad': not a readable picture" in sequence.bad_images[0]
 
 
+def test_no_text_of_a_small_corpus_is_tokenized_anew(dataset: PlanDataset, monkeypatch) -> None:
+    fresh = [dataset[number] for number in range(4)]
+    monkeypatch.setattr("mm1.plan.loader.keeps_from", lambda split: 1)
+    tokenized = [dataset[number] for number in range(4)]
+    monkeypatch.undo()
+    monkeypatch.setattr("mm1.processing.encode.tokenize_texts", None)
+    assert all(equal(a, b) for a, b in zip(fresh, tokenized, strict=True))
+    assert all(equal(fresh[number], dataset[number]) for number in range(4))
+
+
 def test_pieces_of_a_long_text_do_not_tokenize_all_of_it(monkeypatch, recipe_file, tmp_path, processor) -> None:
+    monkeypatch.setattr("mm1.plan.lengths.SMALL_SPLIT", 0)
     monkeypatch.setenv("MM1_DATA", str(tmp_path / "data"))
     book = Text("".join(f"Once upon a time there were {n} squares. " for n in range(500)))
     page = [
