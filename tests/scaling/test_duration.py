@@ -15,7 +15,7 @@ from mm1.scaling.duration import Work, in_words, seconds_of_pass
 
 
 def test_time_grows_with_the_work_and_with_a_slower_machine() -> None:
-    work = Work(corpora=5, encoder_steps=200, steps=1600, items=13_500)
+    work = Work(corpora=5, encoder_steps=200, steps=1600, items=7_785)
     assert work.seconds(0.02) == pytest.approx(2 * work.seconds(0.01))
     less = Work(corpora=0, encoder_steps=0, steps=100, items=0)
     assert less.seconds(0.02) == pytest.approx(100 * duration.STEP * 0.02)
@@ -42,9 +42,9 @@ def test_what_is_done_already_takes_no_time(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("MM1_DATA", str(tmp_path / "data"))
     recipe, encoder = load_recipe("demo"), load_recipe("clip-demo", schema=EncoderRecipe)
     run, tower = tmp_path / "demo", tmp_path / "clip-demo"
-    assert remaining_work(recipe, run, encoder, tower) == Work(5, 200, 1600, 13_500)
+    assert remaining_work(recipe, run, encoder, tower) == Work(5, 200, 1600, 7_785)
     assert remaining_work(recipe, run, encoder, None).encoder_steps == 0
     for made in (tmp_path / "data" / "scenes" / "corpus.json", tower / "model" / "config.json"):
         made.parent.mkdir(parents=True)
         made.write_text("{}")
-    assert remaining_work(recipe, run, encoder, tower) == Work(4, 0, 1600, 13_500)
+    assert remaining_work(recipe, run, encoder, tower) == Work(4, 0, 1600, 7_785)
