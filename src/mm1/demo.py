@@ -73,10 +73,8 @@ def run_demo(directory: Path, settings: Sequence[str] = (), *, quick: bool = Fal
     if choose_device(recipe.train.device, "train.device").type == "cpu":
         work = remaining_work(recipe, directory, encoder_recipe, encoder if trains_encoder else None)
         dtype = autocast_dtype(recipe.train, torch.device("cpu"))
-        console.print(
-            f"this takes {in_words(work.seconds(seconds_of_pass(dtype)))} on this machine as busy as it is now; packages to "
-            "download come on top"
-        )
+        time = in_words(work.seconds(seconds_of_pass(dtype)))
+        console.print(f"this takes {time} on this machine, as busy as it is now; packages to download come on top")
     console.rule("1/5 corpora", align="left")
     for name, options in corpora.items():
         info = build_corpus(name, **options)
