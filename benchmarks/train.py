@@ -1,6 +1,5 @@
-"""How fast is the training loop, and where does a step's time go?
+"""Where does the training loop's time go?
 
-    python benchmarks/train.py llava          # useful tokens/s against transformers.Trainer with padded batches
     python benchmarks/train.py lost           # share of a step outside forward, backward and optimizer
     python benchmarks/train.py checkpoints    # saved in the background, saved while training waits, not saved
     python benchmarks/train.py ranks          # one process with two threads against two ranks with one each
@@ -34,7 +33,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 import yaml
@@ -42,7 +40,6 @@ from PIL import Image as PILImage
 
 from mm1.data.corpus import write_corpus
 from mm1.document import Document, Image, Kind, Part, Text
-from mm1.model.llava import to_llava
 from mm1.model.processor import recipe_processor
 from mm1.plan.sources import open_splits
 from mm1.progress import console
@@ -100,7 +97,7 @@ class Bench:
 
     def __init__(self, folder: Path, arguments: argparse.Namespace, *changes: str) -> None:
         self.folder, self.turn = folder, 0
-        self.recipe = load_recipe(str(write_recipe(folder, arguments)), changes)
+        self.recipe = load_recipe(str(write_recipe(folder, arguments, arguments.dtype)), changes)
         splits = open_splits(self.recipe)
         tokenizer = prepare_tokenizer(self.recipe, folder, splits)
         self.processor = recipe_processor(self.recipe, tokenizer)
@@ -127,7 +124,7 @@ class Bench:
         return int(self.plan.info["tokens"])
 
 
-def write_recipe(folder: Path, arguments: argparse.Namespace) -> Path:
+def write_recipe(folder: Path, arguments: argparse.Namespace, dtype: str) -> Path:
     """Build the corpora and write a recipe on them."""
     sequence, batch, steps = SIZES[arguments.model]
     if arguments.tiny:
@@ -163,7 +160,7 @@ def write_recipe(folder: Path, arguments: argparse.Namespace) -> Path:
             "connector_learning_rate": None,
             "checkpoint_every": 10**6,
             "log_every": 10,
-            "dtype": arguments.dtype,
+            "dtype": dtype,
         },
     }
     file = folder / "recipe.yaml"
@@ -189,110 +186,6 @@ def png(pixels: torch.Tensor) -> bytes:
     array = (pixels * 60 + 128).clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
     PILImage.fromarray(array).save(stream, "PNG")
     return stream.getvalue()
-
-
-class Padded(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
-    """The plan's pieces as LLaVA takes them: a document a row, padded to the batch's longest; an item is a batch."""
-
-    def __init__(self, bench: Bench, *, grouped: bool) -> None:
-        self.bench, plan = bench, bench.plan
-        self.pieces = [(int(plan.source[s]), int(row)) for s in range(len(plan)) for row in plan.pieces(s)]
-        if grouped:  # documents of like length together, which saves padding
-            self.pieces.sort(key=lambda piece: int(plan.length[piece[1]]))
-        self.rows = max(1, round(len(self.pieces) / plan.info["steps"]))  # a step as large as the packed one
-
-    def __len__(self) -> int:
-        return -(-len(self.pieces) // self.rows)
-
-    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
-        plan, processor, splits = self.bench.plan, self.bench.processor, list(self.bench.splits.values())
-        rows, images = [], []
-        for source, row in self.pieces[number * self.rows : (number + 1) * self.rows]:
-            first, length = int(plan.first[row]), int(plan.length[row])
-            encoded = processor.encode(splits[source][int(plan.document[row])])
-            inside = (encoded.image_starts >= first) & (encoded.image_starts < first + length)
-            images += [encoded.images[i] for i in np.flatnonzero(inside)]
-            rows.append((encoded.input_ids[first : first + length], encoded.target[first : first + length]))
-        shape = len(rows), max(len(ids) for ids, _ in rows)
-        input_ids = torch.full(shape, processor.tokenizer.pad_token_id)
-        attention_mask, labels = torch.zeros(shape, dtype=torch.long), torch.full(shape, -100)
-        for row, (ids, target) in enumerate(rows):
-            input_ids[row, : len(ids)] = torch.from_numpy(ids)
-            attention_mask[row, : len(ids)] = 1
-            labels[row, : len(ids)] = torch.from_numpy(np.where(target, ids, -100))
-        batch = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
-        if images:
-            batch["pixel_values"] = processor.normalize(torch.from_numpy(processor.pixel_values(images)))
-        return batch
-
-
-def llava(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """The same documents, weights and optimizer: our loop on packed rows, transformers.Trainer on padded ones."""
-    bench = Bench(folder, arguments)
-    theirs = to_llava(bench.model)
-    data = {name: Padded(bench, grouped=name == "grouped") for name in ("padded", "grouped")}
-
-    def ours() -> float:
-        trainer = bench.trainer()
-        trainer.checkpointer.save = not_saved  # type: ignore[method-assign]  # on this one object
-        return seconds(trainer.run)
-
-    def trainer(name: str) -> float:
-        settings = transformers.TrainingArguments(
-            str(folder / "theirs"),
-            per_device_train_batch_size=1,  # an item is a batch
-            num_train_epochs=1,
-            learning_rate=1e-4,
-            max_grad_norm=1.0,
-            optim="adamw_torch",
-            bf16=bench.autocast is not None,
-            use_cpu=True,
-            save_strategy="no",
-            logging_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            remove_unused_columns=False,
-        )
-        clock = Clock()
-        their_loop = transformers.Trainer(
-            theirs, settings, train_dataset=data[name], data_collator=lambda items: items[0], callbacks=[clock]
-        )
-        their_loop.remove_callback(transformers.PrinterCallback)
-        their_loop.train()
-        return clock.seconds
-
-    times = in_turns(
-        arguments,
-        {
-            "mm1": ours,
-            "transformers.Trainer, padded": lambda: trainer("padded"),
-            "transformers.Trainer, padded, grouped by length": lambda: trainer("grouped"),
-        },
-    )
-    rates = {name: bench.tokens / statistics.median(those) for name, those in times.items()}
-    return {
-        "parameters": sum(p.numel() for p in bench.model.parameters()),
-        "their parameters": sum(p.numel() for p in theirs.parameters()),
-        "useful tokens of a turn": bench.tokens,
-        "documents of a step": data["padded"].rows,
-        "steps of a turn": {"mm1": bench.plan.info["steps"], "transformers.Trainer": len(data["padded"])},
-        "fill of the packed rows": bench.plan.info["fill"]["tokens"],
-        "useful tokens/s": rates,
-        "mm1 is faster by": {name: rates["mm1"] / rate for name, rate in rates.items() if name != "mm1"},
-        "seconds of each turn": times,
-    }
-
-
-class Clock(transformers.TrainerCallback):
-    """How long training took, what comes before and after left out."""
-
-    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        """Start."""
-        self.began = time.perf_counter()
-
-    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
-        """Stop."""
-        self.seconds = time.perf_counter() - self.began
 
 
 def lost(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -392,7 +285,7 @@ def checkpoints(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def ranks(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """The same run by `mm1 pretrain` with two threads, and under torchrun on two ranks with one each."""
-    recipe = write_recipe(folder, arguments)
+    recipe = write_recipe(folder, arguments, arguments.dtype)
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
     def run(name: str, launcher: list[str], threads: int) -> float:
@@ -431,7 +324,7 @@ def seconds(function: Callable[[], object]) -> float:
 
 def main() -> None:
     """Run one question and print its figures with the machine they came from."""
-    questions = {"llava": llava, "lost": lost, "checkpoints": checkpoints, "ranks": ranks}
+    questions = {"lost": lost, "checkpoints": checkpoints, "ranks": ranks}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("question", choices=questions)
     parser.add_argument("--model", choices=MODELS, default="demo")

@@ -107,3 +107,20 @@ def test_attention_costs_the_documents_squares():
         return sum(count for kind, count in by_kind.items() if "attention" in str(kind))
 
     assert flops(NAME) * 8 == flops("sdpa")
+
+
+def test_under_autocast_rows_are_cast_once_and_not_for_each_document():
+    """On a CPU: bfloat16 products of the documents are those of rows that were cast before."""
+    model = tiny_model(text_config=family("llama"))
+    model.set_attn_implementation(NAME)
+    casts = []
+    for rows in ([[sample("9", 3)]], [[sample("3", number) for number in range(3)]]):
+        batch = pack(rows)
+        with (
+            torch.no_grad(),
+            torch.autocast("cpu", torch.bfloat16),
+            torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled,
+        ):
+            model(**batch)
+        casts.append(sum(event.count for event in profiled.key_averages() if event.key == "aten::_to_copy"))
+    assert casts[0] == casts[1]

@@ -1,4 +1,4 @@
-"""The server against its own OpenAPI description: schemathesis sends what the description allows, and what it doesn't."""
+"""The server against its own OpenAPI description: schemathesis sends what it allows, and what it does not."""
 
 from __future__ import annotations
 

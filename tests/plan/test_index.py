@@ -168,7 +168,8 @@ def test_after_a_full_disk_the_same_call_goes_on(split, tokenizer, monkeypatch) 
 
 
 def test_the_tokens_of_long_texts_are_kept(tmp_path, tokenizer, monkeypatch) -> None:
-    monkeypatch.setattr(index_module, "LONG", 60)
+    monkeypatch.setattr("mm1.plan.lengths.LONG", 60)
+    monkeypatch.setattr("mm1.plan.lengths.SMALL_SPLIT", 0)
     monkeypatch.setattr(index_module, "_ROWS_PER_UNIT", 3)
     monkeypatch.setattr(index_module, "_ROWS_AT_ONCE", 2)
     made = documents(40)
@@ -184,3 +185,19 @@ def test_the_tokens_of_long_texts_are_kept(tmp_path, tokenizer, monkeypatch) -> 
             with pytest.raises(KeyError):
                 index.long_texts[number]
     assert kept == len(index.long_texts.parts) > 10
+
+
+def test_the_tokens_of_all_texts_of_a_small_split_are_kept(tmp_path, tokenizer, monkeypatch) -> None:
+    made = [*documents(20), Document("empty", "text", (Text(""), Image(b"no picture"), Text("end")))]
+    write_corpus(tmp_path / "corpus", {"train": made}, licence="none", sources=[])
+    split = open_split(str(tmp_path / "corpus" / "train"))
+    index = build_index(split, tokenizer)
+    assert index.long_texts is not None
+    for row, document in enumerate(made):
+        texts = [part.text for part in document.parts if isinstance(part, Text)]
+        known = index.long_texts.between(int(index.offsets[row]), int(index.offsets[row + 1]))
+        assert [ids.tolist() for ids in known] == tokenize_texts(texts, tokenizer)
+    monkeypatch.setattr("mm1.plan.lengths.SMALL_SPLIT", 0)
+    few = build_index(split, tokenizer)  # another folder, since the other has more tokens
+    assert few.long_texts is not None
+    assert len(few.long_texts.parts) == 0

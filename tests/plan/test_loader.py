@@ -186,7 +186,17 @@ def test_a_bad_picture_becomes_masked_padding_and_is_reported(monkeypatch, recip
     assert "captions/train, document 'bad': not a readable picture" in sequence.bad_images[0]
 
 
+def test_no_text_of_a_small_corpus_is_tokenized_anew(dataset: PlanDataset, monkeypatch) -> None:
+    from_index = dataset.__getitems__(range(4))
+    with monkeypatch.context() as patch:
+        patch.setattr("mm1.plan.loader.keeps_from", lambda split: 1)
+        assert equal(dataset.__getitems__(range(4)), from_index)
+    monkeypatch.setattr("mm1.processing.encode.tokenize_texts", None)
+    assert equal(dataset.__getitems__(range(4)), from_index)
+
+
 def test_pieces_of_a_long_text_do_not_tokenize_all_of_it(monkeypatch, recipe_file, tmp_path, processor) -> None:
+    monkeypatch.setattr("mm1.plan.lengths.SMALL_SPLIT", 0)
     monkeypatch.setenv("MM1_DATA", str(tmp_path / "data"))
     book = Text("".join(f"Once upon a time there were {n} squares. " for n in range(500)))
     page = [

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from mm1.errors import UserError
 from mm1.serve.addresses import _is_public, allowed_host, fetch
 from mm1.serve.problems import Problem
-from tests.serve.conftest import png
+from tests.serve.conftest import make_service, png, serving, shown
 
 ASKED: list[str] = []
 
@@ -53,6 +54,15 @@ def port() -> Iterator[int]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server.server_address[1]
     server.shutdown()
+
+
+def test_an_address_is_answered_as_its_picture_is(chat_model: Path, port: int) -> None:
+    address = f"http://127.0.0.1:{port}/red.png?a=1"
+    with serving(make_service(chat_model, hosts=(f"127.0.0.1:{port}",))) as served:
+        asked = shown(png("red"), "what is it?")
+        expected = served.chat(asked, max_tokens=5).json()["choices"]
+        asked[0]["content"][0]["image_url"]["url"] = address
+        assert served.chat(asked, max_tokens=5).json()["choices"] == expected
 
 
 def refused(url: str, *hosts: str, seconds: float = 5, most: int = 10_000) -> str:

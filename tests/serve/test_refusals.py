@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import struct
 import threading
 import time
@@ -55,6 +57,7 @@ def bomb(width: int, height: int) -> bytes:
         ({"response_format": {"type": "json_object"}}, "response_format: this server"),
         ({"top_k": 5}, "top_k: this server does not have this setting: leave it out"),
         ({"temperature": 3}, "temperature: input should be less than or equal to 2"),
+        ({"temperature": 1e-30}, "temperature: 0 or from 0.01 to 2"),
         ({"temperature": True}, "temperature: input should be a valid number"),
         ({"top_p": 0}, "top_p: input should be greater than 0"),
         ({"max_tokens": 0}, "max_tokens: input should be greater than or equal to 1"),
@@ -104,8 +107,6 @@ def test_a_bad_setting_is_one_sentence(chat: Served, settings: dict[str, Any], s
 
 
 def str_json(body: Any) -> bytes:
-    import json
-
     return json.dumps(body).encode()
 
 
@@ -249,9 +250,32 @@ def test_generation_ends_when_the_client_leaves(chat_model: Path, stream: bool) 
         assert service.metrics.given_up._value.get() == 1
 
 
-def test_a_client_that_reads_nothing_holds_its_place_only_so_long(chat_model: Path) -> None:
-    import socket
+def test_whoever_left_the_queue_takes_no_place(chat_model: Path) -> None:
+    service = make_service(chat_model, endless=True, batch_size=1, max_tokens=4000)
+    with serving(service) as served, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(served.chat, shown("a"), max_tokens=100)
+        for _ in range(3):
+            with httpx.Client(base_url=served.url, timeout=0.2) as leaving, pytest.raises(httpx.ReadTimeout):
+                leaving.post("/v1/chat/completions", json={"messages": shown("a"), "max_tokens": 4000})
+        assert first.result().status_code == 200
+        batches = service.metrics.batch._sum.get()
+        assert served.chat(shown("b"), max_tokens=2).status_code == 200
+        assert service.metrics.batch._sum.get() == batches + 1
+        assert service.metrics.waiting._value.get() == 0
 
+
+def test_a_connection_is_kept_after_good_and_bad_requests(chat: Served) -> None:
+    host, port = chat.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 20) as kept:
+        for body in (b'{"messages": 1}', b"{", str_json({"messages": shown("a"), "max_tokens": 1})):
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n"
+            kept.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
+            answer = kept.recv(100_000)
+            assert b"Connection: close" not in answer.replace(b"connection", b"Connection")
+        assert b" 200 " in answer
+
+
+def test_a_client_that_reads_nothing_holds_its_place_only_so_long(chat_model: Path) -> None:
     service = make_service(chat_model, batch_size=1, queue=0, seconds=1)
     with serving(service) as served:
         host, port = served.url.removeprefix("http://").split(":")

@@ -94,6 +94,9 @@ def main() -> None:
     """Run the command line; see the module's docstring for the exit codes."""
     # The libraries' own progress bars are off, here and in processes that the command starts. mm1 shows its own.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # Threads that wait for others sleep. By default they spin, and hold up those that still compute where another
+    # program uses a core: training beside one falls to a third. Read when torch is loaded, by every process of ours.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(prog_name="mm1")
     except SystemExit as done:

@@ -12,7 +12,10 @@ from mm1.progress import console
 
 
 def demo(
-    run: Annotated[Path, typer.Option("--to", help="Directory of the run.")] = Path("runs/demo"),
+    run: Annotated[
+        Path | None,
+        typer.Option("--to", help="Directory of the run.", show_default="runs/demo, or runs/demo-quick with --quick"),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -22,12 +25,15 @@ def demo(
             "May be repeated. Default: no change.",
         ),
     ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A tour of two minutes: trained briefly, so answers and scores are weak.")
+    ] = False,
 ) -> None:
-    """Build corpora, train a small MM1 on them, score it and write a report, in ten minutes on two CPU cores.
+    """Build corpora, train a small MM1 on them, score it and write a report; it says at the start how long it takes.
 
     Results that exist already are kept. If the demo was stopped, the same command resumes it.
     """
     from mm1.demo import run_demo
 
-    report = run_demo(run, set_ or [])
+    report = run_demo(run or Path("runs/demo-quick" if quick else "runs/demo"), set_ or [], quick=quick)
     console.print(Text("the report:", "bold"), report.resolve().as_uri())

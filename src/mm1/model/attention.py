@@ -78,16 +78,17 @@ def varlen_attention(
             raise ValueError(f"{name} gives attention no position_ids: take another attn_implementation")
         borders = Borders.of(position_ids.expand(rows, -1))
         cu_seq_lens_q, max_length_q = borders.cu_seq_lens, borders.longest
-    # (tokens, heads, C): the rows end to end
-    q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
-    # Under autocast, positions are applied in float32; the library's kernels cast what they get, this one doesn't.
+    # Under autocast, positions are applied in float32. torch's kernel casts nothing; the library's would be cast for
+    # each document.
     device = query.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
+    # (tokens, heads, C): the rows end to end
+    q, k, v = (x.transpose(1, 2).flatten(0, 1).to(dtype) for x in (query, key, value))
     if has_kernel(query, dtype) and not dropout:
         attended = varlen_attn(
-            q.to(dtype),
-            k.to(dtype),
-            v.to(dtype),
+            q,
+            k,
+            v,
             cu_seq_lens_q,
             cu_seq_lens_q,
             max_length_q,

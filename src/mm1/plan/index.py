@@ -4,8 +4,8 @@
 
 The index is stored next to the split and named by the split's content and the tokenizer's fingerprint, so it is made
 once and never outdated. Pictures are not read, and their tokens are not counted, since they depend on the connector: a
-picture is marked with `IMAGE`. For long texts the index also has the tokens (see `LongTexts`). Conversations are
-counted in the chat template's layout (`mm1.plan.conversations`).
+picture is marked with `IMAGE`. For long texts, and for all texts of a small split, the index also has the tokens (see
+`LongTexts`). Conversations are counted in the chat template's layout (`mm1.plan.conversations`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mm1.errors import UserError
 from mm1.files import hold, whole_folder, write_json
 from mm1.plan.arrays import ArrayWriter, map_array
 from mm1.plan.conversations import count_conversations
-from mm1.plan.lengths import IMAGE, LONG, Index, LongTexts
+from mm1.plan.lengths import IMAGE, LONG, Index, LongTexts, long_from
 from mm1.processing.chat import ChatLayout
 from mm1.processing.tokenizer import without_beginning
 
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-VERSION = 3
-"""Version of the index's files; part of their folder's name."""
+VERSION, SMALL_VERSION = 3, 4
+"""Version of the files of an index, and of one that has the tokens of all texts; part of their folder's name."""
 
 _CHAT = "chat.json"
 _UNUSABLE = "unusable.json"
@@ -113,7 +113,8 @@ def index_folder(split: Split, tokenizer: PreTrainedTokenizerBase, chat: ChatLay
     Raises:
         UserError: If there are conversations, but no chat template.
     """
-    names = [split.directory.name, split.content_hash, tokenizer_fingerprint(tokenizer), str(VERSION)]
+    version = SMALL_VERSION if keeps_from(split) == 0 else VERSION
+    names = [split.directory.name, split.content_hash, tokenizer_fingerprint(tokenizer), str(version)]
     if has_conversations(split):
         if chat is None:
             raise UserError(
@@ -122,6 +123,11 @@ def index_folder(split: Split, tokenizer: PreTrainedTokenizerBase, chat: ChatLay
             )
         names.append(chat.fingerprint)
     return split.directory.parent / "index" / "-".join(names)
+
+
+def keeps_from(split: Split) -> int:
+    """Return the number of characters from which the index has the tokens of a split's texts."""
+    return LONG if has_conversations(split) else long_from(split.info["characters"])
 
 
 def has_conversations(split: Split) -> bool:
@@ -228,7 +234,7 @@ class _Counter:
     """
 
     def __init__(self, split: Split, tokenizer: str, chat: ChatLayout | None = None) -> None:
-        self.split, self.parts, self.chat = split, split.parts, chat
+        self.split, self.parts, self.chat, self.long = split, split.parts, chat, keeps_from(split)
         self.tokenizer = Tokenizer.from_str(tokenizer)
         # As in encode_document, the characters "<image>" in a text are text.
         self.tokenizer.encode_special_tokens = True
@@ -278,7 +284,7 @@ class _Counter:
                 long_ids += [
                     np.array(encoding.ids, np.uint32)
                     for text, encoding in zip(batch, encodings, strict=True)
-                    if len(text) >= LONG
+                    if len(text) >= self.long
                 ]
                 batch, characters = [], 0
-        return lengths, np.flatnonzero([len(text) >= LONG for text in texts]), long_ids
+        return lengths, np.flatnonzero([len(text) >= self.long for text in texts]), long_ids

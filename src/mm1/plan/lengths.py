@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -12,6 +13,19 @@ IMAGE = -1
 
 LONG = 16_384
 """Number of characters from which a text is long: about a sequence of 4,096 tokens."""
+
+SMALL_SPLIT = 100_000_000
+"""Characters of a split up to which all its texts count as long: their tokens take 4 bytes each, as much disk as the
+texts or less, and a training that sees the texts many times tokenizes them once."""
+
+
+def long_from(characters: int) -> int:
+    """Return the number of characters from which the tokens of a split's texts are kept.
+
+    Args:
+        characters: Of the whole split.
+    """
+    return 0 if characters <= SMALL_SPLIT else LONG
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,12 @@ class LongTexts:
             raise KeyError(part)
         return self.ids[self.offsets[number] : self.offsets[number + 1]]
 
+    def between(self, first: int, stop: int) -> list[np.ndarray]:
+        """Return the tokens of the long texts among a range of parts, one array for each text."""
+        begin, end = np.searchsorted(self.parts, (first, stop))
+        borders = self.offsets[begin : end + 1].tolist()
+        return [self.ids[start:stop] for start, stop in pairwise(borders)]
+
 
 @dataclass(frozen=True)
 class Index:
@@ -51,7 +71,7 @@ class Index:
         parts: (number of parts,) int32 tokens of a text part, or `IMAGE`.
         offsets: (documents + 1,) int64 positions in `parts` where each document's parts begin.
         target: (number of parts,) bool, whether the part is a target text.
-        long_texts: The tokens of texts of `LONG` characters or more; None in the result of `take`.
+        long_texts: The tokens of texts of `long_from` characters or more; None in the result of `take`.
         sub_images: (number of parts,) int32 images that a picture becomes, 0 for a text; None: one image per picture.
         chat: (documents,) bool, whether a document is a conversation; None: none is.
         unusable: Rows of conversations that can't be laid out, by the reason; empty in the result of `take`.

@@ -23,7 +23,7 @@ from mm1.document import KINDS, Document, Text
 from mm1.errors import UserError
 from mm1.model.borders import Borders
 from mm1.model.loss import NO_TARGET
-from mm1.plan.index import IMAGE, has_conversations
+from mm1.plan.index import IMAGE, has_conversations, keeps_from
 from mm1.plan.lengths import LONG, Index
 from mm1.plan.micro_batches import MicroBatches
 from mm1.plan.picture_sizes import processor_index
@@ -154,8 +154,8 @@ class PlanDataset(Dataset[PackedSequence]):
     def encode(self, source: int, row: int, document: Document, stretch: range) -> EncodedDocument:
         """Return a document as tokens, of which a stretch is needed.
 
-        For a document with much text, only texts in the stretch are tokenized; the tokens of other texts are zeros.
-        Long texts come from the index, which has their tokens.
+        The tokens of long texts, or of all, come from the index. Where that has not all, of a document with much text
+        only texts in the stretch are tokenized; the tokens of other texts are zeros.
 
         Args:
             source: The number of the document's source.
@@ -163,9 +163,15 @@ class PlanDataset(Dataset[PackedSequence]):
             document: The document.
             stretch: The range of needed tokens.
         """
-        if len(document.text) < LONG or has_conversations(self.splits[source]):
+        if has_conversations(self.splits[source]):
             return self.processor.encode(document)
         index = self._index(source)
+        if index.long_texts is not None and keeps_from(self.splits[source]) == 0:
+            known = index.long_texts.between(int(index.offsets[row]), int(index.offsets[row + 1]))
+            as_counted = len(known) == sum(isinstance(part, Text) for part in document.parts)
+            return self.processor.encode(document, text_ids=known if as_counted else None)
+        if len(document.text) < LONG:
+            return self.processor.encode(document)
         first_part = int(index.offsets[row])
         counts = index.parts[first_part : index.offsets[row + 1]]
         images = index.images[first_part : index.offsets[row + 1]] * self.processor.tokens_per_image

@@ -110,7 +110,7 @@ class LanguageModelRecipe(Section):
     intermediate_size: int | None = Field(None, gt=0, description="Default: 8/3 x hidden_size, in multiples of 64.")
     tie_embeddings: bool = True
     attention: DecoderAttention | Annotated[list[DecoderAttention], Field(min_length=1)] = Field(
-        "sdpa", description="As for the vision tower; default on a GPU: `varlen`, the fastest for packed rows."
+        "sdpa", description="As for the vision tower; default in training: the fastest, `varlen` or `eager`."
     )
     max_positions: int = Field(
         4096, gt=0, description="Longest sequence that the decoder's configuration allows (paper sec. 3: 4096)."

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mm1.serve.problems import Problem
 
 MOST_MESSAGES = 1024
 _MOST_STOPS = 16
+_COLDEST = 0.01
 
 _NEUTRAL: dict[str, tuple[object, ...]] = {
     "n": (1,),
@@ -96,7 +97,7 @@ class Sampling(_Part):
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     temperature: float | None = Field(
-        default=None, ge=0, le=2, allow_inf_nan=False, description="Default 0: the likeliest token."
+        default=None, ge=0, le=2, allow_inf_nan=False, description="Default 0: the likeliest token. Else 0.01 or more."
     )
     top_p: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False, description="Default 1.")
     seed: int | None = Field(
@@ -107,11 +108,23 @@ class Sampling(_Part):
     )
     max_tokens: int | None = Field(default=None, ge=1)
 
+    @field_validator("temperature")
+    @classmethod
+    def _not_too_cold(cls, value: float | None) -> float | None:
+        if value is not None and 0 < value < _COLDEST:
+            raise ValueError(f"0 or from {_COLDEST} to 2: below that, probabilities have no room in a float")
+        return value
+
     @property
     def stops(self) -> list[str]:
         """The stop strings."""
         given = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return [mark for mark in given if mark]
+
+    @property
+    def most_tokens(self) -> int | None:
+        """Tokens of the longest answer, if the request says."""
+        return self.max_tokens
 
     @property
     def counts_usage(self) -> bool:
@@ -124,6 +137,11 @@ class ChatBody(Sampling):
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)]
     max_completion_tokens: int | None = Field(default=None, ge=1, description="The newer name of `max_tokens`.")
+
+    @property
+    def most_tokens(self) -> int | None:
+        """Tokens of the longest answer, if the request says."""
+        return self.max_completion_tokens or self.max_tokens
 
 
 class CompletionBody(Sampling):
@@ -200,6 +218,7 @@ def _problem(error: ValidationError) -> Problem:
         if not (of_union or of_parts):
             names.append(part)
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:80]}" for part in names).lstrip(".")
+    found["msg"] = found["msg"].removeprefix("Value error, ")
     words = found["msg"][:1].lower() + found["msg"][1:300]
     return Problem(400, f"{where or 'the body'}: {words}", code="invalid_value", param=where or None)
 

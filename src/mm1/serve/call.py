@@ -17,19 +17,21 @@ class Call:
     """A request under way.
 
     Attributes:
-        deadline: When its answer must be done, in seconds of `time.monotonic`.
+        seconds: How long its answer may take.
+        started: When it came, in seconds of `time.monotonic`.
         given_up: Set when nobody waits for the answer any more; generation then ends.
         failed: Whether its stream ended with a problem, since its status was sent before.
     """
 
-    deadline: float = field(default_factory=lambda: time.monotonic() + 3600)
+    seconds: float = 3600.0
+    started: float = field(default_factory=time.monotonic)
     given_up: threading.Event = field(default_factory=threading.Event)
     failed: bool = False
 
     @property
     def seconds_left(self) -> float:
-        """Seconds until the deadline, at least 0."""
-        return max(0.0, self.deadline - time.monotonic())
+        """Seconds that are left of its time, at least 0."""
+        return max(0.0, self.started + self.seconds - time.monotonic())
 
 
 CALL: ContextVar[Call] = ContextVar("CALL")

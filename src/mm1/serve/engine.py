@@ -71,7 +71,6 @@ class Answer:
     written: Written
     call: Call
     streams: bool
-    started: float = field(default_factory=time.monotonic)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     _events: asyncio.Queue[str | Problem | None] = field(default_factory=asyncio.Queue)
 
@@ -177,7 +176,8 @@ class Engine:
     def _next(self) -> list[Answer]:
         """Wait for requests and return the next batch, the oldest request first; empty: the server ends."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._stopped)
+            while not self._here() and not self._stopped:
+                self._changed.wait()
             until = time.monotonic() + WINDOW
             while self._expected and len(self._waiting) < self._batch_size and time.monotonic() < until:
                 self._changed.wait(until - time.monotonic())
@@ -192,6 +192,12 @@ class Engine:
             self._waiting = deque(answer for answer in self._waiting if answer not in batch)
             self._metrics.waiting.set(len(self._waiting))
         return batch
+
+    def _here(self) -> bool:
+        """Return whether anybody waits; whoever left takes no place in a batch."""
+        self._waiting = deque(answer for answer in self._waiting if not answer.call.given_up.is_set())
+        self._metrics.waiting.set(len(self._waiting))
+        return bool(self._waiting)
 
     @torch.inference_mode()
     def _write(self, batch: Sequence[Answer]) -> None:
@@ -231,7 +237,7 @@ class Engine:
         if self._stopped or answer.call.given_up.is_set():
             return True
         if not answer.written.ids:
-            self._metrics.first.observe(time.monotonic() - answer.started)
+            self._metrics.first.observe(time.monotonic() - answer.call.started)
         self._metrics.answer_tokens.inc()
         piece = answer.written.add(token)
         if piece and answer.streams:

@@ -56,7 +56,6 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.monotonic()
         status = 499  # as nginx counts clients that leave before they get one
 
         async def sending(message: Message) -> None:
@@ -65,7 +64,7 @@ class Guard:
                 status = message["status"]
             await send(message)
 
-        call = Call(started + self._limits.seconds)
+        call = Call(self._limits.seconds)
         CALL.set(call)
         try:
             self._check(scope)
@@ -80,7 +79,7 @@ class Guard:
             status = 500
             raise
         finally:
-            self._metrics.answered(scope["path"], 500 if call.failed else status, time.monotonic() - started)
+            self._metrics.answered(scope["path"], 500 if call.failed else status, time.monotonic() - call.started)
 
     def _check(self, scope: Scope) -> None:
         """Check whom the request is addressed to, and the key."""
@@ -116,7 +115,6 @@ class Guard:
             )
         self._under_way += 1
         self._metrics.under_way.inc()
-        began = time.monotonic()
         started = False
 
         async def sending(message: Message) -> None:
@@ -138,7 +136,7 @@ class Guard:
             call.given_up.set()  # whatever is still being written is for nobody
             self._under_way -= 1
             self._metrics.under_way.dec()
-            self._usual_seconds += 0.1 * (time.monotonic() - began - self._usual_seconds)
+            self._usual_seconds += 0.1 * (time.monotonic() - call.started - self._usual_seconds)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
         """Return the request's body; None if the client left.

@@ -12,7 +12,7 @@ from transformers.cli.serving.model_manager import ModelManager
 from transformers.cli.serving.utils import GenerationState
 
 from mm1.document import Document
-from mm1.serve.bodies import Sampling
+from mm1.serve.bodies import ChatBody, Sampling
 from mm1.serve.call import CALL
 from mm1.serve.engine import Answer, Engine, Settings
 from mm1.serve.inputs import Inputs, too_long
@@ -74,7 +74,7 @@ class Service:
             Problem: If the document doesn't suit the model, or too many tokens are asked for.
         """
         call, limits = CALL.get(), self.limits
-        asked = getattr(body, "max_completion_tokens", None) or body.max_tokens
+        asked = body.most_tokens
         if asked is not None and asked > limits.max_tokens:
             raise Problem(
                 400,
@@ -94,7 +94,7 @@ class Service:
                 frozenset(self.inputs.end_token_ids),
                 body.stops,
                 min(asked or most, room),
-                strip="messages" in type(body).model_fields,
+                strip=isinstance(body, ChatBody),
             )
             draws = Settings(body.temperature or 0.0, body.top_p or 1.0, body.seed) if body.temperature else Settings()
             answer = Answer(prompt, draws, written, call, streams=bool(body.stream))

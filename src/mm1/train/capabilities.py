@@ -20,6 +20,9 @@ from mm1.model.attention import NAMES as PACKED
 from mm1.progress import console
 from mm1.recipe import LanguageModelRecipe, TrainRecipe
 
+_SHORT_ROW = 512
+"""Tokens of a row up to which `eager` is the fastest in bfloat16 on a CPU; measured at 256."""
+
 
 def autocast_dtype(recipe: TrainRecipe, device: torch.device, begun: str | None = None) -> torch.dtype | None:
     """Return the precision of matrix products (None: float32 throughout).
@@ -103,11 +106,33 @@ def _why_unusable(attention: str, device: torch.device, dtype: torch.dtype | Non
     return None
 
 
-def decoder_attention(recipe: LanguageModelRecipe, device: torch.device) -> str | Sequence[str]:
-    """Return the attention that a recipe asks for; if it names none, `varlen` comes first on a GPU."""
-    if device.type == "cuda" and "attention" not in recipe.model_fields_set:
+def decoder_attention(
+    recipe: LanguageModelRecipe,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+    *,
+    sequence_length: int = 0,
+    compiled: bool = False,
+) -> str | Sequence[str]:
+    """Return the attention that a recipe asks for, or else the fastest one as measured (benchmarks/README.md).
+
+    `varlen` computes no pairs of tokens of different documents. On a CPU in bfloat16 one large product for a short row
+    is faster than a small one for each document.
+
+    Args:
+        recipe: Names an attention, or doesn't.
+        device: The model's device.
+        dtype: The result of `autocast_dtype`.
+        sequence_length: Tokens of a row; 0: unknown.
+        compiled: Whether the model's blocks are compiled.
+    """
+    if "attention" in recipe.model_fields_set:
+        return recipe.attention
+    if device.type == "cuda":
         return ["varlen", "sdpa"]
-    return recipe.attention
+    if device.type == "cpu" and 0 < sequence_length <= _SHORT_ROW and (dtype is not None or compiled):
+        return "eager"
+    return "varlen" if device.type == "cpu" and not compiled else recipe.attention
 
 
 def compiles(requested: bool | str, device: torch.device) -> bool:

@@ -124,12 +124,19 @@ def recipe_start(
     )
     end_with_turns(start.model, processor)
     compiled = bool(recipe.train.compile)
+    decoder = decoder_attention(
+        recipe.model.language_model,
+        world.device,
+        autocast,
+        sequence_length=recipe.data.sequence_length,
+        compiled=compiled,
+    )
     start.model.set_attn_implementation(
         {
             config: usable_attention(names, f"model.{part}.attention", world.device, autocast, compiled)
             for config, part, names in (
                 ("vision_config", "vision", recipe.model.vision.attention),
-                ("text_config", "language_model", decoder_attention(recipe.model.language_model, world.device)),
+                ("text_config", "language_model", decoder),
             )
         }
     )
