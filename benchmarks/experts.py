@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.multiprocessing as mp
-from model import build
 from torch import nn
 from torch.distributed._tools.fake_collectives import collective_ops
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -30,6 +29,7 @@ from mm1.recipe import TrainRecipe
 from mm1.rehearse.traffic import Traffic
 from mm1.train.parallel import join_ranks
 from mm1.train.sharding import shard_model
+from model import build
 
 EXPERTS, TOP_K = 8, 2
 
@@ -67,7 +67,7 @@ def block(tiny: bool) -> None:
             if turn >= 2:
                 times[name].append(taken)
     rates = {name: tokens / float(np.median(values)) for name, values in times.items()}
-    print(f"{EXPERTS} experts of {hidden} x {sparse.experts.intermediate_dim}, {tokens} tokens, median of {turns}:")  # type: ignore[union-attr]
+    print(f"{EXPERTS} experts of {hidden} x {sparse.experts.intermediate_dim}, {tokens} tokens, median of {turns}:")
     for name, rate in rates.items():
         print(f"  {name}: {rate:,.0f} tokens/s")
     print(f"  sparse / dense: {rates['sparse'] / rates['dense']:.2f}")

@@ -74,11 +74,11 @@ def check(model: ModelRecipe, parts: int = 3) -> None:
         assert [name for name, _ in start.model.named_parameters()] == list(wanted)
         for name, parameter in start.model.named_parameters():
             assert parameter.is_meta
-            own = (share.rows(len(parameter)),)
+            own: tuple[slice, ...] = (share.rows(len(parameter)),)
             if ".mlp.experts." in name:
                 own = share.of_experts(*parameter.shape[:2])
-            part = start.part_of(name, parameter.shape)
-            torch.testing.assert_close(part.float(), wanted[name][own], rtol=0, atol=0, msg=name)
+            values = start.part_of(name, parameter.shape)
+            torch.testing.assert_close(values.float(), wanted[name][own], rtol=0, atol=0, msg=name)
         for (name, buffer), theirs in zip(start.model.named_buffers(), whole.buffers(), strict=True):
             assert torch.equal(buffer, theirs), name
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +60,7 @@ class Experts(MixtralExperts):
         if self.ranks is None:
             here: torch.Tensor = super().forward(hidden_states, top_k_index, top_k_weights)
             return here
-        held = partial(MixtralExperts.forward, _Held(self, self.ranks.held))
+        held = partial(MixtralExperts.forward, cast(MixtralExperts, _Held(self, self.ranks.held)))
         return self.ranks.compute(hidden_states, top_k_index, top_k_weights, held)
 
 

@@ -173,11 +173,11 @@ def spread_experts(
             )
             setattr(experts, name, nn.Parameter(placed, parameter.requires_grad))
         experts.ranks = ExpertRanks(spread.get_group(), experts.num_experts)
-        fully_shard(experts, mesh=sharded, mp_policy=policy, shard_placement_fn=lambda _: Shard(1))
+        unit: Any = fully_shard(experts, mesh=sharded, mp_policy=policy, shard_placement_fn=lambda _: Shard(1))
         # Tokens of all ranks of the mesh have added to these gradients already.
-        experts.set_gradient_divide_factor(world.size)
+        unit.set_gradient_divide_factor(world.size)
         # gloo has no multiplied sums. A single owner's gradients aren't summed; FSDP would divide them twice.
-        experts.set_force_sum_reduction_for_comms(owners > 1)
+        unit.set_force_sum_reduction_for_comms(owners > 1)
 
 
 def reduce_replicas(model: nn.Module, *, now: bool) -> None:
