@@ -67,7 +67,7 @@ def block(tiny: bool) -> None:
             if turn >= 2:
                 times[name].append(taken)
     rates = {name: tokens / float(np.median(values)) for name, values in times.items()}
-    print(f"{EXPERTS} experts of {hidden} x {sparse.experts.intermediate_dim}, {tokens} tokens, median of {turns}:")
+    print(f"{EXPERTS} experts, {sum(p.numel() for p in dense.parameters()):,} active parameters, {tokens} tokens:")
     for name, rate in rates.items():
         print(f"  {name}: {rate:,.0f} tokens/s")
     print(f"  sparse / dense: {rates['sparse'] / rates['dense']:.2f}")
@@ -121,7 +121,7 @@ def on_rank(rank: int, size: int, port: int, spread: bool, tiny: bool) -> None:
 def ranks(tiny: bool) -> None:
     """Time the block over 1, 2 and 4 processes with one thread each."""
     for number, (size, spread) in enumerate(((1, True), (2, False), (2, True), (4, False), (4, True))):
-        mp.spawn(on_rank, args=(size, 29_700 + number, spread, tiny), nprocs=size)  # type: ignore[no-untyped-call]
+        mp.spawn(on_rank, args=(size, 29_700 + number, spread, tiny), nprocs=size)
 
 
 def main() -> None:
