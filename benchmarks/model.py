@@ -1,8 +1,7 @@
-"""How fast is the packed model, how much memory do learned-only logits save, what does a sparse block cost?
+"""How fast is the packed model, how much memory do learned-only logits save?
 
     python benchmarks/model.py throughput     # packed MM1 against LlavaForConditionalGeneration with padding
     python benchmarks/model.py memory         # logits at learned positions against logits everywhere
-    python benchmarks/model.py sparse         # sparse block against a dense one of equal active parameters
     python benchmarks/model.py throughput --tiny     # the same in seconds, to see that it runs
 
 Both sides of a comparison have the same weights or sizes, see the same documents and are timed in turns in one
@@ -31,7 +30,6 @@ from transformers import CLIPVisionConfig, LlamaConfig
 from mm1.model import MM1Config, MM1ForConditionalGeneration
 from mm1.model.factory import swiglu_size
 from mm1.model.llava import to_llava
-from mm1.model.sparse import SparseBlock, sparsify
 
 IMAGE, PAD, BOS = 3, 0, 1
 IMAGE_SIZE, PATCH = 64, 16
@@ -276,46 +274,11 @@ def peak_mib() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def sparse(tiny: bool) -> dict[str, Any]:
-    """Forward and backward of a sparse FFN, and of a dense one twice as wide: equal active parameters at top-2."""
-    hidden, tokens, turns = (64, 128, 1) if tiny else (512, 4096, 5)
-    settings = {"moe_num_experts": 8, "moe_every": 1}
-    block = build(hidden, 1, 512).model.language_model
-    config = build(hidden, 1, 512, **settings).config
-    wide = build(hidden, 1, 512).config.text_config
-    wide.intermediate_size *= 2
-    dense = type(block)(wide).layers[0].mlp
-    sparsify(block, config)
-    moe = block.layers[0].mlp
-    assert isinstance(moe, SparseBlock)
-    states = torch.randn(1, tokens, hidden)
-
-    def run(ffn: torch.nn.Module) -> None:
-        ffn(states).sum().backward()
-        ffn.zero_grad()
-
-    run(moe)
-    run(dense)
-    times: dict[str, list[float]] = {"sparse": [], "dense": []}
-    for _ in range(turns):
-        times["sparse"].append(seconds(lambda: run(moe)))
-        times["dense"].append(seconds(lambda: run(dense)))
-    rates = {name: tokens / float(np.median(values)) for name, values in times.items()}
-    return {
-        "experts": 8,
-        "active parameters, without the router": sum(p.numel() for p in dense.parameters()),
-        "sparse tokens/s": rates["sparse"],
-        "dense tokens/s": rates["dense"],
-        "ratio": rates["sparse"] / rates["dense"],
-    }
-
-
 def main() -> None:
     """Run one question and print its figures with the machine they came from."""
     questions: dict[str, Callable[[bool], dict[str, Any]]] = {
         "throughput": throughput,
         "memory": memory,
-        "sparse": sparse,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("question", choices=[*questions, "memory-learned", "memory-all"])

@@ -74,8 +74,11 @@ def check(model: ModelRecipe, parts: int = 3) -> None:
         assert [name for name, _ in start.model.named_parameters()] == list(wanted)
         for name, parameter in start.model.named_parameters():
             assert parameter.is_meta
-            rows = share.rows(len(parameter))
-            torch.testing.assert_close(start._rows(name, rows).float(), wanted[name][rows], rtol=0, atol=0, msg=name)
+            own: tuple[slice, ...] = (share.rows(len(parameter)),)
+            if ".mlp.experts." in name:
+                own = share.of_experts(*parameter.shape[:2])
+            values = start.part_of(name, parameter.shape)
+            torch.testing.assert_close(values.float(), wanted[name][own], rtol=0, atol=0, msg=name)
         for (name, buffer), theirs in zip(start.model.named_buffers(), whole.buffers(), strict=True):
             assert torch.equal(buffer, theirs), name
 
@@ -120,6 +123,21 @@ def test_a_decoder_in_bfloat16_and_several_files(tmp_path: Path) -> None:
 def test_experts_from_a_dense_decoder(tmp_path: Path, copies: bool) -> None:
     LlamaForCausalLM(LlamaConfig(**LLAMA, vocab_size=67)).save_pretrained(tmp_path)
     check(recipe(language={"from": str(tmp_path), "num_experts": 4, "upcycle": copies}))
+
+
+@pytest.mark.parametrize("parts", [2, 4, 8])
+@pytest.mark.parametrize("start", ["fresh", "upcycled", "whole"])
+def test_experts_that_are_spread(tmp_path: Path, start: str, parts: int) -> None:
+    """Over as many parts as there are experts, over fewer, and over more, which share the rows of each."""
+    language: dict[str, Any] = {**LANGUAGE, "num_experts": 4, "tie_embeddings": False}
+    if start == "upcycled":
+        LlamaForCausalLM(LlamaConfig(**LLAMA, vocab_size=67)).save_pretrained(tmp_path)
+        language = {"from": str(tmp_path), "num_experts": 4}
+    model = recipe(language=language)
+    if start == "whole":
+        build_model(model, **TOKENS, seed=9).save_pretrained(tmp_path)
+        model = model.model_copy(update={"from_": str(tmp_path)})
+    check(model, parts=parts)
 
 
 def test_the_decoder_of_a_whole_model(tmp_path: Path) -> None:
@@ -216,7 +234,7 @@ def test_no_more_than_one_parameter_is_whole() -> None:
     sizes: list[int] = []
     config = build_model(recipe(), **TOKENS).config
 
-    def keep(values: torch.Tensor) -> torch.Tensor:
+    def keep(values: torch.Tensor, owner: Any) -> torch.Tensor:
         sizes.append(values.numel())
         return values[:0].clone()
 

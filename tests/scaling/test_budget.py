@@ -14,6 +14,7 @@ from mm1.scaling.budget import LINK_EFFICIENCY, RESERVE, make_budget
 from mm1.scaling.gpus import GPU, device_peak, gpu
 from mm1.scaling.memory import activation_bytes
 from mm1.scaling.subject import shape_of
+from mm1.scaling.weights import Weights
 from mm1.scaling.workload import recipe_workload
 from mm1.train.optimizer import build_optimizer
 
@@ -81,10 +82,19 @@ def test_the_papers_largest_sparse_model_fits_on_a_cluster():
     assert budget.memory.total < (1 - RESERVE) * 80e9
     assert budget.layout.shard * budget.layout.replicas == gpus
     assert (budget.layout.micro_batch, budget.layout.micro_batches) == (1, 1)
-    # Weights gathered twice in bfloat16, gradients reduced once in float32, over the adapters of a machine.
-    weights = sum(p.numel() for p in shape_of(budget.recipe).parameters())
+    # Weights are gathered twice in bfloat16 (the root's once), gradients reduced once in float32, over the adapters of
+    # a machine. Of the 32 experts of a layer each GPU has one, shared by four: so are its weights. Tokens go to two
+    # experts and back, in both passes, over the GPU's own adapter.
     assert budget.layout.replicas == 1
-    expected = 127 / 128 * (2 * 2 + 4) * weights / (8 * 50e9) / LINK_EFFICIENCY
+    model = shape_of(budget.recipe)
+    experts = sum(p.numel() for name, p in model.named_parameters() if ".experts." in name)
+    others = sum(p.numel() for p in model.parameters()) - experts
+    weights = Weights.of(model, budget.recipe, gpus)
+    ring = 127 / 128 * (8 * others - 2 * weights.root) + 8 * 3 / 4 * experts / 32
+    exchanged = 31 / 32 * 2 * 4 * 4096 * 2 * 4096 * 8
+    assert budget.layout.recompute is False
+    assert budget.communication_bytes == pytest.approx(ring + exchanged)
+    expected = (ring / (8 * 50e9) + exchanged / 50e9) / LINK_EFFICIENCY
     assert budget.communication_seconds == pytest.approx(expected)
 
 

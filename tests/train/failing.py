@@ -10,18 +10,22 @@ from typing import Any
 
 from mm1 import cli
 from mm1.errors import UserError
+from mm1.model.dispatch import ExpertRanks
 from mm1.ranks import own_rank
 from mm1.train.loop import Trainer
 
 
 def fail(how: str) -> None:
-    """Fail as a user's mistake, as an unexpected error, as a killed or frozen process, or by standing still."""
+    """Fail as a user's mistake, an unexpected error, a killed or frozen process, or by standing still."""
     if how == "mistake":
         raise UserError("the sky has fallen: put it back")
     if how == "bug":
         raise ZeroDivisionError("the sky is zero")
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "sending":  # killed between the two exchanges of tokens with the experts' ranks
+        setattr(ExpertRanks, "_exchange", lambda *_: fail("killed"))  # noqa: B010 - as below
+        return
     if how == "frozen":
         os.kill(os.getpid(), signal.SIGSTOP)
     time.sleep(600)

@@ -20,7 +20,14 @@ SECONDS = 60
 
 
 def train(
-    recipe_file: Path, run: Path, data: Path, *failing: object, saved: int = 6, workers: int = 0, **environment: str
+    recipe_file: Path,
+    run: Path,
+    data: Path,
+    *failing: object,
+    saved: int = 6,
+    workers: int = 0,
+    settings: tuple[str, ...] = (),
+    **environment: str,
 ) -> str:
     """Have a rank fail at step 6 (see `tests.train.failing`), when that checkpoint is being written.
 
@@ -29,7 +36,8 @@ def train(
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
     command = [sys.executable, *launcher, "--master_port", str(free_port()), "-m", "tests.train.failing"]
     command += [*map(str, failing), "6", "pretrain", str(recipe_file), "--to", str(run)]
-    command += ["--set", "train.checkpoint_every=2", "--set", f"data.workers={workers}"]
+    for setting in ("train.checkpoint_every=2", f"data.workers={workers}", *settings):
+        command += ["--set", setting]
     job = subprocess.Popen(
         command,
         env={**os.environ, "MM1_DATA": str(data), "OMP_NUM_THREADS": "1", **environment},
@@ -63,6 +71,14 @@ def test_an_unexpected_error_on_one_rank_ends_all(recipe_file: Path, data: Path,
 def test_a_killed_rank_ends_all(recipe_file: Path, data: Path, tmp_path: Path) -> None:
     # Its workers outlive it for some seconds, and with them its connections.
     said = train(recipe_file, tmp_path / "run", data, 1, "killed", saved=4, workers=1)
+    assert "rank 1 has ended without a word" in said
+
+
+def test_a_rank_that_is_killed_while_tokens_go_to_experts_ends_all(
+    recipe_file: Path, data: Path, tmp_path: Path
+) -> None:
+    settings = ("model.language_model.num_experts=4", "model.language_model.sparse_every=1")
+    said = train(recipe_file, tmp_path / "run", data, 1, "sending", saved=4, settings=settings)
     assert "rank 1 has ended without a word" in said
 
 

@@ -24,6 +24,8 @@ from torch.utils._pytree import tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 from transformers.initialization import TORCH_INIT_FUNCTIONS, no_init_weights
 
+Keep = Callable[[torch.Tensor, nn.Module], torch.Tensor]
+
 _active: FreshWeights | None = None
 
 
@@ -36,20 +38,21 @@ class FreshWeights:
     """A context in which models are built on the meta device and parts of their fresh weights are kept.
 
     Args:
-        keep: Returns the part to keep of a whole parameter, as a tensor of its own.
+        keep: Returns the part to keep of a whole parameter, as a tensor of its own, and takes the module that the
+            parameter belongs to.
         draw: Whether weights are drawn; False: only the shapes are needed, since a checkpoint is loaded.
     """
 
-    def __init__(self, keep: Callable[[torch.Tensor], torch.Tensor], draw: bool) -> None:
+    def __init__(self, keep: Keep, draw: bool) -> None:
         self._keep, self._draw = keep, draw
-        self._parts = WeakTensorKeyDictionary()
+        self._parts, self._owners = WeakTensorKeyDictionary(), WeakTensorKeyDictionary()
         self._stack = ExitStack()
 
     def __enter__(self) -> FreshWeights:
         global _active
         hook = register_module_module_registration_hook(lambda parent, name, child: self._take(child))
         self._stack.callback(hook.remove)
-        self._stack.enter_context(_Redraws(self._parts, self._keep) if self._draw else no_init_weights())
+        self._stack.enter_context(_Redraws(self._parts, self._keep_of) if self._draw else no_init_weights())
         _active = self if self._draw else None
         return self
 
@@ -72,7 +75,11 @@ class FreshWeights:
                 empty = nn.Parameter(torch.empty_like(parameter, device="meta"), parameter.requires_grad)
                 child._parameters[name] = empty
                 if self._draw:
-                    self._parts[empty] = self._keep(parameter.detach())
+                    self._owners[empty] = child
+                    self._parts[empty] = self._keep(parameter.detach(), child)
+
+    def _keep_of(self, parameter: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        return self._keep(values, self._owners[parameter])
 
 
 class _Redraws(TorchDispatchMode):
@@ -81,7 +88,9 @@ class _Redraws(TorchDispatchMode):
     One parameter at a time has values: they are kept when the next one is written.
     """
 
-    def __init__(self, parts: WeakTensorKeyDictionary, keep: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    def __init__(
+        self, parts: WeakTensorKeyDictionary, keep: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    ) -> None:
         super().__init__()
         self._parts, self._keep = parts, keep
         self._parameter: torch.Tensor | None = None
@@ -137,7 +146,7 @@ class _Redraws(TorchDispatchMode):
 
     def _finish(self) -> None:
         if self._parameter is not None and self._written:
-            self._parts[self._parameter] = self._keep(self._values[self._parameter])
+            self._parts[self._parameter] = self._keep(self._parameter, self._values[self._parameter])
         self._parameter, self._written = None, False
         self._values.clear()
 

@@ -2,26 +2,31 @@
 
     start_sharded(recipe, ...) --> model on the meta device --fully_shard--> ShardedStart.fill(device)
 
-Every parameter is split by rows, as FSDP does. A rank draws fresh weights one parameter at a time and keeps its rows
-(`mm1.model.fresh`); of pre-trained weights it reads its rows from the files. The weights equal those of
-`mm1.model.factory.build_model`.
+Every parameter is split by rows, as FSDP does; a layer's experts are split by expert first. A rank draws fresh weights
+one parameter at a time and keeps its part (`mm1.model.fresh`); of pre-trained weights it reads its rows from the files.
+The weights equal those of `mm1.model.factory.build_model`.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import GenerationConfig
 
+from mm1.errors import UserError
 from mm1.model.configuration import MM1Config
 from mm1.model.factory import set_tokens
 from mm1.model.fresh import FreshWeights
 from mm1.model.modeling import MM1ForConditionalGeneration
 from mm1.model.pretrained_rows import DECODER, HEAD, TOWER, Source, rows_of_decoder, rows_of_tower, rows_of_whole
 from mm1.model.shape import recipe_config
+from mm1.model.sparse import Experts
 from mm1.recipe import ModelRecipe
 
 
@@ -32,15 +37,53 @@ class Share:
     Attributes:
         part: The part's number.
         parts: How many there are.
+        expert_parallel: Ranks over which the experts of a layer are spread; None: as many as divide both the parts and
+            the experts.
     """
 
     part: int
     parts: int
+    expert_parallel: int | None = None
+
+    def expert_ranks(self, experts: int) -> int:
+        """Return over how many ranks the experts of a layer are spread.
+
+        Args:
+            experts: Experts of a layer; 0: the model is dense.
+
+        Raises:
+            UserError: If parts or experts can't be divided so.
+        """
+        wanted = self.expert_parallel
+        if not experts or wanted is None:
+            return math.gcd(experts, self.parts) if experts else 1
+        for number, name in ((experts, "experts of a layer"), (self.parts, "ranks that share the model")):
+            if number % wanted:
+                raise UserError(
+                    f"train.expert_parallel {wanted} does not divide the {number} {name}: set it to a divisor of "
+                    f"{math.gcd(experts, self.parts)}, or leave it out"
+                )
+        return wanted
 
     def rows(self, length: int) -> slice:
         """Return this part's rows of a parameter, as FSDP and `torch.chunk` split it."""
-        size = -(-length // self.parts)
-        return slice(min(self.part * size, length), min((self.part + 1) * size, length))
+        return _part(length, self.part, self.parts)
+
+    def of_experts(self, experts: int, rows: int) -> tuple[slice, slice]:
+        """Return this part's experts and their rows, of weights `(experts, rows, columns)`.
+
+        Neighbouring ranks hold different experts. Where there are more ranks than experts, several hold rows of one.
+        Experts that aren't spread are split as other parameters are.
+        """
+        ranks = self.expert_ranks(experts)
+        if ranks == 1:
+            return self.rows(experts), slice(rows)
+        return _part(experts, self.part % ranks, ranks), _part(rows, self.part // ranks, self.parts // ranks)
+
+
+def _part(length: int, part: int, parts: int) -> slice:
+    size = -(-length // parts)
+    return slice(min(part * size, length), min((part + 1) * size, length))
 
 
 class ShardedStart:
@@ -59,6 +102,8 @@ class ShardedStart:
     ) -> None:
         self.model = model
         self._share, self._fresh, self._sources = share, fresh, sources
+        modules = {name: module for name, module in model.named_modules() if isinstance(module, Experts)}
+        self._experts = {f"{name}.{own}" for name, module in modules.items() for own, _ in module.named_parameters()}
 
     @torch.no_grad()
     def fill(self, device: torch.device, *, values: bool = True) -> None:
@@ -77,13 +122,15 @@ class ShardedStart:
             return
         for name, parameter in self.model.named_parameters():
             local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
-            local.copy_(self._rows(name, self._share.rows(len(parameter))))
+            local.copy_(self.part_of(name, parameter.shape))
 
-    def _rows(self, name: str, rows: slice) -> torch.Tensor:
+    def part_of(self, name: str, shape: torch.Size) -> torch.Tensor:
+        """Return this rank's part of a parameter, once."""
         fresh = self._fresh.pop(name, None)
         source = next((source for start, source in self._sources.items() if name.startswith(start)), None)
-        values = None if source is None else source(name, rows)
-        values = fresh if values is None else values
+        part = self._share.of_experts(shape[0], shape[1]) if name in self._experts else (self._share.rows(shape[0]),)
+        values = None if source is None else source(name, part[0])
+        values = fresh if values is None else values[:, part[1]] if len(part) > 1 else values
         assert values is not None, name
         return values
 
@@ -117,14 +164,14 @@ def start_sharded(
         UserError: If sizes do not fit each other, or a pre-trained part can't be loaded.
     """
     config = recipe_config(recipe, vocab_size, image_token_id)
+    share.expert_ranks(config.moe_num_experts)
     whole = recipe.from_
     if whole is None:
         tokens = {"bos_token_id": bos_token_id, "eos_token_id": eos_token_id, "pad_token_id": pad_token_id}
         set_tokens(config.text_config, tokens)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        rows = share.rows
-        with FreshWeights(lambda t: t[rows(len(t))].clone(), draw=not resumes and whole is None) as fresh:
+        with FreshWeights(partial(_kept, share), draw=not resumes and whole is None) as fresh:
             model = MM1ForConditionalGeneration(config)
     model.tie_weights()  # the library does so only where it draws
     if whole is None:
@@ -133,6 +180,13 @@ def start_sharded(
         model.generation_config = GenerationConfig.from_pretrained(whole)
     parts = {name: part for name, p in model.named_parameters() if (part := fresh.part(p)) is not None}
     return ShardedStart(model.train(), share, parts, {} if resumes else _sources(recipe, config, vocab_size, seed))
+
+
+def _kept(share: Share, values: torch.Tensor, owner: nn.Module) -> torch.Tensor:
+    """Return this rank's part of a parameter's values, as a tensor of its own."""
+    if isinstance(owner, Experts):
+        return values[share.of_experts(*values.shape[:2])].clone()
+    return values[share.rows(len(values))].clone()
 
 
 def _sources(recipe: ModelRecipe, config: MM1Config, vocab_size: int, seed: int) -> dict[str, Source]:

@@ -7,15 +7,19 @@ Each token goes to its two best experts, none is dropped, and the experts are co
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.distributed.tensor import DTensor
 from transformers import MixtralConfig, PreTrainedModel
 from transformers import initialization as init
-from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
+from transformers.models.mixtral.modeling_mixtral import MixtralExperts, MixtralTopKRouter
 
 from mm1.errors import UserError, UserValueError
+from mm1.model.dispatch import ExpertRanks
 from mm1.model.fresh import draws
 
 if TYPE_CHECKING:
@@ -29,11 +33,56 @@ EXPERTS_EP_PLAN: dict[str, str] = _MIXTRAL.base_model_ep_plan
 """What expert parallelism does with them."""
 
 
-class SparseBlock(MixtralSparseMoeBlock):
-    """Mixtral's sparse block, which also keeps its router's logits for the losses."""
+class Router(MixtralTopKRouter):
+    """The library's router, in float32 (Switch Transformer sec. 2.4): in bf16 near choices would be rounding's."""
+
+    def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Map tokens `(T, D)` to logits `(T, experts)`, weights `(T, k)` and choices `(T, k)`."""
+        with torch.autocast(hidden_states.device.type, enabled=False):
+            logits = F.linear(hidden_states.float(), self.weight.float())
+        weights, choices = logits.softmax(-1).topk(self.top_k, -1)
+        return logits, weights / weights.sum(-1, keepdim=True), choices
+
+
+class Experts(MixtralExperts):
+    """The library's experts, which may be spread over ranks.
+
+    Attributes:
+        ranks: Where they are; None: all are here.
+    """
+
+    ranks: ExpertRanks | None = None
+
+    def forward(
+        self, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
+    ) -> torch.Tensor:
+        """Map tokens `(T, D)`, their choices `(T, k)` and weights `(T, k)` to `(T, D)`."""
+        if self.ranks is None:
+            here: torch.Tensor = super().forward(hidden_states, top_k_index, top_k_weights)
+            return here
+        held = partial(MixtralExperts.forward, cast(MixtralExperts, _Held(self, self.ranks.held)))
+        return self.ranks.compute(hidden_states, top_k_index, top_k_weights, held)
+
+
+class _Held:
+    """The experts that a rank holds, under the names by which the library's functions read a module."""
+
+    def __init__(self, experts: Experts, number: int) -> None:
+        self._experts, self.num_experts = experts, number
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._experts, name)
+        return value.to_local() if isinstance(value, DTensor) else value
+
+
+class SparseBlock(nn.Module):
+    """A router and its experts (Mixtral's), which keeps the router's logits for the losses."""
 
     def __init__(self, config: MixtralConfig) -> None:
-        super().__init__(config)
+        super().__init__()
+        self.top_k: int = config.num_experts_per_tok
+        self.gate = Router(config)
+        self.experts = Experts(config)
         self.routed: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -41,7 +90,8 @@ class SparseBlock(MixtralSparseMoeBlock):
         tokens = hidden_states.flatten(0, 1)
         logits, weights, experts = self.gate(tokens)
         self.routed = (logits, experts)
-        return self.experts(tokens, experts, weights).view_as(hidden_states)
+        out: torch.Tensor = self.experts(tokens, experts, weights)
+        return out.view_as(hidden_states)
 
 
 def is_sparse(layer: int, config: MM1Config) -> bool:
@@ -95,6 +145,12 @@ def initialize_experts(decoder: nn.Module, config: MM1Config) -> None:
 def sparse_blocks(decoder: nn.Module) -> list[SparseBlock]:
     """Return the sparse blocks of a decoder, in the order of its layers."""
     return [module for module in decoder.modules() if isinstance(module, SparseBlock)]
+
+
+def expert_ranks(decoder: nn.Module) -> int:
+    """Return over how many ranks a decoder's experts are spread."""
+    found = [block.experts.ranks for block in sparse_blocks(decoder)[:1]]
+    return found[0].group.size() if found and found[0] else 1
 
 
 def _sparse_block(dense: nn.Module, config: MM1Config) -> SparseBlock:

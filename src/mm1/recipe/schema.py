@@ -313,6 +313,12 @@ class TrainRecipe(Section):
     )
     activation_checkpointing: bool = Field(False, description="Recompute activations in the backward pass.")
     replicas: int = Field(1, gt=0, description="Copies of the sharded model over the ranks (hybrid sharding).")
+    expert_parallel: int | None = Field(
+        None, gt=0, description="Ranks over which a layer's experts are spread. Default: as many as divide both."
+    )
+    reshard_after_forward: bool = Field(
+        True, description="Free gathered weights until the backward pass: less memory, more to send (FSDP)."
+    )
     checkpoint_every: int = Field(1000, gt=0)
     keep_checkpoints: int = Field(2, gt=0, description="Number of latest checkpoints to keep.")
     keep_every: int | None = Field(None, gt=0, description="Also keep checkpoints at multiples of this many steps.")

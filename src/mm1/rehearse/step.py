@@ -19,7 +19,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.configuration import MM1Config
 from mm1.model.shape import vocabulary_size
-from mm1.model.sharded_start import Share, start_sharded
+from mm1.model.sharded_start import start_sharded
 from mm1.plan.loader import Batch
 from mm1.processing.images import normalize_pixels
 from mm1.processing.processor import MM1Processor
@@ -34,7 +34,7 @@ from mm1.train.loop import Trainer
 from mm1.train.objective import Losses, language_model_loss
 from mm1.train.optimizer import build_optimizer
 from mm1.train.parallel import World
-from mm1.train.sharding import prepare_model, shard_of
+from mm1.train.sharding import prepare_model, share_of
 from mm1.train.telemetry import Window
 
 START, STEP, CHECKPOINT, EXPORT = "start", "step", "checkpoint", "export"
@@ -125,7 +125,7 @@ def _start(recipe: Recipe, world: World, autocast: torch.dtype | None, watch: Wa
         vocab_size=words,
         image_token_id=words - 1,
         seed=recipe.seed,
-        share=Share(*shard_of(world, recipe.train)),
+        share=share_of(world, recipe.train),
         resumes=not _is_fresh(recipe),
     )
     decoder, tower = model.language_model.attention, model.vision.attention

@@ -10,6 +10,9 @@ from torch.distributed._tools.fake_collectives import CollectiveOp, collective_o
 
 _COLLECTIVES = frozenset(collective_ops - sync_ops)
 
+EXCHANGE = "all-to-all"
+DIMENSIONS = ("replicate", "shard", "expert_shard")
+
 Key = tuple[str, str]
 """Mesh dimension and collective."""
 
@@ -18,7 +21,8 @@ class Traffic:
     """Counts collectives and the bytes that this rank sends in them.
 
     A ring of n ranks gathers or reduces and scatters S bytes by sending (n - 1) / n S from every rank to the next, and
-    reduces them everywhere by sending twice as much. S is the size of the whole tensor.
+    reduces them everywhere by sending twice as much. S is the size of the whole tensor. To all others a rank sends all
+    of its rows but its own.
 
     Attributes:
         phase: The name under which collectives are counted; set it as the work goes on.
@@ -44,9 +48,10 @@ class Traffic:
         if func not in _COLLECTIVES:
             return
         group = CollectiveOp.get_process_group(func, args)
-        size = CollectiveOp.get_comm_tensor_size(func, result, args, kwargs)
         name = _name(func)
-        key = _dimension(group, host), name
+        # Of what goes to all, torch counts what comes as well.
+        size = args[0].nbytes if name == EXCHANGE else CollectiveOp.get_comm_tensor_size(func, result, args, kwargs)
+        key = _dimension(group, name, host), name
         self.calls.setdefault(self.phase, Counter())[key] += 1
         self.sent.setdefault(self.phase, Counter())[key] += _sent(name, size, group.size())
 
@@ -57,18 +62,22 @@ def _name(func: Any) -> str:
     for part, plain in (("allgather", "all-gather"), ("reducescatter", "reduce-scatter"), ("allreduce", "all-reduce")):
         if part in name:
             return plain
-    return "all-to-all" if "alltoall" in name else name
+    return EXCHANGE if "alltoall" in name else name
 
 
 def _sent(name: str, size: int, ranks: int) -> int:
     """Return the bytes that each rank of a ring sends for a tensor of `size` bytes."""
     share = size * (ranks - 1) // ranks
-    return {"all-reduce": 2 * share, "all-gather": share, "reduce-scatter": share}.get(name, size)
+    once = ("all-gather", "reduce-scatter", EXCHANGE)
+    return 2 * share if name == "all-reduce" else share if name in once else size
 
 
-def _dimension(group: dist.ProcessGroup, host: bool) -> str:
-    """Return the mesh dimension that a group is a line of: `shard`, `replicate`, or `host` for sums over gloo."""
+def _dimension(group: dist.ProcessGroup, name: str, host: bool) -> str:
+    """Return the mesh dimension that a group is a line of; `host` for sums over gloo."""
     if host:
         return "host"
-    ranks = dist.get_process_group_ranks(group)
-    return "replicate" if len(ranks) > 1 and ranks[1] - ranks[0] > 1 else "shard"
+    if name == EXCHANGE:
+        return "expert"  # the only ones that do
+    # A dimension over all ranks takes the default group, which has no name.
+    dimension = group.group_desc.removeprefix("mesh_")
+    return dimension if dimension in DIMENSIONS else "shard"

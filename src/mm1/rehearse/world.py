@@ -12,12 +12,14 @@ import torch
 import torch.distributed as dist
 from torch._guards import active_fake_mode
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp._fully_shard import _fsdp_param
 from torch.distributed.tensor._sharding_prop import ShardingPropagator
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import _disable_current_modes
 
 import mm1.model.attention
+import mm1.model.dispatch
 import mm1.train.sharding
 from mm1.train.parallel import World
 
@@ -50,6 +52,12 @@ def rehearsed_world(size: int, rank: int) -> Iterator[World]:
             stack.callback(dist.destroy_process_group)
         # The mesh of ranks is computed by tensors with contents.
         stack.enter_context(patch.object(mm1.train.sharding, "init_device_mesh", _apart(dist.init_device_mesh)))
+        for name in ("__getitem__", "_flatten"):
+            stack.enter_context(patch.object(DeviceMesh, name, _apart(getattr(DeviceMesh, name))))
+        concatenate = staticmethod(_apart(DeviceMesh._concatenate))
+        stack.enter_context(patch.object(DeviceMesh, "_concatenate", concatenate))
+        # How many tokens each expert gets is not known without contents: here each gets as many.
+        stack.enter_context(patch.object(mm1.model.dispatch, "read_counts", _even_counts))
         # DTensor finds out the shapes of whole tensors by fake ones of its own.
         shapes = "_propagate_tensor_meta_non_cached"
         stack.enter_context(patch.object(ShardingPropagator, shapes, _apart(getattr(ShardingPropagator, shapes))))
@@ -66,6 +74,14 @@ def rehearsed_world(size: int, rank: int) -> Iterator[World]:
         stack.enter_context(patch.object(torch.utils, "swap_tensors", _swap))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         yield RehearsedWorld(rank, size, torch.device("cpu"))
+
+
+def _even_counts(leaving: torch.Tensor, coming: torch.Tensor, assignments: int) -> tuple[list[int], list[int]]:
+    """Return that every rank sends every rank as many tokens; the host waits for them."""
+    torch.stack([leaving, coming]).tolist()
+    ranks = len(leaving)
+    counts = [(place + 1) * assignments // ranks - place * assignments // ranks for place in range(ranks)]
+    return counts, counts
 
 
 def _address(tensor: torch.Tensor) -> int:

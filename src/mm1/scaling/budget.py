@@ -15,12 +15,14 @@ import torch
 
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
-from mm1.model.parts import blocks_of, parts_of
-from mm1.model.sizes import flops_per_step, parameters_by_part, unit_flops
+from mm1.model.parts import parts_of
+from mm1.model.sharded_start import Share
+from mm1.model.sizes import flops_per_step, unit_flops
 from mm1.recipe import Recipe
 from mm1.scaling.gpus import GPU
 from mm1.scaling.memory import activation_bytes
 from mm1.scaling.subject import shape_of
+from mm1.scaling.weights import Sent, Weights, bytes_sent
 from mm1.scaling.workload import Workload, recipe_workload
 
 MFU = 0.4
@@ -156,25 +158,40 @@ def make_budget(
         )
     model = shape_of(recipe)
     workload = recipe_workload(recipe, model.config.image_seq_length, document_length)
-    weights = _Weights.of(model, recipe)
     several = batch > gpus
     activations = {again: _activations(recipe, workload, gpus, again, several) for again in (False, True)}
     flops = _step_flops(model, recipe, workload, recompute=False)
     hardware = _step_flops(model, recipe, workload, recompute=True)
     recomputed = sum(hardware.values()) - sum(flops.values())
+    on_gpus = {shard: Weights.of(model, recipe, shard) for shard in _shards(gpus, gpu.per_node)}
     budgets = []
     for layout in _layouts(batch, gpus, gpu.per_node):
+        weights = on_gpus[layout.shard]
         memory = _memory(weights, layout, activations[layout.recompute])
         again = recomputed if layout.recompute else 0.0
         if tokens_per_second is None:
             compute = (sum(flops.values()) + again) / (gpus * gpu.peak * mfu)
         else:
             compute = batch * workload.length / (gpus * tokens_per_second)
-        communication = _communication(weights, layout, gpu)
-        moved = sum(_bytes_sent(weights, layout))
+        tokens = layout.micro_batch * workload.length
+        sent = bytes_sent(weights, layout.replicas, layout.micro_batches, tokens, layout.recompute)
+        communication = _communication(sent, weights, layout, gpu)
         reached = sum(flops.values()) / (gpus * gpu.peak * max(compute, communication))
         budgets.append(
-            Budget(recipe, gpu, gpus, workload, layout, memory, flops, again, compute, communication, moved, reached)
+            Budget(
+                recipe,
+                gpu,
+                gpus,
+                workload,
+                layout,
+                memory,
+                flops,
+                again,
+                compute,
+                communication,
+                communication_bytes=sum(sent),
+                mfu=reached,
+            )
         )
     room = (1 - RESERVE) * gpu.memory
     fitting = [budget for budget in budgets if budget.memory.total <= room]
@@ -191,90 +208,29 @@ def make_budget(
     )
 
 
+def _shards(gpus: int, per_node: int) -> list[int]:
+    """Return over how many GPUs one copy may be sharded."""
+    return sorted({gpus, per_node} if gpus > per_node and gpus % per_node == 0 else {gpus})
+
+
 def _layouts(batch: int, gpus: int, per_node: int) -> Iterator[Layout]:
     """Yield all layouts: one copy over all GPUs or over a machine's; every micro-batch that divides the batch."""
     own = batch // gpus
-    shards = {gpus, per_node} if gpus > per_node and gpus % per_node == 0 else {gpus}
-    for shard in sorted(shards):
+    for shard in _shards(gpus, per_node):
         for micro in (m for m in range(1, own + 1) if own % m == 0):
             for recompute in (False, True):
                 yield Layout(shard, gpus // shard, micro, own // micro, recompute)
 
 
-@dataclass(frozen=True)
-class _Weights:
-    """Numbers of parameters.
-
-    Attributes:
-        all: All parameters.
-        trained: Parameters that are not frozen.
-        root: Parameters outside of blocks, which are gathered for the whole forward pass.
-        largest: Parameters of the largest two neighbouring blocks.
-        block: Parameters of the largest block.
-        largest_parameter: Size of the largest parameter that is not frozen.
-        sums: Rows and columns of all matrices plus lengths of all vectors, without frozen ones: Adafactor's state.
-        adafactor: Whether the optimizer is Adafactor; else it is AdamW.
-    """
-
-    all: int
-    trained: int
-    root: int
-    largest: int
-    block: int
-    largest_parameter: int
-    sums: int
-    adafactor: bool
-
-    @staticmethod
-    def of(model: MM1ForConditionalGeneration, recipe: Recipe) -> _Weights:
-        parts = parameters_by_part(model)
-        parts["language_model"] += parts.pop("embeddings")
-        trained = sum(count for part, count in parts.items() if part not in recipe.train.freeze)
-        towers = [model.model.vision_tower, model.model.language_model]
-        sizes = [[sum(p.numel() for p in block.parameters()) for block in blocks_of(tower)] for tower in towers]
-        pairs = [sum(pair) for tower in sizes for pair in zip(tower, [*tower[1:], 0], strict=True)]
-        total = sum(parts.values())
-        frozen = {id(p) for part in recipe.train.freeze for p in parts_of(model)[part].parameters()}
-        parameters = [p for p in model.parameters() if id(p) not in frozen]
-        return _Weights(
-            all=total,
-            trained=trained,
-            root=total - sum(map(sum, sizes)),
-            largest=max(pairs),
-            block=max(map(max, sizes)),
-            largest_parameter=max((p.numel() for p in parameters), default=0),
-            sums=sum(
-                p.numel() // p.shape[-1] + p.numel() // p.shape[-2] if p.ndim > 1 else p.numel() for p in parameters
-            ),
-            adafactor=recipe.train.optimizer == "adafactor",
-        )
-
-    def optimizer_bytes(self, shard: int) -> float:
-        """Return the bytes of the optimizer's state on one GPU: AdamW's is sharded, Adafactor's is not."""
-        return 4 * self.sums if self.adafactor else 8 * self.trained / shard
-
-    def update_bytes(self) -> float:
-        """Return the bytes of a step's temporaries on one GPU.
-
-        torch's fused AdamW has none. Adafactor updates one parameter at a time (`mm1.train.adafactor.Adafactor`): it
-        gathers the parameter and its gradient, and allocates two tensors of this size.
-        """
-        return 16 * self.largest_parameter if self.adafactor else 0.0
-
-
-def _memory(weights: _Weights, layout: Layout, activations: tuple[int, int]) -> Memory:
+def _memory(weights: Weights, layout: Layout, activations: tuple[int, int]) -> Memory:
     one, further = activations
-    gathered = 0
-    if layout.shard * layout.replicas > 1:
-        # bfloat16 weights of the root and two blocks, the root's gradient, one block's gradient in float32
-        gathered = 2 * (weights.root + weights.largest) + 2 * weights.root + 4 * weights.block
     return Memory(
         weights=4 * weights.all / layout.shard,
         gradients=4 * weights.trained / layout.shard,
-        optimizer=weights.optimizer_bytes(layout.shard),
-        gathered=gathered,
+        optimizer=weights.optimizer_bytes,
+        gathered=weights.gathered_bytes if layout.shard * layout.replicas > 1 else 0,
         activations=one + (layout.micro_batch - 1) * further,
-        update=weights.update_bytes(),
+        update=weights.update_bytes,
     )
 
 
@@ -289,7 +245,7 @@ def _activations(recipe: Recipe, workload: Workload, gpus: int, recompute: bool,
 
 
 def _activation_bytes(recipe: Recipe, workload: Workload, gpus: int, recompute: bool, rows: int) -> int:
-    model = shape_of(recipe)
+    model = shape_of(_with_experts_held(recipe, gpus))
     for part in recipe.train.freeze:
         parts_of(model)[part].requires_grad_(False)
     low = None if recipe.train.dtype == "float32" else torch.bfloat16
@@ -309,6 +265,14 @@ def _activation_bytes(recipe: Recipe, workload: Workload, gpus: int, recompute: 
     )
 
 
+def _with_experts_held(recipe: Recipe, gpus: int) -> Recipe:
+    """Return a recipe with as many experts as a GPU holds, whose gradients are the only ones that it makes."""
+    language = recipe.model.language_model
+    held = language.num_experts // Share(0, gpus, recipe.train.expert_parallel).expert_ranks(language.num_experts)
+    language = language.model_copy(update={"num_experts": max(held, language.experts_per_token) if held else 0})
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"language_model": language})})
+
+
 def _step_flops(
     model: MM1ForConditionalGeneration, recipe: Recipe, workload: Workload, recompute: bool
 ) -> dict[str, float]:
@@ -324,28 +288,14 @@ def _step_flops(
     )
 
 
-def _bytes_sent(weights: _Weights, layout: Layout) -> tuple[float, float]:
-    """Return the bytes that one GPU sends in a step: among those that share a copy, and between copies.
-
-    A ring moves (n - 1) / n of the gathered or reduced data past every GPU. Per micro-batch FSDP gathers bfloat16
-    weights before the forward and the backward pass, and reduces float32 gradients. Once a step, an all-reduce between
-    replicas moves its share twice. A step of Adafactor gathers all weights and gradients in float32, one parameter at a
-    time.
-    """
-    ring = (layout.shard - 1) / layout.shard
-    inside = layout.micro_batches * ring * (2 * 2 * weights.all + 4 * weights.trained)
-    update = ring * 8 * weights.trained if weights.adafactor else 0.0
-    across = 2 * (layout.replicas - 1) / layout.replicas * 4 * weights.trained / layout.shard
-    return inside + update, across
-
-
-def _communication(weights: _Weights, layout: Layout, gpu: GPU) -> float:
+def _communication(sent: Sent, weights: Weights, layout: Layout, gpu: GPU) -> float:
     """Return the seconds of a step's collectives on one GPU.
 
     With several machines every ring crosses from one machine to the next once, and the GPUs of a machine share the
-    bandwidth of its adapters. An all-reduce between replicas goes over each GPU's own adapter.
+    bandwidth of its adapters. What goes from all to all, and between replicas, goes over each GPU's own adapter.
     """
     one_node = layout.shard <= gpu.per_node
-    bandwidth = gpu.link if one_node else min(gpu.link, gpu.per_node * gpu.network)
-    inside, across = _bytes_sent(weights, layout)
-    return (inside / bandwidth + across / gpu.network) / LINK_EFFICIENCY
+    ring = gpu.link if one_node else min(gpu.link, gpu.per_node * gpu.network)
+    exchange = gpu.link if weights.expert_ranks <= gpu.per_node else gpu.network
+    seconds = sent.gathered / ring + sent.exchanged / exchange + sent.between_replicas / gpu.network
+    return seconds / LINK_EFFICIENCY

@@ -133,11 +133,15 @@ def scores_folder(directory: Path, recipe: Recipe) -> Path:
 def identity(recipe: Recipe) -> str:
     """Return a hash over what determines a run's weights: recipe, version, first weights.
 
-    The recipe counts without name, scoring and profile.
+    The recipe counts without name, scoring, profile, and how weights lie on ranks.
     """
-    without: dict[str, Any] = {"name": True, "evaluate": True, "train": {"profile"}}
+    layout = {"profile", "expert_parallel", "reshard_after_forward"}
+    without: dict[str, Any] = {"name": True, "evaluate": True, "train": layout}
     content = recipe.model_dump(by_alias=True, mode="json", exclude=without)
     model = recipe.model
+    if "attention" not in model.language_model.model_fields_set:
+        # The machine chooses how it is computed. The recipes of the first results named it, so their names have it.
+        content["model"]["language_model"]["attention"] = "eager"
     starts = [weights_digest(part.from_) for part in (model, model.vision, model.language_model) if part.from_]
     return _hash([content, results_token(), starts])
 

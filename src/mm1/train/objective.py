@@ -11,8 +11,11 @@ from mm1.document import KINDS
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.borders import Borders
 from mm1.model.loss import NO_TARGET
+from mm1.model.sparse import expert_ranks
 from mm1.plan.loader import Batch
 from mm1.processing.processor import MM1Processor
+
+LOAD, RANK_LOAD = "router/load", "router/rank_load"
 
 
 @dataclass
@@ -24,7 +27,8 @@ class Losses:
         by_kind: (len(KINDS),) detached sums of the loss, by kind of document.
         counts_by_kind: (len(KINDS),) number of terms in each sum.
         mean: Scalar to differentiate that is already a mean over the micro-batch (the routers' losses), or None.
-        figures: Other figures for the log, by name.
+        figures: Other figures for the log, by name: scalars, and tables `(layers, places)` of the share of the routers'
+            choices that goes to each expert (`LOAD`) or rank (`RANK_LOAD`).
     """
 
     total: torch.Tensor
@@ -68,11 +72,8 @@ def language_model_loss(
     routing = output.routing
     if routing is None:
         return Losses(total, by_kind, counts_by_kind)
-    figures = {
-        "router/balance": routing.balance.detach(),
-        "router/z": routing.z.detach(),
-        "router/largest_load": routing.load.max().detach(),
-        "router/smallest_load": routing.load.min().detach(),
-        **{f"router/load/{expert}": load for expert, load in enumerate(routing.load.detach().mean(0))},
-    }
+    load = routing.load.detach()
+    figures = {"router/balance": routing.balance.detach(), "router/z": routing.z.detach(), LOAD: load}
+    if (ranks := expert_ranks(model.model.language_model)) > 1:
+        figures[RANK_LOAD] = load.unflatten(1, (ranks, -1)).sum(-1)
     return Losses(total, by_kind, counts_by_kind, routing.loss, figures)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from mm1.recipe import TrainRecipe
 from mm1.train.adafactor import Adafactor
-from mm1.train.sharding import full_tensor
+from mm1.train.sharding import full_tensor, mesh_of
 
 _PARTS = {
     "vision_tower": "vision",
@@ -42,7 +44,7 @@ def schedule(step: int, recipe: TrainRecipe) -> float:
 
 
 def build_optimizer(model: nn.Module, recipe: TrainRecipe, peak: float) -> torch.optim.Optimizer:
-    """Return AdamW or Adafactor, with one parameter group for each pair of learning rate and weight decay.
+    """Return AdamW or Adafactor, with one parameter group for each learning rate, weight decay and mesh of ranks.
 
     The paper sets the weight decay lambda to 0.1 eta and, as AXLearn does, decouples it from the learning
     rate: a step is `w -= s(t) * (eta * adam + lambda * w)`. torch's optimizers multiply the decay by the
@@ -63,15 +65,16 @@ def build_optimizer(model: nn.Module, recipe: TrainRecipe, peak: float) -> torch
         "language_model": peak,
     }
     embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float, DeviceMesh | None], list[nn.Parameter]] = {}  # torch's kernels take one mesh
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             rate = next((rate for part, rate in rates.items() if f".{part}." in f".{name}"), peak)
             decays = recipe.decay_everything or (parameter.ndim > 1 and id(parameter) not in embeddings)
-            groups.setdefault((rate, recipe.weight_decay if decays else 0.0), []).append(parameter)
+            decay = recipe.weight_decay if decays else 0.0
+            groups.setdefault((rate, decay, mesh_of(parameter)), []).append(parameter)
     settings: list[dict[str, Any]] = [
         {"params": parameters, "lr": rate, "peak_lr": rate, "weight_decay": decay}
-        for (rate, decay), parameters in groups.items()
+        for (rate, decay, _), parameters in groups.items()
     ]
     if recipe.optimizer == "adafactor":
         return Adafactor(settings, lr=peak)
@@ -97,11 +100,26 @@ def clip_gradients(model: nn.Module, max_norm: float | None) -> tuple[torch.Tens
         if parameter.grad is not None:
             part = next((short for long, short in _PARTS.items() if f".{long}." in f".{name}"), "language_model")
             parts.setdefault(part, []).append(parameter.grad)
-    norms = {part: full_tensor(torch.nn.utils.get_total_norm(grads)) for part, grads in parts.items()}
+    norms = {part: _norm(gradients) for part, gradients in parts.items()}
     total = torch.stack(list(norms.values())).norm()
     if max_norm is not None:
-        torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, total)
+        for parameters in _by_mesh(model.parameters()):
+            torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, total)
     return total, norms
+
+
+def _norm(gradients: list[torch.Tensor]) -> torch.Tensor:
+    """Return the norm of gradients, which may be sharded over different meshes."""
+    norms = [full_tensor(torch.nn.utils.get_total_norm(group)) for group in _by_mesh(gradients)]
+    return torch.stack(norms).norm() if len(norms) > 1 else norms[0]
+
+
+def _by_mesh(tensors: Iterable[torch.Tensor]) -> list[list[torch.Tensor]]:
+    """Return the tensors of each mesh of ranks together; torch's functions on lists take one mesh."""
+    groups: dict[DeviceMesh | None, list[torch.Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault(mesh_of(tensor), []).append(tensor)
+    return list(groups.values())
 
 
 def step_if_finite(optimizer: torch.optim.Optimizer, norm: torch.Tensor) -> None:

@@ -18,7 +18,7 @@ from mm1.model import MM1ForConditionalGeneration
 from mm1.model.ends import end_with_turns
 from mm1.model.processor import recipe_processor, token_ids
 from mm1.model.resolve import resolve_models
-from mm1.model.sharded_start import ShardedStart, Share, start_sharded
+from mm1.model.sharded_start import ShardedStart, start_sharded
 from mm1.model.sizes import non_embedding_parameters, parameters_by_part, unit_flops
 from mm1.plan.loader import Batch, PlanDataset, build_loader
 from mm1.plan.micro_batches import fixed_shapes, image_rounds
@@ -40,7 +40,7 @@ from mm1.train.parallel import World
 from mm1.train.prepare import prepare_plan, prepare_tokenizer
 from mm1.train.run_directory import environment, write_environment
 from mm1.train.scores import Score, scoring
-from mm1.train.sharding import prepare_model, shard_of
+from mm1.train.sharding import prepare_model, share_of
 from mm1.train.tracking import check_trackers
 
 
@@ -119,7 +119,7 @@ def recipe_start(
         recipe.model,
         **token_ids(processor),
         seed=recipe.seed,
-        share=Share(*shard_of(world, recipe.train)),
+        share=share_of(world, recipe.train),
         resumes=resumes,
     )
     end_with_turns(start.model, processor)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 
 from mm1.document import KINDS
 from mm1.progress import console
-from mm1.train.objective import Losses
+from mm1.train.objective import LOAD, RANK_LOAD, Losses
 from mm1.train.parallel import World
 
 SPIKE_DEVIATIONS = 7
@@ -36,17 +36,21 @@ class StepLosses:
 
     Attributes:
         sums: (2 * len(KINDS),) sums and counts by kind, of the micro-batches so far.
-        figures: Figures of the last micro-batch.
+        figures: Figures of the micro-batches so far, added up.
+        number: Number of these micro-batches.
     """
 
     sums: torch.Tensor | None = None
     figures: dict[str, torch.Tensor] = field(default_factory=dict)
+    number: int = 0
 
     def add(self, losses: Losses) -> None:
         """Add a micro-batch."""
         sums = torch.cat([losses.by_kind, losses.counts_by_kind])
         self.sums = sums if self.sums is None else self.sums + sums
-        self.figures = losses.figures
+        own = {name: figure.float() for name, figure in losses.figures.items()}
+        self.figures = {name: figure + self.figures.get(name, 0.0) for name, figure in own.items()}
+        self.number += 1
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Unread:
     Attributes:
         steps: Per step (2 * len(KINDS) + 1,): sums and counts of this rank's losses by kind, and the gradient norm.
         norms: Gradient norm by part of the model, of the last step.
-        figures: Figures of this rank's last micro-batch.
+        figures: Means over this rank's micro-batches of the last step.
     """
 
     steps: list[torch.Tensor] = field(default_factory=list)
@@ -88,7 +92,8 @@ class Unread:
         """Add a step."""
         assert losses.sums is not None
         self.steps.append(torch.cat([losses.sums, norm.float()[None]]))
-        self.norms, self.figures = norms, losses.figures
+        self.norms = norms
+        self.figures = {name: figure / losses.number for name, figure in losses.figures.items()}
 
     def read(self, world: World) -> tuple[list[StepRead], dict[str, float], dict[str, float]]:
         """Wait for the device; return the steps, the norms, and the means of the figures over the ranks.
@@ -97,7 +102,7 @@ class Unread:
         """
         last = [*self.norms.values(), *self.figures.values()]
         device = self.steps[0].device
-        scalars = [value.detach().to(device, torch.float32, non_blocking=True).reshape(1) for value in last]
+        scalars = [value.detach().to(device, torch.float32, non_blocking=True).flatten() for value in last]
         values = torch.cat([*self.steps, *scalars]).tolist()
         width, rows = len(self.steps[0]), len(self.steps)
         steps = [values[row * width : (row + 1) * width] for row in range(rows)]
@@ -106,9 +111,26 @@ class Unread:
         summed = world.sums([*(value for step in steps for value in step[:-1]), *figures])
         read = [StepRead(summed[row * (width - 1) : (row + 1) * (width - 1)], steps[row][-1]) for row in range(rows)]
         totals = summed[rows * (width - 1) :]
-        means = {name: total / world.size for name, total in zip(self.figures, totals, strict=True)}
+        means = _named(self.figures, np.array(totals) / world.size)
         self.steps, self.norms, self.figures = [], {}, {}
         return read, norms, means
+
+
+def _named(figures: Mapping[str, torch.Tensor], values: np.ndarray) -> dict[str, float]:
+    """Return the values of figures, which lie one after the other, by the names of the log."""
+    named: dict[str, float] = {}
+    borders = np.cumsum([figure.numel() for figure in figures.values()])[:-1]
+    for (name, figure), own in zip(figures.items(), np.split(values, borders), strict=True):
+        if name == LOAD:
+            table = own.reshape(figure.shape)
+            named["router/fullest_expert"] = float(table.max()) * table.shape[1]
+            named["router/largest_load"], named["router/smallest_load"] = float(table.max()), float(table.min())
+            named |= {f"{LOAD}/{expert}": float(load) for expert, load in enumerate(table.mean(0))}
+        elif name == RANK_LOAD:
+            named["router/fullest_rank"] = float(own.max()) * figure.shape[1]
+        else:
+            named[name] = float(own[0])
+    return named
 
 
 @dataclass
@@ -123,7 +145,7 @@ class Window:
         flops: The model's FLOPs in forward and backward passes.
         norm: Gradient norm of the last step, before clipping.
         norms: The same by part of the model.
-        figures: Figures of the last micro-batches, means over the ranks.
+        figures: Means over the micro-batches of the last step, on all ranks.
     """
 
     time: float = 0.0
