@@ -27,13 +27,11 @@ from mm1.serve.pictures import PictureReader
 from mm1.serve.problems import Problem, too_slow
 from mm1.serve.service import Service
 
+_SCRIPTS = ("api", "dom", "examples", "inside", "page", "pictures", "prompt")
 _FILES = {
     "/": ("index.html", "text/html"),
     "/page/page.css": ("page.css", "text/css"),
-    "/page/page.js": ("page.js", "text/javascript"),
-    "/page/api.js": ("api.js", "text/javascript"),
-    "/page/pictures.js": ("pictures.js", "text/javascript"),
-    "/page/inside.js": ("inside.js", "text/javascript"),
+    **{f"/page/{name}.js": (f"{name}.js", "text/javascript") for name in _SCRIPTS},
 }
 """Address -> file and its type. The guard asks no key for them: a browser can't send one with an address."""
 
