@@ -17,8 +17,8 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import Error, Page, expect, sync_playwright
 
-from tests.serve.conftest import Served, make_service, png
-from tests.serve.test_page import chat_model, cut_model, paged, pretrained_model  # noqa: F401
+from tests.serve.conftest import Served, make_service, png, pretrained_model  # noqa: F401
+from tests.serve.test_page import cut_model, paged  # noqa: F401
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -131,6 +131,7 @@ def test_what_the_model_sees_and_where_it_looked(page: Page, talk: Served) -> No
     page.get_by_role("button", name="where this answer looked").click()
     expect(page.locator("#attention canvas")).to_have_count(5)
     assert page.locator("#attention .quoted").inner_text() == words
+    assert "null" not in page.locator("#attention").inner_text()
     label = page.locator("#attention canvas").first.get_attribute("aria-label")
     assert re.match(r"attention: strongest at row \d, column \d of 2, [\d.]+ %", label or "")
     painted = "(all) => all.map((c) => Math.max(...c.getContext('2d').getImageData(0, 0, 2, 2).data))"
@@ -223,6 +224,44 @@ def test_the_key_is_asked_for_once(page: Page, cut_model: Path) -> None:  # noqa
         expect(page.locator("#model")).to_have_text("tiny")
         expect(page.locator("#key-dialog")).to_be_hidden()
         assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
+
+
+def test_a_request_that_is_too_large_is_a_sentence(page: Page, cut_model: Path) -> None:  # noqa: F811
+    with paged(make_service(cut_model, body_bytes=100_000)) as served:
+        page.goto(served.url)
+        drop(page, "body", large=png("red") + bytes(2_000_000))
+        expect(page.locator("#pending img")).to_have_count(1)
+        page.locator("#question").press("Enter")
+        expect(page.get_by_role("alert")).to_contain_text("more than 100,000 bytes")
+
+
+PASTE = """([picture, text]) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([new Uint8Array(picture)], "image.png", { type: "image/png" }));
+    if (text) transfer.setData("text/plain", text);
+    const event = new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true, cancelable: true });
+    document.querySelector("#question").dispatchEvent(event);
+    return event.defaultPrevented;
+}"""
+
+
+def test_a_picture_is_pasted_and_cells_of_a_table_are_text(page: Page, talk: Served) -> None:
+    page.goto(talk.url)
+    expect(page.locator("#model")).to_have_text("tiny")
+    picture = list(png("red"))
+    assert page.evaluate(PASTE, [picture, "a\tb"]) is False
+    assert page.evaluate(PASTE, [picture, ""]) is True
+    expect(page.locator("#pending img")).to_have_count(1)
+
+
+def test_pictures_are_chosen_as_files(page: Page, talk: Served, tmp_path: Path) -> None:
+    page.goto(talk.url)
+    expect(page.locator("#model")).to_have_text("tiny")
+    (tmp_path / "red.png").write_bytes(png("red"))
+    (tmp_path / "notes.txt").write_text("no picture")
+    page.locator("#files").set_input_files([tmp_path / "red.png", tmp_path / "notes.txt"])
+    expect(page.get_by_role("alert")).to_contain_text("notes.txt: not a picture")
+    expect(page.locator("#pending img")).to_have_count(1)
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -28,7 +28,9 @@ class Nothing(BaseModel):
 class Alternatives(BaseModel):
     """Texts that might follow the prompt."""
 
-    alternatives: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=MOST_ALTERNATIVES, min_length=1)]
+    alternatives: Annotated[
+        list[Annotated[str, Field(min_length=1)]], Field(max_length=MOST_ALTERNATIVES, min_length=1)
+    ]
 
 
 class Given(BaseModel):
@@ -77,7 +79,6 @@ def read_asked(service: Service, asked: type[BaseModel], body: Mapping[str, Any]
         raise Problem(
             400, f"{name}: nothing is written here, so this has no effect: leave it out",
             code="unsupported_parameter", param=name,
-        )  # fmt: skip
     model = service.name(read.model)
     if isinstance(read, ChatBody):
         if not service.inputs.takes_turns:

@@ -133,11 +133,8 @@ class _Inside:
             "model": service.names[0],
             "takes_turns": service.inputs.takes_turns,
             "looks_inside": self._inputs is not None,
-            "max_context": service.inputs.max_context,
             "max_tokens": limits.max_tokens,
             "usual_tokens": min(MAX_NEW_TOKENS, limits.max_tokens),
-            "max_bytes": limits.body_bytes,
-            "max_pixels": limits.pixels,
         }
 
     async def _answer(

@@ -81,13 +81,14 @@ export function showAttention(place, answer, seen, found) {
   });
   const placeless = "This model's picture tokens have no place in the picture: each bar is a token, in order.";
   const figure = found.pictures.length ? percent(found.text_share) : "all";
-  place.replaceChildren(
+  const parts = [
     element("p", { className: "quoted" }, answer),
     ...figures,
     element("p", { className: "note" }, `Text and special tokens: ${figure} of the attention. The strongest picture token
       has ${percent(strongest)}; colours are relative to it.`),
-    found.grid ? null : element("p", { className: "note" }, placeless),
-  );
+  ];
+  if (!found.grid) parts.push(element("p", { className: "note" }, placeless));
+  place.replaceChildren(...parts);
 }
 
 /** Return a canvas with one cell a token (or one bar, where tokens have no place). */

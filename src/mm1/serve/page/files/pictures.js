@@ -64,7 +64,8 @@ export function takeDrops(shots, asExamples, asQuestion) {
 export function takePastes(asQuestion) {
   addEventListener("paste", async (event) => {
     const files = [...(event.clipboardData?.files ?? [])];
-    if (!files.length) return;
+    // Spreadsheets and word processors copy a picture beside the text that is meant.
+    if (!files.length || event.clipboardData.types.includes("text/plain")) return;
     event.preventDefault();
     asQuestion(await readPictures(files));
   });
