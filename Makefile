@@ -1,5 +1,6 @@
 # Two commands do everything: `make demo` and `make test`. Each sets up what it needs. `make test-peers` takes longer: it
-# runs the common tests of transformers, and the libraries that train and serve models, on MM1. `make test-browser` opens the page of `mm1 serve` in Chromium.
+# runs the common tests of transformers, and the libraries that train and serve models, on MM1. `make test-browser` opens
+# the page of `mm1 serve` in Chromium.
 PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip install -qq --disable-pip-version-check

@@ -6,6 +6,7 @@ The browser is playwright's own (`playwright install chromium`) or the system's 
 from __future__ import annotations
 
 import base64
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -189,7 +190,7 @@ def test_escape_stops_and_what_was_asked_comes_back(page: Page, talk: Served) ->
 def test_markup_is_text_and_errors_are_sentences(page: Page, talk: Served) -> None:
     page.goto(talk.url)
     said = '<img src=x onerror="window.hurt=1"><b>bold</b>'
-    chunk = '{"choices":[{"delta":{"content":%s}}]}' % repr(said).replace('"', '\\"').replace("'", '"')
+    chunk = json.dumps({"choices": [{"delta": {"content": said}}]})
     events = f"data: {chunk}\n\ndata: [DONE]\n\n"
     page.route("**/v1/chat/completions", lambda route: route.fulfill(content_type="text/event-stream", body=events))
     page.locator("#question").fill("<i>hello</i>")

@@ -23,6 +23,7 @@ from mm1.evaluate.models.loading import load_generator
 from mm1.processing.chat import default_chat_template
 from mm1.processing.processor import MM1Processor
 from mm1.processing.tiles import TilingRule
+from mm1.serve.inputs import LibraryInputs
 from mm1.serve.page.mount import _FILES, mount_page
 from mm1.serve.service import Service
 from tests.serve import conftest
@@ -97,12 +98,15 @@ def test_scores_are_those_of_evaluation(page: Served, pretrained_model: Path) ->
     assert found["likeliest"] == max(range(3), key=lambda i: expected[i].total)
 
 
-def test_the_words_that_chat_writes_are_the_greedy_alternative(talk: Served) -> None:
-    messages = shown(png("red"), "what is it?")
-    words = talk.chat(messages, max_tokens=5, stop="\n").json()["choices"][0]["message"]["content"]
-    given = {"messages": messages, "alternatives": [words, "a cat"]}
+def test_scores_in_a_conversation_are_those_of_evaluation(talk: Served, chat_model: Path) -> None:
+    alternatives = ["a red square", "naïve"]
+    given = {"messages": shown(png("red"), "what is it?"), "alternatives": alternatives}
     rows = talk.http.post("/mm1/scores", json=given).json()["scores"]
-    assert [row["greedy"] for row in rows] == [True, False]
+    parts = (Image(png("red")), Text("what is it?", target=False))
+    document = Document("x", "chat", parts, {"turns": ["user", "user"]})
+    expected = load_generator(chat_model).log_likelihoods([document] * 2, alternatives)
+    assert [row["log_likelihood"] for row in rows] == pytest.approx([one.total for one in expected], abs=1e-5)
+    assert [row["text"] for row in rows] == alternatives
 
 
 def test_tiles_and_tokens_are_those_of_the_model(cut_model: Path) -> None:
@@ -237,3 +241,14 @@ def test_the_command_shows_the_page_or_leaves_it_out(
     else:
         assert "page" not in greeting.replace(str(pretrained_model), "")
         assert client.get("/").status_code == client.get("/mm1/about").status_code == 404
+
+
+def test_another_family_can_not_be_looked_into(pretrained_model: Path) -> None:
+    service = make_service(pretrained_model)
+    service.inputs = LibraryInputs.__new__(LibraryInputs)
+    service.inputs.takes_turns = False
+    with paged(service) as served:
+        assert served.http.get("/mm1/about").json()["looks_inside"] is False
+        answer = served.http.post("/mm1/tiles", json=PROMPT)
+        assert answer.status_code == 400
+        assert "another family" in answer.json()["error"]["message"]

@@ -34,7 +34,7 @@ def attention(inputs: MM1Inputs, document: Document, answer: str, call: Call) ->
     Args:
         inputs: The model.
         document: The prompt.
-        answer: Its answer.
+        answer: Its answer; tokenized anew, which can differ from the tokens that were written.
         call: Ends the work when nobody waits for it any more.
 
     Returns:

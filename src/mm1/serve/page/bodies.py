@@ -76,9 +76,8 @@ def read_asked(service: Service, asked: type[BaseModel], body: Mapping[str, Any]
     chat, text = KINDS[asked]
     read: Sampling = read_body(chat if "messages" in body else text, body)
     for name in sorted(read.model_fields_set - _PROMPT - asked.model_fields.keys()):
-        raise Problem(
-            400, f"{name}: nothing is written here, so this has no effect: leave it out",
-            code="unsupported_parameter", param=name,
+        message = f"{name}: nothing is written here, so this has no effect: leave it out"
+        raise Problem(400, message, code="unsupported_parameter", param=name)
     model = service.name(read.model)
     if isinstance(read, ChatBody):
         if not service.inputs.takes_turns:

@@ -81,13 +81,12 @@ class _Inside:
         self._pool = ThreadPoolExecutor(1, "mm1-page")
         inputs = service.inputs
         self._inputs = inputs if isinstance(inputs, MM1Inputs) else None
-        self._generator = self._inputs and MM1Generator(
-            inputs.model,
-            inputs.processor,
-            batch_size=_BATCH,
-            device=inputs.model.device,
-            cache_bytes=_CACHE_BYTES,
-        )
+        self._generator: MM1Generator | None = None
+        if self._inputs is not None:
+            model = inputs.model
+            self._generator = MM1Generator(
+                model, inputs.processor, batch_size=_BATCH, device=model.device, cache_bytes=_CACHE_BYTES
+            )
 
     def add(self, app: FastAPI) -> None:
         """Add the routes."""

@@ -37,7 +37,7 @@ def scores(generator: MM1Generator, document: Document, alternatives: Sequence[s
         raise too_long(error.needed, generator.max_context) from None
     except UserError as error:
         raise Problem(400, str(error)) from None
-    rows = []
+    rows: list[dict[str, Any]] = []
     for text, one in zip(alternatives, found, strict=True):
         if one.error is not None:
             raise Problem(400, str(one.error), code="invalid_image")
@@ -53,5 +53,5 @@ def scores(generator: MM1Generator, document: Document, alternatives: Sequence[s
                 "greedy": one.greedy,
             }
         )
-    best = max(range(len(rows)), key=lambda row: rows[row]["log_likelihood"])
-    return {"scores": rows, "likeliest": best}
+    totals = [one.total for one in found]
+    return {"scores": rows, "likeliest": totals.index(max(totals))}
