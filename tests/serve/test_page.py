@@ -24,6 +24,7 @@ from mm1.processing.chat import default_chat_template
 from mm1.processing.processor import MM1Processor
 from mm1.processing.tiles import TilingRule
 from mm1.serve.inputs import LibraryInputs
+from mm1.serve.page.answers import following
 from mm1.serve.page.mount import _FILES, mount_page
 from mm1.serve.service import Service
 from tests.serve import conftest
@@ -98,15 +99,24 @@ def test_scores_are_those_of_evaluation(page: Served, pretrained_model: Path) ->
     assert found["likeliest"] == max(range(3), key=lambda i: expected[i].total)
 
 
-def test_scores_in_a_conversation_are_those_of_evaluation(talk: Served, chat_model: Path) -> None:
+def test_alternatives_in_a_conversation_have_the_tokens_of_training(talk: Served, chat_model: Path) -> None:
     alternatives = ["a red square", "naïve"]
     given = {"messages": shown(png("red"), "what is it?"), "alternatives": alternatives}
     rows = talk.http.post("/mm1/scores", json=given).json()["scores"]
+    generator = load_generator(chat_model)
     parts = (Image(png("red")), Text("what is it?", target=False))
-    document = Document("x", "chat", parts, {"turns": ["user", "user"]})
-    expected = load_generator(chat_model).log_likelihoods([document] * 2, alternatives)
-    assert [row["log_likelihood"] for row in rows] == pytest.approx([one.total for one in expected], abs=1e-5)
-    assert [row["text"] for row in rows] == alternatives
+    prompt = Document("x", "chat", parts, {"turns": ["user", "user"]})
+    before = generator.processor.encode(prompt, close=False).input_ids
+    for row, words in zip(rows, alternatives, strict=True):
+        answered = Document("x", "chat", (*parts, Text(words)), {"turns": ["user", "user", "assistant"]})
+        trained = generator.processor.encode(answered).input_ids
+        assert trained[: len(before)].tolist() == before.tolist()
+        spaced = following(generator.processor, prompt, words)
+        own = generator.processor.tokenizer(spaced, add_special_tokens=False)["input_ids"]
+        assert trained[len(before) : -1].tolist() == own  # the last ends the answer
+        (expected,) = generator.log_likelihoods([prompt], [spaced])
+        assert row["log_likelihood"] == pytest.approx(expected.total, abs=1e-5)
+        assert (row["text"], row["tokens"]) == (words, len(own))
 
 
 def test_tiles_and_tokens_are_those_of_the_model(cut_model: Path) -> None:

@@ -18,6 +18,7 @@ from transformers import DynamicCache
 from mm1.document import Document
 from mm1.serve.call import Call
 from mm1.serve.inputs import MM1Inputs, too_long
+from mm1.serve.page.answers import following
 from mm1.serve.problems import Problem
 
 _ROWS = 32
@@ -49,7 +50,7 @@ def attention(inputs: MM1Inputs, document: Document, answer: str, call: Call) ->
     model, processor = inputs.model, inputs.processor
     prompt = inputs.prepare(document)
     encoded = processor.encode(document, close=False)
-    answered = processor.tokenizer(answer, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    answered = _tokens(processor, following(processor, document, answer))
     total = prompt.length + len(answered)
     if total > inputs.max_context:
         raise too_long(total, inputs.max_context)
@@ -105,6 +106,11 @@ def _weights(model: Any, embeddings: torch.Tensor, first: int, call: Call) -> to
                 summed = layer[0].double().mean(dim=0).sum(dim=0).cpu()
                 total[end - len(summed) : end] += summed
     return total / (layers * (length - first))
+
+
+def _tokens(processor: Any, text: str) -> list[int]:
+    ids: list[int] = processor.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return ids
 
 
 @contextmanager

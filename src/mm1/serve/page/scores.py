@@ -11,6 +11,7 @@ from mm1.errors import UserError
 from mm1.evaluate.models.generator import ContextTooShort
 from mm1.evaluate.models.mm1 import MM1Generator
 from mm1.serve.inputs import too_long
+from mm1.serve.page.answers import following
 from mm1.serve.problems import Problem
 
 
@@ -20,7 +21,7 @@ def scores(generator: MM1Generator, document: Document, alternatives: Sequence[s
     Args:
         generator: The model.
         document: The prompt.
-        alternatives: Texts, exactly as they would follow the prompt.
+        alternatives: Texts that may follow it; see `mm1.serve.page.answers.following`.
 
     Returns:
         `scores`, in the order of `alternatives`: `text`; `log_likelihood`, the sum over its tokens (natural logarithm);
@@ -31,14 +32,15 @@ def scores(generator: MM1Generator, document: Document, alternatives: Sequence[s
     Raises:
         Problem: If the prompt with an alternative is too long, or a picture can't be read.
     """
+    texts = [following(generator.processor, document, text) for text in alternatives]
     try:
-        found = generator.log_likelihoods([document] * len(alternatives), alternatives)
+        found = generator.log_likelihoods([document] * len(texts), texts)
     except ContextTooShort as error:
         raise too_long(error.needed, generator.max_context) from None
     except UserError as error:
         raise Problem(400, str(error)) from None
     rows: list[dict[str, Any]] = []
-    for text, one in zip(alternatives, found, strict=True):
+    for given, text, one in zip(alternatives, texts, found, strict=True):
         if one.error is not None:
             raise Problem(400, str(one.error), code="invalid_image")
         if not math.isfinite(one.total):
@@ -46,7 +48,7 @@ def scores(generator: MM1Generator, document: Document, alternatives: Sequence[s
         ids = generator.processor.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         rows.append(
             {
-                "text": text,
+                "text": given,
                 "log_likelihood": one.total,
                 "per_character": one.total / max(1, len(text.strip())),
                 "tokens": len(ids),
