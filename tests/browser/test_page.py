@@ -78,6 +78,12 @@ def text(pretrained_model: Path) -> Iterator[Served]:  # noqa: F811
         yield served
 
 
+def visit(page: Page, served: Served) -> None:
+    page.goto(served.url)
+    expect(page.locator("#model")).to_have_text("tiny")
+    expect(page.locator("#question")).to_be_focused()
+
+
 def asked(page: Page) -> list[Any]:
     """Record the bodies of questions."""
     bodies: list[Any] = []
@@ -94,8 +100,7 @@ def answered(page: Page, count: int) -> str:
 
 def test_from_dropped_pictures_to_answers_by_keyboard(page: Page, talk: Served) -> None:
     bodies = asked(page)
-    page.goto(talk.url)
-    expect(page.locator("#question")).to_be_focused()
+    visit(page, talk)
     drop(page, "body", red=png("red", (40, 20)), blue=png("blue"))
     expect(page.locator("#pending img")).to_have_count(2)
     expect(page.locator("#drop")).to_be_hidden()
@@ -120,7 +125,7 @@ def test_from_dropped_pictures_to_answers_by_keyboard(page: Page, talk: Served) 
 
 
 def test_what_the_model_sees_and_where_it_looked(page: Page, talk: Served) -> None:
-    page.goto(talk.url)
+    visit(page, talk)
     drop(page, "body", red=png("red", (40, 20)))
     page.get_by_role("button", name="Show images and tokens").click()
     expect(page.locator("#seen .square")).to_have_count(5)
@@ -141,7 +146,7 @@ def test_what_the_model_sees_and_where_it_looked(page: Page, talk: Served) -> No
 
 def test_examples_and_scores_for_a_pretrained_model(page: Page, text: Served) -> None:
     bodies = asked(page)
-    page.goto(text.url)
+    visit(page, text)
     expect(page.locator("#hint")).to_contain_text("pre-trained")
     page.locator("#shots summary").click()
     drop(page, "#shots", red=png("red"), green=png("green"), grey=png("grey"))
@@ -174,7 +179,7 @@ def test_examples_and_scores_for_a_pretrained_model(page: Page, text: Served) ->
 
 
 def test_escape_stops_and_what_was_asked_comes_back(page: Page, talk: Served) -> None:
-    page.goto(talk.url)
+    visit(page, talk)
     drop(page, "body", red=png("red"))
     page.locator("#question").fill("what is it?")
     with talk.service.engine.computing:  # so that no answer begins
@@ -188,7 +193,7 @@ def test_escape_stops_and_what_was_asked_comes_back(page: Page, talk: Served) ->
 
 
 def test_markup_is_text_and_errors_are_sentences(page: Page, talk: Served) -> None:
-    page.goto(talk.url)
+    visit(page, talk)
     said = '<img src=x onerror="window.hurt=1"><b>bold</b>'
     chunk = json.dumps({"choices": [{"delta": {"content": said}}]})
     events = f"data: {chunk}\n\ndata: [DONE]\n\n"
@@ -229,7 +234,7 @@ def test_the_key_is_asked_for_once(page: Page, cut_model: Path) -> None:  # noqa
 
 def test_a_request_that_is_too_large_is_a_sentence(page: Page, cut_model: Path) -> None:  # noqa: F811
     with paged(make_service(cut_model, body_bytes=100_000)) as served:
-        page.goto(served.url)
+        visit(page, served)
         drop(page, "body", large=png("red") + bytes(2_000_000))
         expect(page.locator("#pending img")).to_have_count(1)
         page.locator("#question").press("Enter")
@@ -247,8 +252,7 @@ PASTE = """([picture, text]) => {
 
 
 def test_a_picture_is_pasted_and_cells_of_a_table_are_text(page: Page, talk: Served) -> None:
-    page.goto(talk.url)
-    expect(page.locator("#model")).to_have_text("tiny")
+    visit(page, talk)
     picture = list(png("red"))
     assert page.evaluate(PASTE, [picture, "a\tb"]) is False
     assert page.evaluate(PASTE, [picture, ""]) is True
@@ -256,8 +260,7 @@ def test_a_picture_is_pasted_and_cells_of_a_table_are_text(page: Page, talk: Ser
 
 
 def test_pictures_are_chosen_as_files(page: Page, talk: Served, tmp_path: Path) -> None:
-    page.goto(talk.url)
-    expect(page.locator("#model")).to_have_text("tiny")
+    visit(page, talk)
     (tmp_path / "red.png").write_bytes(png("red"))
     (tmp_path / "notes.txt").write_text("no picture")
     page.locator("#files").set_input_files([tmp_path / "red.png", tmp_path / "notes.txt"])
@@ -265,10 +268,23 @@ def test_pictures_are_chosen_as_files(page: Page, talk: Served, tmp_path: Path) 
     expect(page.locator("#pending img")).to_have_count(1)
 
 
+def test_a_picture_may_be_dropped_before_the_server_has_answered(page: Page, talk: Served) -> None:
+    held: list[Any] = []
+    page.route("**/mm1/about", held.append)
+    page.goto(talk.url)
+    drop(page, "body", red=png("red"))
+    expect(page.locator("#pending img")).to_have_count(1)
+    page.locator("#question").press("Enter")
+    held[0].continue_()
+    expect(page.locator("#send")).to_be_enabled()
+    page.locator("#question").press("Enter")
+    answered(page, 1)
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_nothing_is_wider_than_the_window(page: Page, talk: Served, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
-    page.goto(talk.url)
+    visit(page, talk)
     page.locator("#shots summary").click()
     page.locator("#settings summary").click()
     drop(page, "#shots", red=png("red"))

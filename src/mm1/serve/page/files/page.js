@@ -90,7 +90,7 @@ function setRunning(controller) {
 }
 
 async function send() {
-  const asked = state.running ? null : draft();
+  const asked = state.running || !state.about ? null : draft();
   if (!asked) return;
   showError("");
   let prompt;
@@ -236,8 +236,9 @@ async function begin() {
     ? ""
     : "This model is pre-trained and takes no turns: every question stands alone, after the examples. Without a question it captions.";
   byId("send").disabled = false;
-  listen();
   byId("question").focus();
 }
 
+// At once: a picture that is dropped where nobody listens would open in place of the page.
+listen();
 begin();
