@@ -1,10 +1,11 @@
 # Two commands do everything: `make demo` and `make test`. Each sets up what it needs. `make test-peers` takes longer: it
-# runs the common tests of transformers, and the libraries that train and serve models, on MM1.
+# runs the common tests of transformers, and the libraries that train and serve models, on MM1. `make test-browser` opens
+# the page of `mm1 serve` in Chromium.
 PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: demo test test-peers lint format clean
+.PHONY: demo test test-peers test-browser lint format clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/mm1 demo
@@ -16,6 +17,9 @@ test: $(VENV)/.dev
 test-peers: $(VENV)/.peers
 	$(VENV)/bin/python -m tests.peers.fetch
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest tests/peers -n auto --maxprocesses 4 --dist loadfile
+
+test-browser: $(VENV)/.browser
+	$(VENV)/bin/python -m pytest tests/browser
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
@@ -48,6 +52,11 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 $(VENV)/.peers: $(VENV)/.torch pyproject.toml
 	@echo "installing mm1 with the libraries that train and serve models"
 	$(PIP) -c constraints.txt -e ".[demo,peers]"
+	touch $@
+
+$(VENV)/.browser: $(VENV)/.torch pyproject.toml
+	@echo "installing mm1 with playwright"
+	$(PIP) -c constraints.txt -e ".[demo,browser]"
 	touch $@
 
 clean:

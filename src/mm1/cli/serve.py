@@ -54,6 +54,9 @@ def serve(
     timeout: Annotated[
         float, typer.Option(min=0.1, help="Seconds that a request may take, waiting included (504).")
     ] = 120,
+    page: Annotated[
+        bool, typer.Option("--page/--no-page", help="Whether there is a page at / for people with a browser.")
+    ] = True,
 ) -> None:
     """Serve a model at OpenAI's API: chat and completions with pictures, streamed or not."""
     missing = [package for package in _NEEDS if importlib.util.find_spec(package) is None]
@@ -76,6 +79,6 @@ def serve(
         hosts=tuple(allowed_host(one) for one in allow_host or ()),
     )
     code = serve_model(
-        model, names=name or (), host=host, port=port, key=api_key, device=device, dtype=dtype, limits=limits
+        model, names=name or (), host=host, port=port, key=api_key, device=device, dtype=dtype, limits=limits, page=page
     )
     raise typer.Exit(code)

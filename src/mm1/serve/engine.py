@@ -103,6 +103,9 @@ class Engine:
         inputs: The model and what makes its inputs.
         batch_size: The most answers at once.
         metrics: Counts batches and tokens.
+
+    Attributes:
+        computing: Held while a batch is answered, and by whatever else uses the model.
     """
 
     def __init__(self, inputs: Inputs, batch_size: int, metrics: Metrics) -> None:
@@ -113,6 +116,7 @@ class Engine:
         self._changed = threading.Condition()
         self._stopped = False
         self._expected = 0
+        self.computing = threading.Lock()
         model, tokenizer = inputs.model, inputs.processor.tokenizer
         self._ends = frozenset(inputs.end_token_ids)
         pad = tokenizer.pad_token_id
@@ -161,7 +165,8 @@ class Engine:
     def _run(self) -> None:
         while batch := self._next():
             try:
-                self._write(batch)
+                with self.computing:
+                    self._write(batch)
             except Exception as error:  # whatever a model, a device or a library raises: the server goes on
                 logger.exception("a batch of %d failed", len(batch))
                 if isinstance(error, torch.OutOfMemoryError):

@@ -20,8 +20,11 @@ from mm1.serve.limits import Limits
 from mm1.serve.metrics import Metrics
 from mm1.serve.problems import Problem, too_slow
 
-OPEN_PATHS = ("/healthz", "/health")
-"""Paths that need no key: what watches a server seldom has one."""
+OPEN_PATHS = ("/", "/healthz", "/health")
+"""Paths that need no key: what watches a server, or shows its page, seldom has one."""
+
+PAGE = "/page/"
+"""Where the files of the page at `/` are: they need no key either, the page asks for it."""
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _DRAIN_SECONDS = 5.0
@@ -91,7 +94,7 @@ class Guard:
                 raise Problem(
                     403, "this server answers this machine only: ask http://127.0.0.1, or start it with --api-key"
                 )
-        if self._key is None or scope["path"] in OPEN_PATHS:
+        if self._key is None or scope["path"] in OPEN_PATHS or scope["path"].startswith(PAGE):
             return
         kind, _, given = headers.get(b"authorization", b"").partition(b" ")
         if kind.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self._key):

@@ -18,6 +18,7 @@ from mm1.serve.guard import LOOPBACK
 from mm1.serve.inputs import inputs_of
 from mm1.serve.limits import Limits
 from mm1.serve.metrics import Metrics
+from mm1.serve.page.mount import mount_page
 from mm1.serve.service import Service
 
 
@@ -31,6 +32,7 @@ def serve_model(
     device: str = "auto",
     dtype: str = "auto",
     limits: Limits | None = None,
+    page: bool = True,
 ) -> int:
     """Serve a model until a signal ends it.
 
@@ -43,6 +45,7 @@ def serve_model(
         device: `auto`, or a torch device.
         dtype: `auto`, or a torch dtype's name.
         limits: What is taken on.
+        page: Whether there is a page at `/`.
 
     Returns:
         The exit code: 0 after SIGTERM, 130 after Ctrl-C.
@@ -57,11 +60,15 @@ def serve_model(
         service = Service(inputs_of(generator), names or (model,), limits, Metrics())
         own = key is None and host in LOOPBACK
         app = build_app(service, key=key, hosts=LOOPBACK if own else None)
+        if page:
+            mount_page(app, service)
         where = f"[{host}]" if ":" in host else host
         address = f"http://{where}:{opened.getsockname()[1]}"
         if key is None and host not in LOOPBACK:
             console.print(f"whoever reaches {address} can use the model: give --api-key, or a --host of this machine")
-        return run_app(app, opened, limits.seconds, f"{service.names[0]} answers at {address}/v1 (Ctrl-C ends it)")
+        shown = f", and shows its page at {address}" if page else ""
+        greeting = f"{service.names[0]} answers at {address}/v1{shown} (Ctrl-C ends it)"
+        return run_app(app, opened, limits.seconds, greeting)
 
 
 def run_app(app: FastAPI, opened: socket.socket, seconds: float, greeting: str) -> int:
