@@ -19,6 +19,7 @@ from transformers import GenerationConfig
 from mm1.model.configuration import MM1Config
 from mm1.model.factory import set_tokens
 from mm1.model.fresh import FreshWeights
+from mm1.model.lora import base_name, fresh_adapter, is_adapter
 from mm1.model.modeling import MM1ForConditionalGeneration
 from mm1.model.pretrained_rows import DECODER, HEAD, TOWER, Source, rows_of_decoder, rows_of_tower, rows_of_whole
 from mm1.model.shape import recipe_config
@@ -56,13 +57,14 @@ class ShardedStart:
         share: Share,
         fresh: dict[str, torch.Tensor],
         sources: dict[str, Source],
+        seed: int,
     ) -> None:
         self.model = model
-        self._share, self._fresh, self._sources = share, fresh, sources
+        self._share, self._fresh, self._sources, self._seed = share, fresh, sources, seed
 
     @torch.no_grad()
     def fill(self, device: torch.device, *, values: bool = True) -> None:
-        """Give the sharded model contents.
+        """Give the sharded model contents. It may have got adapters (`mm1.model.lora`) since it was made.
 
         Args:
             device: Where this rank computes.
@@ -77,9 +79,12 @@ class ShardedStart:
             return
         for name, parameter in self.model.named_parameters():
             local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
-            local.copy_(self._rows(name, self._share.rows(len(parameter))))
+            rows = self._share.rows(len(parameter))
+            adapter = is_adapter(name)
+            local.copy_(fresh_adapter(name, parameter.shape, self._seed)[rows] if adapter else self._rows(name, rows))
 
     def _rows(self, name: str, rows: slice) -> torch.Tensor:
+        name = base_name(name)
         fresh = self._fresh.pop(name, None)
         source = next((source for start, source in self._sources.items() if name.startswith(start)), None)
         values = None if source is None else source(name, rows)
@@ -132,7 +137,9 @@ def start_sharded(
     elif (Path(whole) / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(whole)
     parts = {name: part for name, p in model.named_parameters() if (part := fresh.part(p)) is not None}
-    return ShardedStart(model.train(), share, parts, {} if resumes else _sources(recipe, config, vocab_size, seed))
+    return ShardedStart(
+        model.train(), share, parts, {} if resumes else _sources(recipe, config, vocab_size, seed), seed
+    )
 
 
 def _sources(recipe: ModelRecipe, config: MM1Config, vocab_size: int, seed: int) -> dict[str, Source]:
