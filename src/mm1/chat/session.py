@@ -33,6 +33,7 @@ class ChatSettings:
         resume: Whether the last chat with the model goes on.
         device: `auto`, or a torch device.
         dtype: `auto`, or a torch dtype's name.
+        quantize: The precision of the decoder's weights, int8 or int4; None: that of `dtype`.
     """
 
     max_new_tokens: int
@@ -41,6 +42,7 @@ class ChatSettings:
     resume: bool = False
     device: str = "auto"
     dtype: str = "auto"
+    quantize: str | None = None
 
 
 class Session:
@@ -65,7 +67,7 @@ class Session:
                 raise UserError("--resume takes the last chat, and --history names one: give one of them")
             self.file = last_file(model)
         saved = read_history(self.file) if self.file is not None and self.file.exists() else None
-        generator = load_generator(model, device=settings.device, dtype=settings.dtype)
+        generator = load_generator(model, device=settings.device, dtype=settings.dtype, quantize=settings.quantize)
         if not isinstance(generator, MM1Generator):
             raise UserError(
                 f"{model}: not an MM1 model, and mm1 chat needs one: `transformers chat` takes other families"

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mm1.cli.options import Quantize
 from mm1.places import MODEL_HELP
 
 
@@ -16,8 +17,9 @@ def caption(
     question: Annotated[
         str | None, typer.Option(help="Answer this question about the picture. Default: a caption is written.")
     ] = None,
+    quantize: Quantize = None,
 ) -> None:
     """Caption a picture, or answer a question about it."""
     from mm1.evaluate.caption import caption_image
 
-    typer.echo(caption_image(run, image, question))
+    typer.echo(caption_image(run, image, question, quantize))

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from mm1.cli.options import Quantize
 from mm1.places import MODEL_HELP
 
 
@@ -43,6 +44,7 @@ def chat(
     ] = None,
     device: Annotated[str, typer.Option(help="A torch device, or auto: a GPU if there is one.")] = "auto",
     dtype: Annotated[str, typer.Option(help="Number format: auto, float32, bfloat16 or float16.")] = "auto",
+    quantize: Quantize = None,
 ) -> None:
     """Talk with a model about pictures, in the terminal.
 
@@ -53,7 +55,7 @@ def chat(
     from mm1.evaluate.caption import STOP
 
     ends = STOP if stop is None else tuple(mark for mark in stop if mark)
-    settings = ChatSettings(max_new_tokens, ends, history, resume, device, dtype)
+    settings = ChatSettings(max_new_tokens, ends, history, resume, device, dtype, quantize)
     try:
         hold_chat(Session(model, settings), pictures or [], shots)
     except BrokenPipeError:  # nobody reads on, as in `mm1 chat ... | head -1`

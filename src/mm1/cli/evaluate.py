@@ -9,7 +9,7 @@ import typer
 
 from mm1.cli.complete import complete_tasks
 from mm1.cli.console import output
-from mm1.cli.options import Set, parse_shots, split_commas
+from mm1.cli.options import Quantize, Set, parse_shots, split_commas
 from mm1.places import MODEL_HELP
 from mm1.progress import console
 
@@ -73,6 +73,7 @@ def evaluate(
     dtype: Annotated[
         str, typer.Option(help="float32, bfloat16, or auto: bfloat16 on a GPU, float32 on a CPU.")
     ] = "auto",
+    quantize: Quantize = None,
     ranks_per_model: Annotated[
         int,
         typer.Option(
@@ -101,6 +102,7 @@ def evaluate(
         "batch_size": batch_size,
         "device": device,
         "dtype": dtype,
+        "quantize": quantize,
         "ranks_per_model": ranks_per_model,
     }
     settings = EvaluationSettings.model_validate({key: value for key, value in given.items() if value is not None})

@@ -25,6 +25,12 @@ Set = Annotated[
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Number of processes. Default: as many as there are CPU cores.")
 ]
+Quantize = Annotated[
+    str | None,
+    typer.Option(
+        help="Precision of the decoder's weights: int8 or int4 (pip install 'mm1[quantize]'). Default: dtype's."
+    ),
+]
 Engine = Annotated[str, typer.Option(help="What runs the work: processes of this machine, or ray for a cluster.")]
 
 

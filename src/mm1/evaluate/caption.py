@@ -17,7 +17,7 @@ STOP = ("\n",)
 """Strings that end a caption."""
 
 
-def caption_image(model: Path | str, image: Path, question: str | None = None) -> str:
+def caption_image(model: Path | str, image: Path, question: str | None = None, quantize: str | None = None) -> str:
     """Return the model's caption of a picture, or its answer to a question.
 
     Args:
@@ -25,12 +25,13 @@ def caption_image(model: Path | str, image: Path, question: str | None = None) -
         image: A picture file.
         question: A question to answer instead of a caption, in the paper's form (sec. 5 and appendix): "Question: ...
             Short answer:". A chat model gets the question unchanged, in a conversation.
+        quantize: The precision of the decoder's weights, int8 or int4 (see `mm1.model.quantize`).
 
     Raises:
         UserError: If the model doesn't exist, or the file is not a readable picture.
     """
     picture = Image(path=str(image))
-    generator = load_generator(model)
+    generator = load_generator(model, quantize=quantize)
     prompt = caption_prompt(generator, Image(picture.read(), picture.path), str(image), question)
     (answer,) = generator.generate([prompt], max_new_tokens=MAX_NEW_TOKENS, stop=STOP)
     if isinstance(answer, UserError):

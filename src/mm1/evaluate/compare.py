@@ -25,7 +25,7 @@ from mm1.evaluate.metrics import METRICS, Metric
 
 PAIRED_RESAMPLES = 2000
 """Resamples and permutations. The smallest p value is 1/2001; Holm's correction needs that for up to 100 rows."""
-_MODEL_KEYS = {"model", "model_hash", "adapter", "tokens", "dtype"}
+_MODEL_KEYS = {"model", "model_hash", "adapter", "tokens", "dtype", "quantization"}
 
 
 @dataclass(frozen=True)

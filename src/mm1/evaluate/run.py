@@ -32,7 +32,8 @@ def evaluate_run(
         tasks: Short for `settings.tasks`.
         shots: Short for `settings.shots`.
         settings: The settings of the scoring; those that aren't set come from the run's recipe.
-        to: The folder for results; default: `scores` in the directory, or `scores/owner--name` for a Hub model.
+        to: The folder for results; default: `scores` in the directory, or `scores/owner--name` for a Hub model; of a
+            quantized model, a folder in there.
 
     Returns:
         The contents of the result files (see `mm1.evaluate.evaluate_model`).
@@ -57,12 +58,13 @@ def evaluate_run(
         device=settings.device,
         dtype=settings.dtype,
         plain=settings.plain,
+        quantize=settings.quantize,
     )
     return evaluate_model(
         generator,
         loaded,
         settings,
-        out_dir=to or name.scores(),
+        out_dir=to or name.scores() / (settings.quantize or ""),
         model_name=str(path),
         model_hash=own_group().from_first(lambda: model_hash(directory)),
     )

@@ -18,6 +18,7 @@ class EvaluationSettings(EvaluateRecipe):
     draws: int = Field(1, gt=0, description="Number of draws of shots; the score is the mean over draws.")
     device: str = Field("auto", description="`auto` (a GPU if there is one), or a torch device.")
     dtype: str = Field("auto", description="`auto` (float32 on CPU, bfloat16 on GPU), or a torch dtype's name.")
+    quantize: str | None = Field(None, description="Precision of the decoder's weights: int8 or int4.")
     ranks_per_model: int = Field(1, gt=0, description="Number of ranks that hold one model between them.")
 
     def over(self, recipe: EvaluateRecipe) -> EvaluationSettings:

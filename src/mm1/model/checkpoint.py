@@ -7,14 +7,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 
 from mm1.errors import UserError
 from mm1.files import whole_folder
 from mm1.model.ends import end_with_turns
-from mm1.model.join import write_joined
+from mm1.model.factory import build_model
+from mm1.model.join import CheckpointReader, read_tensors, write_joined
+from mm1.model.lora import adapter_tensors, add_adapters, merged
+from mm1.model.modeling import MM1ForConditionalGeneration
+from mm1.model.parts import parts_of
 from mm1.model.processor import recipe_processor, token_ids
 from mm1.model.sharded_start import Share, start_sharded
+from mm1.processing.processor import MM1Processor
 from mm1.processing.tokenizer import load_tokenizer
 from mm1.progress import console
 from mm1.recipe import Recipe
@@ -65,8 +71,34 @@ def step_model(run: Path, step: int, recipe: Recipe) -> Path:
     end_with_turns(start.model, processor)
     try:
         with whole_folder(folder, shared=True) as partial:
-            write_joined(start.model, checkpoint, partial)
+            if recipe.train.lora is None:
+                write_joined(start.model, checkpoint, partial)
+            else:
+                _adapted(start.model, checkpoint, recipe, processor).save_pretrained(partial)
             processor.save_pretrained(partial)
     except (OSError, SafetensorError) as error:  # safetensors has its own error for a full disk
         raise UserError(f"{folder}: the model could not be written ({error}): free some space") from error
     return folder
+
+
+def _adapted(
+    shape: MM1ForConditionalGeneration, checkpoint: Path, recipe: Recipe, processor: MM1Processor
+) -> MM1ForConditionalGeneration:
+    """Return the model of a checkpoint that holds adapters: they are merged into what the run began with.
+
+    Args:
+        shape: The model without contents.
+        checkpoint: Of the run.
+        recipe: The run's, its models resolved.
+        processor: Of the model.
+    """
+    lora = recipe.train.lora
+    assert lora is not None
+    add_adapters(shape, lora)
+    for part in recipe.train.freeze:
+        parts_of(shape)[part].requires_grad_(False)
+    tensors = {name: torch.empty_like(tensor, device="cpu") for name, tensor in adapter_tensors(shape).items()}
+    read_tensors(CheckpointReader(checkpoint), tensors, checkpoint)
+    base = build_model(recipe.model, **token_ids(processor), seed=recipe.seed)
+    end_with_turns(base, processor)
+    return merged(base, lora, tensors)

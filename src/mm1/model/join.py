@@ -70,7 +70,7 @@ def write_joined(model: PreTrainedModel, checkpoint: Path, folder: Path, file_by
     files = split_torch_state_dict_into_shards(shapes, max_shard_size=file_bytes)
     for file, group in files.filename_to_tensors.items():
         tensors = {name: torch.empty_like(shapes[name], device="cpu") for name in group}
-        _read(reader, tensors, checkpoint)
+        read_tensors(reader, tensors, checkpoint)
         save_file(tensors, folder / file, {"format": "pt"})
     if files.is_sharded:
         index = {"metadata": files.metadata, "weight_map": files.tensor_to_filename}
@@ -82,7 +82,17 @@ def write_joined(model: PreTrainedModel, checkpoint: Path, folder: Path, file_by
         model.generation_config.save_pretrained(folder)
 
 
-def _read(reader: CheckpointReader, tensors: dict[str, torch.Tensor], checkpoint: Path) -> None:
+def read_tensors(reader: CheckpointReader, tensors: dict[str, torch.Tensor], checkpoint: Path) -> None:
+    """Read a model's tensors from a checkpoint, in place.
+
+    Args:
+        reader: Of the checkpoint.
+        tensors: By the names that they have in the model.
+        checkpoint: For messages.
+
+    Raises:
+        UserError: If the checkpoint is damaged or belongs to another model.
+    """
     try:
         dcp.load(
             {MODEL_PREFIX + name: tensor for name, tensor in tensors.items()},

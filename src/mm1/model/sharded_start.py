@@ -23,6 +23,7 @@ from mm1.errors import UserError
 from mm1.model.configuration import MM1Config
 from mm1.model.factory import set_tokens
 from mm1.model.fresh import FreshWeights
+from mm1.model.lora import base_name, fresh_adapter, is_adapter
 from mm1.model.modeling import MM1ForConditionalGeneration
 from mm1.model.pretrained_rows import DECODER, HEAD, TOWER, Source, rows_of_decoder, rows_of_tower, rows_of_whole
 from mm1.model.shape import recipe_config
@@ -99,15 +100,16 @@ class ShardedStart:
         share: Share,
         fresh: dict[str, torch.Tensor],
         sources: dict[str, Source],
+        seed: int,
     ) -> None:
         self.model = model
-        self._share, self._fresh, self._sources = share, fresh, sources
+        self._share, self._fresh, self._sources, self._seed = share, fresh, sources, seed
         modules = {name: module for name, module in model.named_modules() if isinstance(module, Experts)}
         self._experts = {f"{name}.{own}" for name, module in modules.items() for own, _ in module.named_parameters()}
 
     @torch.no_grad()
     def fill(self, device: torch.device, *, values: bool = True) -> None:
-        """Give the sharded model contents.
+        """Give the sharded model contents. It may have got adapters (`mm1.model.lora`) since it was made.
 
         Args:
             device: Where this rank computes.
@@ -122,10 +124,15 @@ class ShardedStart:
             return
         for name, parameter in self.model.named_parameters():
             local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
-            local.copy_(self.part_of(name, parameter.shape))
+            if is_adapter(name):
+                rows = self._share.rows(len(parameter))
+                local.copy_(fresh_adapter(name, parameter.shape, self._seed)[rows])
+            else:
+                local.copy_(self.part_of(name, parameter.shape))
 
     def part_of(self, name: str, shape: torch.Size) -> torch.Tensor:
         """Return this rank's part of a parameter, once."""
+        name = base_name(name)
         fresh = self._fresh.pop(name, None)
         source = next((source for start, source in self._sources.items() if name.startswith(start)), None)
         part = self._share.of_experts(shape[0], shape[1]) if name in self._experts else (self._share.rows(shape[0]),)
@@ -179,7 +186,9 @@ def start_sharded(
     elif (Path(whole) / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(whole)
     parts = {name: part for name, p in model.named_parameters() if (part := fresh.part(p)) is not None}
-    return ShardedStart(model.train(), share, parts, {} if resumes else _sources(recipe, config, vocab_size, seed))
+    return ShardedStart(
+        model.train(), share, parts, {} if resumes else _sources(recipe, config, vocab_size, seed), seed
+    )
 
 
 def _kept(share: Share, values: torch.Tensor, owner: nn.Module) -> torch.Tensor:

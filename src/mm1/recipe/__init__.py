@@ -17,9 +17,9 @@ from mm1.recipe.encoder import (
     ZeroShotRecipe,
 )
 from mm1.recipe.load import check_recipe, load_recipe, packaged_recipes, parse_setting
+from mm1.recipe.lora import LoraRecipe
 from mm1.recipe.packaged import Shelf, merge
 from mm1.recipe.schema import (
-    VIT_SIZES,
     BuildRecipe,
     ConnectorRecipe,
     DataRecipe,
@@ -33,12 +33,13 @@ from mm1.recipe.schema import (
     Recipe,
     ResolutionRecipe,
     RunRecipe,
-    Section,
     SourceRecipe,
     TokenizerRecipe,
     TrainRecipe,
     VisionRecipe,
 )
+from mm1.recipe.section import Section
+from mm1.recipe.vit_sizes import VIT_SIZES
 
 __all__ = [
     "VIT_SIZES",
@@ -54,6 +55,7 @@ __all__ = [
     "Fit",
     "KindRecipe",
     "LanguageModelRecipe",
+    "LoraRecipe",
     "ModelRecipe",
     "ObjectiveRecipe",
     "Overview",

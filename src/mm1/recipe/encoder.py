@@ -162,6 +162,7 @@ class EncoderRecipe(RunRecipe):
             )
         for key, used in (
             ("freeze", bool(train.freeze)),
+            ("lora", train.lora is not None),
             ("z_loss", train.z_loss > 0),
             ("vision_learning_rate", train.vision_learning_rate is not None),
         ):

@@ -6,9 +6,12 @@ import re
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from mm1.document import Kind
+from mm1.recipe.lora import LoraRecipe
+from mm1.recipe.section import Section
+from mm1.recipe.vit_sizes import VIT_SIZES
 
 Attention = Literal["sdpa", "eager", "flex_attention", "flash_attention_2"]
 """Implementations of attention, by the names in `transformers`. For small vision towers in bfloat16 on a CPU `eager`
@@ -17,28 +20,9 @@ DecoderAttention = Attention | Literal["varlen", "sdpa_packed"]
 """`varlen` computes the documents of packed rows without a mask, and is the fastest. `sdpa_packed`: its older name."""
 
 
-class Section(BaseModel):
-    """A section of a recipe; an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
 def name_to_from(value: Any) -> Any:
     """Expand `language_model: smollm2` to `language_model: {from: smollm2}`."""
     return {"from": value} if isinstance(value, str) else value
-
-
-VIT_SIZES: dict[str, dict[str, int]] = {
-    name: {"patch_size": patch, "hidden_size": width, "num_layers": layers, "num_heads": heads}
-    for name, (patch, width, layers, heads) in {
-        "vit-tiny": (16, 192, 12, 3),
-        "vit-small": (16, 384, 12, 6),
-        "vit-b-16": (16, 768, 12, 12),
-        "vit-l-14": (14, 1024, 24, 16),
-        "vit-h-14": (14, 1280, 32, 16),
-    }.items()
-}
-"""Shapes of ViTs by name (arXiv 2010.11929 table 1; tiny and small: arXiv 2012.12877 table 1)."""
 
 
 class VisionRecipe(Section):
@@ -300,6 +284,7 @@ class TrainRecipe(Section):
     freeze: list[Literal["vision", "connector", "language_model"]] = Field(
         [], description="Parts that are not trained (paper: none, neither in pre-training nor in fine-tuning)."
     )
+    lora: LoraRecipe | None = Field(None, description="Train adapters; null: the parts' own weights are trained.")
     clip_norm: float | None = Field(1.0, gt=0, description="Limit that the global gradient norm is clipped to.")
     z_loss: float = Field(0.0, ge=0, description="Weight of mean(logsumexp(logits)^2) (1e-4 recalled for MM1-30B).")
     device: str = Field("auto", description="`auto`: a GPU if there is one, else the CPU; or a torch device.")
@@ -342,6 +327,8 @@ class TrainRecipe(Section):
             )
         if set(self.freeze) == {"vision", "connector", "language_model"}:
             raise ValueError("freeze names all three parts, so nothing is trained: leave one out")
+        if self.lora is not None:
+            self.lora.check_beside(self.freeze)
         if self.profile is not None and sum(self.profile) > self.steps + 1:
             raise ValueError(
                 f"profile {list(self.profile)} ends at step {sum(self.profile) - 1} of {self.steps}: begin earlier or "
@@ -350,6 +337,16 @@ class TrainRecipe(Section):
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} must be fewer than steps {self.steps}")
         return self
+
+    @property
+    def unchanged(self) -> list[str]:
+        """Parts whose own weights don't learn: frozen, or with adapters."""
+        return [*self.freeze, *(self.lora.parts if self.lora is not None else [])]
+
+    @model_serializer(mode="wrap")
+    def _without_missing_lora(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `lora` out where there is none, so that runs without it keep the names that studies gave them."""
+        return {key: value for key, value in content(self).items() if key != "lora" or value is not None}
 
 
 Shots = Annotated[int, Field(ge=0)]
@@ -361,15 +358,15 @@ class DuringRecipe(Section):
 
     every: int = Field(gt=0, description="Steps between two scorings.")
     tasks: list[str] = Field([], description="Default: evaluate.tasks.")
-    shots: list[Shots] = [0]
+    shots: list[Shots] = Field([0])
     limit: int | None = Field(200, gt=0, description="Most items per task.")
 
 
 class EvaluateRecipe(Section):
     """What is scored after and during training."""
 
-    tasks: list[str] = []
-    shots: list[Shots] = [0, 4, 8]
+    tasks: list[str] = Field([])
+    shots: list[Shots] = Field([0, 4, 8])
     limit: int | None = Field(None, gt=0, description="Most items per task (the first of a seeded shuffle).")
     detailed_shots: int | None = Field(
         None,

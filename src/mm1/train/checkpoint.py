@@ -68,6 +68,7 @@ class Checkpointer:
         world: The ranks that save together.
         keep: Number of latest checkpoints to keep.
         keep_every: Checkpoints at multiples of this many steps are kept too; None: only the latest ones.
+        only: Names of the model's tensors that are saved; None: all. The others don't change in training.
     """
 
     def __init__(
@@ -78,7 +79,9 @@ class Checkpointer:
         world: World,
         keep: int,
         keep_every: int | None = None,
+        only: Container[str] | None = None,
     ) -> None:
+        self.only = only
         self.directory, self.model, self.optimizer, self.world = directory, model, optimizer, world
         self.keep, self.keep_every = keep, keep_every
         self._pending: tuple[Future[Any], Path, dict[str, Any]] | None = None
@@ -190,6 +193,8 @@ class Checkpointer:
         first_names: dict[int, str] = {}
         tensors = {}
         for name, tensor in self.model.state_dict(keep_vars=True).items():
+            if self.only is not None and name not in self.only:
+                continue
             if first_names.setdefault(id(tensor), name) == name:
                 tensors[MODEL_PREFIX + name] = tensor.detach()
         flat: dict[str, Any] = get_optimizer_state_dict(self.model, self.optimizer, options=_FLAT)

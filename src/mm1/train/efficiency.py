@@ -26,7 +26,7 @@ def batch_flops(units: UnitFlops, recipe: TrainRecipe) -> Callable[[Batch], floa
 
     Args:
         units: The model's FLOPs per unit.
-        recipe: Gives `freeze`.
+        recipe: Gives `freeze` and `lora`. Adapters themselves are too small to count.
     """
 
     def flops(batch: Batch) -> float:
@@ -37,7 +37,7 @@ def batch_flops(units: UnitFlops, recipe: TrainRecipe) -> Callable[[Batch], floa
             pairs=int(batch["position_ids"].numpy().sum()) + batch["tokens"],
             target_tokens=batch["count"],
             images=batch["images"],
-            frozen=recipe.freeze,
+            frozen=recipe.unchanged,
         )
         return sum(step.values())
 

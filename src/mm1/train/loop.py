@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -95,6 +95,7 @@ class Trainer:
         micro_batch_fixed_by: Why the size of micro-batches affects the results; None: it doesn't.
         check: Called before the first step, when the weights are there; raises a `UserError` if training makes no
             sense. None: there is nothing to check.
+        saved_only: See `Checkpointer`.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class Trainer:
         scoring: Scoring | None = None,
         micro_batch_fixed_by: str | None = None,
         check: Callable[[], None] | None = None,
+        saved_only: Container[str] | None = None,
     ) -> None:
         self.model, self.optimizer, self.loss = model, optimizer, loss
         self.loader_from, self.micro_batches = loader_from, micro_batches
@@ -121,7 +123,7 @@ class Trainer:
         self.seed, self.compute, self.scoring = seed, compute, scoring
         self.micro_batch_fixed_by, self.check = micro_batch_fixed_by, check
         self.checkpointer = Checkpointer(
-            directory / "checkpoints", model, optimizer, world, recipe.keep_checkpoints, recipe.keep_every
+            directory / "checkpoints", model, optimizer, world, recipe.keep_checkpoints, recipe.keep_every, saved_only
         )
         self.state: dict[str, Any] = {
             "step": 0,

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from mm1.data.corpus import Split
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.ends import end_with_turns
+from mm1.model.lora import adapter_tensors, training_words
 from mm1.model.processor import recipe_processor, token_ids
 from mm1.model.resolve import resolve_models
 from mm1.model.sharded_start import ShardedStart, start_sharded
@@ -27,6 +28,7 @@ from mm1.processing.processor import MM1Processor
 from mm1.progress import console
 from mm1.recipe import Recipe
 from mm1.scaling.law import PAPER_LAW
+from mm1.train.adapter import BEGAN_WITH, starting_weights, write_adapted
 from mm1.train.begin import begin
 from mm1.train.border_check import check_borders
 from mm1.train.capabilities import autocast_dtype, decoder_attention, usable_attention
@@ -74,17 +76,22 @@ def pretrain(recipe: Recipe, directory: Path, score: Score | None = None) -> Pat
             plan = prepare_plan(recipe, directory, splits, processor, ranks=world.size)
         world.check_equal(plan=plan.hash)
         autocast = autocast_dtype(recipe.train, world.device, begun_dtype(directory))
-        resumes = latest_step(directory) > 0
+        lora = recipe.train.lora is not None
+        from_checkpoint = latest_step(directory) > 0 and not lora  # with adapters, checkpoints hold those alone
         with world.errors_shared():
-            start = recipe_start(resolved, processor, world, autocast, resumes=resumes)
+            start = recipe_start(resolved, processor, world, autocast, resumes=from_checkpoint)
         model = start.model
         learning_rate = recipe.train.learning_rate or PAPER_LAW(non_embedding_parameters(model))
         compute = Compute(batch_flops(unit_flops(model), recipe.train), *peak_flops(world.device, autocast))
-        if world.is_first:
-            _record(directory, model, plan, learning_rate, compute, autocast, world)
-        prepare_model(model, world, recipe.train, autocast)
         with world.errors_shared():
-            start.fill(world.device, values=not resumes)
+            if world.is_first:
+                began_with = starting_weights(resolved, directory)
+                _record(directory, model, plan, learning_rate, compute, autocast, world, began_with)
+        prepare_model(model, world, recipe.train, autocast)
+        if lora:
+            console.print(f"trains: {training_words(model)}")
+        with world.errors_shared():
+            start.fill(world.device, values=not from_checkpoint)
         scoring_in_training = scoring(score, recipe, directory, model, processor, plan.hash, world)
         recipe_trainer(
             recipe,
@@ -99,7 +106,10 @@ def pretrain(recipe: Recipe, directory: Path, score: Score | None = None) -> Pat
             compute,
             scoring_in_training,
         ).run()
-        write_model(model, processor, result, world)
+        if lora:
+            write_adapted(model, processor, recipe, resolved, directory, result, world)
+        else:
+            write_model(model, processor, result, world)
     return result
 
 
@@ -187,6 +197,7 @@ def recipe_trainer(
         scoring=scoring,
         micro_batch_fixed_by=fixed_keys(model).get(MICRO_BATCH),
         check=partial(_check_attention, recipe, model, autocast),
+        saved_only=adapter_tensors(model).keys() if recipe.train.lora else None,
     )
 
 
@@ -237,6 +248,7 @@ def _record(
     compute: Compute,
     autocast: torch.dtype | None,
     world: World,
+    began_with: str | None,
 ) -> None:
     """Write environment.json and print what will be trained."""
     parts = parameters_by_part(model)
@@ -250,6 +262,7 @@ def _record(
         "fixed_keys": fixed_keys(model),
         "peak_flops": compute.peak,
         "peak_flops_from": compute.peak_from,
+        **({BEGAN_WITH: began_with} if began_with is not None else {}),
     }
     write_environment(directory, environment(**training))
     _print_training(parts, plan, learning_rate)

@@ -18,8 +18,9 @@ import torch
 
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
+from mm1.model.lora import add_adapters
 from mm1.processing.processor import MM1Processor
-from mm1.recipe import Recipe
+from mm1.recipe import LoraRecipe, Recipe
 from mm1.train.loop import Scoring
 from mm1.train.memory import is_out_of_memory
 from mm1.train.parallel import World
@@ -65,7 +66,7 @@ def scoring(
         folder = directory / "scores" / f"step-{step:06d}"
         try:
             with world.waiting_long(), preserve_random_state():
-                weights = unsharded_copy(model, world.device)
+                weights = unsharded_copy(model, world.device, recipe.train.lora)
                 scores = score(weights, processor, folder, f"{directory} at step {step}", f"{training}-{step}")
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -79,7 +80,9 @@ def scoring(
     return Scoring(during.every, score_at)
 
 
-def unsharded_copy(model: MM1ForConditionalGeneration, device: torch.device) -> MM1ForConditionalGeneration:
+def unsharded_copy(
+    model: MM1ForConditionalGeneration, device: torch.device, lora: LoraRecipe | None = None
+) -> MM1ForConditionalGeneration:
     """Return a model in evaluation mode with the weights of a model in training, which doesn't change.
 
     The copy has no shards, no compiled blocks and no activation checkpointing. All ranks must call this function; each
@@ -89,10 +92,13 @@ def unsharded_copy(model: MM1ForConditionalGeneration, device: torch.device) -> 
     Args:
         model: The model in training, sharded or not.
         device: The model's device.
+        lora: The adapters that the model has, and so the copy: merged, they would change the shared weights.
     """
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     with torch.device("meta"):
         scored = type(model)(copy.deepcopy(model.config))
+        if lora is not None:
+            add_adapters(scored, lora)
     scored.load_state_dict(
         {name: full_tensor(tensor.detach()).to(dtype) for name, tensor in model.state_dict().items()}, assign=True
     )

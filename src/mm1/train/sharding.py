@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor, Shard
 from mm1.errors import EveryRankError
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.dispatch import ExpertRanks
+from mm1.model.lora import add_adapters
 from mm1.model.parts import blocks_of, parts_of
 from mm1.model.sharded_start import Share
 from mm1.model.sparse import Experts, Router
@@ -30,17 +31,19 @@ warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tenso
 def prepare_model(
     model: MM1ForConditionalGeneration, world: World, recipe: TrainRecipe, autocast: torch.dtype | None
 ) -> None:
-    """Apply freezing, compilation, activation checkpointing and sharding to a model, in place.
+    """Apply adapters, freezing, compilation, activation checkpointing and sharding to a model, in place.
 
     Args:
         model: The model in float32, on the world's device or without contents.
         world: The ranks; a single rank doesn't shard.
-        recipe: Gives `freeze`, `compile`, `activation_checkpointing`, `replicas`.
+        recipe: Gives `lora`, `freeze`, `compile`, `activation_checkpointing`, `replicas`.
         autocast: The precision in which sharded blocks compute; gradients are reduced in float32.
 
     Raises:
-        UserError: If ranks and replicas don't fit, or compilation doesn't work here.
+        UserError: If ranks and replicas don't fit, compilation doesn't work here, or layers take no adapters.
     """
+    if recipe.lora is not None:
+        add_adapters(model, recipe.lora)
     for name in recipe.freeze:
         parts_of(model)[name].requires_grad_(False)
     if recipe.activation_checkpointing:

@@ -15,6 +15,7 @@ from mm1.evaluate.models.divided import division
 from mm1.evaluate.models.mm1 import MM1Generator
 from mm1.evaluate.models.transformers import TransformersGenerator
 from mm1.model import MM1Config, MM1ForConditionalGeneration
+from mm1.model.quantize import check_quantization, quantize_decoder
 from mm1.model.resolve import resolve_model
 from mm1.processing.processor import MM1Processor
 
@@ -22,7 +23,13 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 
 def load_generator(
-    path: Path | str, *, batch_size: int = 64, device: str = "auto", dtype: str = "auto", plain: bool = False
+    path: Path | str,
+    *,
+    batch_size: int = 64,
+    device: str = "auto",
+    dtype: str = "auto",
+    plain: bool = False,
+    quantize: str | None = None,
 ) -> MM1Generator | TransformersGenerator:
     """Load a model for scoring: one of ours, or any image-text-to-text model of `transformers`.
 
@@ -31,11 +38,14 @@ def load_generator(
         batch_size: Prompts per forward pass; affects the speed, not the answers.
         device: `auto` (a GPU if there is one), or a torch device.
         dtype: `auto` (float32 on CPU, bfloat16 on GPU), or a torch dtype's name.
+        quantize: The precision of the decoder's weights (see `mm1.model.quantize`); None: that of `dtype`.
         plain: Whether another family's model is asked without its chat template. (How ours is asked, prompts say.)
 
     Raises:
         UserError: If the model doesn't exist, can't be loaded, divided over the ranks of a group or asked so.
     """
+    if quantize is not None:
+        check_quantization(quantize)
     directory = resolve_model(path)
     where = choose_device(device, "device")
     if dtype == "auto":
@@ -45,8 +55,15 @@ def load_generator(
     torch_dtype, ranks = _DTYPES[dtype], own_group().size
     if json.loads((directory / "config.json").read_text()).get("model_type") == MM1Config.model_type:
         divided = division(path, MM1Config.from_pretrained(directory), ranks, where)
+        if quantize is not None and ranks > 1:
+            raise UserError(f"{path}: a model that several ranks hold can't be quantized: leave quantize out")
         own = MM1ForConditionalGeneration.from_pretrained(directory, dtype=torch_dtype, **divided)
-        return MM1Generator(own, MM1Processor.from_pretrained(directory), batch_size=batch_size, device=where)
+        own.to(where)  # type: ignore[arg-type]  # the library's decorator hides its signature
+        quantized = None if quantize is None else quantize_decoder(own, quantize)
+        processor = MM1Processor.from_pretrained(directory)
+        return MM1Generator(own, processor, batch_size=batch_size, device=where, quantization=quantized)
+    if quantize is not None:
+        raise UserError(f"{path}: not an MM1 model, and only those are quantized here: leave quantize out")
     try:
         divided = division(path, AutoConfig.from_pretrained(directory), ranks, where)
         model = AutoModelForImageTextToText.from_pretrained(directory, dtype=torch_dtype, **divided)

@@ -53,6 +53,7 @@ class MM1Generator:
         device: The device to compute on.
         share_prefixes: Whether shared beginnings are computed once; it doesn't affect the answers.
         cache_bytes: Memory for the features of encoded pictures.
+        quantization: How the model's weights were quantized, for the protocol; None: they were not.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class MM1Generator:
         device: str | torch.device = "cpu",
         share_prefixes: bool = True,
         cache_bytes: int = 1 << 30,
+        quantization: str | None = None,
     ) -> None:
         self.model = model.eval().to(device)
         self.processor = processor
@@ -71,6 +73,7 @@ class MM1Generator:
         self.batch_size = batch_size
         self.device = torch.device(device)
         self.share_prefixes = share_prefixes
+        self._quantization = quantization
         self._group = own_group()
         self.images_encoded = 0
         self._features: OrderedDict[Image, torch.Tensor | UserError] = OrderedDict()
@@ -84,7 +87,8 @@ class MM1Generator:
     @property
     def protocol(self) -> dict[str, str]:
         """The keys of a result's protocol that describe the model."""
-        return {"adapter": "mm1", "dtype": str(self.model.dtype)}
+        quantized = {} if self._quantization is None else {"quantization": self._quantization}
+        return {"adapter": "mm1", "dtype": str(self.model.dtype), **quantized}
 
     @property
     def max_context(self) -> int:

@@ -1,0 +1,251 @@
+"""Training with adapters: what trains, what is written, how PEFT reads it, and how a run resumes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText
+
+from mm1.errors import UserError
+from mm1.model import MM1ForConditionalGeneration
+from mm1.model.resolve import resolve_model
+from mm1.processing.processor import MM1Processor
+from mm1.recipe import load_recipe
+from mm1.train.pretrain import pretrain
+from tests.conftest import breaking_at, tiny_documents
+from tests.train.test_ranks import column, train_on_two
+
+peft = pytest.importorskip("peft")
+
+LORA = ["train.lora.rank=4", "train.freeze=[vision]", "train.learning_rate=0.01"]
+
+
+@pytest.fixture(scope="module")
+def base(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pre-trained run of two layers, so that recomputed layers have frozen ones below them."""
+    content = {
+        "name": "base",
+        "model": {
+            "vision": {"image_size": 16, "patch_size": 8, "hidden_size": 16, "num_layers": 2, "num_heads": 2},
+            "connector": {"kind": "average_pool", "num_tokens": 4},
+            "language_model": {"hidden_size": 16, "num_layers": 2, "num_heads": 2},
+        },
+        "tokenizer": {"vocab_size": 320},
+        "data": {
+            "sequence_length": 48,
+            "images_per_sequence": 4,
+            "mixture": {
+                "caption": {"weight": 0.45, "sources": [{"corpus": "captions/train"}]},
+                "interleaved": {"weight": 0.45, "sources": [{"corpus": "pages/train"}]},
+                "text": {"weight": 0.1, "sources": [{"corpus": "prose/train"}]},
+            },
+        },
+        "train": {
+            "steps": 3,
+            "batch_size": 4,
+            "warmup_steps": 1,
+            "log_every": 1,
+            "dtype": "float32",
+            "connector_learning_rate": None,
+        },
+    }
+    folder = tmp_path_factory.mktemp("lora")
+    file = folder / "base.yaml"
+    file.write_text(yaml.safe_dump(content))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MM1_DATA", str(corpora))
+        pretrain(load_recipe(str(file)), folder / "base")
+    return folder / "base"
+
+
+def recipe_file(base: Path, folder: Path, **changes: Any) -> Path:
+    content = yaml.safe_load((base / "recipe.yaml").read_text())
+    content |= {"name": "adapted", "model": {"from": str(base)}} | changes
+    content["train"] |= {"steps": 6, "warmup_steps": 0, "checkpoint_every": 2}
+    del content["tokenizer"]
+    file = folder / "adapted.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def adapted(base: Path, run: Path, *settings: str) -> Path:
+    pretrain(load_recipe(str(recipe_file(base, run.parent)), [*LORA, *settings]), run)
+    return run
+
+
+def logits(model: Any, processor: MM1Processor) -> torch.Tensor:
+    encoded = processor.encode(tiny_documents("interleaved", 3)[2])
+    pixels = processor.normalize(torch.from_numpy(processor.pixel_values(encoded.images)))
+    with torch.no_grad():
+        return model.eval()(input_ids=torch.from_numpy(encoded.input_ids)[None], pixel_values=pixels).logits
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def test_the_adapter_on_its_base_is_the_merged_model(base: Path, data: Path, tmp_path: Path) -> None:
+    run = adapted(base, tmp_path / "run")
+    processor = MM1Processor.from_pretrained(run / "model")
+    start, end = (MM1ForConditionalGeneration.from_pretrained(folder / "model") for folder in (base, run))
+    before, after = logits(start, processor), logits(end, processor)
+    assert (before - after).abs().max() > 0.05
+    loaded = peft.PeftModel.from_pretrained(start, str(run / "adapter"))
+    torch.testing.assert_close(logits(loaded, processor), after, atol=1e-3, rtol=1e-3)
+    allowed = {"import_allowlist": ["mm1.model.modeling"]}
+    by_name = peft.AutoPeftModel.from_pretrained(str(run / "adapter"), **allowed)  # the adapter names its base
+    torch.testing.assert_close(logits(by_name, processor), after, atol=1e-3, rtol=1e-3)
+    by_transformers = AutoModelForImageTextToText.from_pretrained(run / "adapter")
+    own = MM1Processor.from_pretrained(run / "adapter")
+    torch.testing.assert_close(logits(by_transformers, own), after, atol=1e-3, rtol=1e-3)
+    # A part that trains whole is there once.
+    names = load_file(run / "adapter" / "adapter_model.safetensors").keys()
+    assert {name for name in names if "lora" not in name} == {
+        f"base_model.model.model.connector.project.{kind}" for kind in ("weight", "bias")
+    }
+
+
+def test_only_adapted_layers_and_the_connector_change(base: Path, data: Path, tmp_path: Path) -> None:
+    run = adapted(base, tmp_path / "run", "train.lora.alpha=6", "train.lora.targets=[q_proj,mlp.up_proj]")
+    before, after = weights(base / "model"), weights(run / "model")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    layers = "model.language_model.layers"
+    linear = {f"{layers}.{n}.{m}.weight" for n in range(2) for m in ("self_attn.q_proj", "mlp.up_proj")}
+    assert moved == linear | {f"model.connector.project.{kind}" for kind in ("weight", "bias")}
+    adapter = load_file(run / "adapter" / "adapter_model.safetensors")
+    for name in linear:
+        place = f"base_model.model.{name.removesuffix('weight')}"
+        added = 6 / 4 * adapter[f"{place}lora_B.weight"] @ adapter[f"{place}lora_A.weight"]
+        torch.testing.assert_close(after[name], before[name] + added)
+
+
+def test_a_stopped_run_resumes_as_if_it_had_not_stopped(base: Path, data: Path, tmp_path: Path) -> None:
+    whole = adapted(base, tmp_path / "whole")
+    with breaking_at(4):
+        adapted(base, tmp_path / "stopped")
+    stopped = tmp_path / "stopped"
+    saved = {
+        name for file in (stopped / "checkpoints" / "step-000004").glob("*.safetensors") for name in load_file(file)
+    }
+    models = {name for name in saved if name.startswith("model.")}
+    assert models
+    assert all("lora_" in name or "connector" in name for name in saved)
+    middle = weights(resolve_model(f"{stopped}@4"))
+    adapted(base, tmp_path / "stopped")
+    assert column(stopped, "loss") == column(whole, "loss")
+    ends = [weights(run / "model") for run in (whole, stopped)]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    of_step = weights(resolve_model(f"{stopped}@6"))
+    assert all(torch.equal(ends[0][name], of_step[name]) for name in ends[0])
+    assert any(not torch.equal(middle[name], of_step[name]) for name in middle)
+
+
+def test_a_base_that_has_changed_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(base, own)
+    with breaking_at(4):
+        adapted(own, tmp_path / "run")
+    (tensors := weights(own / "model"))["model.connector.project.bias"] += 1
+    save_file(tensors, own / "model" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match="the model that the adapters are for has changed"):
+        adapted(own, tmp_path / "run")
+
+
+def test_recomputed_layers_learn_the_same(base: Path, data: Path, tmp_path: Path) -> None:
+    plain = adapted(base, tmp_path / "plain", "train.freeze=[vision,connector]")
+    recomputed = adapted(
+        base, tmp_path / "recomputed", "train.freeze=[vision,connector]", "train.activation_checkpointing=true"
+    )
+    assert column(plain, "loss")[0] > column(plain, "loss")[-1]
+    assert column(recomputed, "loss") == pytest.approx(column(plain, "loss"), rel=1e-5)
+
+
+def test_a_model_put_together_from_parts_gets_a_base_of_its_own(base: Path, data: Path, tmp_path: Path) -> None:
+    model = yaml.safe_load((base / "recipe.yaml").read_text())["model"]
+    model["language_model"] = {"from": str(base)}
+    settings = ["train.lora.rank=2", "train.lora.parts=[vision,language_model]", "train.learning_rate=0.01"]
+    run = tmp_path / "run"
+    pretrain(load_recipe(str(recipe_file(base, tmp_path, model=model)), settings), run)
+    processor = MM1Processor.from_pretrained(run / "model")
+    start, end = (MM1ForConditionalGeneration.from_pretrained(run / folder) for folder in ("base", "model"))
+    loaded = peft.PeftModel.from_pretrained(start, str(run / "adapter"))
+    torch.testing.assert_close(logits(loaded, processor), logits(end, processor), atol=1e-3, rtol=1e-3)
+    assert any("vision_tower" in name for name in load_file(run / "adapter" / "adapter_model.safetensors"))
+    written = json.loads((run / "adapter" / "adapter_config.json").read_text())
+    assert written["base_model_name_or_path"] == str(run / "base")
+
+
+def test_two_ranks_train_the_adapters_of_one(base: Path, data: Path, tmp_path: Path) -> None:
+    one = adapted(base, tmp_path / "one")
+    file = recipe_file(base, tmp_path)
+    result = train_on_two(file, tmp_path / "two", data, *LORA)
+    assert result.returncode == 0, result.stderr
+    assert column(tmp_path / "two", "loss") == pytest.approx(column(one, "loss"), rel=2e-4)
+    ours, theirs = (load_file(run / "adapter" / "adapter_model.safetensors") for run in (one, tmp_path / "two"))
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        torch.testing.assert_close(theirs[name], tensor, atol=2e-3, rtol=2e-2)
+
+
+def test_scores_during_training_are_those_of_the_adapted_model(base: Path, data: Path, tmp_path: Path) -> None:
+    seen = []
+
+    def score(model: Any, processor: Any, *_: Any) -> dict[str, float]:
+        seen.append(logits(model, processor))
+        return {}
+
+    settings = [*LORA, "evaluate.during.every=3", "evaluate.during.tasks=[captions]"]
+    run = tmp_path / "run"
+    pretrain(load_recipe(str(recipe_file(base, tmp_path)), settings), run, score)
+    end = logits(
+        MM1ForConditionalGeneration.from_pretrained(run / "model"), MM1Processor.from_pretrained(run / "model")
+    )
+    torch.testing.assert_close(seen[-1], end, atol=1e-4, rtol=1e-4)
+    assert (seen[0] - end).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            ["train.lora.targets=[q_proj,qproj]"],
+            "'qproj' is no linear layer in the blocks of language_model: take some",
+        ),
+        (["train.lora.targets=[lm_head]"], "'lm_head' is no linear layer"),
+        (["train.lora.targets=[embed_tokens]"], "'embed_tokens' is no linear layer"),
+        (
+            ["train.freeze=[]", "train.lora.parts=[vision,language_model]", "train.lora.targets=[up_proj]"],
+            "no layer of vision gets adapters",
+        ),
+        (["train.lora.parts=[vision,language_model]"], "freeze and lora.parts both name vision"),
+        (["train.freeze=[]", "train.lora.parts=[vision]"], "lora.parts leaves language_model out"),
+        (["train.lora.rank=0"], "train.lora.rank"),
+    ],
+)
+def test_what_can_not_train_is_refused(base: Path, data: Path, tmp_path: Path, settings: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        adapted(base, tmp_path / "run", *settings)
+
+
+def test_experts_take_no_adapters(base: Path, data: Path, tmp_path: Path) -> None:
+    model = yaml.safe_load((base / "recipe.yaml").read_text())["model"]
+    model["language_model"] |= {"num_experts": 2, "sparse_every": 2}
+    file = recipe_file(base, tmp_path, model=model)
+    with pytest.raises(UserError, match="'mlp.up_proj' is a tensor of all experts"):
+        pretrain(load_recipe(str(file), [*LORA, "train.lora.targets=[up_proj]"]), tmp_path / "run")
+    pretrain(load_recipe(str(file), LORA), tmp_path / "attention")
+    names = load_file(tmp_path / "attention" / "adapter" / "adapter_model.safetensors")
+    assert {name.split(".")[-3] for name in names if "lora" in name} == {"q_proj", "k_proj", "v_proj", "o_proj"}
+
+
+def test_without_adapters_recipes_and_names_of_runs_stay(base: Path) -> None:
+    recipe = load_recipe(str(base / "recipe.yaml"))
+    assert "lora" not in yaml.safe_load(recipe.to_yaml())["train"]
+    assert "lora" not in recipe.model_dump(mode="json", exclude={"train": {"profile"}})["train"]
