@@ -136,8 +136,7 @@ def identity(recipe: Recipe) -> str:
     The recipe counts without name, scoring, profile, and how weights lie on ranks.
     """
     layout = {"profile", "expert_parallel", "reshard_after_forward"}
-    unused = {"lora"} if recipe.train.lora is None else set()  # the key is younger than the first names
-    without: dict[str, Any] = {"name": True, "evaluate": True, "train": layout | unused}
+    without: dict[str, Any] = {"name": True, "evaluate": True, "train": layout}
     content = recipe.model_dump(by_alias=True, mode="json", exclude=without)
     model = recipe.model
     if "attention" not in model.language_model.model_fields_set:

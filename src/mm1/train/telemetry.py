@@ -119,8 +119,9 @@ class Unread:
 def _named(figures: Mapping[str, torch.Tensor], values: np.ndarray) -> dict[str, float]:
     """Return the values of figures, which lie one after the other, by the names of the log."""
     named: dict[str, float] = {}
-    borders = np.cumsum([figure.numel() for figure in figures.values()])[:-1]
-    for (name, figure), own in zip(figures.items(), np.split(values, borders), strict=True):
+    end = 0
+    for name, figure in figures.items():
+        own, end = values[end : end + figure.numel()], end + figure.numel()
         if name == LOAD:
             table = own.reshape(figure.shape)
             named["router/fullest_expert"] = float(table.max()) * table.shape[1]
