@@ -270,7 +270,7 @@ def test_pictures_are_chosen_as_files(page: Page, talk: Served, tmp_path: Path) 
 
 def test_a_picture_may_be_dropped_before_the_server_has_answered(page: Page, talk: Served) -> None:
     held: list[Any] = []
-    page.route("**/mm1/about", held.append)
+    page.route("**/mm1/about", lambda route: held.append(route))
     page.goto(talk.url)
     drop(page, "body", red=png("red"))
     expect(page.locator("#pending img")).to_have_count(1)
