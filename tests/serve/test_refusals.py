@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import struct
@@ -265,14 +266,17 @@ def test_whoever_left_the_queue_takes_no_place(chat_model: Path) -> None:
 
 
 def test_a_connection_is_kept_after_good_and_bad_requests(chat: Served) -> None:
-    host, port = chat.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), 20) as kept:
-        for body in (b'{"messages": 1}', b"{", str_json({"messages": shown("a"), "max_tokens": 1})):
-            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n"
-            kept.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
-            answer = kept.recv(100_000)
-            assert b"Connection: close" not in answer.replace(b"connection", b"Connection")
-        assert b" 200 " in answer
+    kept = http.client.HTTPConnection(chat.url.removeprefix("http://"), timeout=20)
+    kept.connect()
+    first = kept.sock
+    for body in (b'{"messages": 1}', b"{", str_json({"messages": shown("a"), "max_tokens": 1})):
+        kept.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+        answer = kept.getresponse()
+        answer.read()
+        assert answer.getheader("Connection") != "close"
+        assert kept.sock is first
+    assert answer.status == 200
+    kept.close()
 
 
 def test_a_client_that_reads_nothing_holds_its_place_only_so_long(chat_model: Path) -> None:

@@ -14,7 +14,7 @@ from mm1.progress import console
 def demo(
     run: Annotated[
         Path | None,
-        typer.Option("--to", help="Directory of the run.", show_default="runs/demo, or runs/demo-quick with --quick"),
+        typer.Option("--to", help="Directory of the run. Default: runs/demo, or runs/demo-quick with --quick."),
     ] = None,
     set_: Annotated[
         list[str] | None,
