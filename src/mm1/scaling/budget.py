@@ -15,12 +15,12 @@ import torch
 
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
-from mm1.model.parts import blocks_of, parts_of
+from mm1.model.parts import blocks_of
 from mm1.model.sizes import flops_per_step, parameters_by_part, unit_flops
 from mm1.recipe import Recipe
 from mm1.scaling.gpus import GPU
 from mm1.scaling.memory import activation_bytes
-from mm1.scaling.subject import shape_of
+from mm1.scaling.subject import as_trained
 from mm1.scaling.workload import Workload, recipe_workload
 
 MFU = 0.4
@@ -154,7 +154,7 @@ def make_budget(
             f"train.batch_size {batch} can't be divided over {gpus} GPUs: use a number of GPUs that divides it, or "
             "--set train.batch_size"
         )
-    model = shape_of(recipe)
+    model = as_trained(recipe)
     workload = recipe_workload(recipe, model.config.image_seq_length, document_length)
     weights = _Weights.of(model, recipe)
     several = batch > gpus
@@ -234,8 +234,9 @@ class _Weights:
         sizes = [[sum(p.numel() for p in block.parameters()) for block in blocks_of(tower)] for tower in towers]
         pairs = [sum(pair) for tower in sizes for pair in zip(tower, [*tower[1:], 0], strict=True)]
         total = sum(parts.values())
-        frozen = {id(p) for part in recipe.train.freeze for p in parts_of(model)[part].parameters()}
-        parameters = [p for p in model.parameters() if id(p) not in frozen]
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        if recipe.train.lora is not None:
+            trained = sum(p.numel() for p in parameters)
         return _Weights(
             all=total,
             trained=trained,
@@ -289,9 +290,7 @@ def _activations(recipe: Recipe, workload: Workload, gpus: int, recompute: bool,
 
 
 def _activation_bytes(recipe: Recipe, workload: Workload, gpus: int, recompute: bool, rows: int) -> int:
-    model = shape_of(recipe)
-    for part in recipe.train.freeze:
-        parts_of(model)[part].requires_grad_(False)
+    model = as_trained(recipe)
     low = None if recipe.train.dtype == "float32" else torch.bfloat16
     sharded = gpus > 1
     attention = recipe.model.language_model.attention
@@ -319,7 +318,7 @@ def _step_flops(
         pairs=n * workload.pairs,
         target_tokens=n * workload.target_tokens,
         images=n * workload.images,
-        frozen=recipe.train.freeze,
+        frozen=recipe.train.unchanged,
         recompute=recompute,
     )
 
