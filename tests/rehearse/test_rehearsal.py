@@ -14,7 +14,7 @@ from mm1.recipe import Recipe, load_recipe
 from mm1.rehearse.rehearsal import Rehearsal, rehearse
 from mm1.scaling.budget import Layout, _activations, _memory
 from mm1.scaling.gpus import GPU, GPUS, gpu
-from mm1.scaling.subject import shape_of
+from mm1.scaling.subject import as_trained, shape_of
 from mm1.scaling.weights import Weights, bytes_sent
 from mm1.scaling.workload import recipe_workload
 
@@ -133,7 +133,7 @@ def test_the_budget_of_one_gpu_agrees() -> None:
 
 def budgeted(recipe: Recipe, made: Rehearsal) -> tuple[float, float]:
     """Return the bytes on a GPU and the bytes it sends, as the budget counts them for the rehearsed layout."""
-    model = shape_of(recipe)
+    model = as_trained(recipe)
     weights = Weights.of(model, recipe, made.gpus)
     recompute = recipe.train.activation_checkpointing
     layout = Layout(made.gpus, 1, made.micro_batch, made.seen.micro_batches, recompute)

@@ -15,13 +15,12 @@ import torch
 
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration
-from mm1.model.parts import parts_of
 from mm1.model.sharded_start import Share
 from mm1.model.sizes import flops_per_step, unit_flops
 from mm1.recipe import Recipe
 from mm1.scaling.gpus import GPU
 from mm1.scaling.memory import activation_bytes
-from mm1.scaling.subject import shape_of
+from mm1.scaling.subject import as_trained
 from mm1.scaling.weights import Sent, Weights, bytes_sent
 from mm1.scaling.workload import Workload, recipe_workload
 
@@ -156,7 +155,7 @@ def make_budget(
             f"train.batch_size {batch} can't be divided over {gpus} GPUs: use a number of GPUs that divides it, or "
             "--set train.batch_size"
         )
-    model = shape_of(recipe)
+    model = as_trained(recipe)
     workload = recipe_workload(recipe, model.config.image_seq_length, document_length)
     several = batch > gpus
     activations = {again: _activations(recipe, workload, gpus, again, several) for again in (False, True)}
@@ -245,9 +244,7 @@ def _activations(recipe: Recipe, workload: Workload, gpus: int, recompute: bool,
 
 
 def _activation_bytes(recipe: Recipe, workload: Workload, gpus: int, recompute: bool, rows: int) -> int:
-    model = shape_of(_with_experts_held(recipe, gpus))
-    for part in recipe.train.freeze:
-        parts_of(model)[part].requires_grad_(False)
+    model = as_trained(_with_experts_held(recipe, gpus))
     low = None if recipe.train.dtype == "float32" else torch.bfloat16
     sharded = gpus > 1
     attention = recipe.model.language_model.attention
@@ -283,7 +280,7 @@ def _step_flops(
         pairs=n * workload.pairs,
         target_tokens=n * workload.target_tokens,
         images=n * workload.images,
-        frozen=recipe.train.freeze,
+        frozen=recipe.train.unchanged,
         recompute=recompute,
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 
 from mm1.model import MM1ForConditionalGeneration
+from mm1.model.lora import add_adapters
+from mm1.model.parts import parts_of
 from mm1.model.resolve import resolve_models
 from mm1.model.shape import recipe_config, vocabulary_size
 from mm1.model.sizes import non_embedding_parameters
@@ -21,6 +23,20 @@ def shape_of(recipe: Recipe) -> MM1ForConditionalGeneration:
     config = recipe_config(resolved.model, vocabulary_size(resolved))
     with torch.device("meta"):
         return MM1ForConditionalGeneration(config).train()
+
+
+def as_trained(recipe: Recipe) -> MM1ForConditionalGeneration:
+    """Return the same with what training adds to it and freezes: `train.lora` and `train.freeze`.
+
+    Raises:
+        UserError: See `shape_of`; or if layers take no adapters.
+    """
+    model = shape_of(recipe)
+    if recipe.train.lora is not None:
+        add_adapters(model, recipe.train.lora)
+    for part in recipe.train.freeze:
+        parts_of(model)[part].requires_grad_(False)
+    return model
 
 
 def law_size(name: str) -> int:

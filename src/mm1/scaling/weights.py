@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mm1.model import MM1ForConditionalGeneration
-from mm1.model.parts import blocks_of, parts_of
+from mm1.model.parts import blocks_of
 from mm1.model.sharded_start import Share
 from mm1.model.sizes import parameters_by_part
 from mm1.model.sparse import sparse_blocks
@@ -50,7 +50,7 @@ class Weights:
 
     @staticmethod
     def of(model: MM1ForConditionalGeneration, recipe: Recipe, shard: int) -> Weights:
-        """Return the numbers of a recipe's model.
+        """Return the numbers of a recipe's model, as it is trained (see `mm1.scaling.subject.as_trained`).
 
         Raises:
             UserError: If its experts can't be spread as the recipe says.
@@ -67,8 +67,9 @@ class Weights:
             for blocks in map(blocks_of, towers)
         ]
         pairs = [sum(pair) for tower in sizes for pair in zip(tower, [*tower[1:], 0], strict=True)]
-        frozen = {id(p) for part in recipe.train.freeze for p in parts_of(model)[part].parameters()}
-        parameters = [p for p in model.parameters() if id(p) not in frozen]
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        if recipe.train.lora is not None:
+            trained = sum(p.numel() for p in parameters)
         in_blocks = sum(p.numel() for tower in towers for block in blocks_of(tower) for p in block.parameters())
         config = model.config
         return Weights(
