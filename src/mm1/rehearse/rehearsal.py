@@ -13,10 +13,14 @@ from mm1.model.shape import recipe_config, vocabulary_size
 from mm1.recipe import Recipe
 from mm1.rehearse.batch import fills, shapes
 from mm1.rehearse.compiled import Compiled, compile_blocks
+from mm1.rehearse.stalls import Place
 from mm1.rehearse.step import Observed, observe
 from mm1.rehearse.world import rehearsed_world
 from mm1.scaling.budget import RESERVE
 from mm1.scaling.gpus import GPU
+
+DISPATCH = "model/dispatch.py:"
+"""Begins the place where the host reads how many tokens go to which rank: once per sparse layer and pass."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,11 @@ class Rehearsal:
     def peaks(self) -> dict[str, int]:
         """Bytes on the GPU by phase."""
         return {phase: sum(kinds.values()) for phase, kinds in self.seen.memory.items()}
+
+    @property
+    def needless_stalls(self) -> dict[Place, int]:
+        """Where the host waits for the GPU and need not: everywhere but where tokens for experts are counted."""
+        return {key: times for key, times in self.seen.stalls.items() if not key[1].startswith(DISPATCH)}
 
     @property
     def too_large(self) -> list[str]:

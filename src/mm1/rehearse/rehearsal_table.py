@@ -21,6 +21,8 @@ def verdict(rehearsal: Rehearsal) -> str:
     room = f"{rehearsal.room / 1e9:.0f} GB of {rehearsal.gpu.name} may be used"
     stalls = sum(rehearsal.seen.stalls.values())
     waits = f"the host waits for the GPU {stalls:,} times in a step" if stalls else "the host never waits for the GPU"
+    if stalls and not rehearsal.needless_stalls:
+        waits += ", all to learn how many tokens go to which experts"
     if not rehearsal.too_large:
         return f"fits: {largest / 1e9:.1f} GB at most; {room}; {waits}"
     phases = ", ".join(f"{phase} takes {rehearsal.peaks[phase] / 1e9:.1f} GB" for phase in rehearsal.too_large)
