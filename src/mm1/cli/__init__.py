@@ -7,6 +7,7 @@ later"): stopped by SIGTERM, which schedulers send before they take a machine aw
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import sys
@@ -92,6 +93,9 @@ def main() -> None:
     """Run the command line; see the module's docstring for the exit codes."""
     # The libraries' own progress bars are off, here and in processes that the command starts. mm1 shows its own.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # Where torchao is installed, transformers imports it, and it names its kernels for other machines every time.
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         app(prog_name="mm1")
     except SystemExit as done:
