@@ -7,6 +7,7 @@ later"): stopped by SIGTERM, which schedulers send before they take a machine aw
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import sys
@@ -97,6 +98,9 @@ def main() -> None:
     # Threads that wait for others sleep. By default they spin, and hold up those that still compute where another
     # program uses a core: training beside one falls to a third. Read when torch is loaded, by every process of ours.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Where torchao is installed, transformers imports it, and it names its kernels for other machines every time.
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         app(prog_name="mm1")
     except SystemExit as done:
