@@ -58,8 +58,8 @@ class Bench:
     def __init__(self, folder: Path, tiny: bool) -> None:
         self.folder, self.tiny = folder, tiny
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        settings = argparse.Namespace(model="demo", tiny=tiny, cache=folder / "weights", workers=0, dtype="float32")
-        self.small = write_recipe(folder, settings)
+        settings = argparse.Namespace(model="demo", tiny=tiny, cache=folder / "weights", workers=0)
+        self.small = write_recipe(folder, settings, "float32")
         self.large = self._large()
 
     def _large(self) -> Path:

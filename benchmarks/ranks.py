@@ -82,8 +82,8 @@ def main() -> None:
     for size in ("tiny", "demo"):
         with tempfile.TemporaryDirectory(prefix="mm1-ranks-") as place:
             folder = Path(place)
-            settings = argparse.Namespace(model="demo", tiny=False, cache=folder / "cache", workers=0, dtype="float32")
-            recipe = write_recipe(folder, settings)
+            settings = argparse.Namespace(model="demo", tiny=False, cache=folder / "cache", workers=0)
+            recipe = write_recipe(folder, settings, "float32")
             content = yaml.safe_load(recipe.read_text())
             content["train"] |= {"steps": options.steps, "log_every": 1, "warmup_steps": 5, "learning_rate": None}
             if size == "tiny":
