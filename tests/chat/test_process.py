@@ -43,6 +43,11 @@ _DEVICE_ATTRIBUTES, _HAS_SIXEL = "\x1b[c", "\x1b[?62;4c"
 """What asks a terminal for what it can, and the answer of one that shows pictures by sixel."""
 
 
+def _heed_interrupts() -> None:
+    """Undo what a shell does to commands in the background, whose children ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Person:
     """Somebody at a terminal that shows pictures."""
 
@@ -50,7 +55,13 @@ class Person:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 2000, 800))  # rows, columns, pixels
         self.process = subprocess.Popen(
-            [*COMMAND, *arguments], stdin=slave, stdout=slave, stderr=slave, env=ENVIRONMENT, start_new_session=True
+            [*COMMAND, *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=ENVIRONMENT,
+            start_new_session=True,
+            preexec_fn=_heed_interrupts,
         )
         os.close(slave)
         self.seen = ""

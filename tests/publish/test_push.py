@@ -76,7 +76,7 @@ def test_the_card(runs: Path) -> None:
     assert "title   = {{MM1}: Methods" in text
     assert {file.name for file in Path("out").iterdir()} == {
         "README.md", "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors",
-        "processor_config.json", "tokenizer.json", "tokenizer_config.json",
+        "modeling_mm1.py", "processor_config.json", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
 
 

@@ -26,7 +26,10 @@ def demo(
         ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A tour of two minutes: trained briefly, so answers and scores are weak.")
+        bool,
+        typer.Option(
+            "--quick", help="A short tour: trained briefly, so answers and scores are weak. Default: the whole demo."
+        ),
     ] = False,
 ) -> None:
     """Build corpora, train a small MM1 on them, score it and write a report; it says at the start how long it takes.

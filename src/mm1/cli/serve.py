@@ -55,7 +55,10 @@ def serve(
         float, typer.Option(min=0.1, help="Seconds that a request may take, waiting included (504).")
     ] = 120,
     page: Annotated[
-        bool, typer.Option("--page/--no-page", help="Whether there is a page at / for people with a browser.")
+        bool,
+        typer.Option(
+            "--page/--no-page", help="Whether there is a page at / for people with a browser. Default: there is."
+        ),
     ] = True,
 ) -> None:
     """Serve a model at OpenAI's API: chat and completions with pictures, streamed or not."""

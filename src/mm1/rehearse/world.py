@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -57,7 +57,8 @@ def rehearsed_world(size: int, rank: int) -> Iterator[World]:
         concatenate = staticmethod(_apart(DeviceMesh._concatenate))
         stack.enter_context(patch.object(DeviceMesh, "_concatenate", concatenate))
         # How many tokens each expert gets is not known without contents: here each gets as many.
-        stack.enter_context(patch.object(mm1.model.dispatch, "read_counts", _even_counts))
+        counts = partial(_even_counts, read=mm1.model.dispatch.read_counts)
+        stack.enter_context(patch.object(mm1.model.dispatch, "read_counts", counts))
         # DTensor finds out the shapes of whole tensors by fake ones of its own.
         shapes = "_propagate_tensor_meta_non_cached"
         stack.enter_context(patch.object(ShardingPropagator, shapes, _apart(getattr(ShardingPropagator, shapes))))
@@ -76,11 +77,13 @@ def rehearsed_world(size: int, rank: int) -> Iterator[World]:
         yield RehearsedWorld(rank, size, torch.device("cpu"))
 
 
-def _even_counts(leaving: torch.Tensor, coming: torch.Tensor, assignments: int) -> tuple[list[int], list[int]]:
-    """Return that every rank sends every rank as many tokens; the host waits for them."""
-    torch.stack([leaving, coming]).tolist()
+def _even_counts(
+    leaving: torch.Tensor, coming: torch.Tensor, total: int, *, read: Callable[..., Any]
+) -> tuple[list[int], list[int]]:
+    """Return that every rank sends every rank as many tokens; the host waits for them as ever."""
+    read(leaving, coming, total)
     ranks = len(leaving)
-    counts = [(place + 1) * assignments // ranks - place * assignments // ranks for place in range(ranks)]
+    counts = [(place + 1) * total // ranks - place * total // ranks for place in range(ranks)]
     return counts, counts
 
 
