@@ -30,7 +30,7 @@ CORPORA = ("scenes", "easy-vqa", "openmoji", "pages", "text")
 
 QUICK = ("train.steps=80", "train.warmup_steps=10", "evaluate.limit=100")
 QUICK_ENCODER = ("train.steps=20", "train.warmup_steps=5")
-"""What the quick tour changes in both recipes: about two minutes of work on two CPU cores, and weak scores."""
+"""What the quick tour changes in both recipes: a few minutes of work on two CPU cores, and weak scores."""
 
 _ITEMS = 865
 """Most items of the demo's tasks, on average (1,500, 500 and 594)."""
