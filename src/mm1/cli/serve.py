@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from mm1.cli.options import Quantize
 from mm1.errors import UserError
 from mm1.places import MODEL_HELP
 
@@ -44,6 +45,7 @@ def serve(
         str,
         typer.Option(help="Float32, bfloat16 or float16 in small letters, or auto: float32 on a CPU, else bfloat16."),
     ] = "auto",
+    quantize: Quantize = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Requests that are answered together.")] = 16,
     queue: Annotated[int, typer.Option(min=0, help="Requests that wait; more are refused (429).")] = 64,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the longest answer.")] = 512,
@@ -82,6 +84,15 @@ def serve(
         hosts=tuple(allowed_host(one) for one in allow_host or ()),
     )
     code = serve_model(
-        model, names=name or (), host=host, port=port, key=api_key, device=device, dtype=dtype, limits=limits, page=page
+        model,
+        names=name or (),
+        host=host,
+        port=port,
+        key=api_key,
+        device=device,
+        dtype=dtype,
+        quantize=quantize,
+        limits=limits,
+        page=page,
     )
     raise typer.Exit(code)

@@ -31,6 +31,7 @@ def serve_model(
     key: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    quantize: str | None = None,
     limits: Limits | None = None,
     page: bool = True,
 ) -> int:
@@ -44,6 +45,7 @@ def serve_model(
         key: What clients must send; None: nothing.
         device: `auto`, or a torch device.
         dtype: `auto`, or a torch dtype's name.
+        quantize: The precision of the decoder's weights, int8 or int4; None: that of `dtype`.
         limits: What is taken on.
         page: Whether there is a page at `/`.
 
@@ -56,7 +58,7 @@ def serve_model(
     limits = limits or Limits()
     opened = _bind(host, port)
     with opened:
-        generator = load_generator(model, device=device, dtype=dtype)
+        generator = load_generator(model, device=device, dtype=dtype, quantize=quantize)
         service = Service(inputs_of(generator), names or (model,), limits, Metrics())
         own = key is None and host in LOOPBACK
         app = build_app(service, key=key, hosts=LOOPBACK if own else None)
