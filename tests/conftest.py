@@ -86,10 +86,9 @@ def data(corpora: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return corpora
 
 
-@pytest.fixture
-def recipe_file(tmp_path: Path) -> Path:
-    """A recipe for a tiny model on those corpora, which trains in seconds."""
-    content = {
+def tiny_recipe() -> dict[str, Any]:
+    """Return the contents of a recipe for a tiny model on those corpora, which trains in seconds."""
+    return {
         "name": "tiny",
         "model": {
             "vision": {"image_size": 16, "patch_size": 8, "hidden_size": 16, "num_layers": 1, "num_heads": 2},
@@ -116,6 +115,11 @@ def recipe_file(tmp_path: Path) -> Path:
             "connector_learning_rate": None,
         },
     }
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path) -> Path:
+    """The recipe of `tiny_recipe`."""
     file = tmp_path / "tiny.yaml"
-    file.write_text(yaml.safe_dump(content))
+    file.write_text(yaml.safe_dump(tiny_recipe()))
     return file

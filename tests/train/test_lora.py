@@ -19,7 +19,7 @@ from mm1.model.resolve import resolve_model
 from mm1.processing.processor import MM1Processor
 from mm1.recipe import load_recipe
 from mm1.train.pretrain import pretrain
-from tests.conftest import breaking_at, tiny_documents
+from tests.conftest import breaking_at, tiny_documents, tiny_recipe
 from tests.train.test_ranks import column, train_on_two
 
 peft = pytest.importorskip("peft")
@@ -30,32 +30,10 @@ LORA = ["train.lora.rank=4", "train.freeze=[vision]", "train.learning_rate=0.01"
 @pytest.fixture(scope="module")
 def base(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pre-trained run of two layers, so that recomputed layers have frozen ones below them."""
-    content = {
-        "name": "base",
-        "model": {
-            "vision": {"image_size": 16, "patch_size": 8, "hidden_size": 16, "num_layers": 2, "num_heads": 2},
-            "connector": {"kind": "average_pool", "num_tokens": 4},
-            "language_model": {"hidden_size": 16, "num_layers": 2, "num_heads": 2},
-        },
-        "tokenizer": {"vocab_size": 320},
-        "data": {
-            "sequence_length": 48,
-            "images_per_sequence": 4,
-            "mixture": {
-                "caption": {"weight": 0.45, "sources": [{"corpus": "captions/train"}]},
-                "interleaved": {"weight": 0.45, "sources": [{"corpus": "pages/train"}]},
-                "text": {"weight": 0.1, "sources": [{"corpus": "prose/train"}]},
-            },
-        },
-        "train": {
-            "steps": 3,
-            "batch_size": 4,
-            "warmup_steps": 1,
-            "log_every": 1,
-            "dtype": "float32",
-            "connector_learning_rate": None,
-        },
-    }
+    content = tiny_recipe() | {"name": "base"}
+    for part in ("vision", "language_model"):
+        content["model"][part]["num_layers"] = 2
+    content["train"] |= {"steps": 3, "warmup_steps": 1}
     folder = tmp_path_factory.mktemp("lora")
     file = folder / "base.yaml"
     file.write_text(yaml.safe_dump(content))

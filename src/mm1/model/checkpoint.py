@@ -15,9 +15,8 @@ from mm1.files import whole_folder
 from mm1.model.ends import end_with_turns
 from mm1.model.factory import build_model
 from mm1.model.join import CheckpointReader, read_tensors, write_joined
-from mm1.model.lora import adapter_tensors, add_adapters, merged
+from mm1.model.lora import adapter_tensors, merged, set_trained
 from mm1.model.modeling import MM1ForConditionalGeneration
-from mm1.model.parts import parts_of
 from mm1.model.processor import recipe_processor, token_ids
 from mm1.model.sharded_start import Share, start_sharded
 from mm1.processing.processor import MM1Processor
@@ -94,9 +93,7 @@ def _adapted(
     """
     lora = recipe.train.lora
     assert lora is not None
-    add_adapters(shape, lora)
-    for part in recipe.train.freeze:
-        parts_of(shape)[part].requires_grad_(False)
+    set_trained(shape, recipe.train)
     tensors = {name: torch.empty_like(tensor, device="cpu") for name, tensor in adapter_tensors(shape).items()}
     read_tensors(CheckpointReader(checkpoint), tensors, checkpoint)
     base = build_model(recipe.model, **token_ids(processor), seed=recipe.seed)

@@ -1,6 +1,6 @@
 """Low-rank adapters on a model's linear layers (LoRA, arXiv 2106.09685), by PEFT.
 
-add_adapters(model, recipe) --> model whose parts with adapters are frozen, but for the adapters
+set_trained(model, recipe)  --> model whose parts with adapters are frozen, but for the adapters
 adapter_tensors(model)      --> what a run trains: the adapters, and the parts that train whole
 write_adapter(...)          --> a folder for PeftModel.from_pretrained
 merged(base, ...)           --> a model like any other
@@ -23,7 +23,7 @@ from mm1.errors import UserError
 from mm1.model.modeling import MM1ForConditionalGeneration
 from mm1.model.parts import blocks_of, parts_of
 from mm1.model.sparse import SparseBlock
-from mm1.recipe import LoraRecipe
+from mm1.recipe import LoraRecipe, TrainRecipe
 
 if TYPE_CHECKING:
     from peft import LoraModel
@@ -79,6 +79,22 @@ def add_adapters(model: MM1ForConditionalGeneration, recipe: LoraRecipe) -> Lora
     for parameter, requires_grad in before.items():
         parameter.requires_grad_(requires_grad)
     return tuner
+
+
+def set_trained(model: MM1ForConditionalGeneration, recipe: TrainRecipe) -> None:
+    """Give a model the adapters of a recipe, and freeze the parts that it doesn't train, in place.
+
+    Args:
+        model: The model, not sharded.
+        recipe: Gives `lora` and `freeze`.
+
+    Raises:
+        UserError: See `add_adapters`.
+    """
+    if recipe.lora is not None:
+        add_adapters(model, recipe.lora)
+    for name in recipe.freeze:
+        parts_of(model)[name].requires_grad_(False)
 
 
 def _pattern(model: MM1ForConditionalGeneration, recipe: LoraRecipe) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 
 from mm1.model import MM1ForConditionalGeneration
-from mm1.model.lora import add_adapters
-from mm1.model.parts import parts_of
+from mm1.model.lora import set_trained
 from mm1.model.resolve import resolve_models
 from mm1.model.shape import recipe_config, vocabulary_size
 from mm1.model.sizes import non_embedding_parameters
@@ -32,10 +31,7 @@ def as_trained(recipe: Recipe) -> MM1ForConditionalGeneration:
         UserError: See `shape_of`; or if layers take no adapters.
     """
     model = shape_of(recipe)
-    if recipe.train.lora is not None:
-        add_adapters(model, recipe.train.lora)
-    for part in recipe.train.freeze:
-        parts_of(model)[part].requires_grad_(False)
+    set_trained(model, recipe.train)
     return model
 
 

@@ -16,8 +16,8 @@ from torch.distributed.tensor import DTensor, Shard
 from mm1.errors import EveryRankError
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.dispatch import ExpertRanks
-from mm1.model.lora import add_adapters
-from mm1.model.parts import blocks_of, parts_of
+from mm1.model.lora import set_trained
+from mm1.model.parts import blocks_of
 from mm1.model.sharded_start import Share
 from mm1.model.sparse import Experts, Router
 from mm1.recipe import TrainRecipe
@@ -42,10 +42,7 @@ def prepare_model(
     Raises:
         UserError: If ranks and replicas don't fit, compilation doesn't work here, or layers take no adapters.
     """
-    if recipe.lora is not None:
-        add_adapters(model, recipe.lora)
-    for name in recipe.freeze:
-        parts_of(model)[name].requires_grad_(False)
+    set_trained(model, recipe)
     if recipe.activation_checkpointing:
         model.activation_checkpointing_enable()
     tower, decoder = blocks_of(model.model.vision_tower), blocks_of(model.model.language_model)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mm1.document import Document, Image, Part, Text
 from mm1.errors import UserError
+from mm1.evaluate.models.generator import Generator
 
 _MARK = "<image>"
 
@@ -36,7 +38,34 @@ def harness_prompt(context: str, visuals: Sequence[Any], where: str) -> Document
     return Document(where, "caption", tuple(parts))
 
 
-def stop_strings(settings: Mapping[str, Any]) -> tuple[str, ...]:
+def answers(
+    generator: Generator, prompts: Sequence[Document], settings: Sequence[Mapping[str, Any]], new_tokens: Sequence[int]
+) -> list[str]:
+    """Return the answers to prompts, those of equal settings in batches.
+
+    Args:
+        generator: The model.
+        prompts: The prompts.
+        settings: Of each request; it must ask for greedy decoding.
+        new_tokens: Most tokens of each answer.
+
+    Raises:
+        UserError: If a request asks for sampling, or a prompt can't be answered.
+    """
+    alike: defaultdict[tuple[tuple[str, ...], int], list[int]] = defaultdict(list)
+    for index, (own, most) in enumerate(zip(settings, new_tokens, strict=True)):
+        alike[_stop_strings(own), most].append(index)
+    found = [""] * len(prompts)
+    for (stop, most), indices in alike.items():
+        generated = generator.generate([prompts[index] for index in indices], max_new_tokens=most, stop=stop)
+        for index, answer in zip(indices, generated, strict=True):
+            if isinstance(answer, UserError):
+                raise answer
+            found[index] = answer
+    return found
+
+
+def _stop_strings(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """Return a request's stop strings; the request must ask for greedy decoding."""
     if (
         settings.get("do_sample")

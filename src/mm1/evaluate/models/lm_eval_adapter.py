@@ -8,7 +8,6 @@ registers it. Decoding is greedy, in one process.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +16,7 @@ from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 
 from mm1.document import Document
-from mm1.errors import UserError
-from mm1.evaluate.models.harness import harness_prompt, stop_strings
+from mm1.evaluate.models.harness import answers, harness_prompt
 from mm1.evaluate.models.loading import load_generator
 
 _NEW_TOKENS = 256
@@ -75,19 +73,9 @@ class LmEvalAdapter(LM):
         Raises:
             UserError: If a request asks for sampling.
         """
-        by_settings: defaultdict[tuple[tuple[str, ...], int], list[int]] = defaultdict(list)
-        for index, request in enumerate(requests):
-            settings = request.args[1]
-            by_settings[stop_strings(settings), int(settings.get("max_gen_toks") or _NEW_TOKENS)].append(index)
-        answers = [""] * len(requests)
-        for (stop, new_tokens), indices in by_settings.items():
-            batch = [_prompt(requests[index]) for index in indices]
-            generated = self._generator.generate(batch, max_new_tokens=new_tokens, stop=stop)
-            for index, answer in zip(indices, generated, strict=True):
-                if isinstance(answer, UserError):
-                    raise answer
-                answers[index] = answer
-        return answers
+        settings = [request.args[1] for request in requests]
+        most = [int(own.get("max_gen_toks") or _NEW_TOKENS) for own in settings]
+        return answers(self._generator, [_prompt(request) for request in requests], settings, most)
 
 
 def _prompt(request: Any) -> Document:

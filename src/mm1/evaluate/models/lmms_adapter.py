@@ -8,15 +8,13 @@ metrics. Decoding is greedy, in one process.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 from lmms_eval.api.model import lmms
 
 from mm1.document import Document
-from mm1.errors import UserError
-from mm1.evaluate.models.harness import harness_prompt, stop_strings
+from mm1.evaluate.models.harness import answers, harness_prompt
 from mm1.evaluate.models.loading import load_generator
 
 _NEW_TOKENS = 64
@@ -58,21 +56,10 @@ class LmmsEvalAdapter(lmms):
         Raises:
             UserError: If a request asks for sampling, or shows something other than pictures.
         """
-        by_settings: defaultdict[tuple[tuple[str, ...], int], list[int]] = defaultdict(list)
-        prompts = []
-        for index, request in enumerate(requests):
-            context, settings, *picture = request.args
-            prompts.append(self._prompt(context, *picture))
-            by_settings[stop_strings(settings), int(settings.get("max_new_tokens") or _NEW_TOKENS)].append(index)
-        answers = [""] * len(prompts)
-        for (stop, new_tokens), indices in by_settings.items():
-            batch = [prompts[index] for index in indices]
-            generated = self._generator.generate(batch, max_new_tokens=new_tokens, stop=stop)
-            for index, answer in zip(indices, generated, strict=True):
-                if isinstance(answer, UserError):
-                    raise answer
-                answers[index] = answer
-        return answers
+        prompts = [self._prompt(request.args[0], *request.args[2:]) for request in requests]
+        settings = [request.args[1] for request in requests]
+        most = [int(own.get("max_new_tokens") or _NEW_TOKENS) for own in settings]
+        return answers(self._generator, prompts, settings, most)
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
         """Return the likelihoods for requests `(context, continuation, doc_to_visual, doc_id, task, split)`."""

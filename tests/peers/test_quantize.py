@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from openai import OpenAI
 from torch import nn
 from typer.testing import CliRunner
 
@@ -18,13 +20,15 @@ from mm1.cli import app
 from mm1.data.corpus import write_corpus
 from mm1.document import Document, Image
 from mm1.errors import UserError
+from mm1.evaluate.caption import MAX_NEW_TOKENS, STOP, caption_image
 from mm1.evaluate.compare import compare_runs
 from mm1.evaluate.models.loading import load_generator
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.quantize import quantize_decoder
 from mm1.recipe import load_recipe
 from mm1.train.pretrain import pretrain
-from tests.conftest import COLOURS, png, tiny_documents
+from tests.conftest import COLOURS, png, tiny_documents, tiny_recipe
+from tests.serve.test_command import process
 
 pytest.importorskip("torchao")
 
@@ -33,21 +37,10 @@ pytest.importorskip("torchao")
 def run(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose decoder has sizes that can be packed in 4 bits."""
     folder = tmp_path_factory.mktemp("quantize")
-    content = {
-        "name": "tiny",
-        "model": {
-            "vision": {"image_size": 16, "patch_size": 8, "hidden_size": 16, "num_layers": 1, "num_heads": 2},
-            "connector": {"kind": "average_pool", "num_tokens": 4},
-            "language_model": {"hidden_size": 64, "num_layers": 2, "num_heads": 4},
-        },
-        "tokenizer": {"vocab_size": 320},
-        "data": {
-            "sequence_length": 48,
-            "images_per_sequence": 4,
-            "mixture": {"caption": {"weight": 1, "sources": [{"corpus": "captions/train"}]}},
-        },
-        "train": {"steps": 30, "batch_size": 4, "warmup_steps": 2, "dtype": "float32", "learning_rate": 0.003},
-    }
+    content = tiny_recipe()
+    content["model"]["language_model"] = {"hidden_size": 64, "num_layers": 2, "num_heads": 4}
+    content["data"]["mixture"] = {"caption": {"weight": 1, "sources": [{"corpus": "captions/train"}]}}
+    content["train"] |= {"steps": 30, "learning_rate": 0.003}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(content))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MM1_DATA", str(corpora))
@@ -138,3 +131,20 @@ def test_commands(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert session.generator.protocol["quantization"].startswith("int8")
     chat = CliRunner().invoke(app, ["chat", str(run), "--quantize", "int3"], input="What?\n")
     assert "'int3' is unknown" in str(chat.exception)
+
+
+def test_a_server_answers_as_the_caption_does(run: Path, tmp_path: Path) -> None:
+    """By the command, in a process of its own; a run without a chat template takes completions."""
+    picture = tmp_path / "red.png"
+    picture.write_bytes(png("red"))
+    with process(str(run), "--quantize", "int8") as (_, url, said):
+        client: Any = OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0)
+        address = "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
+        answer = client.completions.create(
+            model=str(run),
+            prompt="<image>",
+            max_tokens=MAX_NEW_TOKENS,
+            stop=list(STOP),
+            extra_body={"images": [address]},
+        )
+    assert answer.choices[0].text.strip() == caption_image(run, picture, None, "int8"), said
