@@ -30,7 +30,7 @@ from mm1.encoder.pictures import (
 )
 from mm1.encoder.towers import build_clip, build_tower, clip_processor, image_processor
 from mm1.errors import UserError
-from mm1.model.parts import blocks_of
+from mm1.model.parts import blocks_of, recompute_layers
 from mm1.model.resolve import resolve_models
 from mm1.plan.index import build_index, tokenizer_fingerprint
 from mm1.plan.loader import build_loader
@@ -239,7 +239,7 @@ def _prepare(
         towers, float32_parts = [model.tower], []
     if recipe.train.activation_checkpointing:
         for tower in towers:
-            tower.gradient_checkpointing_enable()
+            recompute_layers(tower)
     blocks = [block for tower in towers for block in blocks_of(tower)]
     if compiles(recipe.train.compile, world.device):
         for block in blocks:

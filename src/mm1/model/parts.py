@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from mm1.model.modeling import MM1ForConditionalGeneration
@@ -17,3 +19,9 @@ def blocks_of(tower: nn.Module) -> list[nn.Module]:
     """Return a tower's layers: the members of its longest `ModuleList`."""
     lists = [list(module) for module in tower.modules() if isinstance(module, nn.ModuleList)]
     return max(lists, key=len, default=[])
+
+
+def recompute_layers(model: Any) -> None:
+    """Have a model of `transformers` compute its layers again in the backward pass, instead of keeping activations."""
+    newer = getattr(model, "activation_checkpointing_enable", None)  # its name from 5.23 on
+    (newer or model.gradient_checkpointing_enable)()

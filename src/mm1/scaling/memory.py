@@ -7,7 +7,6 @@ formula for one of them. It doesn't include memory inside kernels (workspaces).
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -23,6 +22,7 @@ import mm1.model.attention
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.attention import NAMES
 from mm1.model.borders import Borders
+from mm1.model.parts import recompute_layers
 
 
 def activation_bytes(
@@ -58,9 +58,7 @@ def activation_bytes(
     fused = attention if attention == "eager" else "varlen" if by_borders else "sdpa"
     model.set_attn_implementation({"text_config": fused, "vision_config": fused})
     if recompute:
-        with warnings.catch_warnings():  # newer versions of the library rename this function
-            warnings.simplefilter("ignore", FutureWarning)
-            model.gradient_checkpointing_enable()
+        recompute_layers(model)
     tokens, size = model.config.image_seq_length, model.config.vision_config.image_size
     with FakeTensorMode():
         _replace_weights(model, dtype)

@@ -17,7 +17,7 @@ from mm1.errors import EveryRankError
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.dispatch import ExpertRanks
 from mm1.model.lora import set_trained
-from mm1.model.parts import blocks_of
+from mm1.model.parts import blocks_of, recompute_layers
 from mm1.model.sharded_start import Share
 from mm1.model.sparse import Experts, Router
 from mm1.recipe import TrainRecipe
@@ -44,7 +44,7 @@ def prepare_model(
     """
     set_trained(model, recipe)
     if recipe.activation_checkpointing:
-        model.activation_checkpointing_enable()
+        recompute_layers(model)
     tower, decoder = blocks_of(model.model.vision_tower), blocks_of(model.model.language_model)
     if compiles(recipe.compile, world.device):
         for block in (*tower, *decoder):
