@@ -108,6 +108,16 @@ def test_two_ranks_go_on_with_other_keys_to_the_same_losses(
     assert [entry["step"] for entry in recorded["changes"]] == [5]
 
 
+def test_experts_lie_elsewhere_and_the_losses_are_the_same(data: Path, recipe_file: Path, tmp_path: Path) -> None:
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert end(start_ranks(2, command(recipe_file, whole, *SPARSE), tmp_path / "log")) == [0, 0]
+    changes = ["train.expert_parallel=1", "train.reshard_after_forward=false"]
+    recorded = train_in_two_processes(recipe_file, run, SPARSE, [*SPARSE, *changes], ranks=2)
+    assert losses(run) == pytest.approx(losses(whole), rel=1e-5)
+    ((_, keys),) = [entry.values() for entry in recorded["changes"]]
+    assert set(keys) == {change.split("=")[0] for change in changes}
+
+
 def test_a_micro_batch_that_more_ranks_need_can_be_set(
     unchanged: dict[int, Path], recipe_file: Path, tmp_path: Path
 ) -> None:

@@ -36,6 +36,8 @@ CHANGEABLE_KEYS = (
     "train.compile",
     "train.activation_checkpointing",
     "train.replicas",
+    "train.expert_parallel",
+    "train.reshard_after_forward",
     "train.checkpoint_every",
     "train.keep_checkpoints",
     "train.keep_every",
