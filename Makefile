@@ -41,22 +41,22 @@ $(VENV)/.torch: constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	@echo "installing mm1"
-	$(PIP) -c constraints.txt -e ".[demo]"
+	$(PIP) -c constraints.txt -e .
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	@echo "installing mm1 with what its tests need"
-	$(PIP) -c constraints.txt -e ".[demo,dev]"
+	$(PIP) -c constraints.txt -e ".[dev]"
 	touch $@
 
 $(VENV)/.peers: $(VENV)/.torch pyproject.toml
 	@echo "installing mm1 with the libraries that train and serve models"
-	$(PIP) -c constraints.txt -e ".[demo,peers]"
+	$(PIP) -c constraints.txt -e ".[peers]"
 	touch $@
 
 $(VENV)/.browser: $(VENV)/.torch pyproject.toml
 	@echo "installing mm1 with playwright"
-	$(PIP) -c constraints.txt -e ".[demo,browser]"
+	$(PIP) -c constraints.txt -e ".[browser]"
 	touch $@
 
 clean:

@@ -1,6 +1,7 @@
 """Small packages in the layout of the real ones, put where `fetch` keeps its downloads: no network needed."""
 
 import colorsys
+import hashlib
 import io
 import itertools
 import json
@@ -18,6 +19,7 @@ from PIL import Image, ImageDraw
 
 from mm1.corpora.easy_vqa import COLORS, SHAPES
 from mm1.corpora.scene import CODES, NOUNS
+from mm1.fetch.hashes import OWN_SUMS
 
 RGB = {
     "black": (0, 0, 0),
@@ -36,6 +38,14 @@ NOUN_RGB = {
 }
 
 
+def pin(path: Path) -> Path:
+    """Have a file among downloads taken for what it is: its hash is written beside it, as a user would."""
+    if path.parent.name == "downloads":
+        with (path.parent / OWN_SUMS).open("a") as sums:
+            sums.write(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n")
+    return path
+
+
 def write_tar(path: Path, members: dict[str, bytes]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w:gz") as tar:
@@ -43,7 +53,7 @@ def write_tar(path: Path, members: dict[str, bytes]) -> Path:
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
-    return path
+    return pin(path)
 
 
 def write_zip(path: Path, members: dict[str, bytes]) -> Path:
@@ -51,7 +61,7 @@ def write_zip(path: Path, members: dict[str, bytes]) -> Path:
     with zipfile.ZipFile(path, "w") as file:
         for name, content in members.items():
             file.writestr(name, content)
-    return path
+    return pin(path)
 
 
 def true_questions(color: str, shape: str) -> list[tuple[str, str]]:
@@ -172,7 +182,7 @@ def write_deb(path: Path, files: dict[str, bytes]) -> Path:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(content)
         subprocess.run(["dpkg-deb", "--build", "-Znone", folder, str(path)], check=True, capture_output=True)
-    return path
+    return pin(path)
 
 
 def copyright_file(package: str, licence: str) -> dict[str, bytes]:

@@ -1,5 +1,6 @@
 """Fetching and reading packages of Debian; apt-get is a script that this file writes, dpkg-deb is the real one."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Generator
@@ -21,14 +22,37 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def put_apt_get(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     """Let a script of the shell be the apt-get that is found first."""
     program = folder / "bin" / "apt-get"
-    program.parent.mkdir()
+    program.parent.mkdir(exist_ok=True)
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
 
 
+CONTENT = hashlib.sha256(b"content\n").hexdigest()
+
+
+def put_apt_cache(folder: Path, sha256: str) -> None:
+    """Let apt's lists give a hash for what `tiny-data` is."""
+    program = folder / "bin" / "apt-cache"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f'#!/bin/sh\n[ "$*" = "show tiny-data=1:2.0-1" ] && echo "SHA256: {sha256}"\n')
+    program.chmod(0o755)
+
+
+@pytest.mark.parametrize(("listed", "message"), [("0" * 64, "its SHA-256 is"), ("", "no SHA-256 is pinned for it")])
+def test_what_the_lists_do_not_vouch_for_is_refused(
+    listed: str, message: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_apt_cache(tmp_path, listed)
+    put_apt_get(tmp_path, monkeypatch, 'echo content > "$3_1%3a2.0-1_all.deb"')
+    with pytest.raises(UserError, match=message):
+        fetch_deb("tiny-data")
+    assert list((data / "downloads").iterdir()) == []
+
+
 def test_fetches_once(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = tmp_path / "calls"
+    put_apt_cache(tmp_path, CONTENT)
     put_apt_get(tmp_path, monkeypatch, f'echo "$LC_ALL $@" >> {calls}; echo content > "$3_1%3a2.0-1_all.deb"')
     path = fetch_deb("tiny-data")
     assert path == data / "downloads" / "tiny-data_1%3a2.0-1_all.deb"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import resvg_py
 from PIL import Image as Pillow
 from PIL import ImageChops
 
@@ -33,15 +34,8 @@ def render(svg: str, size: int) -> Pillow.Image:
     """Return a drawing rendered as large as fits into `size` x `size` pixels (RGBA). Text isn't drawn (no fonts).
 
     Raises:
-        UserError: If the renderer isn't installed.
         ValueError: If the SVG can't be rendered.
     """
-    try:
-        import resvg_py
-    except ImportError:
-        raise UserError(
-            "this corpus renders drawings, which needs the package resvg-py: run pip install 'mm1[demo]'"
-        ) from None
     # Without `dpi`, sizes in pt and mm count as zero.
     drawn = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, dpi=96, skip_system_fonts=True)
     return Pillow.open(io.BytesIO(drawn)).convert("RGBA")

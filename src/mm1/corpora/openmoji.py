@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import emoji
+
 from mm1.corpora import sprites
 from mm1.corpora.drawings import on_white, png, render
 from mm1.corpora.heldout import is_held_out
@@ -122,10 +124,6 @@ def build(*, size: int = 64, skin_tones: bool = True, heldout: float = 0.1, seed
 
 def _read_entries() -> dict[str, Entry]:
     """Return the entries of the `emoji` package, by plain code point sequence."""
-    try:
-        import emoji
-    except ImportError:
-        raise UserError("corpus openmoji takes names from the package emoji: run pip install 'mm1[demo]'") from None
     for language in emoji.LANGUAGES:
         emoji.config.load_language(language)
     usable = (emoji.STATUS["component"], emoji.STATUS["fully_qualified"])

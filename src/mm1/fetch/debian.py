@@ -50,7 +50,19 @@ def fetch_deb(name: str) -> Path:
             raise UserError(_explain(name, folder.parent, done.stderr))
         return fetched
 
-    return fetch_once(name, find, download, "apt-get")
+    return fetch_once(name, find, download, "apt-get", _listed_hash)
+
+
+def _listed_hash(archive: Path) -> str | None:
+    """Return the SHA-256 that apt's lists give for a package's version; None if they don't have it."""
+    name, version = archive.name.split("_")[:2]
+    try:
+        command = ["apt-cache", "show", f"{name}={unquote(version)}"]
+        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    except FileNotFoundError:
+        return None
+    listed = re.search(r"^SHA256: (\w+)$", said, re.MULTILINE)
+    return listed[1] if listed else None
 
 
 def read_deb(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:

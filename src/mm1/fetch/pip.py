@@ -3,7 +3,8 @@
     archive = fetch_sdist("easy-vqa", "1.0")
     for name, content in read_members(archive, lambda name: name.endswith(".png")): ...
 
-A package is downloaded once into `data_directory()/downloads` and not unpacked onto the disk.
+A package is downloaded once into `data_directory()/downloads` and not unpacked onto the disk. pip gets the hash that it
+must have, and checks it before it runs a source distribution's own build; every later use checks it again.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mm1.errors import UserError
+from mm1.fetch.hashes import OWN_SUMS, check_hash, known_hashes
 from mm1.places import data_directory
 from mm1.progress import console
 
@@ -46,21 +48,30 @@ def fetch_wheel(name: str, version: str) -> Path:
     return _fetch_with_pip(name, version, suffix=".whl", pip_options=["--only-binary", ":all:"])
 
 
-def fetch_once(package: str, find: Callable[[Path], Path | None], download: Callable[[Path], Path], tool: str) -> Path:
-    """Return a package's file in `data_directory()/downloads`; download it if necessary.
+def fetch_once(
+    package: str,
+    find: Callable[[Path], Path | None],
+    download: Callable[[Path], Path],
+    tool: str,
+    other_hash: Callable[[Path], str | None] = lambda _: None,
+) -> Path:
+    """Return a package's file in `data_directory()/downloads`; download it if necessary. Its hash is checked.
 
     Args:
         package: The package's name in messages.
         find: Returns the package's file in a folder; None if the folder doesn't have it.
         download: Downloads the package into a folder and returns its file.
         tool: The name of the downloading tool in messages.
+        other_hash: See `mm1.fetch.hashes.check_hash`.
 
     Raises:
-        UserError: If the package can't be downloaded or stored. No incomplete file is left behind.
+        UserError: If the package can't be downloaded or stored, or isn't the one that is pinned. No incomplete file is
+            left behind.
     """
     downloads = data_directory() / "downloads"
     cached = find(downloads) if downloads.is_dir() else None
     if cached is not None:
+        check_hash(cached, downloads, other_hash)
         return cached
     console.print(f"downloading {package} with {tool}", style="dim")
     partial: Path | None = None
@@ -68,6 +79,7 @@ def fetch_once(package: str, find: Callable[[Path], Path | None], download: Call
         downloads.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=downloads))
         fetched = download(partial)
+        check_hash(fetched, downloads, other_hash)
         stored = downloads / fetched.name
         os.replace(fetched, stored)
         return stored
@@ -153,10 +165,18 @@ def _check_size(archive: Path, name: str, size: int) -> None:
 
 def _fetch_with_pip(name: str, version: str, suffix: str, pip_options: list[str]) -> Path:
     def find(folder: Path) -> Path | None:
-        return _find(folder, name, version, suffix)
+        pattern = _file_names(name, version, suffix)
+        return next((file for file in sorted(folder.iterdir()) if pattern.fullmatch(file.name)), None)
 
     def download(folder: Path) -> Path:
-        _pip_download(folder, name, version, pip_options)
+        pattern = _file_names(name, version, suffix)
+        hashes = [value for file, value in known_hashes(folder.parent).items() if pattern.fullmatch(file)]
+        if not hashes:
+            raise UserError(
+                f"{name} {version}: no SHA-256 is pinned for its {suffix} file, so it isn't downloaded: add the line that "
+                f"`sha256sum` prints for it to {folder.parent / OWN_SUMS}"
+            )
+        _pip_download(folder, name, version, hashes, pip_options)
         fetched = find(folder)
         if fetched is None:
             raise UserError(
@@ -168,16 +188,17 @@ def _fetch_with_pip(name: str, version: str, suffix: str, pip_options: list[str]
     return fetch_once(f"{name} {version}", find, download, "pip")
 
 
-def _find(folder: Path, name: str, version: str, suffix: str) -> Path | None:
-    """Return the package's file in a folder; names on the index don't distinguish `-`, `_`, `.` and case."""
+def _file_names(name: str, version: str, suffix: str) -> re.Pattern[str]:
+    """Return the pattern of a package's file; names on the index don't distinguish `-`, `_`, `.` and case."""
     end = re.escape(suffix) if suffix != ".whl" else r"-.+\.whl"
-    pattern = re.compile(re.sub(r"[-_.]+", "[-_.]+", name) + "-" + re.escape(version) + end, re.IGNORECASE)
-    return next((file for file in sorted(folder.iterdir()) if pattern.fullmatch(file.name)), None)
+    return re.compile(re.sub(r"[-_.]+", "[-_.]+", name) + "-" + re.escape(version) + end, re.IGNORECASE)
 
 
-def _pip_download(folder: Path, name: str, version: str, pip_options: list[str]) -> None:
+def _pip_download(folder: Path, name: str, version: str, hashes: list[str], pip_options: list[str]) -> None:
+    wanted = folder / "requirements.txt"
+    wanted.write_text(" ".join([f"{name}=={version}", *(f"--hash=sha256:{value}" for value in hashes)]) + "\n")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
-    command += ["--retries", "2", "--dest", str(folder), *pip_options, f"{name}=={version}"]
+    command += ["--retries", "2", "--require-hashes", "--dest", str(folder), *pip_options, "--requirement", str(wanted)]
     # pip's temporary files are next to the result, so that all are removed together.
     environment = os.environ | {"TMPDIR": str(folder)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -191,6 +212,12 @@ def _explain(folder: Path, name: str, version: str, output: str) -> str:
     full = no_room(package, folder.parent, output)
     if full is not None:
         return full
+    if "DO NOT MATCH THE HASHES" in output:
+        got = re.search(r"Got\s+(\w+)", output)
+        return (
+            f"{package}: what the package index sends has SHA-256 {got[1] if got else 'unknown'}, which isn't the pinned "
+            "one, so nothing of it is used: the package was changed, there or on the way: use another index"
+        )
     if re.search(r"connection|resolution|unreachable|timed out|ProxyError", output, re.IGNORECASE):
         return (
             f"{package} can't be downloaded: the package index can't be reached: connect to the network, or run "

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ from mm1.errors import UserError
 from mm1.files import LockedError, hold, write_json, write_text
 from mm1.recipe import RunRecipe
 from mm1.train.changes import ENVIRONMENT, check_changes, read_if_there, record_changes
-from mm1.version import __version__
+from mm1.version import __version__, source_commit
 
 SCHEDULER_LOGS = "slurm"
 """Folder of a run that `mm1 launch` writes to before the run begins."""
@@ -108,7 +107,7 @@ def environment(**more: Any) -> dict[str, Any]:
     """Return commit, versions and machine, together with other values to record."""
     return {
         "mm1": __version__,
-        "commit": _commit(),
+        "commit": source_commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
@@ -129,21 +128,6 @@ def write_environment(directory: Path, content: dict[str, Any]) -> None:
 def read_environment(directory: Path) -> dict[str, Any]:
     """Return the content of a run's environment.json."""
     return json.loads((directory / ENVIRONMENT).read_text())
-
-
-def _commit() -> str | None:
-    """Return the commit of the source tree, with `+changes` if it has uncommitted changes; None if unknown."""
-    here = Path(__file__).parent
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changes = subprocess.run(
-            ["git", "status", "--porcelain", "."], cwd=here, capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit + ("+changes" if changes else "")
 
 
 def _processor_name() -> str:
