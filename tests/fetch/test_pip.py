@@ -106,9 +106,7 @@ def test_a_changed_package_is_refused_before_its_build_runs(fetches, data: Path,
     backend = BACKEND + f"open({str(marker)!r}, 'w')\n".encode()
     members = {"tiny_data-1.2/PKG-INFO": METADATA, "tiny_data-1.2/pyproject.toml": PYPROJECT}
     write_tar(index / "tiny_data-1.2.tar.gz", members | {"tiny_data-1.2/backend.py": backend})
-    with pytest.raises(
-        UserError, match=r"^tiny-data 1\.2: what the package index sends has SHA-256 \w{64}, which isn't"
-    ):
+    with pytest.raises(UserError, match=r"^tiny-data 1\.2: what the package index sends has SHA-256 \w{64}, which"):
         fetches("tiny-data", "1.2")
     assert not marker.exists()
     assert [file.name for file in (data / "downloads").iterdir()] == [OWN_SUMS]

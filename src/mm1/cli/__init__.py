@@ -18,7 +18,7 @@ import typer
 from rich.text import Text
 from typer.core import TyperGroup
 
-from mm1.cli import data, model, scale, study
+from mm1.cli import data, model, recipe, scale, study
 from mm1.cli.caption import caption
 from mm1.cli.chat import chat
 from mm1.cli.demo import demo
@@ -54,6 +54,7 @@ class _Group(TyperGroup):
 
 app = typer.Typer(cls=_Group, no_args_is_help=True, pretty_exceptions_enable=False)
 app.command(rich_help_panel="Start")(demo)
+app.add_typer(recipe.app, name="recipe", rich_help_panel="Start")
 app.add_typer(data.app, name="data", rich_help_panel="Data")
 app.command(rich_help_panel="Train")(pretrain)
 app.command(rich_help_panel="Train")(encoder)

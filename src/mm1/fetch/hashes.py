@@ -47,7 +47,7 @@ def _lines(text: str, name: str) -> dict[str, str]:
             value, _, file = line.partition("  ")
             if len(value) != 64 or not set(value) <= set("0123456789abcdef") or not file.strip():
                 raise UserError(
-                    f"{name}, line {number}: write what `sha256sum FILE` prints: 64 digits, two blanks, a name"
+                    f"{name}, line {number}: write what `sha256sum FILE` prints, digits, two blanks and a name"
                 )
             hashes[file.strip()] = value
     return hashes

@@ -173,8 +173,8 @@ def _fetch_with_pip(name: str, version: str, suffix: str, pip_options: list[str]
         hashes = [value for file, value in known_hashes(folder.parent).items() if pattern.fullmatch(file)]
         if not hashes:
             raise UserError(
-                f"{name} {version}: no SHA-256 is pinned for its {suffix} file, so it isn't downloaded: add the line that "
-                f"`sha256sum` prints for it to {folder.parent / OWN_SUMS}"
+                f"{name} {version}: no SHA-256 is pinned for its {suffix} file, so it isn't downloaded: add the line "
+                f"that `sha256sum` prints for it to {folder.parent / OWN_SUMS}"
             )
         _pip_download(folder, name, version, hashes, pip_options)
         fetched = find(folder)
@@ -215,8 +215,8 @@ def _explain(folder: Path, name: str, version: str, output: str) -> str:
     if "DO NOT MATCH THE HASHES" in output:
         got = re.search(r"Got\s+(\w+)", output)
         return (
-            f"{package}: what the package index sends has SHA-256 {got[1] if got else 'unknown'}, which isn't the pinned "
-            "one, so nothing of it is used: the package was changed, there or on the way: use another index"
+            f"{package}: what the package index sends has SHA-256 {got[1] if got else 'unknown'}, which isn't the "
+            "pinned one, so nothing of it is used: the package was changed, there or on the way: use another index"
         )
     if re.search(r"connection|resolution|unreachable|timed out|ProxyError", output, re.IGNORECASE):
         return (

@@ -21,10 +21,12 @@ from mm1.recipe.schema import (
 class TextTowerRecipe(Section):
     """The text tower of a contrastive encoder, from scratch: CLIP's for ViT-B (arXiv 2103.00020 table 20)."""
 
-    hidden_size: int = Field(512, gt=0)
-    num_layers: int = Field(12, gt=0)
-    num_heads: int = Field(8, gt=0)
-    attention: Attention | Annotated[list[Attention], Field(min_length=1)] = "sdpa"
+    hidden_size: int = Field(512, gt=0, description="Width.")
+    num_layers: int = Field(12, gt=0, description="Transformer blocks.")
+    num_heads: int = Field(8, gt=0, description="Attention heads.")
+    attention: Attention | Annotated[list[Attention], Field(min_length=1)] = Field(
+        "sdpa", description="As for the vision tower."
+    )
 
 
 class EncoderModelRecipe(Section):
@@ -36,7 +38,9 @@ class EncoderModelRecipe(Section):
         description="Contrastive run, or folder or Hub id of a CLIP model, to start from. It brings both towers and "
         "the tokenizer; of the keys below only vision.image_size and the attentions have an effect.",
     )
-    vision: Annotated[VisionRecipe, BeforeValidator(name_to_from)] = VisionRecipe()
+    vision: Annotated[VisionRecipe, BeforeValidator(name_to_from, json_schema_input_type=str | VisionRecipe)] = (
+        VisionRecipe()
+    )
     text: TextTowerRecipe = TextTowerRecipe()
     projection_size: int = Field(
         512, gt=0, description="Width of the space shared by both towers (2103.00020 table 20: 512 for ViT-B)."
@@ -139,7 +143,7 @@ class EncoderEvaluateRecipe(Section):
     zero_shot: list[ZeroShotRecipe] = Field([], description="Needs a text tower.")
     probe: list[ProbeRecipe] = Field([], description="Needs scikit-learn.")
     limit: int | None = Field(None, gt=0, description="Most pictures per split (the first of a seeded shuffle).")
-    batch_size: int = Field(256, gt=0)
+    batch_size: int = Field(256, gt=0, description="Pictures or captions of a forward pass; it changes no score.")
 
 
 class EncoderRecipe(RunRecipe):

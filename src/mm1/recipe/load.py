@@ -11,8 +11,12 @@ from pydantic import ValidationError
 
 from mm1.document import KINDS
 from mm1.errors import UserError
+from mm1.progress import console
+from mm1.ranks import is_first_rank
+from mm1.recipe.keys import elsewhere
 from mm1.recipe.packaged import Shelf
 from mm1.recipe.schema import Recipe, Section
+from mm1.recipe.train import TrainRecipe
 
 S = TypeVar("S", bound=Section)
 
@@ -73,14 +77,47 @@ def check_recipe(content: dict[str, Any], overrides: Sequence[str], name: str, s
     Raises:
         UserError: If a key or value is wrong.
     """
-    for override in overrides:
-        set_key(content, *parse_setting(override))
+    settings = [parse_setting(override) for override in overrides]
+    planned = _steps(content, schema)
+    for key, value in settings:
+        set_key(content, key, value)
+    if "train.warmup_steps" not in dict(settings):
+        _shorten_warmup(content, schema, *planned)
     try:
         return schema.model_validate(content)
     except ValidationError as error:
         if "objective" in content and "objective" not in schema.model_fields:
             raise UserError(f"{name}: this is an encoder's recipe: train it with `mm1 encoder`") from None
         raise UserError(f"{name}: {_explain(error, schema)}") from None
+
+
+def _steps(content: Mapping[str, Any], schema: type[Section]) -> tuple[Any, Any]:
+    """Return the steps and the steps of warm-up of a recipe's content; None where it is none that trains."""
+    train = content.get("train", {})
+    if "train" not in schema.model_fields or not isinstance(train, Mapping):
+        return None, None
+    fields = TrainRecipe.model_fields
+    return train.get("steps", fields["steps"].default), train.get("warmup_steps", fields["warmup_steps"].default)
+
+
+def _shorten_warmup(content: dict[str, Any], schema: type[Section], planned: Any, warmup: Any) -> None:
+    """Let the warm-up of a run that was made too short for it keep its share of the steps, and say so.
+
+    Args:
+        content: The recipe after its settings; changed in place.
+        schema: The recipe's schema.
+        planned: Steps before.
+        warmup: Steps of warm-up.
+    """
+    steps = _steps(content, schema)[0]
+    if all(isinstance(number, int) for number in (steps, planned, warmup)) and 0 < steps <= warmup < planned:
+        shorter = steps * warmup // planned
+        set_key(content, "train.warmup_steps", shorter)
+        if is_first_rank():
+            console.print(
+                f"train.warmup_steps is {shorter} and not {warmup:,}, for train.steps is {steps:,} and not {planned:,}",
+                style="dim",
+            )
 
 
 def parse_setting(setting: str, option: str = "--set") -> tuple[str, Any]:
@@ -121,7 +158,7 @@ def _explain(error: ValidationError, schema: type[Section]) -> str:
     if first["type"] == "extra_forbidden":
         section = _section_at(first["loc"][:-1], schema)
         known = [f.alias or name for name, f in section.model_fields.items()] if section else []
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1) or elsewhere(schema, key)
         hint = f"did you mean '{near[0]}'?" if near else f"known keys here: {', '.join(known)}"
         return f"unknown key '{key}': {hint}{more}"
     if first["type"] == "missing":

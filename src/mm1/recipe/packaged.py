@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -57,6 +58,15 @@ class Shelf:
             )
         base = content.pop("base", None) if self.inherits else None
         return content if base is None else merge(self.read(str(base)), content)
+
+    def title(self, name: str) -> str:
+        """Return what a packaged file says of itself: the first sentence of the comment that it begins with."""
+        comment: list[str] = []
+        for line in self._text(name).splitlines():
+            if not line.removeprefix("#").strip() or not line.startswith("#"):
+                break
+            comment.append(line.removeprefix("#").strip())
+        return re.split(r"\.\s(?=[A-Z`])", " ".join(comment))[0].rstrip(".:")
 
     def _files(self) -> dict[str, Traversable]:
         root = resources.files(self.package)

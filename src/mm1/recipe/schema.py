@@ -39,10 +39,10 @@ class VisionRecipe(Section):
         description=f"Name of a shape, which sets the four sizes below: {', '.join(VIT_SIZES)}. Beside `from` it says "
         "the tower's shape, so that budgets need no files.",
     )
-    patch_size: int = Field(14, gt=0)
-    hidden_size: int = Field(1024, gt=0)
-    num_layers: int = Field(24, gt=0)
-    num_heads: int = Field(16, gt=0)
+    patch_size: int = Field(14, gt=0, description="Side of a square patch in pixels (ViT-L/14 of the ablations).")
+    hidden_size: int = Field(1024, gt=0, description="Width (ViT-L).")
+    num_layers: int = Field(24, gt=0, description="Transformer blocks (ViT-L).")
+    num_heads: int = Field(16, gt=0, description="Attention heads (ViT-L).")
     intermediate_size: int | None = Field(None, gt=0, description="Default: 4 x hidden_size.")
     feature_layer: int = Field(-1, description="The layer whose output the connector reads (-1: the last).")
     attention: Attention | Annotated[list[Attention], Field(min_length=1)] = Field(
@@ -67,7 +67,9 @@ class VisionRecipe(Section):
 class ConnectorRecipe(Section):
     """The vision-language connector."""
 
-    kind: Literal["average_pool", "attention_pool", "c_abstractor", "mlp"] = "c_abstractor"
+    kind: Literal["average_pool", "attention_pool", "c_abstractor", "mlp"] = Field(
+        "c_abstractor", description="Type (paper sec. 3.2: the C-Abstractor; `mlp` keeps every patch)."
+    )
     num_tokens: int = Field(144, gt=0, description="Image tokens per image (paper sec. 3.2: 144).")
     depth: int = Field(3, gt=0, description="C-Abstractor: blocks before and after the pooling (Honeybee: 3).")
     hidden_size: int | None = Field(
@@ -87,12 +89,12 @@ class LanguageModelRecipe(Section):
     architecture: Literal["llama", "qwen2", "qwen3", "smollm3", "olmo2"] = Field(
         "llama", description="Family of a decoder from scratch; a pre-trained decoder keeps its own."
     )
-    hidden_size: int = Field(2048, gt=0)
-    num_layers: int = Field(24, gt=0)
-    num_heads: int = Field(16, gt=0)
-    num_kv_heads: int | None = Field(None, gt=0)
+    hidden_size: int = Field(2048, gt=0, description="Width.")
+    num_layers: int = Field(24, gt=0, description="Transformer blocks.")
+    num_heads: int = Field(16, gt=0, description="Attention heads.")
+    num_kv_heads: int | None = Field(None, gt=0, description="Heads of keys and values; default: num_heads.")
     intermediate_size: int | None = Field(None, gt=0, description="Default: 8/3 x hidden_size, in multiples of 64.")
-    tie_embeddings: bool = True
+    tie_embeddings: bool = Field(True, description="Whether the head shares the weights of the token embeddings.")
     attention: DecoderAttention | Annotated[list[DecoderAttention], Field(min_length=1)] = Field(
         "sdpa", description="As for the vision tower; default in training: the fastest, `varlen` or `eager`."
     )
@@ -163,9 +165,13 @@ class ModelRecipe(Section):
         description="Run directory, folder or Hub id of a whole model to start from, with its tokenizer and processor. "
         "The recipe may still set vision.image_size (position embeddings are interpolated) and attention.",
     )
-    vision: Annotated[VisionRecipe, BeforeValidator(name_to_from)] = VisionRecipe()
+    vision: Annotated[VisionRecipe, BeforeValidator(name_to_from, json_schema_input_type=str | VisionRecipe)] = (
+        VisionRecipe()
+    )
     connector: ConnectorRecipe = ConnectorRecipe()
-    language_model: Annotated[LanguageModelRecipe, BeforeValidator(name_to_from)] = LanguageModelRecipe()
+    language_model: Annotated[
+        LanguageModelRecipe, BeforeValidator(name_to_from, json_schema_input_type=str | LanguageModelRecipe)
+    ] = LanguageModelRecipe()
     resolution: ResolutionRecipe = ResolutionRecipe()
     chat_template: str | None = Field(
         None,
@@ -226,7 +232,7 @@ class KindRecipe(Section):
     images_per_sequence: int | None = Field(
         None, gt=0, description="Most images per sequence of this kind; default: data.images_per_sequence."
     )
-    sources: list[SourceRecipe] = Field(min_length=1)
+    sources: list[SourceRecipe] = Field(min_length=1, description="What the documents of the kind come from.")
 
 
 class DataRecipe(Section):
@@ -237,7 +243,7 @@ class DataRecipe(Section):
     )
     images_per_sequence: int = Field(16, gt=0, description="Most images per packed sequence (paper sec. 3).")
     document_mask: bool = Field(True, description="Attention never crosses the border between documents of a sequence.")
-    mixture: dict[Kind, KindRecipe] = Field(min_length=1)
+    mixture: dict[Kind, KindRecipe] = Field(min_length=1, description="What is trained on, by kind of document.")
     workers: int = Field(0, ge=0, description="Processes that prepare batches; 0: the training process itself.")
 
     def max_images(self, kind: Kind) -> int:
@@ -260,15 +266,15 @@ class DuringRecipe(Section):
 
     every: int = Field(gt=0, description="Steps between two scorings.")
     tasks: list[str] = Field([], description="Default: evaluate.tasks.")
-    shots: list[Shots] = Field([0])
+    shots: list[Shots] = Field([0], description="Numbers of examples in the prompt.")
     limit: int | None = Field(200, gt=0, description="Most items per task.")
 
 
 class EvaluateRecipe(Section):
     """What is scored after and during training."""
 
-    tasks: list[str] = Field([])
-    shots: list[Shots] = Field([0, 4, 8])
+    tasks: list[str] = Field([], description="Names or files of tasks; `mm1 tasks` lists the packaged ones.")
+    shots: list[Shots] = Field([0, 4, 8], description="Numbers of examples in the prompt (paper sec. 3: 0, 4, 8).")
     limit: int | None = Field(None, gt=0, description="Most items per task (the first of a seeded shuffle).")
     detailed_shots: int | None = Field(
         None,
@@ -277,7 +283,7 @@ class EvaluateRecipe(Section):
         "the paper's mixed resolution); null: in all shots.",
     )
     plain: bool = Field(False, description="Prompt a chat model as a pre-trained one, not in a conversation.")
-    batch_size: int = Field(64, gt=0)
+    batch_size: int = Field(64, gt=0, description="Prompts of a forward pass; it changes no score.")
     during: DuringRecipe | None = Field(None, description="Scoring of the current weights every so many steps.")
 
     @model_validator(mode="after")
@@ -290,8 +296,8 @@ class EvaluateRecipe(Section):
 class RunRecipe(Section):
     """The keys that every recipe has, for a multimodal model or an encoder."""
 
-    name: str
-    seed: int = 0
+    name: str = Field(description="Name of the run; its directory is runs/NAME.")
+    seed: int = Field(0, description="Seed of weights, order of training and random crops.")
 
     def to_yaml(self) -> str:
         """Return the resolved recipe as YAML, with every default."""

@@ -33,8 +33,8 @@ class TrainRecipe(Section):
         0.1, ge=0, description="Multiple of the learning rate (paper sec. 3.4: lambda = 0.1 eta)."
     )
     betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW (AXLearn's GPT default).")
-    epsilon: float = Field(1e-8, gt=0)
-    warmup_steps: int = Field(2000, ge=0, description="Linear warm-up (paper appendix).")
+    epsilon: float = Field(1e-8, gt=0, description="Added to AdamW's denominator (torch's default).")
+    warmup_steps: int = Field(2000, ge=0, description="Steps of linear warm-up (paper appendix).")
     final_learning_rate: float = Field(
         0.1, ge=0, le=1, description="Share of the peak at which the cosine ends (paper appendix)."
     )
@@ -63,10 +63,10 @@ class TrainRecipe(Section):
     reshard_after_forward: bool = Field(
         True, description="Free gathered weights until the backward pass: less memory, more to send (FSDP)."
     )
-    checkpoint_every: int = Field(1000, gt=0)
+    checkpoint_every: int = Field(1000, gt=0, description="Steps between two checkpoints; the last step has one.")
     keep_checkpoints: int = Field(2, gt=0, description="Number of latest checkpoints to keep.")
     keep_every: int | None = Field(None, gt=0, description="Also keep checkpoints at multiples of this many steps.")
-    log_every: int = Field(10, gt=0)
+    log_every: int = Field(10, gt=0, description="Steps between two lines of the log; the last step has one.")
     trackers: list[Literal["tensorboard", "wandb"]] = Field(
         [], description="Trackers that get the log besides metrics.jsonl (pip install 'mm1[track]')."
     )
