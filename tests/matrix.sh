@@ -5,8 +5,19 @@ set -u
 cd "$(dirname "$0")/.."
 failed=0
 mkdir -p .matrix
+
+find_python() { # the first Python of a version that starts: on the path, of pyenv, of uv
+  local candidate
+  for candidate in "$(command -v "python$1")" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python \
+    "$(command -v uv >/dev/null && uv python find "$1" 2>/dev/null)"; do
+    # A shim of pyenv lies on the path for versions that it doesn't start.
+    [ -x "$candidate" ] && "$candidate" -c '' 2>/dev/null && echo "$candidate" && return 0
+  done
+  return 1
+}
+
 for version in 3.11 3.12 3.13 3.14; do
-  python=$(command -v "python$version") || { echo "Python $version: not on this machine, not tried"; continue; }
+  python=$(find_python "$version") || { echo "Python $version: not on this machine, not tried"; continue; }
   venv=".matrix/$version"
   if ! make --silent "$venv/.dev" PYTHON="$python" VENV="$venv" >"$venv.log" 2>&1; then
     echo "Python $version: the packages can't be installed, see $venv.log"

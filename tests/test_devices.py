@@ -6,6 +6,8 @@ import torch
 from mm1.devices import choose_device
 from mm1.errors import UserError
 from mm1.ranks import is_first_rank, local_rank, own_rank, world_size
+from mm1.recipe import TrainRecipe
+from mm1.train.capabilities import autocast_dtype
 
 
 @pytest.fixture
@@ -23,6 +25,14 @@ def four_gpus(monkeypatch):
 def test_every_rank_has_its_own_gpu(four_gpus, name, chosen):
     assert choose_device(name, "device") == torch.device(chosen)
     assert (own_rank(), local_rank(), world_size(), is_first_rank()) == (6, 2, 8, False)
+
+
+def test_auto_is_apple_s_gpu_where_there_is_one(monkeypatch):
+    """As far as the choice can tell: nothing was ever computed there."""
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    monkeypatch.setattr("torch.empty", lambda *size, device: None)
+    assert choose_device("auto", "device") == torch.device("mps")
+    assert autocast_dtype(TrainRecipe(), torch.device("mps")) is None
 
 
 def test_auto_is_the_cpu_where_there_is_no_gpu(monkeypatch):

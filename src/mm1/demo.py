@@ -17,6 +17,7 @@ from mm1.errors import UserError
 from mm1.evaluate.during import scorer_during_training
 from mm1.evaluate.run import evaluate_run
 from mm1.evaluate.score_table import score_table
+from mm1.nearest import did_you_mean
 from mm1.places import data_directory
 from mm1.progress import console
 from mm1.recipe import EncoderRecipe, Recipe, load_recipe, parse_setting
@@ -131,7 +132,7 @@ def _corpus_options(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
         name, _, option = key.partition(".")
         if name not in corpora:
             raise UserError(
-                f"--set {_CORPORA}{setting}: the demo has no corpus '{name}': name one of {', '.join(CORPORA)}"
+                f"--set {_CORPORA}{setting}: the demo has no corpus '{name}': {did_you_mean(name, CORPORA)}"
             )
         corpora[name][option] = value
     return corpora

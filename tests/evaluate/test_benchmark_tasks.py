@@ -151,7 +151,7 @@ def test_coco_is_karpathys_test_split_and_draws_from_his_validation_split(tmp_pa
     (again,) = run(Says({"": "A red square."}), tmp_path / "scores", task, shots=(3,))
     assert {shot for p in again["predictions"] for shot in p["shot_ids"]} == {"1.jpg", "2.jpg", "3.jpg"}
     wrong = task.data.only.model_copy(update={"column": "file"})
-    with pytest.raises(UserError, match=r"no column 'file': name one of filename, sentences"):
+    with pytest.raises(UserError, match=r"no column 'file': did you mean filename"):
         run(Says({"": ""}), tmp_path / "wrong", localized(task, file, only=wrong), shots=(0,))
 
 

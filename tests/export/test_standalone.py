@@ -101,7 +101,7 @@ def test_the_code_is_the_package_s(models: list[Path], tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_is_refused(models: list[Path], tmp_path: Path) -> None:
     name = str(models[0])
-    with pytest.raises(UserError, match="no such format: take one of hf"):
+    with pytest.raises(UserError, match="no such format: name one of hf"):
         export_model(name, None, "somewhere/else")  # the form of earlier versions
     with pytest.raises(UserError, match="the folder to write is missing"):
         export_model(name, None, standalone=True)

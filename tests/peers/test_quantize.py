@@ -91,7 +91,7 @@ def test_layers_shrink_and_logits_stay_close(run: Path, name: str, share: float,
 
 def test_what_can_not_be_quantized_is_refused(run: Path) -> None:
     model = MM1ForConditionalGeneration.from_pretrained(run / "model")
-    with pytest.raises(UserError, match="'int2' is unknown: name one of int8, int4"):
+    with pytest.raises(UserError, match="'int2' is unknown: did you mean int8 or int4"):
         load_generator(run, quantize="int2")
     model.model.language_model.layers[1].mlp.up_proj = nn.Linear(48, 40)
     with pytest.raises(UserError, match=r"layers.1.mlp.up_proj has 48 inputs and 40 outputs, which must be multiples"):

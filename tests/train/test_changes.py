@@ -289,10 +289,10 @@ def test_auto_stays_the_precision_that_the_run_began_in(
     auto = load_recipe(str(recipe_file), ["train.dtype=auto"])
     for first, other in ((True, "bfloat16"), (False, "float32")):
         run = tmp_path / other
-        monkeypatch.setattr("mm1.train.capabilities._bfloat16_is_faster", lambda device, is_it=first: is_it)
+        monkeypatch.setattr("mm1.train.capabilities.multiplies_bfloat16", lambda device, is_it=first: is_it)
         with breaking_at(5):
             pretrain(auto, run)
-        monkeypatch.setattr("mm1.train.capabilities._bfloat16_is_faster", lambda device, is_it=first: not is_it)
+        monkeypatch.setattr("mm1.train.capabilities.multiplies_bfloat16", lambda device, is_it=first: not is_it)
         pretrain(auto, run)
         assert environment(run)["dtype"] == other
 

@@ -24,6 +24,7 @@ from mm1.data.readers.records import read_records
 from mm1.data.readers.turns import TURN_KEYS
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
+from mm1.nearest import nearest_path
 from mm1.processing.chat import turns
 
 
@@ -38,7 +39,7 @@ def read_examples(place: Path, count: int | None = None) -> list[Round]:
         UserError: If there is no such place, one of its examples can't be read, or there are too few.
     """
     if not place.exists():
-        raise UserError(f"{place}: no such folder or file of examples: check the path")
+        raise UserError(f"{place}: no such folder or file of examples: check the path{nearest_path(place)}")
     reader = _reader_of(place)
     notes = Notes()
     shards = reader.shards([str(place)])

@@ -22,6 +22,7 @@ from mm1.cli import data, model, recipe, scale, study
 from mm1.cli.caption import caption
 from mm1.cli.chat import chat
 from mm1.cli.demo import demo
+from mm1.cli.doctor import doctor
 from mm1.cli.evaluate import compare, evaluate, report, score_encoder, tasks
 from mm1.cli.export import export
 from mm1.cli.launch import launch
@@ -54,6 +55,7 @@ class _Group(TyperGroup):
 
 app = typer.Typer(cls=_Group, no_args_is_help=True, pretty_exceptions_enable=False)
 app.command(rich_help_panel="Start")(demo)
+app.command(rich_help_panel="Start")(doctor)
 app.add_typer(recipe.app, name="recipe", rich_help_panel="Start")
 app.add_typer(data.app, name="data", rich_help_panel="Data")
 app.command(rich_help_panel="Train")(pretrain)

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mm1.cli.console import output
 from mm1.cli.evaluate import evaluate
 from mm1.cli.options import RecipeArgument, Set
 from mm1.progress import console
 
+if TYPE_CHECKING:
+    from mm1.recipe import Recipe
+
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Print the recipe in full, the plan and what the training takes on this machine, and stop. Default: it "
+        "trains.",
+    ),
+]
 RunOption = Annotated[Path | None, typer.Option("--to", help="Directory of the run. Default: runs/NAME.")]
 
 
@@ -21,16 +33,21 @@ def pretrain(
     score: Annotated[
         bool, typer.Option("--evaluate", help="Score the model afterwards, as the recipe says. Default: it is not.")
     ] = False,
+    dry: DryRun = False,
 ) -> None:
     """Pre-train a model.
 
     If the run exists, its training resumes from the last checkpoint.
     """
-    from mm1.evaluate.during import scorer_during_training
     from mm1.recipe import load_recipe
-    from mm1.train.pretrain import pretrain as train
 
     loaded = load_recipe(recipe, set_ or [])
+    if dry:
+        _print_dry_run(loaded)
+        return
+    from mm1.evaluate.during import scorer_during_training
+    from mm1.train.pretrain import pretrain as train
+
     directory = run or Path("runs") / loaded.name
     model = train(loaded, directory, scorer_during_training(loaded.evaluate))
     console.print(f"the model: {model}")
@@ -51,14 +68,26 @@ def encoder(recipe: RecipeArgument, run: RunOption = None, set_: Set = None) -> 
     console.print(f"the encoder: {model}")
 
 
-def sft(recipe: RecipeArgument, run: RunOption = None, set_: Set = None) -> None:
+def sft(recipe: RecipeArgument, run: RunOption = None, set_: Set = None, dry: DryRun = False) -> None:
     """Fine-tune a trained model on conversations.
 
     If the run exists, its training resumes from the last checkpoint.
     """
     from mm1.recipe import load_recipe
-    from mm1.train.sft import fine_tune
+    from mm1.train.sft import check_fine_tuning, fine_tune
 
     loaded = load_recipe(recipe, set_ or [])
+    if dry:
+        check_fine_tuning(loaded)
+        _print_dry_run(loaded)
+        return
     model = fine_tune(loaded, run or Path("runs") / loaded.name)
     console.print(f"the model: {model}")
+
+
+def _print_dry_run(recipe: Recipe) -> None:
+    from mm1.dry_run import dry_run
+
+    typer.echo(recipe.to_yaml())
+    for part in dry_run(recipe):
+        output().print(part)

@@ -7,7 +7,6 @@ A new corpus is one new file with a `build` function and one line in `BUILDERS`.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from mm1.corpora import (
 from mm1.corpora.material import Material
 from mm1.data.corpus import write_corpus
 from mm1.errors import UserError
+from mm1.nearest import did_you_mean
 from mm1.places import data_directory
 
 BUILDERS: dict[str, Callable[..., Material]] = {
@@ -57,9 +57,7 @@ def corpus_options(name: str) -> dict[str, Any]:
         UserError: If the corpus is unknown.
     """
     if name not in BUILDERS:
-        near = difflib.get_close_matches(name, BUILDERS, n=2, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"name one of {', '.join(BUILDERS)}"
-        raise UserError(f"corpus '{name}' is unknown: {hint}")
+        raise UserError(f"corpus '{name}' is unknown: {did_you_mean(name, BUILDERS)}")
     parameters = inspect.signature(BUILDERS[name]).parameters
     return {option: parameter.default for option, parameter in parameters.items()}
 
@@ -83,7 +81,7 @@ def build_corpus(name: str, directory: Path | None = None, *, force: bool = Fals
     known = corpus_options(name)
     for option, value in options.items():
         if option not in known:
-            raise UserError(f"corpus '{name}' has no option '{option}': name one of {', '.join(known)}")
+            raise UserError(f"corpus '{name}' has no option '{option}': {did_you_mean(option, known)}")
         if type(value) is not type(known[option]) and not (isinstance(known[option], float) and type(value) is int):
             raise UserError(
                 f"option '{option}' of corpus '{name}' must be of type {type(known[option]).__name__} "

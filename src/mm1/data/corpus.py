@@ -28,6 +28,7 @@ import pyarrow as pa
 from mm1.document import KINDS, Document, Image, Part, Text
 from mm1.errors import UserError
 from mm1.files import whole_folder, write_json
+from mm1.nearest import did_you_mean, nearest_path
 from mm1.places import data_directory
 from mm1.version import __version__
 
@@ -93,12 +94,12 @@ class Split:
             raise UserError(
                 f"{directory.parent}: no corpus there (no corpus.json): build it with "
                 f"`mm1 data build {directory.parent.name}`, or with `mm1 data collect RECIPE` if the recipe says how"
+                f"{nearest_path(directory.parent)}"
             )
         corpus = json.loads(info_file.read_text())
         if directory.name not in corpus["splits"]:
-            raise UserError(
-                f"{directory}: the corpus has no split '{directory.name}': it has {', '.join(corpus['splits'])}"
-            )
+            splits = did_you_mean(directory.name, corpus["splits"])
+            raise UserError(f"{directory}: the corpus has no split '{directory.name}': {splits}")
         self.directory = directory
         self.corpus: dict[str, Any] = corpus
         self.info: dict[str, Any] = corpus["splits"][directory.name]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mm1.errors import UserError
+from mm1.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -40,10 +40,3 @@ def make(registry: Mapping[str, type[T]], noun: str, name: str, options: Mapping
                 f"option '{option}' of {noun} '{name}' must be of type {wanted} (given: {options[option]!r})"
             )
     return registry[name](**values)
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the end of a message about an unknown name: the nearest known ones, or all."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=2, cutoff=0.4)
-    return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known) or 'none'}"

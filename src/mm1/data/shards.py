@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 
 from mm1.data.corpus import EXAMPLES_PER_SKIP_REASON, content_hash, join_files
 from mm1.data.engines import ENGINES, WorkerDied
-from mm1.data.registry import did_you_mean
 from mm1.errors import UserError
 from mm1.files import PARTIAL, link, write_json
+from mm1.nearest import did_you_mean
 from mm1.progress import console, progress_bar
 
 Unit = TypeVar("Unit")

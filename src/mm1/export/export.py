@@ -11,6 +11,7 @@ from mm1.export.llava import write_llava
 from mm1.export.onnx import write_onnx
 from mm1.files import whole_folder
 from mm1.model.resolve import resolve_model
+from mm1.nearest import did_you_mean
 
 FORMATS: dict[str, Callable[[Path, Path], str]] = {"llava": write_llava, "onnx": write_onnx}
 """Writes a model's folder to an empty one in a format; returns what its check found."""
@@ -36,7 +37,7 @@ def export_model(
     formats = ("hf", *FORMATS)
     if to not in formats:
         raise UserError(
-            f"--to {to}: no such format: take one of {', '.join(formats)}; a folder's name stands behind the model's, "
+            f"--to {to}: no such format: {did_you_mean(to, formats)}; a folder's name stands behind the model's, "
             f"as in `mm1 export {name} {to}`"
         )
     if standalone and to != "hf":

@@ -12,6 +12,7 @@ from transformers.configuration_utils import SubConfigSpec
 
 from mm1.auto_map import CONFIG_AUTO_MAP, write_code
 from mm1.errors import UserError
+from mm1.nearest import did_you_mean
 
 CONNECTORS: dict[str, str] = {
     "average_pool": "AveragePool",
@@ -99,7 +100,9 @@ class MM1Config(PreTrainedConfig):
         super().__post_init__(**kwargs)
         self.tie_word_embeddings = self.tie_word_embeddings or bool(self.text_config.tie_word_embeddings)
         if self.connector not in CONNECTORS:
-            raise UserError(f"connector '{self.connector}' is unknown: take one of {', '.join(sorted(CONNECTORS))}")
+            raise UserError(
+                f"connector '{self.connector}' is unknown: {did_you_mean(self.connector, sorted(CONNECTORS))}"
+            )
         self.auto_map = CONFIG_AUTO_MAP.copy()
         self.name_experts()
 

@@ -8,6 +8,7 @@ import torch
 from transformers import AutoConfig, PreTrainedConfig
 
 from mm1.errors import UserError
+from mm1.nearest import nearest_path
 
 
 def pretrained_config(source: Path | str, key: str) -> PreTrainedConfig:
@@ -21,7 +22,7 @@ def pretrained_config(source: Path | str, key: str) -> PreTrainedConfig:
         UserError: If there is no model.
     """
     if not Path(source).is_dir():
-        raise UserError(f"{key}: '{source}' is no model: no such folder")
+        raise UserError(f"{key}: '{source}' is no model: no such folder{nearest_path(source)}")
     try:
         return AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:

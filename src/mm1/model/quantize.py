@@ -20,6 +20,7 @@ from mm1.errors import UserError
 from mm1.model.modeling import MM1ForConditionalGeneration
 from mm1.model.parts import blocks_of
 from mm1.model.sparse import sparse_blocks
+from mm1.nearest import did_you_mean
 
 QUANTIZATIONS = {"int8": "int8, a scale for each row", "int4": "int4, a scale and a zero for each 32 inputs"}
 """What can be asked for, and how results name it."""
@@ -36,7 +37,7 @@ def check_quantization(name: str) -> None:
         UserError: If not.
     """
     if name not in QUANTIZATIONS:
-        raise UserError(f"quantize: '{name}' is unknown: name one of {', '.join(QUANTIZATIONS)}")
+        raise UserError(f"quantize: '{name}' is unknown: {did_you_mean(name, QUANTIZATIONS)}")
     try:
         with _quiet():
             import torchao.quantization  # noqa: F401

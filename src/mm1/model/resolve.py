@@ -15,6 +15,7 @@ from mm1.errors import UserError
 from mm1.files import hash_files
 from mm1.model.checkpoint import checkpoints, step_model
 from mm1.model.packaged import packaged_model
+from mm1.nearest import nearest_path
 from mm1.places import HUB, ModelName, parse_model_name
 from mm1.recipe import EncoderRecipe, Recipe, Section, load_recipe
 
@@ -89,7 +90,7 @@ def _folder(name: ModelName) -> Path:
     if not place.exists():
         raise UserError(
             f"'{name.text}' is no model: no such folder: make it first, or name another one ({HUB}owner/name for one "
-            "of the Hub)"
+            f"of the Hub){nearest_path(place)}"
         )
     if saved := checkpoints(place / "checkpoints"):
         step = int(saved[-1].name.removeprefix("step-"))
@@ -118,4 +119,5 @@ def _from_hub(name: ModelName, weights: bool) -> Path:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"'{name.text}' is no model: no such folder, and not on the Hub or out of reach ({reason})"
+            f"{nearest_path(name.place)}"
         ) from None

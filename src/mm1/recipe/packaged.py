@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from mm1.errors import UserError
+from mm1.nearest import nearest_path
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Shelf:
         except FileNotFoundError:
             raise UserError(
                 f"{path}: no such {self.noun} file: check the path, or name one of {', '.join(self.names())}"
+                f"{nearest_path(path)}"
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: the {self.noun} can't be read ({error})") from None

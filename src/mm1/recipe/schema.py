@@ -9,6 +9,7 @@ import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from mm1.document import Kind
+from mm1.nearest import did_you_mean
 from mm1.recipe.section import Section
 from mm1.recipe.train import TrainRecipe
 from mm1.recipe.vit_sizes import VIT_SIZES
@@ -57,7 +58,7 @@ class VisionRecipe(Section):
             return data
         sizes = VIT_SIZES.get(str(data["size"]))
         if sizes is None:
-            raise ValueError(f"size '{data['size']}' is unknown: take one of {', '.join(VIT_SIZES)}")
+            raise ValueError(f"size '{data['size']}' is unknown: {did_you_mean(str(data['size']), VIT_SIZES)}")
         for key, value in sizes.items():
             if data.get(key, value) != value:
                 raise ValueError(f"size {data['size']} sets {key} to {value}, not {data[key]}: leave one of them out")

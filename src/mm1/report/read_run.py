@@ -19,6 +19,7 @@ import yaml
 from numpy.typing import NDArray
 
 from mm1.errors import UserError
+from mm1.nearest import nearest_path
 from mm1.plan.figures import with_present_names
 
 PNG_SIGNATURE = "iVBORw0KGgo"  # base64 of the first eight bytes of every PNG file
@@ -191,7 +192,9 @@ def read_run(directory: Path, scores: Path | None = None) -> Run:
         UserError: If the directory doesn't exist.
     """
     if not directory.is_dir():
-        raise UserError(f"{directory}: no such run directory: name a folder that `mm1 pretrain` wrote")
+        raise UserError(
+            f"{directory}: no such run directory: name a folder that `mm1 pretrain` wrote{nearest_path(directory)}"
+        )
     run = Run(directory)
     run.recipe_text = _read_text(run, "recipe.yaml", "the recipe") or ""
     run.recipe = _parse_recipe(run)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mm1.errors import UserError
+from mm1.nearest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def gpu(name: str) -> GPU:
         UserError: If the name is unknown.
     """
     if name not in GPUS:
-        raise UserError(f"GPU '{name}' is unknown: name one of {', '.join(GPUS)}")
+        raise UserError(f"GPU '{name}' is unknown: {did_you_mean(name, GPUS)}")
     return GPUS[name]
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mm1.errors import UserError
+from mm1.nearest import did_you_mean
 
 Measure = Literal["score", "loss"]
 _KEYS = {"size", "learning_rate", "score", "loss", "seed"}
@@ -87,7 +88,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _point(path: Path, where: str, row: dict[str, Any], measure: Measure | None) -> Point:
     unknown = sorted(str(key) for key in set(row) - _KEYS)
     if unknown:
-        raise UserError(f"{path}, {where}: key '{unknown[0]}' is unknown: use {', '.join(sorted(_KEYS))}")
+        raise UserError(f"{path}, {where}: key '{unknown[0]}' is unknown: {did_you_mean(unknown[0], sorted(_KEYS))}")
     size, rate = (_number(path, where, row, key) for key in ("size", "learning_rate"))
     for key, value in (("size", size), ("learning_rate", rate)):
         if value <= 0:

@@ -38,7 +38,7 @@ def autocast_dtype(recipe: TrainRecipe, device: torch.device, begun: str | None 
     Raises:
         UserError: If bfloat16 is required and the GPU lacks it. (A CPU that lacks it computes it slowly.)
     """
-    lacking = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
+    lacking = device.type == "cuda" and _lacks_bfloat16()
     if recipe.dtype == "auto" and begun is not None:
         if begun == "bfloat16" and lacking:
             raise UserError(
@@ -52,13 +52,22 @@ def autocast_dtype(recipe: TrainRecipe, device: torch.device, begun: str | None 
     if recipe.dtype == "auto" and lacking:
         console.print("train.dtype: this GPU has no bfloat16; training in float32")
         return None
-    bfloat16 = recipe.dtype == "bfloat16" or (recipe.dtype == "auto" and _bfloat16_is_faster(device))
+    bfloat16 = recipe.dtype == "bfloat16" or (recipe.dtype == "auto" and multiplies_bfloat16(device))
     return torch.bfloat16 if bfloat16 else None
 
 
-def _bfloat16_is_faster(device: torch.device) -> bool:
-    """Return whether bfloat16 is faster: on GPUs, and on CPUs that multiply it in hardware (benchmarks/README.md)."""
-    return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Return whether a device multiplies bfloat16 in hardware, where it is faster (benchmarks/README.md).
+
+    Apple's GPUs (MPS) count as without, since mm1 was never tried there.
+    """
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return device.type != "mps" and not (device.type == "cuda" and _lacks_bfloat16())
+
+
+def _lacks_bfloat16() -> bool:
+    return not torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def usable_attention(

@@ -111,7 +111,7 @@ def environment(**more: Any) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "machine": _processor_name(),
+        "machine": processor_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
@@ -130,7 +130,8 @@ def read_environment(directory: Path) -> dict[str, Any]:
     return json.loads((directory / ENVIRONMENT).read_text())
 
 
-def _processor_name() -> str:
+def processor_name() -> str:
+    """Return the name of the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

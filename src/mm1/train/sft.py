@@ -26,6 +26,16 @@ def fine_tune(recipe: Recipe, directory: Path) -> Path:
     Raises:
         UserError: If the recipe starts from scratch or has no conversations; see also `mm1.train.pretrain.pretrain`.
     """
+    check_fine_tuning(recipe)
+    return pretrain(recipe, directory)
+
+
+def check_fine_tuning(recipe: Recipe) -> None:
+    """Check that a recipe fine-tunes.
+
+    Raises:
+        UserError: If it starts from scratch or has no conversations.
+    """
     chat = recipe.data.mixture.get("chat")
     if chat is None or not chat.weight:
         raise UserError(
@@ -37,4 +47,3 @@ def fine_tune(recipe: Recipe, directory: Path) -> Path:
             f"recipe '{recipe.name}': fine-tuning needs a trained model to start from: set model.from to a run's "
             "directory, or model.language_model.from (and model.vision.from) to pre-trained parts"
         )
-    return pretrain(recipe, directory)

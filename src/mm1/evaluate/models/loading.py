@@ -17,6 +17,7 @@ from mm1.evaluate.models.transformers import TransformersGenerator
 from mm1.model import MM1Config, MM1ForConditionalGeneration
 from mm1.model.quantize import check_quantization, quantize_decoder
 from mm1.model.resolve import resolve_model
+from mm1.nearest import did_you_mean
 from mm1.processing.processor import MM1Processor
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -49,9 +50,9 @@ def load_generator(
     directory = resolve_model(path)
     where = choose_device(device, "device")
     if dtype == "auto":
-        dtype = "float32" if where.type == "cpu" else "bfloat16"
+        dtype = "float32" if where.type in ("cpu", "mps") else "bfloat16"
     if dtype not in _DTYPES:
-        raise UserError(f"dtype '{dtype}' is unknown: name one of auto, {', '.join(_DTYPES)}")
+        raise UserError(f"dtype '{dtype}' is unknown: {did_you_mean(dtype, ['auto', *_DTYPES])}")
     torch_dtype, ranks = _DTYPES[dtype], own_group().size
     if json.loads((directory / "config.json").read_text()).get("model_type") == MM1Config.model_type:
         divided = division(path, MM1Config.from_pretrained(directory), ranks, where)

@@ -12,6 +12,7 @@ from mm1.document import Document, Text
 from mm1.errors import UserError
 from mm1.evaluate.tasks.item import Item, Items, read_answers
 from mm1.evaluate.tasks.task import IdTable, ItemSource
+from mm1.nearest import nearest_path
 
 
 def open_items(source: ItemSource) -> Items:
@@ -61,7 +62,7 @@ def read_ids(only: str | IdTable) -> tuple[set[str], str]:
         return column_of_ids(only), only.title
     file = Path(only)
     if not file.is_file():
-        raise UserError(f"{file}: no such file of ids: check `only` in the task")
+        raise UserError(f"{file}: no such file of ids: check `only` in the task{nearest_path(file)}")
     return set(file.read_text().split()), str(file)
 
 

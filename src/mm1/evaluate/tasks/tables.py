@@ -16,6 +16,7 @@ from mm1.errors import UserError
 from mm1.evaluate.tasks.item import Item, read_answers
 from mm1.evaluate.tasks.task import IdTable, ItemSource
 from mm1.files import hash_files
+from mm1.nearest import did_you_mean, nearest_path
 
 
 class TableItems:
@@ -61,8 +62,8 @@ class TableItems:
     def _check(self, needed: list[str], table: Dataset, name: str) -> None:
         missing = [column for column in needed if column not in table.column_names]
         if missing:
-            known = ", ".join(table.column_names)
-            raise UserError(f"{name}: there is no column '{missing[0]}': name one of {known}")
+            known = did_you_mean(missing[0], table.column_names)
+            raise UserError(f"{name}: there is no column '{missing[0]}': {known}")
 
     def __len__(self) -> int:
         return len(self._table)
@@ -112,14 +113,16 @@ def column_of_ids(source: IdTable) -> set[str]:
     title = source.title
     table = _read(_files(source.file)) if source.file else _load(str(source.hub), source.name, source.split, title)
     if source.column not in table.column_names:
-        raise UserError(f"{title}: there is no column '{source.column}': name one of {', '.join(table.column_names)}")
+        raise UserError(
+            f"{title}: there is no column '{source.column}': {did_you_mean(source.column, table.column_names)}"
+        )
     return {str(value) for value in table[source.column]}
 
 
 def _files(pattern: str) -> list[str]:
     files = sorted(glob.glob(pattern))
     if not files:
-        raise UserError(f"{pattern}: no such file: check the path")
+        raise UserError(f"{pattern}: no such file: check the path{nearest_path(pattern)}")
     return files
 
 

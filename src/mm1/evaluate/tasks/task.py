@@ -19,6 +19,7 @@ from mm1.errors import UserError
 from mm1.evaluate.metrics import METRICS
 from mm1.evaluate.metrics.metric import mean
 from mm1.evaluate.tasks.options import AnswerIs
+from mm1.nearest import did_you_mean
 from mm1.recipe import Shelf
 
 Floor = Literal["majority", "swapped pictures"]
@@ -189,7 +190,7 @@ class Task(_Strict):
     def _known_metrics(self) -> Task:
         for name in (self.metric, *self.also):
             if name not in METRICS:
-                raise ValueError(f"there is no metric '{name}': name one of {', '.join(sorted(METRICS))}")
+                raise ValueError(f"there is no metric '{name}': {did_you_mean(name, sorted(METRICS))}")
             if self.together is not None and METRICS[name].score is not mean:
                 raise ValueError(f"metric {name} is not a mean over items: leave `together` out, or change the metric")
         return self
@@ -229,4 +230,6 @@ def load_task(name_or_path: str) -> Task:
         first = error.errors()[0]
         key = ".".join(str(step) for step in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
+            message = f"there is no such key: {did_you_mean(key, Task.model_fields)}"
         raise UserError(f"{name_or_path}: key '{key}': {message}") from None
