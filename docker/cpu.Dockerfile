@@ -20,7 +20,7 @@ COPY constraints-runtime.txt /wheels/
 RUN pip install --no-cache-dir --index-url https://download.pytorch.org/whl/cpu "torch>=2.9,<3" \
     && pip install --no-cache-dir -c /wheels/constraints-runtime.txt /wheels/mm1-*.whl \
     && rm -r /wheels
-RUN useradd --create-home user
-USER user
+RUN useradd --uid 1000 --create-home user
+USER 1000
 WORKDIR /work
 CMD ["mm1", "doctor"]

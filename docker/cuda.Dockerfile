@@ -20,7 +20,7 @@ COPY --from=build /wheels /wheels
 COPY constraints-runtime.txt /wheels/
 RUN pip install --no-cache-dir -c /wheels/constraints-runtime.txt "$(echo /wheels/mm1-*.whl)[track,lora,serve]" \
     && rm -r /wheels
-RUN useradd --create-home user
-USER user
+RUN useradd --uid 1000 --create-home user
+USER 1000
 WORKDIR /work
 CMD ["mm1", "doctor"]

@@ -26,6 +26,7 @@ def completed(words: str) -> list[str]:
         ("mm1 pre", ["pretrain"]),
         ("mm1 pretrain mm1-3", ["mm1-3b", "mm1-3b-moe", "mm1-30b"]),
         ("mm1 evaluate runs/demo --tasks easy-vqa,scenes-c", ["easy-vqa,scenes-caption"]),
+        ("mm1 recipe show sft-d", ["sft-demo"]),
         ("mm1 study run laptop/re", ["laptop/resolution"]),
         ("mm1 model show mm1-tiny mm1-7", ["mm1-7b", "mm1-7b-moe"]),
         ("mm1 evaluate --det", ["--detailed-shots"]),
