@@ -12,7 +12,9 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import forkserver
@@ -28,20 +30,34 @@ _SAVING = ("mm1/train/checkpoint.py", "checkpoint/hf_storage.py", "checkpoint/fi
 """Files whose lines are counted, so that a process can be killed before any of them."""
 
 
+def mm1(
+    *arguments: object, program: Callable[[], object] | None = None, environment: Mapping[str, object] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `mm1 ARGUMENTS` in this folder (see `start`), and return how it ended and what it said."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log")
+        process = start(arguments, log, program=program, environment=environment)
+        (code,) = end([process])
+        said, printed = log.read_text(), log.with_name("log.out").read_text()
+    return subprocess.CompletedProcess(["mm1", *map(str, arguments)], code or 0, printed, said)
+
+
 def start(
     arguments: Sequence[object],
     log: Path,
     *,
+    program: Callable[[], object] | None = None,
     kill_at_line: int | None = None,
     stop_at_step: int | None = None,
     environment: Mapping[str, object] | None = None,
 ) -> BaseProcess:
-    """Start `mm1 ARGUMENTS`.
+    """Start `mm1 ARGUMENTS` in this folder.
 
     Args:
         arguments: Of the command line.
-        log: File for standard error, and beside it `.rows`: a digest of every sequence trained on; `.lines`: how
+        log: File for standard error, and beside it `.out` for standard output; `.rows`: a digest of every sequence trained on; `.lines`: how
             many lines of the code that saves and loads checkpoints were run.
+        program: A module's function that is called in place of the command line's.
         kill_at_line: The process kills itself before this line of that code, in whichever thread; 0: never.
         stop_at_step: The process asks itself to stop (SIGTERM) when so many steps are done; it makes one more.
         environment: Variables, beside those of this process.
@@ -51,7 +67,10 @@ def start(
     variables = {**os.environ, "OMP_NUM_THREADS": "1"}
     variables |= {name: str(value) for name, value in (environment or {}).items()}
     arguments = [str(argument) for argument in arguments]
-    process = context.Process(target=_main, args=(arguments, log, kill_at_line, stop_at_step, variables))
+    place = Path.cwd()
+    process = context.Process(
+        target=_main, args=(arguments, place, log, program, kill_at_line, stop_at_step, variables)
+    )
     process.start()
     return process
 
@@ -61,19 +80,22 @@ def start_ranks(
     arguments: Sequence[object],
     log: Path,
     *,
+    program: Callable[[], object] | None = None,
     kill_at_line: int | None = None,
     stop_at_step: int | None = None,
+    environment: Mapping[str, object] | None = None,
 ) -> list[BaseProcess]:
     """Start `mm1 ARGUMENTS` as so many ranks, each with a log of its own, `LOG.RANK`."""
     return [
         start(
             arguments,
             Path(f"{log}.{rank}"),
+            program=program,
             kill_at_line=kill_at_line,
             stop_at_step=stop_at_step,
-            environment=environment,
+            environment={**(environment or {}), **of_rank},
         )
-        for rank, environment in enumerate(environments(count))
+        for rank, of_rank in enumerate(environments(count))
     ]
 
 
@@ -134,16 +156,28 @@ def _call(environment: Mapping[str, object], function: Callable[..., None], argu
 
 
 def _main(
-    arguments: list[str], log: Path, kill_at_line: int | None, stop_at_step: int | None, environment: dict[str, str]
+    arguments: list[str],
+    place: Path,
+    log: Path,
+    program: Callable[[], object] | None,
+    kill_at_line: int | None,
+    stop_at_step: int | None,
+    environment: dict[str, str],
 ) -> None:
     os.environ.clear()
     os.environ.update(environment)
-    with log.open("w") as file:
-        os.dup2(file.fileno(), 2)
+    os.chdir(place)
+    with log.open("w") as said, Path(f"{log}.out").open("w") as printed:
+        os.dup2(said.fileno(), 2)
+        os.dup2(printed.fileno(), 1)
     import torch
 
     from mm1 import cli
+    from mm1.progress import console
     from mm1.train import pretrain
+
+    if "COLUMNS" in environment:  # read when the console was made, in the process that this one is forked from
+        console.width = int(environment["COLUMNS"])
 
     torch.set_num_threads(1)
     pretrain.language_model_loss = _recorded(pretrain.language_model_loss, Path(f"{log}.rows"))
@@ -153,7 +187,7 @@ def _main(
     atexit.register(write_lines)  # where a rank ends, which does not come back here
     sys.argv = ["mm1", *arguments]
     try:
-        cli.main()
+        (program or cli.main)()
     finally:
         write_lines()
 
