@@ -15,7 +15,13 @@ from mm1.train.parallel import join_ranks
 
 
 def write_seen(file: Path, settings: Sequence[str], rehearsed: tuple[int, int] | None = None) -> None:
-    """Write to FILE.RANK what a rank does in a step: the one that the environment names, or rehearsed, (ranks, rank)."""
+    """Write to FILE.RANK what the rank that the environment names does in a step; or, rehearsed, this one of so many.
+
+    Args:
+        file: FILE.
+        settings: Of the recipe.
+        rehearsed: The number of ranks, and the rank; None: the ranks are real.
+    """
     recipe = load_recipe("mm1-tiny", settings)
     with rehearsed_world(*rehearsed) if rehearsed else join_ranks("cpu") as world:
         seen = observe(recipe, world, torch.bfloat16)

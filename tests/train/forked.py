@@ -22,10 +22,11 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 WATCHDOG_SECONDS = 240
 _servers: list[int] = []
+_starting = threading.Lock()
 _SAVING = ("mm1/train/checkpoint.py", "checkpoint/hf_storage.py", "checkpoint/filesystem.py")
 """Files whose lines are counted, so that a process can be killed before any of them."""
 
@@ -42,6 +43,32 @@ def mm1(
     return subprocess.CompletedProcess(["mm1", *map(str, arguments)], code or 0, printed, said)
 
 
+class ForkedPopen:
+    """The part of `subprocess.Popen` that `mm1.study.runner` uses for `python -m mm1 ARGUMENTS`, by forks."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        stdout: IO[bytes] | None = None,
+        stderr: IO[bytes] | None = None,
+        start_new_session: bool = False,
+    ) -> None:
+        assert list(command[:3]) == [sys.executable, "-m", "mm1"]
+        self._folder = tempfile.TemporaryDirectory()
+        self._log, self._stderr = Path(self._folder.name, "log"), stderr
+        self._process = start(command[3:], self._log, environment=env)
+
+    def wait(self) -> int | None:
+        """Wait for its end; return its exit code, and write what it said to the given file."""
+        (code,) = end([self._process])
+        if self._stderr is not None:
+            self._stderr.write(self._log.read_bytes())
+        self._folder.cleanup()
+        return code
+
+
 def start(
     arguments: Sequence[object],
     log: Path,
@@ -55,8 +82,8 @@ def start(
 
     Args:
         arguments: Of the command line.
-        log: File for standard error, and beside it `.out` for standard output; `.rows`: a digest of every sequence trained on; `.lines`: how
-            many lines of the code that saves and loads checkpoints were run.
+        log: File for standard error, and beside it `.out` for standard output; `.rows`: a digest of every sequence
+            trained on; `.lines`: how many lines of the code that saves and loads checkpoints were run.
         program: A module's function that is called in place of the command line's.
         kill_at_line: The process kills itself before this line of that code, in whichever thread; 0: never.
         stop_at_step: The process asks itself to stop (SIGTERM) when so many steps are done; it makes one more.
@@ -140,10 +167,11 @@ def batches(log: Path, ranks: int, batch_size: int) -> list[list[str]]:
 
 def _server() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    if not _servers:  # one that another test left has its preloads, not ours
-        forkserver._forkserver._stop()  # type: ignore[attr-defined]  # private: typeshed leaves it out
-        context.set_forkserver_preload(["mm1.train.pretrain", "mm1.cli", "tests.train.forked"])
-        _servers.append(1)
+    with _starting:
+        if not _servers:  # one that another test left has its preloads, not ours
+            forkserver._forkserver._stop()  # type: ignore[attr-defined]  # private: typeshed leaves it out
+            context.set_forkserver_preload(["mm1.train.pretrain", "mm1.cli", "tests.train.forked"])
+            _servers.append(1)
     return context
 
 
