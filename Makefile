@@ -12,7 +12,7 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(MAKE) lint
-	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 test-peers: $(VENV)/.peers
 	$(VENV)/bin/python -m tests.peers.fetch

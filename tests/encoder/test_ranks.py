@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,31 +12,14 @@ from safetensors.torch import load_file
 from mm1.encoder.contrastive import Temperature, sigmoid_loss, softmax_loss
 from mm1.encoder.pretrain import pretrain_encoder
 from mm1.recipe import EncoderRecipe, load_recipe
+from tests.encoder.gather_ranks import write_gradients
 from tests.encoder.test_contrastive import ALONE, batch, gradient
-from tests.train.test_ranks import WATCHDOG_SECONDS, free_port, run_on_two
+from tests.train.forked import on_ranks
+from tests.train.test_ranks import run_on_two
 
 
 def test_losses_over_two_ranks_are_those_of_the_whole_batch(tmp_path: Path) -> None:
-    root = Path(__file__).parents[2]
-    paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
-    result = subprocess.run(
-        [
-            sys.executable,
-            *launcher,
-            "--master_port",
-            str(free_port()),
-            "-m",
-            "tests.encoder.gather_ranks",
-            str(tmp_path),
-        ],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        timeout=WATCHDOG_SECONDS,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
+    on_ranks(2, write_gradients, tmp_path)
     ranks = [torch.load(tmp_path / f"rank-{rank}.pt") for rank in range(2)]
     for kind, loss in (("softmax", softmax_loss), ("sigmoid", sigmoid_loss)):
         images, texts = batch(7, 6)

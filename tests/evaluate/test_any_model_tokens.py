@@ -1,10 +1,6 @@
 """The tokens that other families' models get: one BOS, likelihoods as lm-evaluation-harness has them, `--plain`."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +9,7 @@ from tokenizers import normalizers, processors
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 from mm1.evaluate.models.transformers import TransformersGenerator
+from tests.train.forked import mm1
 
 from .test_any_model import CHAT, idefics3
 from .test_evaluate_model import BASE
@@ -131,18 +128,6 @@ def test_an_empty_prompt_works(bos):
         generator.log_likelihoods([empty], [" red"])
 
 
-def evaluate(folder: Path, task: Path, to: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    arguments = ["evaluate", str(folder), "--tasks", str(task), "--shots", "0", "--limit", "3", "--to", str(to)]
-    return subprocess.run(
-        [sys.executable, "-m", "mm1", *arguments, *options],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-
-
 def test_plain_on_the_command_line(squares, tmp_path):
     model, processor = idefics3(WRITES_BOS)
     putting_bos_first(processor.tokenizer)
@@ -151,7 +136,8 @@ def test_plain_on_the_command_line(squares, tmp_path):
     processor.save_pretrained(folder)
     task.write_text(json.dumps({key: value for key, value in BASE.items() if key != "name"}))
     for option, adapter in (("--plain", "plain prompt"), ("--chat", "chat template")):
-        finished = evaluate(folder, task, tmp_path / adapter, option)
+        arguments = ["--tasks", task, "--shots", 0, "--limit", 3, "--to", tmp_path / adapter]
+        finished = mm1("evaluate", folder, *arguments, option)
         assert finished.returncode == 0, finished.stderr
         (file,) = (tmp_path / adapter).glob("*.json")
         result = json.loads(file.read_text())

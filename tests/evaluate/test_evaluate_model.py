@@ -1,14 +1,12 @@
 import io
 import json
 import os
-import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as PILImage
 from rich.console import Console
-from torch.multiprocessing import spawn
 
 from mm1.data.corpus import write_corpus
 from mm1.document import Image
@@ -20,6 +18,7 @@ from mm1.evaluate.settings import EvaluationSettings
 from mm1.evaluate.task_table import task_table
 from mm1.evaluate.tasks.task import Task
 
+from ..train.forked import on_ranks
 from .conftest import question
 
 BASE = {
@@ -266,8 +265,8 @@ def test_nearest_shots_need_a_model_that_embeds(squares, tmp_path):
         run(Oracle("test", 20), tmp_path, near, shots=(3,))
 
 
-def _rank(rank: int, data: str, out_dir: str, port: str) -> None:
-    os.environ.update(MM1_DATA=data, RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+def _rank(data: str, out_dir: str) -> None:
+    os.environ["MM1_DATA"] = data
     from mm1.evaluate import distributed, scoring
 
     scoring.PART = 6
@@ -279,10 +278,7 @@ def _rank(rank: int, data: str, out_dir: str, port: str) -> None:
 def test_two_ranks_give_the_result_of_one(squares, tmp_path, monkeypatch):
     monkeypatch.setattr("mm1.evaluate.scoring.PART", 6)
     (expected,) = run(Oracle("test", 20), tmp_path / "one", task(), shots=(2,))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    spawn(_rank, args=(str(squares), str(tmp_path / "two"), port), nprocs=2)
+    on_ranks(2, _rank, str(squares), str(tmp_path / "two"))
     assert json.loads((tmp_path / "two" / "squares.2-shot.json").read_text()) == expected
 
 

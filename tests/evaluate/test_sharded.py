@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -24,14 +22,13 @@ from mm1.evaluate.settings import EvaluationSettings
 from mm1.model import MM1Config, MM1ForConditionalGeneration, build_model
 from mm1.model.processor import token_ids
 from mm1.recipe import ModelRecipe
-from tests.train.test_ranks import free_port
+from tests.evaluate import sharded_ranks
+from tests.train.forked import end, start_ranks
 
 from .conftest import COLORS, question
 from .test_any_model import idefics3
 from .test_evaluate_model import BASE
 
-ROOT = Path(__file__).parents[2]
-SECONDS = 120
 MODELS = {
     "dense": ["squares", "nearest", "chosen"],
     "sparse": ["squares", "nearest", "chosen"],
@@ -90,12 +87,11 @@ def place(tmp_path_factory: pytest.TempPathFactory, model, processor) -> Iterato
 
 @dataclass
 class Scored:
-    """The results of one process in `one`, those of two groups of ranks in `groups`; how the ranks' job ended."""
+    """The results of one process in `one`, those of two groups of ranks in `groups`; how the four ranks ended."""
 
     place: Path
-    code: int
+    codes: list[int | None]
     seconds_from_kill_to_end: float
-    said: str
 
 
 @pytest.fixture(scope="module")
@@ -108,29 +104,20 @@ def scored(place: Path) -> Scored:
     again = [*commands[0][:-1], str(place / "killed")]
     jobs = place / "jobs.json"
     jobs.write_text(json.dumps([*commands, again]))
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "4", "--master_addr", "127.0.0.1"]
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    with (place / "said.txt").open("w+") as said:
-        job = subprocess.Popen(
-            [sys.executable, *launcher, "--master_port", str(free_port()), "-m", "tests.evaluate.sharded_ranks", jobs],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": ""},
-            stdout=said,
-            stderr=said,
-        )
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("mm1.evaluate.scoring.PART", 6)
-            for name, tasks in MODELS.items():
-                settings = EvaluationSettings(
-                    tasks=[str(place / f"{task}.yaml") for task in tasks], shots=[0, 4], device="cpu"
-                )
-                evaluate_run(str(place / name), settings=settings, to=place / "one" / name)
-        code = job.wait(timeout=SECONDS)
-        ended = time.time()
-        said.seek(0)
-        text = said.read()
+    # Nobody looks after these ranks: each ends by itself.
+    ranks = start_ranks(4, [jobs], place / "log", program=sharded_ranks.main, environment={"CUDA_VISIBLE_DEVICES": ""})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mm1.evaluate.scoring.PART", 6)
+        for name, tasks in MODELS.items():
+            settings = EvaluationSettings(
+                tasks=[str(place / f"{task}.yaml") for task in tasks], shots=[0, 4], device="cpu"
+            )
+            evaluate_run(str(place / name), settings=settings, to=place / "one" / name)
+    codes = end(ranks)
+    ended = time.time()
     written = [place / f"jobs.{rank}.json" for rank in range(4)]
-    assert all(file.exists() for file in written), text
-    return Scored(place, code, ended - max(file.stat().st_mtime for file in written), text)
+    assert all(file.exists() for file in written), (place / "log.0").read_text()
+    return Scored(place, codes, ended - max(file.stat().st_mtime for file in written))
 
 
 @pytest.mark.parametrize("name", ["dense", "sparse", "idefics3"])
@@ -161,9 +148,9 @@ def test_a_rank_holds_its_part_of_the_decoder(scored: Scored, name: str) -> None
 
 
 def test_a_killed_rank_ends_the_command(scored: Scored) -> None:
-    assert scored.code != 0
+    assert scored.codes[1] == -9
+    assert 0 not in scored.codes
     assert scored.seconds_from_kill_to_end < 60
-    assert "-9" in scored.said
     assert not list((scored.place / "killed").glob("*.json"))
 
 

@@ -1,4 +1,7 @@
-"""The command line as a user meets it: real processes, real files, exit codes and what is printed."""
+"""The command line as a user meets it: real processes, real files, exit codes and what is printed.
+
+The demo runs in a new process; later commands are forked from one that has imported everything.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,7 @@ from transformers import CLIPModel
 
 from mm1.cli import main
 from tests.corpora.fake_sources import put_sources
+from tests.train import forked
 
 # The demo at a size that trains in seconds, on corpora that the small stand-ins of the packages allow.
 SMALL = [
@@ -42,15 +47,13 @@ SMALL = [
 SETTINGS = [argument for setting in SMALL for argument in ("--set", setting)]
 
 
+def variables(data: Path) -> dict[str, str]:
+    return {"MM1_DATA": str(data), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
 def mm1(*arguments: object, data: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mm1", *map(str, arguments)],
-        cwd=data.parent,
-        env={**os.environ, "MM1_DATA": str(data), "OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with chdir(data.parent):
+        return forked.mm1(*arguments, environment=variables(data) | environment)
 
 
 def fails(result: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -72,7 +75,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory in which the demo has run on small stand-ins of its packages."""
     home = tmp_path_factory.mktemp("home")
     put_sources(home / "data")
-    result = mm1("demo", *SETTINGS, data=home / "data")
+    result = subprocess.run(
+        [sys.executable, "-m", "mm1", "demo", *SETTINGS],
+        cwd=home,
+        env={**os.environ, **variables(home / "data")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert result.returncode == 0, result.stderr
     assert "report.html" in result.stderr
     assert "%|" not in result.stderr, "a progress bar of a library"

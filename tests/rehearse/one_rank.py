@@ -1,13 +1,9 @@
-"""One rank of a step, real or rehearsed, watched by the same counters.
-
-torchrun ... one_rank.py FILE SETTING...          writes FILE.RANK
-one_rank.py FILE RANKS,RANK SETTING...            the same, rehearsed
-"""
+"""One rank of a step, real or rehearsed, watched by the same counters."""
 
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,14 +14,15 @@ from mm1.rehearse.world import rehearsed_world
 from mm1.train.parallel import join_ranks
 
 
-def main() -> None:
-    file, *settings = sys.argv[1:]
-    rehearsed = settings.pop(0).split(",") if "=" not in settings[0] else None
+def write_seen(file: Path, settings: Sequence[str], rehearsed: tuple[int, int] | None = None) -> None:
+    """Write to FILE.RANK what the rank that the environment names does in a step; or, rehearsed, this one of so many.
+
+    Args:
+        file: FILE.
+        settings: Of the recipe.
+        rehearsed: The number of ranks, and the rank; None: the ranks are real.
+    """
     recipe = load_recipe("mm1-tiny", settings)
-    with rehearsed_world(*map(int, rehearsed)) if rehearsed else join_ranks("cpu") as world:
+    with rehearsed_world(*rehearsed) if rehearsed else join_ranks("cpu") as world:
         seen = observe(recipe, world, torch.bfloat16)
     Path(f"{file}.{world.rank}").write_text(json.dumps(seen.as_json()))
-
-
-if __name__ == "__main__":
-    main()

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parent / "one_rank.py"
+from tests.rehearse.one_rank import write_seen
+from tests.train.forked import on_ranks
+
 SETTINGS = [
     "model.language_model.attention=sdpa",
     "data.sequence_length=64",
@@ -19,29 +17,16 @@ SETTINGS = [
     "train.batch_size=8",
     "train.micro_batch_size=1",
 ]
-WATCHDOG_SECONDS = 240
-
-
-def run(*command: str) -> None:
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, *command], env=env, check=True, timeout=WATCHDOG_SECONDS)
 
 
 def real(file: Path, ranks: int, *settings: str) -> list[dict]:
     """Return what real ranks did."""
-    launcher = []
-    if ranks > 1:
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = str(s.getsockname()[1])
-        launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(ranks)]
-        launcher += ["--master_addr", "127.0.0.1", "--master_port", port]
-    run(*launcher, str(SCRIPT), str(file), *SETTINGS, *settings)
+    on_ranks(ranks, write_seen, file, [*SETTINGS, *settings])
     return [json.loads(Path(f"{file}.{rank}").read_text()) for rank in range(ranks)]
 
 
 def rehearsed(file: Path, ranks: int, rank: int, *settings: str) -> dict:
-    run(str(SCRIPT), str(file), f"{ranks},{rank}", *SETTINGS, *settings)
+    on_ranks(1, write_seen, file, [*SETTINGS, *settings], (ranks, rank))
     seen: dict = json.loads(Path(f"{file}.{rank}").read_text())
     return seen
 

@@ -1,4 +1,7 @@
-"""A real study of tiny models: runs in processes, one that fails, a signal, a second call, the pages."""
+"""A real study of tiny models: runs in processes, one that fails, a signal, a second call, the pages.
+
+The runs of the call that a signal stops are new processes; all others are forked from one that has imported everything.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,7 @@ from mm1.study.schema import Study, load_study
 from mm1.study.sweep import decoder_size, last_loss, write_points
 from tests.conftest import KINDS, tiny_documents
 from tests.study.builders import results_of, study_of
+from tests.train.forked import ForkedPopen, end, start_ranks
 
 TASK = {
     "description": "Captions of coloured squares.",
@@ -84,6 +88,11 @@ def home(corpora_with_test: Path, recipe_file: Path) -> Path:
     return home
 
 
+@pytest.fixture
+def forked_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mm1.study.runner.subprocess.Popen", ForkedPopen)
+
+
 COMMAND = ["study", "run", "study.yaml", "--jobs", "2"]
 
 
@@ -115,6 +124,7 @@ def test_a_study_from_its_file_to_its_page(
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "the same command resumes" in said
+    monkeypatch.setattr("mm1.study.runner.subprocess.Popen", ForkedPopen)
     # A second one goes on; the arm that can't work is named and does not stop the others.
     assert mm1_here(home, corpora_with_test, monkeypatch) == 1
     said = capsys.readouterr().err
@@ -180,6 +190,7 @@ def test_the_page_says_what_is_left_of_a_score_with_other_pictures(
     assert "| size=large |" not in page
 
 
+@pytest.mark.usefixtures("forked_runs")
 def test_arms_that_are_scored_differently_share_their_training(
     home: Path, corpora_with_test: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,7 +226,10 @@ def test_arms_that_are_scored_differently_share_their_training(
     assert 60 * minutes_of(more) == pytest.approx(trained + scored)
 
 
-def test_two_ranks_train_once_and_score_in_two_ways(home: Path, corpora_with_test: Path) -> None:
+def test_two_ranks_train_once_and_score_in_two_ways(
+    home: Path, corpora_with_test: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MM1_DATA", str(corpora_with_test))
     arms = {"all": {}, "one": {"evaluate.detailed_shots": 1}}
     common = STUDY["set"] | {"train.steps": 3, "evaluate.tasks": [str(home / "squares.yaml")]}
     changes = {
@@ -227,14 +241,12 @@ def test_two_ranks_train_once_and_score_in_two_ways(home: Path, corpora_with_tes
         "paper": [],
     }
     runs = plan_runs(Study.model_validate(STUDY | changes), home / "runs")
-    ranks = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "mm1"]
-    environment = {**os.environ, "MM1_DATA": str(corpora_with_test), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*ranks, *make_command(runs)], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert end(start_ranks(2, make_command(runs), home / "log")) == [0, 0], (home / "log.0").read_text()
     assert all(run.seconds for run in runs)
     assert {scores.points.shape for scores in read_study(runs).scores} == {(2, 1)}
 
 
+@pytest.mark.usefixtures("forked_runs")
 def test_what_runs_share_is_made_before_them(
     home: Path, corpora_with_test: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

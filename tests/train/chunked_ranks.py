@@ -1,9 +1,9 @@
-"""`mm1` with a loss in chunks at the sizes of tests: `torchrun -m tests.train.chunked_ranks pretrain ...`."""
+"""`mm1` with a loss in chunks at the sizes of tests."""
 
 from mm1 import cli
 from mm1.model import loss
 
-loss.LOGITS_AT_ONCE = 4096
 
-if __name__ == "__main__":
+def main() -> None:
+    loss.LOGITS_AT_ONCE = 4096
     cli.main()

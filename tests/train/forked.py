@@ -12,7 +12,9 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import forkserver
@@ -20,28 +22,69 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 WATCHDOG_SECONDS = 240
 _servers: list[int] = []
+_starting = threading.Lock()
 _SAVING = ("mm1/train/checkpoint.py", "checkpoint/hf_storage.py", "checkpoint/filesystem.py")
 """Files whose lines are counted, so that a process can be killed before any of them."""
+
+
+def mm1(
+    *arguments: object, program: Callable[[], object] | None = None, environment: Mapping[str, object] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `mm1 ARGUMENTS` in this folder (see `start`), and return how it ended and what it said."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log")
+        process = start(arguments, log, program=program, environment=environment)
+        (code,) = end([process])
+        said, printed = log.read_text(), log.with_name("log.out").read_text()
+    return subprocess.CompletedProcess(["mm1", *map(str, arguments)], code or 0, printed, said)
+
+
+class ForkedPopen:
+    """The part of `subprocess.Popen` that `mm1.study.runner` uses for `python -m mm1 ARGUMENTS`, by forks."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        stdout: IO[bytes] | None = None,
+        stderr: IO[bytes] | None = None,
+        start_new_session: bool = False,
+    ) -> None:
+        assert list(command[:3]) == [sys.executable, "-m", "mm1"]
+        self._folder = tempfile.TemporaryDirectory()
+        self._log, self._stderr = Path(self._folder.name, "log"), stderr
+        self._process = start(command[3:], self._log, environment=env)
+
+    def wait(self) -> int | None:
+        """Wait for its end; return its exit code, and write what it said to the given file."""
+        (code,) = end([self._process])
+        if self._stderr is not None:
+            self._stderr.write(self._log.read_bytes())
+        self._folder.cleanup()
+        return code
 
 
 def start(
     arguments: Sequence[object],
     log: Path,
     *,
+    program: Callable[[], object] | None = None,
     kill_at_line: int | None = None,
     stop_at_step: int | None = None,
     environment: Mapping[str, object] | None = None,
 ) -> BaseProcess:
-    """Start `mm1 ARGUMENTS`.
+    """Start `mm1 ARGUMENTS` in this folder.
 
     Args:
         arguments: Of the command line.
-        log: File for standard error, and beside it `.rows`: a digest of every sequence trained on; `.lines`: how
-            many lines of the code that saves and loads checkpoints were run.
+        log: File for standard error, and beside it `.out` for standard output; `.rows`: a digest of every sequence
+            trained on; `.lines`: how many lines of the code that saves and loads checkpoints were run.
+        program: A module's function that is called in place of the command line's.
         kill_at_line: The process kills itself before this line of that code, in whichever thread; 0: never.
         stop_at_step: The process asks itself to stop (SIGTERM) when so many steps are done; it makes one more.
         environment: Variables, beside those of this process.
@@ -51,7 +94,10 @@ def start(
     variables = {**os.environ, "OMP_NUM_THREADS": "1"}
     variables |= {name: str(value) for name, value in (environment or {}).items()}
     arguments = [str(argument) for argument in arguments]
-    process = context.Process(target=_main, args=(arguments, log, kill_at_line, stop_at_step, variables))
+    place = Path.cwd()
+    process = context.Process(
+        target=_main, args=(arguments, place, log, program, kill_at_line, stop_at_step, variables)
+    )
     process.start()
     return process
 
@@ -61,19 +107,22 @@ def start_ranks(
     arguments: Sequence[object],
     log: Path,
     *,
+    program: Callable[[], object] | None = None,
     kill_at_line: int | None = None,
     stop_at_step: int | None = None,
+    environment: Mapping[str, object] | None = None,
 ) -> list[BaseProcess]:
     """Start `mm1 ARGUMENTS` as so many ranks, each with a log of its own, `LOG.RANK`."""
     return [
         start(
             arguments,
             Path(f"{log}.{rank}"),
+            program=program,
             kill_at_line=kill_at_line,
             stop_at_step=stop_at_step,
-            environment=environment,
+            environment={**(environment or {}), **of_rank},
         )
-        for rank, environment in enumerate(environments(count))
+        for rank, of_rank in enumerate(environments(count))
     ]
 
 
@@ -118,10 +167,11 @@ def batches(log: Path, ranks: int, batch_size: int) -> list[list[str]]:
 
 def _server() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    if not _servers:  # one that another test left has its preloads, not ours
-        forkserver._forkserver._stop()  # type: ignore[attr-defined]  # private: typeshed leaves it out
-        context.set_forkserver_preload(["mm1.train.pretrain", "mm1.cli", "tests.train.forked"])
-        _servers.append(1)
+    with _starting:
+        if not _servers:  # one that another test left has its preloads, not ours
+            forkserver._forkserver._stop()  # type: ignore[attr-defined]  # private: typeshed leaves it out
+            context.set_forkserver_preload(["mm1.train.pretrain", "mm1.cli", "tests.train.forked"])
+            _servers.append(1)
     return context
 
 
@@ -134,16 +184,28 @@ def _call(environment: Mapping[str, object], function: Callable[..., None], argu
 
 
 def _main(
-    arguments: list[str], log: Path, kill_at_line: int | None, stop_at_step: int | None, environment: dict[str, str]
+    arguments: list[str],
+    place: Path,
+    log: Path,
+    program: Callable[[], object] | None,
+    kill_at_line: int | None,
+    stop_at_step: int | None,
+    environment: dict[str, str],
 ) -> None:
     os.environ.clear()
     os.environ.update(environment)
-    with log.open("w") as file:
-        os.dup2(file.fileno(), 2)
+    os.chdir(place)
+    with log.open("w") as said, Path(f"{log}.out").open("w") as printed:
+        os.dup2(said.fileno(), 2)
+        os.dup2(printed.fileno(), 1)
     import torch
 
     from mm1 import cli
+    from mm1.progress import console
     from mm1.train import pretrain
+
+    if "COLUMNS" in environment:  # read when the console was made, in the process that this one is forked from
+        console.width = int(environment["COLUMNS"])
 
     torch.set_num_threads(1)
     pretrain.language_model_loss = _recorded(pretrain.language_model_loss, Path(f"{log}.rows"))
@@ -153,7 +215,7 @@ def _main(
     atexit.register(write_lines)  # where a rank ends, which does not come back here
     sys.argv = ["mm1", *arguments]
     try:
-        cli.main()
+        (program or cli.main)()
     finally:
         write_lines()
 

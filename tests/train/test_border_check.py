@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import json
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from mm1.recipe import load_recipe
 from mm1.train.border_check import check_borders
 from mm1.train.pretrain import pretrain
 from tests.model.builders import tiny_model
+from tests.train.forked import mm1
 
 AttentionInterface.register("leaky", sdpa_attention_forward)
 AttentionMaskInterface.register("leaky", lambda *args, **kwargs: None)  # the mask is dropped
@@ -52,14 +51,10 @@ def test_a_run_with_such_an_attention_does_not_begin(
 
 
 def test_varlen_trains_as_sdpa_does(recipe_file: Path, data: Path, tmp_path: Path) -> None:
-    import json
-
     losses = {}
     for name in ("sdpa", "varlen"):
-        command = [sys.executable, "-m", "mm1", "pretrain", str(recipe_file), "--to", str(tmp_path / name)]
-        command += ["--set", f"model.language_model.attention={name}"]
-        environment = {**os.environ, "MM1_DATA": str(data), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        setting = f"model.language_model.attention={name}"
+        done = mm1("pretrain", recipe_file, "--to", tmp_path / name, "--set", setting)
         assert done.returncode == 0, done.stderr
         lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
         losses[name] = [json.loads(line)["loss"] for line in lines]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from mm1.train.prepare import open_sequences
 from tests.conftest import png
 from tests.model.saved.make_saved import INSTRUCT
 from tests.processing.sample_templates import BRACKETS
+from tests.train import forked
 
 
 def mm1(*arguments: object) -> str:
@@ -45,8 +44,7 @@ def refused(*arguments: object) -> str:
 
 def in_a_process(*arguments: object) -> None:
     """Run a command that succeeds in a process of its own."""
-    command = [sys.executable, "-m", "mm1", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = forked.mm1(*arguments)
     assert done.returncode == 0, done.stderr
 
 

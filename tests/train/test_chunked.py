@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +9,9 @@ import pytest
 from mm1.model import loss
 from mm1.recipe import load_recipe
 from mm1.train.pretrain import pretrain
-from tests.train.test_ranks import WATCHDOG_SECONDS, column, free_port
+from tests.train import chunked_ranks
+from tests.train.forked import end, start_ranks
+from tests.train.test_ranks import column
 
 
 @pytest.mark.parametrize("tied", ["true", "false"])
@@ -22,14 +21,9 @@ def test_two_sharded_ranks_train_as_one_with_whole_logits(
     settings = [f"model.language_model.tie_embeddings={tied}", "train.z_loss=0.01", "train.steps=6"]
     recipe = load_recipe(str(recipe_file), settings)
     pretrain(recipe, tmp_path / "whole")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
-    command += ["--master_port", str(free_port()), "-m", "tests.train.chunked_ranks", "pretrain", str(recipe_file)]
-    command += ["--to", str(tmp_path / "two"), *(a for setting in settings for a in ("--set", setting))]
-    environment = {**os.environ, "MM1_DATA": str(data), "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=WATCHDOG_SECONDS, check=False
-    )
-    assert result.returncode == 0, result.stderr
+    command = ["pretrain", recipe_file, "--to", tmp_path / "two", *(a for s in settings for a in ("--set", s))]
+    ranks = start_ranks(2, command, tmp_path / "log", program=chunked_ranks.main)
+    assert end(ranks) == [0, 0], (tmp_path / "log.0").read_text()
     with monkeypatch.context() as patch:
         patch.setattr(loss, "LOGITS_AT_ONCE", 4096)
         pretrain(recipe, tmp_path / "one")

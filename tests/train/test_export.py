@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from mm1.model import MM1ForConditionalGeneration
 from mm1.model.join import write_joined
 from mm1.recipe import load_recipe
 from mm1.train.pretrain import pretrain
+from tests.train.forked import mm1
 
 SPARSE = ["model.language_model.num_layers=2", "model.language_model.num_experts=4"]
 
@@ -28,8 +28,7 @@ def run(request: pytest.FixtureRequest, recipe_file: Path, data: Path, tmp_path:
 
 
 def export(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mm1", "export", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return mm1("export", *arguments)
 
 
 @pytest.mark.parametrize("run", [[], SPARSE], ids=["dense", "sparse"], indirect=True)

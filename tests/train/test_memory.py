@@ -2,52 +2,43 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
+import resource
 from pathlib import Path
 
 import pytest
 import torch
 
+from mm1 import cli
 from mm1.errors import UserError
 from mm1.recipe import load_recipe
+from mm1.train.loop import Trainer
 from mm1.train.memory import is_out_of_memory
 from mm1.train.objective import Losses
 from mm1.train.pretrain import pretrain
+from tests.train.forked import mm1
 
-# The process gets this much for the training, once all else is in memory: 256 sequences take several times that.
-LIMITED = """
-import resource
-from pathlib import Path
-from mm1.cli import main
-from mm1.train.loop import Trainer
-
-run = Trainer.run
-
-def limited(self):
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20), resource.RLIM_INFINITY))
-    return run(self)
-
-Trainer.run = limited
-main()
-"""
 SETTINGS = ["train.batch_size=256", "train.steps=2", "train.warmup_steps=1"]
 SETTINGS += ["model.language_model={hidden_size: 192, num_layers: 4, num_heads: 4}"]
 
 
+def limited() -> None:
+    """`mm1`, with 400 MiB for the training, once all else is in memory: 256 sequences take several times that."""
+    run = Trainer.run
+
+    def with_limit(self: Trainer) -> None:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20), resource.RLIM_INFINITY))
+        return run(self)
+
+    setattr(Trainer, "run", with_limit)  # noqa: B010 - mypy refuses a method that is assigned to
+    cli.main()
+
+
 def test_a_process_that_is_refused_memory_names_a_size(recipe_file: Path, data: Path, tmp_path: Path) -> None:
-    arguments = [argument for setting in SETTINGS for argument in ("--set", setting)]
-    result = subprocess.run(
-        [sys.executable, "-c", LIMITED, "pretrain", str(recipe_file), "--to", str(tmp_path / "run"), *arguments],
-        env={**os.environ, "MM1_DATA": str(data), "OMP_NUM_THREADS": "1", "COLUMNS": "300"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    settings = [argument for setting in SETTINGS for argument in ("--set", setting)]
+    arguments = ["pretrain", recipe_file, "--to", tmp_path / "run", *settings]
+    result = mm1(*arguments, program=limited, environment={"COLUMNS": 300})
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
     said = re.search(r"on cpu with train.micro_batch_size 256[;\s].*: set train.micro_batch_size: (\d+)", result.stderr)

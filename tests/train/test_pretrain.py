@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from mm1.processing.processor import MM1Processor
 from mm1.recipe import load_recipe
 from mm1.train.pretrain import pretrain
 from tests.conftest import KINDS, breaking_at, tiny_documents
+from tests.train.forked import end, start
 
 
 def lines_of(run: Path) -> list[dict]:
@@ -101,19 +100,18 @@ def test_asked_to_stop_it_saves_and_says_so(
     recipe_file: Path, data: Path, tmp_path: Path, number: int, code: int
 ) -> None:
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "mm1", "pretrain", str(recipe_file), "--to", str(run)]
+    command: list[object] = ["pretrain", recipe_file, "--to", run]
     command += ["--set", "train.steps=20000", "--set", "train.checkpoint_every=20000"]
-    environment = {**os.environ, "MM1_DATA": str(data), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    process = start(command, tmp_path / "log")
     log, deadline = run / "metrics.jsonl", time.monotonic() + 120
     while not (log.is_file() and log.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.05)
     with pytest.raises(UserError, match="another process is training this run"):
         pretrain(load_recipe(str(recipe_file), changes={"train.steps": 20000, "train.checkpoint_every": 20000}), run)
-    process.send_signal(number)
-    _, output = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert "the same command resumes" in output
+    assert process.pid
+    os.kill(process.pid, number)
+    assert end([process]) == [code]
+    assert "the same command resumes" in (tmp_path / "log").read_text()
     (saved,) = (run / "checkpoints").iterdir()
     assert json.loads((saved / "state.json").read_text())["step"] == lines_of(run)[-1]["step"]
 

@@ -1,36 +1,42 @@
-"""What a checkpoint and an export take on the host, by their plans."""
+"""What a checkpoint and an export take on the host, by the plan of the checkpoint."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from torch import nn
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
+from torch.utils._python_dispatch import _disable_current_modes
 
-from mm1.model.join import FILE_BYTES, saved_tensors
+from mm1.model.join import FILE_BYTES, MODEL_PREFIX, saved_tensors
 from mm1.train.checkpoint import Checkpointer
 from mm1.train.parallel import World
 
 
-def checkpoint_host_bytes(checkpointer: Checkpointer, world: World) -> int:
-    """Return the bytes of a copy of this rank's part, and of the file that is put together in memory."""
-    return 2 * _planned(checkpointer._tensors(), world)
+def host_bytes(checkpointer: Checkpointer, model: nn.Module, world: World) -> tuple[int, int]:
+    """Return the bytes on the host of this rank's checkpoint and of its export.
 
-
-def export_host_bytes(model: nn.Module, world: World) -> int:
-    """Return the bytes of this rank's part and its file, or of the file that the first rank joins, if that is more."""
+    A checkpoint takes a copy of the rank's part, and the file that is put together in memory. An export takes the
+    same of the model alone, or the file that the first rank joins, if that is more.
+    """
+    planned = _planned(checkpointer, world)
     tensors = saved_tensors(model)
-    part = 2 * _planned(dict(tensors), world)
-    if not world.is_first:
-        return part
-    sizes = [tensor.numel() * tensor.element_size() for tensor in tensors.values()]
-    return max(part, min(sum(sizes), max(FILE_BYTES, *sizes)))
+    exported = 2 * sum(planned.get(MODEL_PREFIX + name, 0) for name in tensors)
+    if world.is_first:
+        sizes = [tensor.numel() * tensor.element_size() for tensor in tensors.values()]
+        exported = max(exported, min(sum(sizes), max(FILE_BYTES, *sizes)))
+    return 2 * sum(planned.values()), exported
 
 
-def _planned(tensors: dict[str, Any], world: World) -> int:
-    """Return the bytes that one rank plans to save."""
-    planner = DefaultSavePlanner()
-    planner.set_up_planner(tensors, is_coordinator=world.is_first)
-    found = [item.tensor_data for item in planner.create_local_plan().items if item.tensor_data is not None]
-    return sum(math.prod(data.chunk.sizes) * data.properties.dtype.itemsize for data in found)
+def _planned(checkpointer: Checkpointer, world: World) -> dict[str, int]:
+    """Return the bytes that one rank plans to save, by the names of tensors."""
+    tensors, planner = checkpointer._tensors(), DefaultSavePlanner()
+    with _disable_current_modes():  # the plan computes with small tensors of its own
+        planner.set_up_planner(tensors, is_coordinator=world.is_first)
+        items = planner.create_local_plan().items
+    sizes: dict[str, int] = {}
+    for item in items:
+        if (data := item.tensor_data) is not None:
+            size = math.prod(data.chunk.sizes) * data.properties.dtype.itemsize
+            sizes[item.index.fqn] = sizes.get(item.index.fqn, 0) + size
+    return sizes

@@ -58,7 +58,7 @@ class Ledger:
             kind: One of `KINDS`, or `HOST` for what isn't on the device.
         """
         for tensor in tensors:
-            local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+            local = tensor._local_tensor if isinstance(tensor, DTensor) else tensor  # `to_local` makes a view, slowly
             self._kinds[self._enter(local.untyped_storage())] = kind
 
     def peak(self, phases: Container[str], kinds: Sequence[str] = KINDS) -> dict[str, int]:

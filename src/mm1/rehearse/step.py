@@ -25,7 +25,7 @@ from mm1.processing.images import normalize_pixels
 from mm1.processing.processor import MM1Processor
 from mm1.recipe import Recipe
 from mm1.rehearse.batch import fullest_batch, without_contents
-from mm1.rehearse.checkpoint import checkpoint_host_bytes, export_host_bytes
+from mm1.rehearse.checkpoint import host_bytes
 from mm1.rehearse.ledger import ACTIVATIONS, GRADIENTS, HOST, KINDS, OPTIMIZER, WEIGHTS
 from mm1.rehearse.stalls import Place
 from mm1.rehearse.watch import Watch
@@ -87,9 +87,8 @@ def observe(recipe: Recipe, world: World, autocast: torch.dtype | None) -> Obser
         _initialise(optimizer, watch)
         _step(trainer, recipe, model.config, watch)
         watch.phase(CHECKPOINT)
-        saving = checkpoint_host_bytes(trainer.checkpointer, world)
+        saving, exporting = host_bytes(trainer.checkpointer, model, world)
         watch.phase(EXPORT)
-        exporting = export_host_bytes(model, world)
     step = {STEP: 1, FIRST: micro_batches - 1, LAST: 1}
     phases = {START: [START], STEP: step, CHECKPOINT: [CHECKPOINT], EXPORT: [EXPORT]}
     memory = {name: watch.ledger.peak(parts) for name, parts in phases.items()}

@@ -30,6 +30,10 @@ class Watch(TorchDispatchMode):
         self.ledger, self.stalls, self.traffic = Ledger(), Stalls(), Traffic()
         self._resize = torch.UntypedStorage.resize_
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled in here; otherwise every operation asks Dynamo to leave it alone
+
     def phase(self, name: str) -> None:
         """Begin a phase: what is counted from here on, counts under its name."""
         self.ledger.phase = self.stalls.phase = self.traffic.phase = name
@@ -101,7 +105,7 @@ time to find this out: it compares every tensor of a list with all others."""
 def _local(value: Any) -> Any:
     """Return the local parts of sharded tensors, however deep they lie."""
     if isinstance(value, DTensor):
-        return value.to_local()
+        return value._local_tensor
     if isinstance(value, tuple | list):
         return type(value)(map(_local, value))
     return {key: _local(part) for key, part in value.items()} if isinstance(value, dict) else value
