@@ -1,10 +1,9 @@
-"""A model's folder loads where nobody writes `import mm1`, in processes of their own."""
+"""A model's folder loads where nobody writes `import mm1`, in processes that don't know it."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from mm1.processing.tiles import TilingRule
 from tests.processing.sample_tokenizers import own
 
 from .builders import tiny_config, tiny_recipe
+from .fresh_python import FreshPython, fresh_python
 
 CLASSES = ["MM1Config", "MM1Model", "MM1ForConditionalGeneration", "MM1ForConditionalGeneration", "MM1Processor"]
 
@@ -47,14 +47,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def python(code: str, folder: Path, *arguments: object, where: Path | None = None) -> list[str]:
-    """Run code in a process of its own; it starts in a folder of the tests."""
-    command = [sys.executable, "-c", code, str(folder), *map(str, arguments)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, cwd=where or folder.parent
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FreshPython]:
+    with fresh_python(tmp_path_factory.mktemp("python")) as python:
+        yield python
 
 
 def code_of(folder: Path) -> list[Any]:
@@ -78,14 +74,14 @@ found[AutoProcessor].save_pretrained(sys.argv[3] + "/again")
 """
 
 
-def test_auto_classes(folder: Path, tmp_path: Path) -> None:
+def test_auto_classes(python: FreshPython, folder: Path, tmp_path: Path) -> None:
     """In either order; what they save is such a folder again, and each alone has the code that it names."""
-    (said,) = python(LOAD, folder, "forwards", tmp_path)
+    (said,) = python.run(LOAD, folder, "forwards", tmp_path, where=folder.parent)
     assert said.split() == CLASSES
     assert {file.name for file in (tmp_path / "again").iterdir()} == {file.name for file in folder.iterdir()}
     assert code_of(tmp_path / "again") == code_of(folder)
     assert all((some / CODE).is_file() for some in tmp_path.iterdir())
-    (said,) = python(LOAD, tmp_path / "again", "backwards", tmp_path)
+    (said,) = python.run(LOAD, tmp_path / "again", "backwards", tmp_path, where=tmp_path)
     assert said.split() == CLASSES
 
 
@@ -98,9 +94,9 @@ print(repr(pipe(text=[{"role": "user", "content": content}], max_new_tokens=5, r
 """
 
 
-def test_pipeline_from_within_the_folder(folder: Path) -> None:
+def test_pipeline_from_within_the_folder(python: FreshPython, folder: Path) -> None:
     picture = folder.parent / "red.png"
-    (here,) = python(PIPELINE, Path("."), picture, where=folder)
+    (here,) = python.run(PIPELINE, ".", picture, where=folder)
     content = [{"type": "image", "path": str(picture)}, {"type": "text", "text": "What is this?"}]
     known: Any = pipeline("image-text-to-text", model=str(folder), device="cpu")
     wanted = known(text=[{"role": "user", "content": content}], max_new_tokens=5, return_full_text=False)
@@ -122,9 +118,9 @@ print("--", type(tokenizer).__name__)
 """
 
 
-def test_without_trust_nothing_is_run(folder: Path) -> None:
+def test_without_trust_nothing_is_run(python: FreshPython, folder: Path) -> None:
     """The library asks, and without a terminal says what to write."""
-    said = [line for line in python(UNTRUSTED, folder) if line.startswith("--")]
+    said = [line for line in python.run(UNTRUSTED, folder, where=folder.parent) if line.startswith("--")]
     assert said == ["-- True False"] * 3 + ["-- TokenizersBackend"]
 
 
