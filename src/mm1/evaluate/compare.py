@@ -22,6 +22,7 @@ from mm1.errors import UserError
 from mm1.evaluate.bootstrap import NUMBERS_AT_ONCE
 from mm1.evaluate.item_groups import lowest_of_groups
 from mm1.evaluate.metrics import METRICS, Metric
+from mm1.evaluate.scoring import RIGHT_ANSWER
 
 PAIRED_RESAMPLES = 2000
 """Resamples and permutations. The smallest p value is 1/2001; Holm's correction needs that for up to 100 rows."""
@@ -185,6 +186,18 @@ def result_statistics(result: dict[str, Any]) -> np.ndarray:
             rows = lowest_of_groups(rows, [prediction["together"] for prediction in predictions])
         stacked.append(rows)
     return np.stack(stacked)
+
+
+def answer_likelihoods(result: dict[str, Any]) -> np.ndarray | None:
+    """Return the log-likelihoods of the right answers in nats, (draws, items, 1); None if they weren't asked for.
+
+    Items whose picture can't be decoded are left out.
+    """
+    draws = [[p, *p.get("other_draws", [])] for p in result["predictions"]]
+    if not draws or RIGHT_ANSWER not in draws[0][0]:
+        return None
+    values = np.array([[answer[RIGHT_ANSWER] for answer in each] for each in draws], dtype=np.float64)
+    return values[~np.isnan(values).any(axis=1)].T[..., None]
 
 
 def _score(metric: Metric, statistics: np.ndarray) -> np.ndarray:

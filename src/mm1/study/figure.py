@@ -10,9 +10,10 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from mm1.study.claim import Choice
 from mm1.study.claims import estimate
 from mm1.study.results import Results, Scores
-from mm1.study.schema import Choice, FigureRecipe, Study, chosen
+from mm1.study.schema import FigureRecipe, Study, chosen
 
 SHOTS = "shots"
 
