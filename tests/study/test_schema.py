@@ -184,7 +184,8 @@ def test_runs_that_studies_share_are_to_make_once(tmp_path: Path) -> None:
 def test_a_test_over_the_wrong_unit_is_refused(
     tmp_path: Path, arms: dict[str, Any], more: dict[str, Any], message: str
 ) -> None:
-    study = study_of(axes={"size": arms}, claims=[LARGER | more])
+    base = "sft-demo" if "model.from" in arms["small"] else "demo"
+    study = study_of(base=base, axes={"size": arms}, claims=[LARGER | more])
     with pytest.raises(UserError, match=message):
         plan_runs(study, tmp_path)
 

@@ -24,6 +24,7 @@ import numpy as np
 from mm1.document import Document, Image
 from mm1.errors import UserError
 from mm1.evaluate.bootstrap import bootstrap_interval
+from mm1.evaluate.ceiling import perfect_score
 from mm1.evaluate.floors import majority_answers, swap_pictures
 from mm1.evaluate.item_groups import lowest_of_groups
 from mm1.evaluate.likelihood import choose_options, query_prompt
@@ -217,6 +218,7 @@ class Scorer:
             "errors": sum("error" in answer for answer in draws[0]),
             "seed": self.settings.seed,
             "draws": [{"seed": seed, "score": score} for seed, score in zip(seeds, scores, strict=True)],
+            **self._perfect(),
             **self._mean_likelihood(draws),
             "also": {name: self._score(draws, METRICS[name]) for name in self.task.also},
             "floors": self._floors(parts),
@@ -224,6 +226,11 @@ class Scorer:
             "example_prompt": parts[0]["example_prompt"],
             "predictions": predictions,
         }
+
+    def _perfect(self) -> dict[str, float]:
+        """Return the score of a perfect model under its key; nothing where it is 1."""
+        perfect = perfect_score(self.task.metric, [self._references(item) for item in self._items])
+        return {} if perfect is None else {"perfect": perfect}
 
     def _mean_likelihood(self, draws: Sequence[Sequence[Part]]) -> dict[str, Any]:
         """Return the mean log-likelihood of the right answers under its key; nothing if it wasn't asked for."""

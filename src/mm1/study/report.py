@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from mm1.confidence import p_text
 from mm1.files import write_text
+from mm1.study.beside_paper import paper_beside
 from mm1.study.claims import Measured, measure, verdicts
 from mm1.study.figure import mean_of, study_figure
 from mm1.study.plan import StudyRun, minutes_of, recipes_of
@@ -56,7 +57,7 @@ def write_study_report(
         "with_loss": _with_loss(study),
         "rows": [_row(results, number) for number in range(len(results.arms))],
         "blind": _blind_rows(results),
-        "paper": _paper_rows(study),
+        "paper": paper_beside(study, results),
         "counts": counts,
         "failures": failures,
     }
@@ -125,17 +126,6 @@ def _blind_rows(results: Results) -> list[dict[str, Any]]:
             cells = [f"{points.mean():.1f}" if len(points) else "" for points in scored]
             rows.append({"arm": arm_name(arm), "cells": cells})
     return rows
-
-
-def _paper_rows(study: Study) -> list[dict[str, Any]]:
-    return [
-        {
-            "arm": ", ".join(f"{axis} {value}" for axis, value in row.arm.items()),
-            "scores": row.scores,
-            "certainty": row.certainty,
-        }
-        for row in study.paper
-    ]
 
 
 def _machine(runs: Sequence[StudyRun]) -> str:

@@ -73,11 +73,18 @@ class FigureRecipe(Section):
 
 
 class PaperRow(Section):
-    """The paper's figures for an arm, shown next to ours."""
+    """The paper's figures for an arm, shown next to ours: a row of its ablations, or scores given here."""
 
     arm: Choice
-    scores: dict[int, float] = Field(description="Number of shots -> the paper's mean score.")
-    certainty: Literal["stated", "recalled"] = Field(description="How certain the scores are.")
+    row: str | None = Field(None, description="Name of a row of the paper's ablations (`mm1/paper/tables`).")
+    scores: dict[int, float] = Field({}, description="Number of shots -> mean score.")
+    certainty: Literal["stated", "recalled"] | None = Field(None, description="How certain the scores are.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> PaperRow:
+        if (self.row is None) == (not self.scores) or bool(self.scores) != (self.certainty is not None):
+            raise ValueError("paper: give either `row`, or `scores` with their `certainty`")
+        return self
 
 
 class Study(Section):
