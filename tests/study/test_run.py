@@ -171,7 +171,9 @@ def test_a_study_from_its_file_to_its_page(
     assert write_lessons(studies_there, home / "kept").read_text() == board
     stored = read_store(home / "kept" / "steps.json")
     assert (stored.runs, stored.of, stored.units, stored.seeds) == (4, 6, ["run"], [0, 1])
-    assert stored.scores[0].by_seed == pytest.approx(read_study(runs_there).scores[0].points[0])
+    few_there = [run for run in runs_there if run.recipe.train.steps == 3]
+    assert stored.scores[0].arm == {"variant": "few"}
+    assert stored.scores[0].by_seed == pytest.approx(read_study(few_there).scores[0].points[0])
 
 
 def test_the_page_says_what_is_left_of_a_score_with_other_pictures(
@@ -181,7 +183,11 @@ def test_the_page_says_what_is_left_of_a_score_with_other_pictures(
     items = np.stack([np.full((3, 8), score) for score in (10.0, 40.0)])
     results = results_of(study, items, blind=np.array([[1.0, 2.0, 6.0], [np.nan, np.nan, np.nan]]))
     monkeypatch.setattr("mm1.study.report.read_study", lambda runs: results)
-    page = write_study_report(study, plan_runs(study, tmp_path), tmp_path).read_text().split("With another item's picture")[1]
+    page = (
+        write_study_report(study, plan_runs(study, tmp_path), tmp_path)
+        .read_text()
+        .split("With another item's picture")[1]
+    )
     assert "| size=small | 3.0 |" in page
     assert "| size=large |" not in page
 
