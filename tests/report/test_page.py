@@ -81,8 +81,9 @@ def test_a_finished_run(write_run):
     assert page.html.count('role="img" aria-label="loss"') == 4
     assert page.html.count('role="img" aria-label="score"') == 3
     assert "learning_rate" in page.text  # the recipe
-    assert "mm1 pretrain runs/demo/recipe.yaml --to runs/demo-again" in page.text
+    assert "mm1 pretrain demo.yaml --to runs/demo-again" in page.text
     assert str(run.parent) not in page.html
+    assert "The paper has no scores of mm1-3b for easy-vqa, scenes-caption, pages." in page.text
 
 
 def test_held_out_pictures_are_the_first_twelve_and_marked(write_run):

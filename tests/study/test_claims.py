@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from mm1.errors import UserError
-from mm1.study.claims import estimate, judge
+from mm1.study.claim import Claim
+from mm1.study.claims import Effect, Finding, Measured, estimate, measure, verdicts
 from mm1.study.results import Results
-from mm1.study.schema import Claim
 from tests.study.builders import results_of, study_of
 
 LARGER = {"claim": "Larger is better.", "better": {"size": "large"}, "worse": {"size": "small"}}
+
+
+def judge(claim: Claim, results: Results) -> Finding:
+    """Judge a claim alone."""
+    (finding,) = verdicts([measure(claim, results)])
+    return finding
 
 
 def simulated(random: np.random.Generator, effect: float, seeds: float, items: float, count: int = 60) -> np.ndarray:
@@ -26,11 +34,13 @@ def simulated(random: np.random.Generator, effect: float, seeds: float, items: f
 def test_an_interval_holds_the_truth_as_often_as_it_says(seeds: float, items: float) -> None:
     random, study, truth = np.random.default_rng(1), study_of(), 3.0
     inside = 0
-    for _ in range(400):
+    for _ in range(300):
         scores = results_of(study, simulated(random, truth, seeds, items)).scores
         effect = estimate("", [(np.array([-1.0, 1.0]), scores)])
-        inside += effect.interval[0] <= truth <= effect.interval[1]
-    assert inside / 400 >= 0.93
+        inside += effect.p_value(truth) >= 0.05
+    low, high = effect.interval
+    assert (effect.p_value(low), effect.p_value(high)) == (pytest.approx(0.05), pytest.approx(0.05))
+    assert inside / 300 >= 0.93
 
 
 def test_without_items_it_is_the_paired_t_test() -> None:
@@ -38,7 +48,7 @@ def test_without_items_it_is_the_paired_t_test() -> None:
     items = np.broadcast_to(random.normal(50, 5, size=(2, 3, 1)), (2, 3, 40))  # every item alike
     effect = estimate("", [(np.array([-1.0, 1.0]), results_of(study, items).scores)])
     reference = stats.ttest_rel(items[1, :, 0], items[0, :, 0])
-    assert effect.p_value == pytest.approx(reference.pvalue)
+    assert effect.p_value() == pytest.approx(reference.pvalue)
     assert effect.interval == pytest.approx(tuple(reference.confidence_interval()))
 
 
@@ -96,9 +106,9 @@ def test_of_the_training_loss_the_better_arm_has_less(large: tuple[float, ...], 
     finding = judge(Claim.model_validate(LARGER | {"metric": "loss"}), results)
     (effect,) = finding.effects
     assert finding.verdict == verdict
-    assert (effect.name, effect.unit) == ("loss: size small - size large", "nats")
+    assert (effect.name, effect.measure) == ("loss: size small - size large", "nats")
     reference = stats.ttest_rel(*losses)
-    assert effect.p_value == pytest.approx(reference.pvalue)
+    assert effect.p_value() == pytest.approx(reference.pvalue)
     assert effect.interval == pytest.approx(tuple(reference.confidence_interval()))
 
 
@@ -141,3 +151,72 @@ def test_a_missing_run_and_an_unknown_task_are_named() -> None:
         judge(Claim.model_validate(LARGER), missing)
     with pytest.raises(UserError, match="no scores for task pages: choose from easy-vqa"):
         judge(Claim.model_validate(LARGER | {"tasks": ["pages"]}), missing)
+
+
+def difference(
+    random: np.random.Generator, truth: float, seeds: int, spread: float = 3.0, items: float = 1.0
+) -> Effect:
+    """The estimate of a true difference: it varies over seeds, and its mean over draws of 300 items."""
+    shared = random.normal(0, items)
+    return Effect("", truth + shared + random.normal(0, spread, size=seeds), items**2, 300, "points")
+
+
+CLAIM = Claim.model_validate(LARGER)
+
+
+def test_of_twenty_claims_without_truth_one_is_called_in_at_most_five_of_a_hundred_boards() -> None:
+    random, false = np.random.default_rng(7), 0
+    for _ in range(200):
+        board = verdicts([Measured(CLAIM, (difference(random, 0.0, 3),)) for _ in range(20)])
+        false += any(finding.verdict != "undecided" for finding in board)
+    assert false / 200 <= 0.08  # 0.05 and two standard errors
+
+
+def test_seeds_that_are_added_where_a_result_is_undecided_need_the_correction() -> None:
+    random, wrong = np.random.default_rng(8), {1: 0, 2: 0}
+    for _ in range(600):
+        five = difference(random, 0.0, 5, items=0.1)
+        three = Effect("", five.by_seed[:3], five.items_variance, 300, "points")
+        for looks in wrong:
+            called = [verdicts([Measured(CLAIM, (e,), looks=looks)])[0].verdict != "undecided" for e in (three, five)]
+            wrong[looks] += any(called)
+    assert wrong[2] / 600 <= 0.05 < wrong[1] / 600
+
+
+def test_one_encoder_an_arm_is_one_draw_however_many_seeds_start_from_it() -> None:
+    random, wrong, right = np.random.default_rng(9), 0, 0
+    for _ in range(400):
+        one, own = random.normal(0, 4), random.normal(0, 4, size=5)  # what another encoder would change
+        runs = random.normal(0, 1, size=5)
+        wrong += verdicts([Measured(CLAIM, (Effect("", one + runs, 0.01, 300, "points"),))])[0].verdict != "undecided"
+        right += verdicts([Measured(CLAIM, (Effect("", own + runs, 0.01, 300, "points"),))])[0].verdict != "undecided"
+    assert right / 400 <= 0.07
+    assert wrong / 400 > 0.5
+
+
+def test_a_claim_of_the_wrong_unit_or_built_in_is_not_tested_and_costs_the_others_nothing() -> None:
+    clear = Effect("", np.array([10.0, 11.0, 10.5]), 0.1, 300, "points")
+    encoder = CLAIM.model_copy(update={"unit": "encoder"})
+    built_in = CLAIM.model_copy(update={"kind": "built-in"})
+    alone = verdicts([Measured(CLAIM, (clear,))])[0]
+    findings = verdicts([Measured(encoder, (clear,)), Measured(CLAIM, (clear,)), Measured(built_in, (clear,))])
+    assert [f.verdict for f in findings] == ["undecided: wrong unit", "holds", "built-in: not counted"]
+    assert [f.p_value for f in findings] == [None, alone.p_value, None]
+    own = Measured(encoder, (clear,), units=("run", "encoder"))
+    assert verdicts([own])[0].verdict == "holds"
+
+
+def test_log_likelihoods_decide_where_a_claim_says_so_and_scores_stand_beside() -> None:
+    study, random = study_of(), np.random.default_rng(10)
+    coarse = (random.random((2, 3, 300)) < 0.1) * 100.0
+    fine = np.stack([random.normal(-3.0, 0.5, size=(3, 300)), random.normal(-2.0, 0.5, size=(3, 300))])
+    scores, likelihoods = results_of(study, coarse), results_of(study, fine).scores[0]
+    nats = replace(likelihoods, measure="nats")
+    results = replace(scores, likelihoods=(nats,))
+    finding = judge(Claim.model_validate(LARGER | {"metric": "log-likelihood"}), results)
+    assert finding.verdict == "holds"
+    assert finding.effects[0].mean == pytest.approx(1.0, abs=0.1)
+    assert finding.effects[0].measure == "nats"
+    assert [effect.measure for effect in finding.measured.beside] == ["points"]
+    with pytest.raises(UserError, match=r"no log-likelihoods: set evaluate\.right_answers"):
+        judge(Claim.model_validate(LARGER | {"metric": "log-likelihood"}), scores)

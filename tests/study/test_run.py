@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -27,12 +29,13 @@ from mm1.document import Document
 from mm1.errors import UserError
 from mm1.recipe import load_recipe
 from mm1.scaling.points import read_points
-from mm1.study.lessons import lesson, write_lessons
+from mm1.study.lessons import write_lessons
 from mm1.study.plan import minutes_of, plan_runs, weights_digest
 from mm1.study.report import write_study_report
 from mm1.study.results import read_study
 from mm1.study.runner import by_directory, make_command, make_runs, prepared_runs
 from mm1.study.schema import Study, load_study
+from mm1.study.store import Counts, read_store, write_store
 from mm1.study.sweep import decoder_size, last_loss, write_points
 from tests.conftest import KINDS, tiny_documents
 from tests.study.builders import results_of, study_of
@@ -138,7 +141,8 @@ def test_a_study_from_its_file_to_its_page(
     assert "Broken is worse." not in page  # can't be judged
     assert "4 of 6 runs" in page
     assert "Failed: broken, seed 1" in page
-    assert "| variant few | 36.6 | stated |" in page
+    assert re.search(r"\| variant few \| 36\.6 \([\d.]+\) \| stated \|", page)
+    assert "They are not comparable: other models and data; here 6 items a task." in page
     assert "With another item's picture in place of the right one" in page
     ElementTree.parse(studies / "steps.svg")
     assert "<svg" in (studies / "steps.html").read_text()
@@ -157,25 +161,29 @@ def test_a_study_from_its_file_to_its_page(
     assert {point.size for point in points} == {decoder_size(load_recipe("tiny.yaml"))}
     assert [run.stat().st_mtime_ns for run in runs] == before
     assert all(json.loads(run.read_text())["seconds"] > 0 for run in runs)
+    runs_there = plan_runs(load_study("study.yaml"), studies / "runs")
     # The scoreboard has all claims, one of them without a verdict; --page makes no run.
     unrun = STUDY | {"name": "unrun", "set": STUDY["set"] | {"train.batch_size": 3}}
     studies_there = [load_study("study.yaml"), Study.model_validate(unrun)]
     monkeypatch.setattr("mm1.study.lessons.lesson_studies", lambda: studies_there)
     assert mm1_here(home, corpora_with_test, monkeypatch, ["study", "lessons", "--page"]) == 0
     board = (studies / "lessons.md").read_text()
-    rows = [line.split(" | ") for line in board.splitlines() if "better" in line or "worse" in line]
+    rows = [line.split(" | ") for line in board.splitlines() if "better." in line or "worse." in line]
     assert [row[0] for row in rows] == ["| [steps](steps.md)"] * 3 + ["| unrun"] * 3
-    assert [row[4].strip(" |") for row in rows][2:] == [
-        "not measured (4 of 6 runs)",
-        "not measured (0 of 6 runs)",
-        "not measured (0 of 6 runs)",
-        "not measured (0 of 6 runs)",
-    ]
-    assert all(row[4].strip(" |*") in ("holds", "fails", "undecided") for row in rows[:2])
-    assert rows[1][3].endswith(" nats")
-    assert "4 of 12 runs" in board
-    with_itself = [lesson(study, plan_runs(study, studies / "runs")) for study in 2 * [studies_there[0]]]
-    assert "4 of 6 runs, " in write_lessons(with_itself, home).read_text()
+    unmeasured = ["not measured (4 of 6 runs)", *["not measured"] * 3]
+    assert [row[8].strip(" |") for row in rows][2:] == unmeasured
+    assert all(row[8].strip(" |*") in ("holds", "fails", "undecided") for row in rows[:2])
+    assert rows[1][6].endswith(" nats")
+    assert "4 of 6 runs" in board
+    # It is made from the stored results alone.
+    (home / "kept").mkdir()
+    shutil.copy(studies / "steps.json", home / "kept")
+    assert write_lessons(studies_there, home / "kept").read_text() == board
+    stored = read_store(home / "kept" / "steps.json")
+    assert (stored.runs, stored.of, stored.units, stored.seeds) == (4, 6, ["run"], [0, 1])
+    few_there = [run for run in runs_there if run.recipe.train.steps == 3]
+    assert stored.scores[0].arm == {"variant": "few"}
+    assert stored.scores[0].by_seed == pytest.approx(read_study(few_there).scores[0].points[0])
 
 
 def test_the_page_says_what_is_left_of_a_score_with_other_pictures(
@@ -185,7 +193,11 @@ def test_the_page_says_what_is_left_of_a_score_with_other_pictures(
     items = np.stack([np.full((3, 8), score) for score in (10.0, 40.0)])
     results = results_of(study, items, blind=np.array([[1.0, 2.0, 6.0], [np.nan, np.nan, np.nan]]))
     monkeypatch.setattr("mm1.study.report.read_study", lambda runs: results)
-    page = write_study_report(study, [], tmp_path).read_text().split("With another item's picture")[1]
+    page = (
+        write_study_report(study, plan_runs(study, tmp_path), tmp_path)
+        .read_text()
+        .split("With another item's picture")[1]
+    )
     assert "| size=small | 3.0 |" in page
     assert "| size=large |" not in page
 
@@ -275,9 +287,21 @@ def test_the_loss_of_a_run_is_that_of_its_last_tenth(tmp_path: Path) -> None:
         write_points([], tmp_path / "rates.csv", None, None, loss=True)
 
 
+def test_seeds_are_not_added_in_silence(tmp_path: Path) -> None:
+    file, counts = tmp_path / "a-study.json", Counts(6, 6, 1.0, "")
+    items = np.full((2, 5, 8), 50.0)
+    three, five = study_of(), study_of(seeds=[0, 1, 2, 3, 4])
+    write_store(three, results_of(three, items[:, :3]), [], counts, file)
+    with pytest.raises(UserError, match=r"results of 3 seeds, and now there are 5: set looks to \[3, 5\]"):
+        write_store(five, results_of(five, items), [], Counts(10, 10, 1.0, ""), file)
+    looked = study_of(seeds=[0, 1, 2, 3, 4], looks=[3, 5])
+    write_store(looked, replace(results_of(looked, items), looks=2), [], Counts(10, 10, 1.0, ""), file)
+    assert read_store(file).looks == 2
+
+
 def test_without_any_run_there_is_no_scoreboard(home: Path) -> None:
-    with pytest.raises(UserError, match="no run of any study is done"):
-        write_lessons([lesson(Study.model_validate(STUDY), [])], home)
+    with pytest.raises(UserError, match="there are no results of any study"):
+        write_lessons([Study.model_validate(STUDY)], home)
 
 
 def test_a_run_is_another_where_the_weights_that_it_starts_from_changed(tmp_path: Path) -> None:

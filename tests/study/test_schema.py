@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,13 @@ from hypothesis import strategies as st
 
 from mm1.errors import UserError
 from mm1.files import write_text
-from mm1.study.plan import DONE, TRAINED, identity, plan_runs
+from mm1.recipe import load_recipe
+from mm1.study.claim import Claim
+from mm1.study.lessons import lesson_studies, write_lessons
+from mm1.study.plan import DONE, TRAINED, identity, plan_runs, recipes_of, scores_folder
 from mm1.study.run_table import lessons_table, minutes_left
 from mm1.study.schema import load_study, packaged_studies
+from mm1.study.units import replicated
 from tests.study.builders import study_of
 
 CONTENT: dict[str, Any] = {
@@ -44,6 +50,9 @@ LARGER = {"claim": "It is.", "better": {"size": "large"}, "worse": {"size": "sma
             "`within`, the largest difference",
         ),
         ({"variants": {"one": {}}}, "`axes` or `variants`: give exactly one"),
+        ({"looks": [5, 3]}, r"looks: \[5, 3\] must rise and end with the number of seeds, 3"),
+        ({"claims": [LARGER | {"registered": "before"}]}, "`registered` .* and `written` .* go together"),
+        ({"claims": [LARGER | {"unit": "moon"}]}, "unit"),
         ({"seeds": [1, 1]}, "contain a number twice"),
         (
             {"first": ["rm -r x"]},
@@ -94,7 +103,6 @@ def test_shots_of_mixed_resolution_are_asked_of_the_models_of_the_study_of_resol
     [
         {
             "moe": {"variant": "dense"},
-            "encoder": {"variant": "64 pixels"},
             "connector": {"kind": "average", "tokens": "16", "pixels": "64"},
             "document-mask": {"attention": "inside"},
             "text-share": {"text": "10"},
@@ -153,3 +161,83 @@ def test_runs_that_studies_share_are_to_make_once(tmp_path: Path) -> None:
     table = lessons_table([(study, plan_runs(study, tmp_path)) for study in (one, other)], 1)
     assert [list(column.cells) for column in table.columns][2:] == [["6", "0"], ["18", "0"]]
     assert table.columns[3].footer == "18"
+
+
+@pytest.mark.parametrize(
+    ("arms", "more", "message"),
+    [
+        (
+            {"small": {"model.vision.from": "runs/a"}, "large": {"model.vision.from": "runs/b"}},
+            {},
+            r"claim 1: its arms start from different encoders .*, so its unit is 'encoder' and not 'run'",
+        ),
+        (
+            {"small": {"model.vision.from": "runs/a-{seed}"}, "large": {"model.vision.from": "runs/b"}},
+            {"unit": "encoder"},
+            r"its unit is 'encoder', but the seeds of arm size=large share model.vision.from runs/b: .* \{seed\}",
+        ),
+        ({"small": {"model.from": "runs/a"}, "large": {"model.from": "runs/b"}}, {}, "its unit is 'pre-training'"),
+        ({"small": {"model.from": "runs/a"}, "large": {"model.from": "runs/a"}}, {}, "its unit is 'base model'"),
+        ({"small": {}, "large": {}}, {"unit": "base model"}, "so its unit is 'run' and not 'base model'"),
+    ],
+)
+def test_a_test_over_the_wrong_unit_is_refused(
+    tmp_path: Path, arms: dict[str, Any], more: dict[str, Any], message: str
+) -> None:
+    base = "sft-demo" if "model.from" in arms["small"] else "demo"
+    study = study_of(base=base, axes={"size": arms}, claims=[LARGER | more])
+    with pytest.raises(UserError, match=message):
+        plan_runs(study, tmp_path)
+
+
+def test_each_seed_has_an_encoder_of_its_own(tmp_path: Path) -> None:
+    arms = {"small": {"model.vision.from": "runs/a-{seed}"}, "large": {"model.vision.from": "runs/b-{seed}"}}
+    first = ["data build scenes", "encoder clip-demo --to runs/a-{seed} --set seed={seed}"]
+    study = study_of(axes={"size": arms}, claims=[LARGER | {"unit": "encoder"}], first=first, seeds=[0, 1])
+    runs = plan_runs(study, tmp_path)
+    starts = [run.recipe.model.vision.from_ for run in runs]
+    assert starts == ["runs/a-0", "runs/b-0", "runs/a-1", "runs/b-1"]
+    assert replicated(study, recipes_of(runs)) == ("run", "encoder")
+    assert study.commands() == [
+        "data build scenes",
+        *(f"encoder clip-demo --to runs/a-{n} --set seed={n}" for n in (0, 1)),
+    ]
+
+
+def test_scores_are_found_where_they_were_before_right_answers_could_be_asked_for(tmp_path: Path) -> None:
+    plain, asked = (load_recipe("demo", [f"evaluate.right_answers={value}"]) for value in ("false", "true"))
+    assert scores_folder(tmp_path, plain).name == "615567769083ba85"
+    assert scores_folder(tmp_path, asked) != scores_folder(tmp_path, plain)
+
+
+HISTORY = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", [name for name in packaged_studies() if name.startswith("laptop/")])
+def test_claims_were_written_when_they_say(name: str) -> None:
+    """The commit that a claim names has the claim's question, and the date is the commit's."""
+    for claim in load_study(name).claims:
+        assert claim.registered is not None
+        assert claim.written is not None
+        commit = claim.written.commit
+        if commit is None:
+            continue
+        show = ["git", "-C", str(HISTORY), "show", "-s", "--format=%as", commit]
+        shown = subprocess.run(show, capture_output=True, text=True, check=False)
+        if shown.returncode != 0:
+            pytest.skip("the repository's history is not here")
+        assert shown.stdout.strip() == str(claim.written.date)
+        file = f"src/mm1/study/studies/{name}.yaml"
+        content = subprocess.run(
+            ["git", "-C", str(HISTORY), "show", f"{commit}:{file}"], capture_output=True, text=True, check=True
+        )
+        keys = {"claim", "kind", "unit", "registered", "written"}
+        written = [{k: v for k, v in c.items() if k not in keys} for c in yaml.safe_load(content.stdout)["claims"]]
+        assert claim.question() in [Claim.model_validate(c | {"claim": ""}).question() for c in written]
+
+
+def test_the_committed_scoreboard_is_that_of_the_committed_results(tmp_path: Path) -> None:
+    results = HISTORY / "docs" / "results"
+    for file in results.glob("*.json"):
+        shutil.copy(file, tmp_path)
+    assert write_lessons(lesson_studies(), tmp_path).read_text() == (results / "lessons.md").read_text()

@@ -23,7 +23,7 @@ from mm1.cli.caption import caption
 from mm1.cli.chat import chat
 from mm1.cli.demo import demo
 from mm1.cli.doctor import doctor
-from mm1.cli.evaluate import compare, evaluate, report, score_encoder, tasks
+from mm1.cli.evaluate import compare, evaluate, headline, report, score_encoder, tasks
 from mm1.cli.export import export
 from mm1.cli.launch import launch
 from mm1.cli.publish import pull, push
@@ -65,6 +65,7 @@ app.command(rich_help_panel="Train", context_settings={"ignore_unknown_options":
 app.command(rich_help_panel="Evaluate")(evaluate)
 app.command(rich_help_panel="Evaluate")(score_encoder)
 app.command(rich_help_panel="Evaluate")(compare)
+app.command(rich_help_panel="Evaluate")(headline)
 app.command(rich_help_panel="Evaluate")(report)
 app.command(rich_help_panel="Evaluate")(tasks)
 app.command(rich_help_panel="Use")(caption)

@@ -54,6 +54,14 @@ def evaluate(
             "says, else in conversations.",
         ),
     ] = None,
+    right_answers: Annotated[
+        bool | None,
+        typer.Option(
+            "--right-answers/--no-right-answers",
+            help="Also compute the log-likelihood of each right answer, which shows more than a coarse score. Default: "
+            "as the run's recipe says, else not.",
+        ),
+    ] = None,
     to: Annotated[
         Path | None,
         typer.Option(
@@ -99,6 +107,7 @@ def evaluate(
         "draws": draws,
         "detailed_shots": detailed_shots,
         "plain": plain,
+        "right_answers": right_answers,
         "batch_size": batch_size,
         "device": device,
         "dtype": dtype,
@@ -119,17 +128,70 @@ def score_encoder(run: RunArgument, set_: Set = None) -> None:
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(help="Directory of a run.")],
-    second: Annotated[Path, typer.Argument(help="Directory of another run, scored on the same items.")],
+    first: Annotated[
+        str,
+        typer.Argument(help="Directory of a run; or of several runs of one recipe, separated by commas."),
+    ],
+    second: Annotated[
+        str | None,
+        typer.Argument(
+            help="Directory of another run, or of several, scored on the same items. Needed unless --paper is given."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of the permutation test.")] = 0,
+    paper: Annotated[
+        str | None,
+        typer.Option(
+            help="Print the paper's scores of this model beside the first run's, for the same tasks and shots, such as "
+            "mm1-3b or mm1-7b-chat. Default: they are not printed."
+        ),
+    ] = None,
 ) -> None:
-    """Test which differences between two runs' scores are significant.
+    """Test which differences between runs' scores are significant, or put the paper's scores beside a run's.
 
-    The tests are paired by item and corrected for their number.
+    Two runs are two models: the test says whether these models differ. Several runs a side, with other seeds, test
+    whether their recipes differ. The tests are corrected for their number.
     """
+    from mm1.errors import UserError
+    from mm1.evaluate.beside_paper import paper_table
     from mm1.evaluate.compare import compare_runs, comparison_table
+    from mm1.evaluate.compare_recipes import compare_recipes
 
-    output().print(comparison_table(compare_runs(first, second, seed=seed), first.name, second.name))
+    ours, theirs = ([Path(name) for name in split_commas(side or "")] for side in (first, second))
+    if not theirs and paper is None:
+        raise UserError("compare: one side is missing: name another run, or a model of the paper with --paper")
+    if theirs:
+        pair = len(ours) == len(theirs) == 1
+        rows = compare_runs(ours[0], theirs[0], seed=seed) if pair else compare_recipes(ours, theirs, seed=seed)
+        names = [side[0].name if pair else f"{side[0].name}, ..." for side in (ours, theirs)]
+        output().print(comparison_table(rows, *names))
+    for run in ours if paper is not None else ():
+        table, missing = paper_table(run, str(paper))
+        if table is not None:
+            output().print(table)
+        if missing is not None:
+            output().print(missing)
+
+
+def headline(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Directories of at least three runs with other seeds, all scored.")
+    ],
+    to: Annotated[Path, typer.Option(help="JSON file of the figures, such as docs/results/demo.json.")],
+    page: Annotated[
+        Path | None,
+        typer.Option(help="Markdown page that gets the table, between its marks. Default: the table is printed."),
+    ] = None,
+) -> None:
+    """Write a recipe's scores over several seeds: mean, range, and intervals that count seeds, draws and items."""
+    from mm1.evaluate.headline import headline as figures
+    from mm1.evaluate.headline import headline_table, write_headline
+
+    content = figures(runs)
+    write_headline(content, to, page)
+    if page is None:
+        output().print(headline_table(content), soft_wrap=True, markup=False, highlight=False)
+    console.print(f"the figures: {to}")
 
 
 def report(run: RunArgument) -> None:

@@ -109,30 +109,35 @@ def lessons(
     page: Annotated[
         bool,
         typer.Option(
-            "--page", help="Write the scoreboard from the runs that are done. Default: missing runs are made."
+            "--page",
+            help="Only write the scoreboard, from the results that are stored in the directory (NAME.json of each "
+            "study). Default: missing runs are made.",
         ),
     ] = False,
 ) -> None:
     """Make the missing runs of all laptop studies, and write their pages and the scoreboard of claims."""
-    from mm1.study.lessons import lesson, lesson_studies, write_lessons
+    from mm1.study.lessons import lesson_studies, write_lessons
     from mm1.study.plan import plan_runs
     from mm1.study.report import write_study_report
     from mm1.study.run_table import lessons_table, run_table
     from mm1.study.runner import make_runs, prepared_runs
 
-    prepare = plan_runs if dry or page else prepared_runs
-    planned = [(study, prepare(study, to / "runs")) for study in lesson_studies()]
+    studies = lesson_studies()
+    if page:
+        console.print(f"the scoreboard: {write_lessons(studies, to)}")
+        return
+    prepare = plan_runs if dry else prepared_runs
+    planned = [(study, prepare(study, to / "runs")) for study in studies]
     if dry:
         console.print(lessons_table(planned, jobs))
         return
     failed = False
-    for study, runs in () if page else planned:
+    for study, runs in planned:
         console.print(run_table(study, runs, jobs))
         failures = make_runs(runs, jobs)
         failed |= bool(failures)
         if any(run.seconds is not None for run in runs):
             write_study_report(study, runs, to, failures)
-            write_lessons([lesson(*each) for each in planned], to)
-    console.print(f"the scoreboard: {write_lessons([lesson(*each) for each in planned], to)}")
+    console.print(f"the scoreboard: {write_lessons(studies, to)}")
     if failed:
         raise typer.Exit(1)

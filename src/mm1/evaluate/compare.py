@@ -1,8 +1,9 @@
-"""Tests which differences between two runs are real: paired tests on the same items.
+"""Tests which differences between two models are real: paired tests on the same items.
 
-The difference on each task has a bootstrap interval over items and a p value from a permutation test, which randomly
-exchanges the two models' answers to an item. Holm's correction over all rows keeps the probability of calling any row
-real by mistake at 5 %.
+A real difference is one between these two models. It says nothing of their recipes, since two runs of one recipe are
+two models as well (see `mm1.evaluate.compare_recipes`). The difference on each task has a bootstrap interval over items
+and a p value from a permutation test, which randomly exchanges the two models' answers to an item. Holm's correction
+over all rows keeps the probability of calling any row real by mistake at 5 %.
 """
 
 from __future__ import annotations
@@ -17,14 +18,20 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text as Styled
 
-from mm1.confidence import SIGNIFICANCE, TAILS
+from mm1.confidence import SIGNIFICANCE, TAILS, holm
 from mm1.errors import UserError
 from mm1.evaluate.bootstrap import NUMBERS_AT_ONCE
 from mm1.evaluate.item_groups import lowest_of_groups
 from mm1.evaluate.metrics import METRICS, Metric
+from mm1.evaluate.scoring import RIGHT_ANSWER
 
 PAIRED_RESAMPLES = 2000
 """Resamples and permutations. The smallest p value is 1/2001; Holm's correction needs that for up to 100 rows."""
+SAYS_MODELS = (
+    "The test is over items. It says whether these two models differ, and not whether their recipes do: two runs of "
+    "one recipe with other seeds differ as well. To compare recipes, name several runs a side, separated by commas."
+)
+SAYS_RECIPES = "The test is over runs ({} and {}) and items, and says whether the recipes differ."
 _MODEL_KEYS = {"model", "model_hash", "adapter", "tokens", "dtype", "quantization"}
 
 
@@ -42,6 +49,7 @@ class Comparison:
         interval: 95 % bootstrap interval of second minus first.
         p_value: The permutation test's p value, before correction.
         real: Whether the difference is significant at 5 % after Holm's correction.
+        runs: The number of runs on each side.
     """
 
     task: str
@@ -53,6 +61,7 @@ class Comparison:
     interval: tuple[float, float]
     p_value: float
     real: bool = False
+    runs: tuple[int, int] = (1, 1)
 
 
 def compare_runs(first: Path, second: Path, *, seed: int = 0, resamples: int = PAIRED_RESAMPLES) -> list[Comparison]:
@@ -75,16 +84,23 @@ def compare_runs(first: Path, second: Path, *, seed: int = 0, resamples: int = P
             "--tasks and --shots"
         )
     rows = [_compare(ours[key], theirs[key], seed, resamples) for key in common]
-    return _holm(rows)
+    corrected = holm([row.p_value for row in rows])
+    return [replace(row, real=p <= SIGNIFICANCE) for row, p in zip(rows, corrected, strict=True)]
 
 
 def comparison_table(comparisons: Sequence[Comparison], first: str, second: str) -> Table:
-    """Return a table of the comparisons, scores in percent."""
-    table = Table(title="Differences", title_justify="left")
+    """Return a table of the comparisons, scores in percent, with what the test says."""
+    recipes = any(row.runs > (1, 1) for row in comparisons)
+    table = Table(
+        title="Differences between recipes" if recipes else "Differences between these two models",
+        title_justify="left",
+        caption=SAYS_RECIPES.format(*comparisons[0].runs) if recipes else SAYS_MODELS,
+        caption_justify="left",
+    )
     table.add_column("task", no_wrap=True)
     for column in ("shots", "items", first, second, "difference (95 %)", "p"):
         table.add_column(column, justify="right")
-    table.add_column("real?")
+    table.add_column("recipes differ?" if recipes else "models differ?")
     for row in comparisons:
         low, high = (100 * bound for bound in row.interval)
         table.add_row(
@@ -187,6 +203,18 @@ def result_statistics(result: dict[str, Any]) -> np.ndarray:
     return np.stack(stacked)
 
 
+def answer_likelihoods(result: dict[str, Any]) -> np.ndarray | None:
+    """Return the log-likelihoods of the right answers in nats, (draws, items, 1); None if they weren't asked for.
+
+    Items whose picture can't be decoded are left out.
+    """
+    draws = [[p, *p.get("other_draws", [])] for p in result["predictions"]]
+    if not draws or RIGHT_ANSWER not in draws[0][0]:
+        return None
+    values = np.array([[answer[RIGHT_ANSWER] for answer in each] for each in draws], dtype=np.float64)
+    return values[~np.isnan(values).any(axis=1)].T[..., None]
+
+
 def _score(metric: Metric, statistics: np.ndarray) -> np.ndarray:
     return metric.score(statistics).mean(axis=0)
 
@@ -194,13 +222,3 @@ def _score(metric: Metric, statistics: np.ndarray) -> np.ndarray:
 def _many(metric: Metric, statistics: np.ndarray, size: int) -> np.ndarray:
     """Return the mean score over draws for each of `size` resamples: (draws, size, items, s) to (size,)."""
     return metric.score(statistics).reshape(-1, size).mean(axis=0)
-
-
-def _holm(rows: list[Comparison]) -> list[Comparison]:
-    """Mark the rows that are significant after Holm's step-down correction (Holm 1979)."""
-    order = sorted(range(len(rows)), key=lambda index: rows[index].p_value)
-    for rank, index in enumerate(order):
-        if rows[index].p_value > SIGNIFICANCE / (len(rows) - rank):
-            break
-        rows[index] = replace(rows[index], real=True)
-    return rows

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text as Styled
 
 from mm1.evaluate.metrics import METRICS
-from mm1.evaluate.scoring import Result
+from mm1.evaluate.scoring import RIGHT_ANSWER, Result
 
 
 def score_table(results: Sequence[Result]) -> Table:
@@ -34,6 +34,14 @@ def score_table(results: Sequence[Result]) -> Table:
         if any(len(result["draws"]) > 1 for result in by_count.values()):
             draws = (_draws(by_count.get(count)) for count in counts)
             table.add_row("  lowest and highest draw", "", "", *draws, style="dim")
+        likelihoods = {
+            c: result[RIGHT_ANSWER]["log_likelihood"] for c, result in by_count.items() if RIGHT_ANSWER in result
+        }
+        if likelihoods:
+            values = [f"{likelihoods[c]:.3f}" if likelihoods.get(c) is not None else "" for c in counts]
+            table.add_row("  right answer's log-likelihood", "nats", "", *values, style="dim")
+        if (perfect := first.get("perfect")) is not None:
+            table.add_row("  a perfect model", "", "", *(f"{100 * perfect:.1f}" for _ in counts), style="dim")
         for floor in first["floors"]:
             values = [_cell(by_count[c]["floors"].get(floor)) if c in by_count else "" for c in counts]
             table.add_row(f"  {floor}", "", "", *values, style="dim")

@@ -24,12 +24,13 @@ import numpy as np
 from mm1.document import Document, Image
 from mm1.errors import UserError
 from mm1.evaluate.bootstrap import bootstrap_interval
+from mm1.evaluate.ceiling import perfect_score
 from mm1.evaluate.floors import majority_answers, swap_pictures
 from mm1.evaluate.item_groups import lowest_of_groups
 from mm1.evaluate.likelihood import choose_options, query_prompt
 from mm1.evaluate.metrics import METRICS, Metric
 from mm1.evaluate.models.generator import Advance, Answer, ContextTooShort, Generator
-from mm1.evaluate.prompts import PromptStyle, as_text, build_prompt
+from mm1.evaluate.prompts import PromptStyle, as_text, build_prompt, shown_answer
 from mm1.evaluate.settings import EvaluationSettings
 from mm1.evaluate.shots import ShotPool
 from mm1.evaluate.tasks.item import Item, field
@@ -46,6 +47,8 @@ FLOOR_ITEMS = 1024
 """The floor of swapped pictures is scored on at least this many items (whole parts, a random sample)."""
 PICTURES_KEPT = 24
 """Number of predictions that contain the query's picture, for reports."""
+RIGHT_ANSWER = "right_answer"
+"""Key of a prediction with the log-likelihood of the right answer, in nats."""
 PICTURE_SIDE = 256
 """Largest width and height of a picture in a result, in pixels."""
 
@@ -73,6 +76,7 @@ class Scorer:
         self.generator, self.task, self.settings, self.model = generator, task, settings, model
         chat = bool(getattr(generator, "takes_turns", False)) and task.likelihood is None and not settings.plain
         self.style = PromptStyle(chat, settings.detailed_shots)
+        self.asks_right_answers = settings.right_answers and task.likelihood is None
         self.metric = METRICS[task.metric]
         self.source = open_items(task.data)
         self.pool = self.source if task.pool == task.data else open_items(task.pool)
@@ -140,6 +144,7 @@ class Scorer:
             "together": task.together,
             "data_hash": _hash(self.source.data_hash, self.pool.data_hash, self._ids_hash),
             **({"after": task.after} if task.after else {}),
+            **({"right_answers": True} if self.asks_right_answers else {}),
             **self.style.protocol(),
             **self.model,
         }
@@ -167,6 +172,9 @@ class Scorer:
             ]
             for part, own in zip(parts, _split(entries, items), strict=True):
                 part["draws"].append(own)
+            if self.asks_right_answers:
+                for entry, value in zip(entries, self._right_answers(prompts, every, shots), strict=True):
+                    entry[RIGHT_ANSWER] = value
             if seed == self.settings.seed:
                 first_shots, first_prompt = _split(shots, items), prompts[0]
         swapping = [place for place, index in enumerate(indices) if self._swaps(index)]
@@ -210,12 +218,26 @@ class Scorer:
             "errors": sum("error" in answer for answer in draws[0]),
             "seed": self.settings.seed,
             "draws": [{"seed": seed, "score": score} for seed, score in zip(seeds, scores, strict=True)],
+            **self._perfect(),
+            **self._mean_likelihood(draws),
             "also": {name: self._score(draws, METRICS[name]) for name in self.task.also},
             "floors": self._floors(parts),
             "protocol": self.protocol(count),
             "example_prompt": parts[0]["example_prompt"],
             "predictions": predictions,
         }
+
+    def _perfect(self) -> dict[str, float]:
+        """Return the score of a perfect model under its key; nothing where it is 1."""
+        perfect = perfect_score(self.task.metric, [self._references(item) for item in self._items])
+        return {} if perfect is None else {"perfect": perfect}
+
+    def _mean_likelihood(self, draws: Sequence[Sequence[Part]]) -> dict[str, Any]:
+        """Return the mean log-likelihood of the right answers under its key; nothing if it wasn't asked for."""
+        if not self.asks_right_answers:
+            return {}
+        values = np.array([[answer[RIGHT_ANSWER] for answer in draw] for draw in draws], dtype=np.float64)
+        return {RIGHT_ANSWER: {"log_likelihood": None if np.isnan(values).all() else float(np.nanmean(values))}}
 
     def _draw(self, item: Item, count: int, seed: int) -> tuple[Item, ...]:
         """Return an item's shots; at 0 shots, the text-only shots if the task has any."""
@@ -260,6 +282,19 @@ class Scorer:
         except ContextTooShort as error:
             raise self._too_long(error, items[error.index], shots[error.index]) from None
         return prompts, [answer if isinstance(answer, UserError) else self._cut(answer) for answer in answers]
+
+    def _right_answers(
+        self, prompts: Sequence[Document], items: Sequence[Item], shots: Sequence[tuple[Item, ...]]
+    ) -> list[float | None]:
+        """Return the log-likelihood of each item's answer as a shot would show it; None if a picture can't be read."""
+        answers = [shown_answer(self.task, item) for item in items]
+        if self.style.chat:
+            answers = [answer.strip() for answer in answers]
+        try:
+            likelihoods = self.generator.log_likelihoods(prompts, answers)
+        except ContextTooShort as error:
+            raise self._too_long(error, items[error.index], shots[error.index]) from None
+        return [None if each.error else each.total for each in likelihoods]
 
     def _too_long(self, error: ContextTooShort, item: Item, shots: tuple[Item, ...]) -> UserError:
         reserved = 0 if self.task.likelihood else self.task.max_new_tokens

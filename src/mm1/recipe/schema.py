@@ -284,6 +284,9 @@ class EvaluateRecipe(Section):
         "the paper's mixed resolution); null: in all shots.",
     )
     plain: bool = Field(False, description="Prompt a chat model as a pre-trained one, not in a conversation.")
+    right_answers: bool = Field(
+        False, description="Also compute the log-likelihood of each right answer, which shows more than a coarse score."
+    )
     batch_size: int = Field(64, gt=0, description="Prompts of a forward pass; it changes no score.")
     during: DuringRecipe | None = Field(None, description="Scoring of the current weights every so many steps.")
 

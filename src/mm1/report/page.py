@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,8 +14,10 @@ import numpy as np
 
 from mm1.files import write_text
 from mm1.report import curves, words
+from mm1.report.beside_paper import beside_paper
 from mm1.report.figures import FLOOR_DASHES, Figure, score_figure
 from mm1.report.read_run import Prediction, Run, Score, mapping, number, read_run
+from mm1.report.repeat import repeat
 
 PICTURES = 12  # held-out pictures shown for each task
 
@@ -85,7 +86,8 @@ def render(run: Run) -> str:
         galleries=_galleries(run),
         prompt=_prompt(run),
         environment=_environment(run),
-        commands=_commands(run),
+        repeat=repeat(run),
+        beside_paper=beside_paper(run.scores),
         warnings=[*run.problems, *_warnings(run)],
     )
 
@@ -182,42 +184,6 @@ def _environment(run: Run) -> dict[str, str]:
         if not isinstance(value, Mapping) and value not in (None, ""):
             shown[str(key).replace("_", " ")] = str(value)
     return shown
-
-
-def _commands(run: Run) -> list[tuple[str, str]]:
-    """Return the commands that repeat the run: (command, its effect)."""
-    here = Path.cwd()
-    directory = run.directory.resolve()
-    # The page doesn't show absolute paths of this machine.
-    shown = directory.relative_to(here) if directory.is_relative_to(here) else Path("runs") / directory.name
-    recipe = shlex.quote(str(shown / "recipe.yaml"))
-    again = shlex.quote(f"{shown}-again")
-    commands = []
-    if commit := run.environment.get("commit"):
-        commit, plus, _ = str(commit).partition("+")
-        without = " without its uncommitted changes" if plus else ""
-        commands.append((f"git checkout {shlex.quote(commit)}", f"the same code{without}"))
-    commands += [(f"mm1 data build {shlex.quote(corpus)}", "the data") for corpus in _corpora(run)]
-    commands.append((f"mm1 pretrain {recipe} --to {again}", "the same training"))
-    chosen = mapping(run.recipe, "evaluate").get("shots")
-    counts = ",".join(str(count) for count in chosen) if isinstance(chosen, list) and chosen else "0,4,8"
-    commands.append((f"mm1 evaluate {again} --shots {shlex.quote(counts)}", "the same scores"))
-    commands.append((f"mm1 report {again}", "a page like this one"))
-    width = max(len(command) for command, _ in commands)
-    return [(command.ljust(width), effect) for command, effect in commands]
-
-
-def _corpora(run: Run) -> list[str]:
-    """Return the names of the recipe's corpora without duplicates; corpora given by path are left out."""
-    names: dict[str, None] = {}
-    kinds = mapping(mapping(run.recipe, "data"), "mixture").values()
-    for kind in kinds:
-        sources = kind.get("sources") if isinstance(kind, Mapping) else None
-        for source in sources if isinstance(sources, list) else []:
-            corpus = source.get("corpus") if isinstance(source, Mapping) else None
-            if isinstance(corpus, str) and corpus.count("/") == 1 and not corpus.startswith(("/", ".")):
-                names[corpus.partition("/")[0]] = None
-    return list(names)
 
 
 def _warnings(run: Run) -> list[str]:

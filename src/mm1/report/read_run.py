@@ -88,7 +88,8 @@ class Prediction:
 class Score:
     """One task at one number of shots; scores, intervals and floors are shares (CIDEr: 1.0 = 100).
 
-    `also` has the scores of other metrics on the same answers, by name.
+    `also` has the scores of other metrics on the same answers, by name; `perfect` is the score of a perfect model where
+    it isn't 1; `right_answer` the mean log-likelihood of the right answers, if the result has it.
     """
 
     task: str
@@ -103,6 +104,8 @@ class Score:
     protocol: Mapping[str, Any]
     example_prompt: tuple[Mapping[str, str], ...]
     predictions: tuple[Prediction, ...]
+    perfect: float | None = None
+    right_answer: float | None = None
 
 
 @dataclass
@@ -308,6 +311,8 @@ def _parse_score(content: Mapping[str, Any]) -> Score:
         items=int(content.get("items", 0)),
         errors=int(content.get("errors", 0)),
         floors=tuple(floor for floor in floors if floor),
+        perfect=number(content.get("perfect")),
+        right_answer=number(mapping(content, "right_answer").get("log_likelihood")),
         also={name: floor.score for name, floor in also if floor},
         protocol=mapping(content, "protocol"),
         example_prompt=tuple(_parse_part(part) for part in content.get("example_prompt") or ()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,9 +11,10 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from mm1.study.claim import Choice
 from mm1.study.claims import estimate
 from mm1.study.results import Results, Scores
-from mm1.study.schema import Choice, FigureRecipe, Study, chosen
+from mm1.study.schema import FigureRecipe, Study, chosen
 
 SHOTS = "shots"
 
@@ -32,6 +34,8 @@ _STYLE: dict[Any, Any] = {
 # Okabe and Ito's colours, which the colour-blind can distinguish (Nature Methods 8, 441, 2011).
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MARKERS = "os^DvP"
+_WIDTH = 66
+"""Letters that fit side by side below the axis."""
 
 
 def study_figure(study: Study, results: Results) -> str:
@@ -47,6 +51,7 @@ def study_figure(study: Study, results: Results) -> str:
     """
     recipe = study.figure or FigureRecipe(x=next(iter(study.values)), lines=SHOTS)
     ticks, lines = _values(study, results, recipe, recipe.x), _values(study, results, recipe, recipe.lines)
+    ordered = _is_ordered(ticks)
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(6.2, 3.6), layout="constrained")
         axes = figure.subplots()
@@ -63,10 +68,11 @@ def study_figure(study: Study, results: Results) -> str:
                 color=_COLOURS[number % len(_COLOURS)],
                 marker=_MARKERS[number % len(_MARKERS)],
                 capsize=3,
+                linestyle="-" if ordered else "none",
                 linewidth=1.6,
                 label=f"{line} shots" if recipe.lines == SHOTS else line,
             )
-        axes.set_xticks(range(len(ticks)), ticks)
+        axes.set_xticks(range(len(ticks)), [textwrap.fill(tick, _WIDTH // len(ticks)) for tick in ticks])
         axes.set_xlim(-0.4, len(ticks) - 0.6)
         axes.set_xlabel(recipe.x)
         axes.set_ylabel(_label(recipe))
@@ -75,6 +81,14 @@ def study_figure(study: Study, results: Results) -> str:
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
+
+
+def _is_ordered(values: Sequence[str]) -> bool:
+    """Return whether an axis's values are numbers, so that a line between two of them means something."""
+    try:
+        return len([float(value) for value in values]) > 1
+    except ValueError:
+        return False
 
 
 def _label(recipe: FigureRecipe) -> str:

@@ -1,4 +1,4 @@
-"""The scoreboard of the paper's lessons: every claim of the laptop studies with its verdict."""
+"""The scoreboard of the paper's lessons: every claim of the laptop studies with its verdict, judged together."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import jinja2
 
+from mm1.confidence import p_text
 from mm1.errors import UserError
 from mm1.files import write_text
-from mm1.study.claims import Finding
-from mm1.study.plan import StudyRun, distinct, minutes_of
-from mm1.study.report import findings
-from mm1.study.results import read_study
-from mm1.study.schema import Claim, Study, load_study, packaged_studies
+from mm1.study.claim import Claim
+from mm1.study.claims import Finding, Measured, verdicts
+from mm1.study.schema import Study, load_study, packaged_studies
+from mm1.study.store import StoredStudy, measured_claims, read_store
 
 LAPTOP = "laptop/"
 """Prefix of the studies on the scoreboard."""
@@ -26,18 +26,13 @@ class Lesson:
 
     Attributes:
         study: The study.
-        runs: Its planned runs.
-        rows: Each claim with its finding; None as long as one of its runs is missing.
+        stored: Its stored results; None before there are any.
+        rows: Each claim with its finding; None if it wasn't measured as it now stands.
     """
 
     study: Study
-    runs: tuple[StudyRun, ...]
+    stored: StoredStudy | None
     rows: tuple[tuple[Claim, Finding | None], ...]
-
-    @property
-    def done(self) -> int:
-        """The number of runs that are done."""
-        return sum(run.seconds is not None for run in self.runs)
 
 
 def lesson_studies() -> list[Study]:
@@ -45,36 +40,50 @@ def lesson_studies() -> list[Study]:
     return [load_study(name) for name in packaged_studies() if name.startswith(LAPTOP)]
 
 
-def lesson(study: Study, runs: Sequence[StudyRun]) -> Lesson:
-    """Test a study's claims with the runs that are done.
+def judged_lessons(studies: Sequence[Study], directory: Path) -> list[Lesson]:
+    """Judge the claims of all studies together, from their stored results.
 
     Args:
-        study: The study.
-        runs: Its planned runs.
+        studies: The studies in the order of the table.
+        directory: The directory of their files `NAME.json`.
 
     Raises:
-        UserError: If two runs were scored differently.
+        UserError: If a file isn't a study's results.
     """
-    any_done = any(run.seconds is not None for run in runs)
-    by_claim = {f.claim.claim: f for f in findings(study, read_study(runs))} if any_done else {}
-    return Lesson(study, tuple(runs), tuple((claim, by_claim.get(claim.claim)) for claim in study.claims))
+    files = [directory / f"{study.name}.json" for study in studies]
+    stored = [read_store(file) if file.is_file() else None for file in files]
+    measured = [
+        measured_claims(study, results) if results else [None] * len(study.claims)
+        for study, results in zip(studies, stored, strict=True)
+    ]
+    findings = iter(verdicts([m for each in measured for m in each if m is not None]))
+    lessons = []
+    for study, results, each in zip(studies, stored, measured, strict=True):
+        found = [next(findings) if isinstance(m, Measured) else None for m in each]
+        lessons.append(Lesson(study, results, tuple(zip(study.claims, found, strict=True))))
+    return lessons
 
 
-def write_lessons(lessons: Sequence[Lesson], directory: Path) -> Path:
-    """Write `lessons.md`: the paper's lesson, our claim, our measurement, the verdict.
+def write_lessons(studies: Sequence[Study], directory: Path) -> Path:
+    """Write `lessons.md`: the paper's lesson, our claim, what it rests on, our measurement, the verdict.
 
     Args:
-        lessons: In the order of the table.
-        directory: The directory of the studies' pages.
+        studies: In the order of the table.
+        directory: The directory of the studies' pages and results.
 
     Returns:
         The page's path.
 
     Raises:
-        UserError: If no run of any study is done.
+        UserError: If there are no results of any study, or a file isn't a study's results.
     """
-    if not any(lesson.done for lesson in lessons):
-        raise UserError(f"{directory}: no run of any study is done: make them with `mm1 study lessons`")
+    lessons = judged_lessons(studies, directory)
+    stored = [lesson.stored for lesson in lessons if lesson.stored]
+    if not stored:
+        raise UserError(
+            f"{directory}: there are no results of any study: make them with `mm1 study lessons`, or name their "
+            "directory with --to"
+        )
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mm1.study", "templates"),
         undefined=jinja2.StrictUndefined,
@@ -84,11 +93,15 @@ def write_lessons(lessons: Sequence[Lesson], directory: Path) -> Path:
     )
     directory.mkdir(parents=True, exist_ok=True)
     page = directory / "lessons.md"
-    runs = distinct(run for lesson in lessons for run in lesson.runs)
+    findings = [finding for lesson in lessons for _, finding in lesson.rows if finding]
     counts = {
-        "done": sum(run.seconds is not None for run in runs),
-        "runs": len(runs),
-        "minutes": f"{minutes_of(runs):.0f}",
+        "claims": sum(len(lesson.rows) for lesson in lessons),
+        "built_in": sum(finding.claim.kind == "built-in" for finding in findings),
+        "wrong_unit": sum(finding.verdict == "undecided: wrong unit" for finding in findings),
+        "tested": [finding for finding in findings if finding.p_value is not None],
+        "done": sum(each.runs for each in stored),
+        "runs": sum(each.of for each in stored),
+        "minutes": f"{sum(each.minutes for each in stored):.0f}",
     }
-    write_text(page, environment.get_template("lessons.md").render(lessons=lessons, **counts))
+    write_text(page, environment.get_template("lessons.md").render(lessons=lessons, p_text=p_text, **counts))
     return page

@@ -21,7 +21,8 @@ from typing import Any
 from mm1.errors import UserError
 from mm1.places import parse_model_name
 from mm1.recipe import Recipe, load_recipe
-from mm1.study.schema import Arm, Study, arm_name
+from mm1.study.schema import Arm, Study, arm_name, for_seed
+from mm1.study.units import Recipes, check_units
 from mm1.study.version import results_token
 
 DONE = "study-run.json"
@@ -82,13 +83,14 @@ def plan_runs(study: Study, store: Path) -> list[StudyRun]:
         store: The directory of the runs of all studies.
 
     Raises:
-        UserError: If an arm's changes don't fit the recipe.
+        UserError: If an arm's changes don't fit the recipe, or a claim has the wrong unit (`mm1.study.units`).
     """
     runs = []
     for seed in study.seeds:
         for arm, changes in study.arms().items():
             try:
-                recipe = load_recipe(study.base, changes={**changes, "seed": seed, "name": study.name})
+                own = for_seed(changes, seed)
+                recipe = load_recipe(study.base, changes={**own, "seed": seed, "name": study.name})
             except UserError as error:
                 raise UserError(f"study {study.name}, arm {arm_name(arm)}: {error}") from None
             if not recipe.evaluate.tasks:
@@ -97,7 +99,13 @@ def plan_runs(study: Study, store: Path) -> list[StudyRun]:
                     "evaluate.tasks under `set`"
                 )
             runs.append(StudyRun(arm, seed, recipe, store / identity(recipe)))
+    check_units(study, recipes_of(runs))
     return runs
+
+
+def recipes_of(runs: Iterable[StudyRun]) -> Recipes:
+    """Return the runs' recipes by arm and seed."""
+    return {(run.arm, run.seed): run.recipe for run in runs}
 
 
 def minutes_of(runs: Sequence[StudyRun]) -> float:
@@ -127,7 +135,10 @@ def _seconds(file: Path) -> float | None:
 
 def scores_folder(directory: Path, recipe: Recipe) -> Path:
     """Return the folder in a run's directory for the results of a recipe's scoring; its name is a hash."""
-    return directory / "scores" / _hash(recipe.evaluate.model_dump(mode="json"))
+    evaluate = recipe.evaluate.model_dump(mode="json")
+    if not evaluate["right_answers"]:
+        del evaluate["right_answers"]  # a later key; without it, the first results keep their names
+    return directory / "scores" / _hash(evaluate)
 
 
 def identity(recipe: Recipe) -> str:

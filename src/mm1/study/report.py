@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,17 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from mm1.confidence import p_text
 from mm1.files import write_text
-from mm1.study.claims import Finding, judge
+from mm1.study.beside_paper import paper_beside
+from mm1.study.claims import Measured, measure, verdicts
 from mm1.study.figure import mean_of, study_figure
-from mm1.study.plan import StudyRun, minutes_of
+from mm1.study.plan import StudyRun, minutes_of, recipes_of
 from mm1.study.results import Results, Scores, read_study
 from mm1.study.runner import Failure
 from mm1.study.schema import Study, arm_name, chosen
+from mm1.study.store import Counts, write_store
+from mm1.study.units import replicated
 from mm1.study.version import RESULTS_VERSION
 from mm1.train.run_directory import read_environment
 
@@ -24,7 +29,7 @@ from mm1.train.run_directory import read_environment
 def write_study_report(
     study: Study, runs: Sequence[StudyRun], directory: Path, failures: Sequence[Failure] = ()
 ) -> Path:
-    """Write `NAME.md`, `NAME.svg` and `NAME.html` from the runs that are done.
+    """Write `NAME.md`, `NAME.svg`, `NAME.html` and `NAME.json` from the runs that are done.
 
     Args:
         study: The study.
@@ -36,23 +41,26 @@ def write_study_report(
         The Markdown page's path.
 
     Raises:
-        UserError: If no run is done, or two were scored differently.
+        UserError: If no run is done, two were scored differently, or seeds were added (see `mm1.study.store`).
     """
-    results = read_study(runs)
+    results = replace(read_study(runs), units=replicated(study, recipes_of(runs)), looks=max(1, len(study.looks)))
+    measured = measured_claims(study, results)
+    counts = Counts(len(runs) - results.missing, len(runs), minutes_of(runs), _machine(runs))
+    directory.mkdir(parents=True, exist_ok=True)
+    write_store(study, results, measured, counts, directory / f"{study.name}.json")
     figure = study_figure(study, results)
     content = {
         "study": study,
-        "findings": findings(study, results),
+        "findings": verdicts(measured),
+        "p_text": p_text,
         "columns": [f"{s.task}, {s.shots}" for s in _columns(results)],
         "with_loss": _with_loss(study),
         "rows": [_row(results, number) for number in range(len(results.arms))],
         "blind": _blind_rows(results),
-        "paper": _paper_rows(study),
-        "runs": {"all": len(runs), "missing": results.missing, "minutes": minutes_of(runs)},
+        "paper": paper_beside(study, results),
+        "counts": counts,
         "failures": failures,
-        "machine": _machine(runs),
     }
-    directory.mkdir(parents=True, exist_ok=True)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mm1.study", "templates"),
         undefined=jinja2.StrictUndefined,
@@ -68,13 +76,13 @@ def write_study_report(
     return page
 
 
-def findings(study: Study, results: Results) -> list[Finding]:
-    """Test the claims whose runs are all done; leave the others out."""
+def measured_claims(study: Study, results: Results) -> list[Measured]:
+    """Measure the claims whose runs are all done; leave the others out."""
     tested = []
     for claim in study.claims:
         needed = [any(chosen(arm, choice) for choice in claim.choices()) for arm in results.arms]
         if not np.isnan(results.seconds[needed]).any():
-            tested.append(judge(claim, results))
+            tested.append(measure(claim, results))
     return tested
 
 
@@ -105,7 +113,7 @@ def _row(results: Results, number: int) -> dict[str, Any]:
 def _cell(results: Results, number: int, scores: Scores) -> str:
     """Return an arm's mean and half its interval; empty if a run is missing."""
     estimated = mean_of(results, dict(results.arms[number]), [scores])
-    digits = 3 if scores.unit == "nats" else 1
+    digits = 3 if scores.measure == "nats" else 1
     return "" if estimated is None else f"{estimated[0]:.{digits}f} ± {estimated[1]:.{digits}f}"
 
 
@@ -118,17 +126,6 @@ def _blind_rows(results: Results) -> list[dict[str, Any]]:
             cells = [f"{points.mean():.1f}" if len(points) else "" for points in scored]
             rows.append({"arm": arm_name(arm), "cells": cells})
     return rows
-
-
-def _paper_rows(study: Study) -> list[dict[str, Any]]:
-    return [
-        {
-            "arm": ", ".join(f"{axis} {value}" for axis, value in row.arm.items()),
-            "scores": row.scores,
-            "certainty": row.certainty,
-        }
-        for row in study.paper
-    ]
 
 
 def _machine(runs: Sequence[StudyRun]) -> str:

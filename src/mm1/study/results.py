@@ -13,21 +13,26 @@ from numpy.typing import NDArray
 
 from mm1.errors import UserError
 from mm1.evaluate.bootstrap import ITEM_RESAMPLES, resampled_scores
-from mm1.evaluate.compare import differing_protocol, read_results, result_statistics
-from mm1.evaluate.metrics import METRICS
+from mm1.evaluate.compare import answer_likelihoods, differing_protocol, read_results, result_statistics
+from mm1.evaluate.metrics import METRICS, Metric
 from mm1.evaluate.tasks.task import Floor, load_task
+from mm1.study.claim import Quantity, Unit
 from mm1.study.plan import StudyRun
-from mm1.study.schema import Arm, Quantity
+from mm1.study.schema import Arm
 
 SWAPPED: Floor = "swapped pictures"
 
 VARIED = frozenset({"detailed_shots"})
 """Keys of a result's protocol that may differ between a study's arms."""
 
+MEAN = Metric("log_likelihood", "log-likelihood", "the model's own, in nats per answer", lambda rows: rows)
+"""The log-likelihood of the right answers as a metric: the mean over items."""
+
 LAST = 0.1
 """A run's loss is the mean over this last share of its steps."""
 
-Unit = Literal["points", "nats"]
+Measure = Literal["points", "nats"]
+"""What a quantity is measured in."""
 
 Floats = NDArray[np.float64]
 
@@ -43,7 +48,7 @@ class Scores:
         points: (arms, seeds) scores; NaN where a run is missing.
         resampled: (arms, seeds, resamples) scores of items drawn with replacement, the same items for all runs.
         blind: (arms, seeds) scores with the picture of another item; NaN where a run has none.
-        unit: The unit of all scores.
+        measure: What all scores are measured in.
     """
 
     task: str
@@ -52,7 +57,7 @@ class Scores:
     points: Floats
     resampled: Floats
     blind: Floats
-    unit: Unit = "points"
+    measure: Measure = "points"
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,10 @@ class Results:
         scores: The scores by task and number of shots.
         seconds: (arms, seeds) how long each run took; NaN where a run is missing.
         losses: (arms, seeds) each run's final training loss in nats per token; NaN where a run is missing.
+        likelihoods: The log-likelihoods of the right answers in nats per answer, by task and number of shots; empty
+            unless the runs were scored with `evaluate.right_answers`.
+        units: What each seed has of its own.
+        looks: How often the results were looked at.
     """
 
     arms: tuple[Arm, ...]
@@ -72,13 +81,16 @@ class Results:
     scores: tuple[Scores, ...]
     seconds: Floats
     losses: Floats
+    likelihoods: tuple[Scores, ...] = ()
+    units: tuple[Unit, ...] = ("run",)
+    looks: int = 1
 
     @property
     def loss(self) -> Scores:
         """The training loss in the form of a task's scores; resampling doesn't change it."""
         resampled = np.broadcast_to(self.losses[..., None], (*self.losses.shape, ITEM_RESAMPLES))
         blind = np.full(self.losses.shape, np.nan)
-        return Scores("training loss", 0, 1, self.losses, resampled, blind, unit="nats")
+        return Scores("training loss", 0, 1, self.losses, resampled, blind, measure="nats")
 
     @property
     def missing(self) -> int:
@@ -95,17 +107,21 @@ class Results:
         """
         if metric == "loss":
             return (self.loss,)
+        there = self.scores if metric == "score" else self.likelihoods
+        if not there:
+            raise UserError(
+                "the study's runs have no log-likelihoods: set evaluate.right_answers to true under `set`, and "
+                "score again"
+            )
         for requested, available, what in (
-            (tasks, {s.task for s in self.scores}, "task"),
-            (shots, {s.shots for s in self.scores}, "number of shots"),
+            (tasks, {s.task for s in there}, "task"),
+            (shots, {s.shots for s in there}, "number of shots"),
         ):
             for value in requested or ():
                 if value not in available:
                     known = ", ".join(map(str, sorted(available)))
                     raise UserError(f"the study's runs have no scores for {what} {value}: choose from {known}")
-        return tuple(
-            s for s in self.scores if (tasks is None or s.task in tasks) and (shots is None or s.shots in shots)
-        )
+        return tuple(s for s in there if (tasks is None or s.task in tasks) and (shots is None or s.shots in shots))
 
 
 def read_study(runs: Sequence[StudyRun]) -> Results:
@@ -117,11 +133,8 @@ def read_study(runs: Sequence[StudyRun]) -> Results:
     arms, seeds = tuple(dict.fromkeys(r.arm for r in runs)), tuple(dict.fromkeys(r.seed for r in runs))
     shape = len(arms), len(seeds)
     seconds, losses = np.full(shape, np.nan), np.full(shape, np.nan)
-    points: dict[tuple[str, int], Floats] = {}
-    resampled: dict[tuple[str, int], Floats] = {}
-    blind: dict[tuple[str, int], Floats] = {}
-    items: dict[tuple[str, int], int] = {}
     protocols: dict[tuple[str, int], tuple[str, dict[str, object]]] = {}
+    cells: dict[tuple[str, tuple[str, int]], _Cells] = {}
     for run in runs:
         if run.seconds is None:
             continue
@@ -135,18 +148,38 @@ def read_study(runs: Sequence[StudyRun]) -> Results:
             if (differs := differing_protocol(protocol, result["protocol"], ignored=VARIED)) is not None:
                 both = f"{other} and {run.name}"
                 raise UserError(f"{key[0]} at {key[1]} shots: {both} were scored differently: {differs}")
-            metric, statistics = METRICS[result["metric"]], result_statistics(result)
-            items[key] = statistics.shape[1]
-            points.setdefault(key, np.full(shape, np.nan))[cell] = 100 * metric.score(statistics).mean()
             swapped = result["floors"].get(SWAPPED)
-            score = np.nan if swapped is None else 100 * swapped["score"]
-            blind.setdefault(key, np.full(shape, np.nan))[cell] = score
-            draws = resampled.setdefault(key, np.full((*shape, ITEM_RESAMPLES), np.nan))
-            draws[cell] = 100 * resampled_scores(metric, statistics, 0, ITEM_RESAMPLES)
-    if not points:
+            blind = np.nan if swapped is None else 100 * swapped["score"]
+            scored = cells.setdefault(("score", key), _Cells(shape, "points", 100.0))
+            scored.put(cell, METRICS[result["metric"]], result_statistics(result), blind)
+            if (likelihoods := answer_likelihoods(result)) is not None:
+                cells.setdefault(("log-likelihood", key), _Cells(shape, "nats", 1.0)).put(cell, MEAN, likelihoods)
+    if not cells:
         raise UserError("none of the study's runs is done: make them with `mm1 study run`")
-    scores = tuple(Scores(*key, items[key], points[key], resampled[key], blind[key]) for key in points)
-    return Results(arms, seeds, scores, seconds, losses)
+    scores, likelihoods = (
+        tuple(filled.scores(*key) for (what, key), filled in cells.items() if what == quantity)
+        for quantity in ("score", "log-likelihood")
+    )
+    return Results(arms, seeds, scores, seconds, losses, likelihoods)
+
+
+class _Cells:
+    """Collects the scores of one task at one number of shots, run by run."""
+
+    def __init__(self, shape: tuple[int, int], measure: Measure, factor: float) -> None:
+        self.measure, self.factor, self.items = measure, factor, 0
+        self.points, self.blind = np.full(shape, np.nan), np.full(shape, np.nan)
+        self.resampled = np.full((*shape, ITEM_RESAMPLES), np.nan)
+
+    def put(self, cell: tuple[int, int], metric: Metric, statistics: Floats, blind: float = np.nan) -> None:
+        """Add a run's statistics (draws, items, s)."""
+        self.items = statistics.shape[1]
+        self.points[cell] = self.factor * metric.score(statistics).mean()
+        self.resampled[cell] = self.factor * resampled_scores(metric, statistics, 0, ITEM_RESAMPLES)
+        self.blind[cell] = blind
+
+    def scores(self, task: str, shots: int) -> Scores:
+        return Scores(task, shots, self.items, self.points, self.resampled, self.blind, self.measure)
 
 
 def last_loss(run: Path) -> float:

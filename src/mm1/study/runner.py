@@ -67,7 +67,7 @@ def prepared_runs(study: Study, store: Path) -> list[StudyRun]:
     runs = plan_runs(study, store)
     if not study.first or all(run.seconds is not None for run in runs):
         return runs
-    for command in study.first:
+    for command in study.commands():
         if not _prepare(command):
             raise UserError(f"study {study.name}: `mm1 {command}` failed: read its output above")
     weights_digest.cache_clear()  # runs' names depend on the weights that they start from

@@ -14,9 +14,12 @@
         better: {mask: inside}
         worse: {mask: across}
         shots: [4, 8]
+        minimum: 2
 
 An arm is one value of every axis (all combinations are run), or one of `variants` if a full grid is too large. Every
 arm is trained once per seed. The seed determines the initial weights and the order of the data, so arms are paired.
+`{seed}` in a value or in a command of `first` stands for the seed: so each seed gets an encoder or a base model of its
+own.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from mm1.recipe import Section, Shelf, check_recipe
+from mm1.study.claim import LOSS_STANDS_ALONE, Choice, Claim, Quantity
 
 Arm = tuple[tuple[str, str], ...]
 """An arm: (axis, value) for every axis, in the study's order."""
@@ -42,76 +46,11 @@ Changes = dict[str, Any]
 """Keys of the recipe with their values, as in `{train.steps: 600}`."""
 
 
-def _as_words(value: Any) -> Any:
-    """Convert numbers to an axis's values: `{tokens: 16}` becomes `{tokens: "16"}`."""
-    return {k: str(v) for k, v in value.items()} if isinstance(value, Mapping) else value
-
-
 def _keys_as_words(value: Any) -> Any:
     return {str(k): v for k, v in value.items()} if isinstance(value, Mapping) else value
 
 
-Choice = Annotated[dict[str, str], BeforeValidator(_as_words)]
-"""A choice of arms: a value for some axes; arms that differ in the others are averaged over."""
-
-Quantity = Literal["score", "loss"]
-"""The quantity by which arms are compared."""
-
-_LOSS_STANDS_ALONE = "the training loss has no tasks and no shots: leave these keys out, or leave `metric: loss` out"
-
 Values = Annotated[dict[str, Changes], BeforeValidator(_keys_as_words)]
-
-
-class Contrast(Section):
-    """The difference between two choices of arms."""
-
-    better: Choice
-    worse: Choice
-
-
-class Claim(Section):
-    """A sentence that a study's runs can support or refute.
-
-    The quantity is the mean score over `tasks` and `shots`, in percentage points of each metric's unit. With `better`
-    and `worse` the claim is that their difference exceeds `minimum`. With `than` in addition, the difference exceeds
-    that other difference by `minimum`. With `worse_shots`, `better` at `shots` exceeds `worse` at `worse_shots`. With
-    `alike`, no two of the choices differ by more than `within`. With `metric: loss` the quantity is the final training
-    loss in nats per token, and the better arm has the lower loss.
-    """
-
-    claim: str = Field(description="The sentence.")
-    metric: Quantity = Field("score", description="`loss`: the training loss, if all arms train on the same data.")
-    better: Choice | None = None
-    worse: Choice | None = None
-    than: Contrast | None = Field(None, description="Another difference, which this one exceeds.")
-    alike: list[Choice] | None = Field(None, description="Choices that don't differ.")
-    within: float | None = Field(None, gt=0, description="With `alike`: the largest difference that counts as none.")
-    minimum: float = Field(0.0, ge=0, description="The claimed least difference, in percentage points or nats.")
-    tasks: list[str] | None = Field(None, description="Default: all tasks of the runs.")
-    shots: list[int] | None = Field(None, description="Default: all numbers of shots of the runs.")
-    worse_shots: list[int] | None = Field(None, description="Numbers of shots of `worse`; default: `shots`.")
-
-    @model_validator(mode="after")
-    def _one_form(self) -> Claim:
-        compared = self.better is not None and self.worse is not None
-        if compared == (self.alike is not None) or (self.better is None) != (self.worse is None):
-            raise ValueError("a claim has either `better` and `worse`, or `alike` and `within`: give one of the pairs")
-        if self.alike is not None and (len(self.alike) < 2 or self.within is None):
-            raise ValueError("`alike` needs at least two choices, and `within`, the largest difference between them")
-        if self.than is not None and self.alike is not None:
-            raise ValueError("`than` needs `better` and `worse`: give them instead of `alike`, or leave `than` out")
-        if self.worse_shots is not None and (self.shots is None or self.worse is None):
-            raise ValueError("`worse_shots` needs `better`, `worse` and `shots`: give all of them, or leave it out")
-        if self.better is not None and self.better == self.worse and self.worse_shots is None:
-            raise ValueError("`better` and `worse` are the same arms: give `worse_shots`, or other arms")
-        if self.metric == "loss" and (self.tasks is not None or self.shots is not None):
-            raise ValueError(_LOSS_STANDS_ALONE)
-        return self
-
-    def choices(self) -> list[Choice]:
-        """Return every choice of arms in the claim."""
-        pairs = [self.better, self.worse, *((self.than.better, self.than.worse) if self.than else ())]
-        return self.alike or [choice for choice in pairs if choice is not None]
 
 
 class FigureRecipe(Section):
@@ -129,16 +68,23 @@ class FigureRecipe(Section):
         if self.metric == "loss" and (
             "shots" in (self.x, self.lines) or self.tasks is not None or self.shots is not None
         ):
-            raise ValueError(_LOSS_STANDS_ALONE)
+            raise ValueError(LOSS_STANDS_ALONE)
         return self
 
 
 class PaperRow(Section):
-    """The paper's figures for an arm, shown next to ours."""
+    """The paper's figures for an arm, shown next to ours: a row of its ablations, or scores given here."""
 
     arm: Choice
-    scores: dict[int, float] = Field(description="Number of shots -> the paper's mean score.")
-    certainty: Literal["stated", "recalled"] = Field(description="How certain the scores are.")
+    row: str | None = Field(None, description="Name of a row of the paper's ablations (`mm1/paper/tables`).")
+    scores: dict[int, float] = Field({}, description="Number of shots -> mean score.")
+    certainty: Literal["stated", "recalled"] | None = Field(None, description="How certain the scores are.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> PaperRow:
+        if (self.row is None) == (not self.scores) or bool(self.scores) != (self.certainty is not None):
+            raise ValueError("paper: give either `row`, or `scores` with their `certainty`")
+        return self
 
 
 class Study(Section):
@@ -151,12 +97,17 @@ class Study(Section):
     first: list[str] = Field(
         [],
         description="`mm1` commands that make what the runs share, such as `encoder clip-demo`. They are called before "
-        "the runs and skip what exists already.",
+        "the runs and skip what exists already. One with `{seed}` is called for every seed.",
     )
     set: Changes = Field({}, description="Changes to the base recipe that all arms share.")
     axes: dict[str, Values] = Field({}, description="Axis -> value -> changes to the recipe; all combinations are run.")
     variants: Values = Field({}, description="Instead of axes: name -> changes to the recipe.")
-    seeds: list[int] = Field([0, 1, 2], min_length=1)
+    seeds: list[int] = Field([0, 1, 2], min_length=1, description="Fixed before the runs.")
+    looks: list[int] = Field(
+        [],
+        description="The numbers of seeds after which the results were looked at, if seeds were added later, as in "
+        "`[3, 5]`: a test is then corrected for its looks. Default: one look, at all seeds.",
+    )
     minutes: float | None = Field(
         None, gt=0, description="Minutes of one run with all cores; the first estimate of the time that is left."
     )
@@ -172,6 +123,11 @@ class Study(Section):
             raise ValueError(f"axes.{without[0]} has no values: give it at least one")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds {self.seeds} contain a number twice: remove one")
+        if self.looks and (sorted(set(self.looks)) != self.looks or self.looks[-1] != len(self.seeds)):
+            raise ValueError(
+                f"looks: {self.looks} must rise and end with the number of seeds, {len(self.seeds)}: name every number "
+                "of seeds at which the results were looked at"
+            )
         if self.claims and len(self.seeds) < 2:
             raise ValueError(
                 f"seeds: {self.seeds} are too few to test claims, which needs the spread over seeds: give at least "
@@ -209,6 +165,10 @@ class Study(Section):
             arms[arm] = changes
         return arms
 
+    def commands(self) -> list[str]:
+        """Return the commands of `first`; those that name `{seed}` once for each seed."""
+        return list(dict.fromkeys(for_seed(command, seed) for command in self.first for seed in self.seeds))
+
     def _check(self, choice: Choice, where: str) -> None:
         for axis, value in choice.items():
             if axis not in self.values:
@@ -216,6 +176,15 @@ class Study(Section):
             if value not in self.values[axis]:
                 known = ", ".join(self.values[axis])
                 raise ValueError(f"{where}: axis {axis} has no value '{value}': name one of {known}")
+
+
+def for_seed(value: Any, seed: int) -> Any:
+    """Return a value with `{seed}` in its texts replaced, also inside lists and mappings."""
+    if isinstance(value, str):
+        return value.replace("{seed}", str(seed))
+    if isinstance(value, list):
+        return [for_seed(each, seed) for each in value]
+    return {key: for_seed(each, seed) for key, each in value.items()} if isinstance(value, dict) else value
 
 
 def chosen(arm: Arm, choice: Choice) -> bool:
