@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from mm1.evaluate.metrics import METRICS
-from mm1.evaluate.tasks.task import ShotSource, Task, load_task
+from mm1.evaluate.tasks.task import ShotSource, Task, load_task, packaged_tasks
 
 from .conftest import square
 from .test_evaluate_model import BASE, Oracle, run
@@ -65,3 +65,15 @@ def test_the_reference_names_every_metric():
     text = (DOCS / "reference" / "metrics.md").read_text()
     named = set(re.findall(r"`(\w+)`", text.split("## accuracy")[0])) | {"bleu_2", "bleu_3"}
     assert set(METRICS) <= named
+
+
+def test_the_page_on_scores_says_where_every_tasks_shots_come_from():
+    text = " ".join((DOCS / "explanation" / "scores.md").read_text().split())
+    listed = [text.split(f"- from {start}")[1] for start in ("training:", "a split made for it:", "the scored split")]
+    bullets = [set(re.findall(r"`([\w-]+)`", bullet.split(".")[0].split("; ")[0])) for bullet in listed]
+    bullets[1] &= set(packaged_tasks())
+    for name in packaged_tasks():
+        pool = load_task(name).pool
+        training = pool.split == "train" or str(pool.corpus).endswith("/train")
+        place = 2 if pool == load_task(name).data else 0 if training else 1
+        assert [number for number, bullet in enumerate(bullets) if name in bullet] == [place], name

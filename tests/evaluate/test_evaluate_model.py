@@ -11,6 +11,7 @@ from rich.console import Console
 from mm1.data.corpus import write_corpus
 from mm1.document import Image
 from mm1.errors import UserError
+from mm1.evaluate.compare import answer_likelihoods
 from mm1.evaluate.evaluate_model import evaluate_model
 from mm1.evaluate.models.mm1 import MM1Generator
 from mm1.evaluate.score_table import score_table
@@ -288,3 +289,26 @@ def test_task_table_names_every_task_and_its_data():
         console.print(task_table())
     assert "easy-vqa/test" in captured.get()
     assert "Hub: lmms-lab-encoder/VQAv2/validation" in captured.get()
+
+
+def test_the_likelihood_of_the_right_answer_is_asked_for_beside_the_score(squares, tmp_path, model, processor):
+    generator = MM1Generator(model, processor)
+    plain = run(generator, tmp_path / "plain", task(), shots=(1,), limit=4)[0]
+    asked = run(generator, tmp_path / "asked", task(), shots=(1,), limit=4, right_answers=True)[0]
+    assert "right_answer" not in plain
+    assert answer_likelihoods(plain) is None
+    assert asked["score"] == plain["score"]
+    assert [p["prediction"] for p in asked["predictions"]] == [p["prediction"] for p in plain["predictions"]]
+    values = answer_likelihoods(asked)
+    assert values is not None
+    assert values.shape == (1, 4, 1)
+    assert asked["right_answer"]["log_likelihood"] == pytest.approx(values.mean())
+    assert (values < 0).all()
+    assert "right answer's log-likelihood" in shown_table(score_table([asked]))
+
+
+def shown_table(table) -> str:
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()
