@@ -65,7 +65,7 @@ $(VENV)/.browser: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.docs: $(VENV)/.torch pyproject.toml
 	@echo "installing mm1 with what makes its documentation"
-	$(PIP) -c constraints.txt -e ".[demo,docs]"
+	$(PIP) -c constraints.txt -e ".[docs]"
 	touch $@
 
 clean:

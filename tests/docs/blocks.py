@@ -1,9 +1,9 @@
 """The fenced blocks of the documentation: commands, Python and YAML, and the marks of those that no test runs.
 
-    <!-- not run: it needs a GPU -->
-    ```
-    mm1 pretrain mm1-3b
-    ```
+<!-- not run: it needs a GPU -->
+```
+mm1 pretrain mm1-3b
+```
 """
 
 from __future__ import annotations
@@ -16,10 +16,37 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-COMMANDS = (
-    "apt-get bash cat curl docker echo export kubectl lmms-eval lm_eval make mkdir mm1 pip pkill pre-commit printf python "
-    "sbatch sky source squeue srun tail tensorboard torchrun trackio vllm wandb"
-).split()
+COMMANDS = {
+    "apt-get",
+    "bash",
+    "cat",
+    "curl",
+    "docker",
+    "echo",
+    "export",
+    "kubectl",
+    "lmms-eval",
+    "lm_eval",
+    "make",
+    "mkdir",
+    "mm1",
+    "pip",
+    "pkill",
+    "pre-commit",
+    "printf",
+    "python",
+    "sbatch",
+    "sky",
+    "source",
+    "squeue",
+    "srun",
+    "tail",
+    "tensorboard",
+    "torchrun",
+    "trackio",
+    "vllm",
+    "wandb",
+}
 """A block is one of commands if a line begins with one of these, or with `$` and one of these."""
 
 _FENCE = re.compile(r"^ *```(\S*)")

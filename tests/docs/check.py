@@ -10,7 +10,7 @@ from typing import Any
 import typer.main
 import yaml
 
-from mm1.clean import read_steps
+from mm1.clean import make_steps, read_steps
 from mm1.cli import app
 from mm1.cli.options import parse_options, split_commas
 from mm1.corpora import corpus_options
@@ -94,7 +94,7 @@ def check_yaml(block: Block, folder: Path) -> str:
         UserError: The schema's.
     """
     try:
-        contents = [yaml.load(block.content, Loader=_WithoutRepetition)]  # noqa: S506  # a kind of SafeLoader
+        contents = [yaml.load(block.content, Loader=_WithoutRepetition)]  # a kind of SafeLoader
     except ValueError:  # an example a line
         contents = [yaml.safe_load(line) for line in block.content.splitlines()]
     kinds = {_check_content(content, folder) for content in contents}
@@ -136,7 +136,7 @@ def _load_either_recipe(file: Path) -> None:
 
 
 _CHECKS: dict[str, Callable[[Path], object]] = {
-    "steps": read_steps,
+    "steps": lambda file: make_steps(read_steps(file)),
     "study": lambda file: load_study(str(file)),
     "task": lambda file: load_task(str(file)),
     "recipe": _load_either_recipe,

@@ -62,7 +62,7 @@ def test_commands_within_sentences_are_there() -> None:
     ("words", "said"),
     [
         (["pretrian", "demo"], "pretrian"),
-        (["pretrain", "demo", "--set", "train.stesp=4"], "train.steps"),
+        (["pretrain", "demo", "--set", "train.stesp=4"], "did you mean 'steps'"),
         (["pretrain", "demo", "--stesp", "4"], "--stesp"),
         (["sft", "sft-demos"], "sft-demo"),
         (["evaluate", "runs/demo", "--tasks", "page"], "pages"),
