@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,10 +38,34 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
 
+DOCS = Path(__file__).parent
+BESIDE = {
+    "changelog.md": DOCS.parent / "CHANGELOG.md",
+    "reference/benchmarks.md": DOCS.parent / "benchmarks" / "README.md",
+}
+"""Pages that are files beside docs/."""
+_LINK = re.compile(r"\]\((?![a-z]+:|#|/)([^)#\s]+)(#[^)\s]*)?\)")
+
+
 def inside(app: Sphinx, name: str, content: list[str]) -> None:
-    """Lead links to files beside docs/, which a reader of the repository follows, to their pages here."""
-    content[0] = content[0].replace("../../benchmarks/README.md", "/reference/benchmarks.md")
-    content[0] = content[0].replace("(../benchmarks/README.md", "(/reference/benchmarks.md")
+    """Put files beside docs/ into their pages, and lead links that a reader of the repository follows to pages here."""
+    page = f"{name}.md"
+    file = BESIDE.get(page, DOCS / page)
+    pages = {outside: inner for inner, outside in BESIDE.items()}
+
+    def led(link: re.Match[str]) -> str:
+        target = (file.parent / link[1]).resolve()
+        inner = pages.get(target)
+        if inner is None and target.suffix == ".md" and target.is_relative_to(DOCS):
+            inner = str(target.relative_to(DOCS))
+        if inner is None:  # a file of the repository, which comes with the site
+            return f"](/{os.path.relpath(target, DOCS)})" if target.is_file() else link[0]
+        return f"](/{inner}{link[2] or ''})"
+
+    if page in BESIDE:
+        content[0] = file.read_text()
+    if page.endswith(".md") and file.is_file():
+        content[0] = _LINK.sub(led, content[0])
 
 
 def setup(app: Sphinx) -> None:

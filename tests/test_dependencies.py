@@ -39,6 +39,7 @@ OF_THE_CALLER = {
     "_typeshed": "type checkers have it",
     "lm_eval": "it loads the adapter that imports it",
     "lmms_eval": "it loads the adapter that imports it",
+    "trackio": "a recipe names it; it wants a pillow that is older than that of constraints.txt",
 }
 """Modules that nothing has to install."""
 

@@ -68,7 +68,7 @@ def _option(option: TyperOption) -> str:
 
 
 def _markdown(text: str | None) -> str:
-    """Return a help text as Markdown; \\b and \\f are marks for terminals."""
+    """Return a help text as Markdown, without the marks for terminals."""
     return (text or "").split("\f")[0].replace("\b\n", "").replace("<", "\\<").strip()
 
 

@@ -20,7 +20,9 @@ KINDS: dict[str, type[Section]] = {"training": Recipe, "encoder": EncoderRecipe}
 
 def reference(schema: type[Section]) -> Iterator[str]:
     """Yield the lines of the reference, in Markdown: a heading for each section, a line for each key."""
-    for section, keys in groupby(recipe_keys(schema), lambda key: key.name.partition(".")[0] if "." in key.name else ""):
+    for section, keys in groupby(
+        recipe_keys(schema), lambda key: key.name.partition(".")[0] if "." in key.name else ""
+    ):
         yield from (f"### {section or 'the recipe itself'}", "")
         yield from map(_line, keys)
         yield ""
