@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: demo test test-peers test-browser lint format clean
+.PHONY: demo test test-peers test-browser docs lint format clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/mm1 demo
@@ -20,6 +20,10 @@ test-peers: $(VENV)/.peers
 
 test-browser: $(VENV)/.browser
 	$(VENV)/bin/python -m pytest tests/browser
+
+docs: $(VENV)/.docs
+	$(VENV)/bin/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs build/docs
+	@echo "build/docs/index.html"
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
@@ -59,5 +63,10 @@ $(VENV)/.browser: $(VENV)/.torch pyproject.toml
 	$(PIP) -c constraints.txt -e ".[browser]"
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.torch pyproject.toml
+	@echo "installing mm1 with what makes its documentation"
+	$(PIP) -c constraints.txt -e ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -20,7 +20,7 @@ from mm1.version import __version__
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "mm1"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-DEVELOPMENT = ("dev", "peers", "browser")
+DEVELOPMENT = ("dev", "peers", "browser", "docs")
 """Extras of those who work on mm1; the constraints of what runs leave out what only they have."""
 
 DISTRIBUTIONS = {
@@ -39,6 +39,7 @@ OF_THE_CALLER = {
     "_typeshed": "type checkers have it",
     "lm_eval": "it loads the adapter that imports it",
     "lmms_eval": "it loads the adapter that imports it",
+    "trackio": "a recipe names it; it wants a pillow that is older than that of constraints.txt",
 }
 """Modules that nothing has to install."""
 

@@ -1,20 +1,30 @@
-"""Where the log goes: TensorBoard and W&B get every logged step once, also where a run went on."""
+"""Where the log goes: trackers get every logged step once, also where a run went on, and samples of answers."""
 
 from __future__ import annotations
 
+import base64
 import importlib.util
+import io
 import json
+import sqlite3
 import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import yaml
+from PIL import Image as PILImage
 
 from mm1.errors import UserError
+from mm1.evaluate.during import scorer_during_training
 from mm1.recipe import load_recipe
 from mm1.train.pretrain import pretrain
 from tests.conftest import breaking_at
+
+SAMPLES = "samples/words/0-shot"
 
 
 def train(recipe_file: Path, run: Path, *settings: str) -> list[dict]:
@@ -62,6 +72,81 @@ def test_wandb_has_every_step_once_in_one_run(
             logged[step] = loss
     # Steps that were done again are not sent again: they came to the same figures.
     assert logged == pytest.approx({line["step"]: line["loss"] for line in lines})
+
+
+TASK = {
+    "description": "A picture put into words.",
+    "data": {"corpus": "captions/train"},
+    "prompt": "{image}",
+    "max_new_tokens": 6,
+    "metric": "cider",
+}
+
+
+def train_scored(recipe_file: Path, run: Path, tracker: str) -> dict[int, list[dict[str, Any]]]:
+    """Train with scores at the steps 6 and 12; return the first predictions of each in the files of results."""
+    task = run.parent / "words.yaml"
+    task.write_text(yaml.safe_dump(TASK))
+    during = f"evaluate.during={{every: 6, tasks: ['{task}'], limit: 6}}"
+    recipe = load_recipe(str(recipe_file), [f"train.trackers=[{tracker}]", during])
+    pretrain(recipe, run, scorer_during_training(recipe.evaluate))
+    files = {step: run / "scores" / f"step-{step:06d}" / "words.0-shot.json" for step in (6, 12)}
+    return {step: json.loads(file.read_text())["predictions"][:4] for step, file in files.items()}
+
+
+def test_tensorboard_shows_pictures_and_answers(recipe_file: Path, data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    expected = train_scored(recipe_file, tmp_path / "run", "tensorboard")
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    texts = {
+        event.step: event.tensor_proto.string_val[0].decode() for event in events.Tensors(f"{SAMPLES}/text_summary")
+    }
+    assert texts.keys() == expected.keys()
+    for step, predictions in expected.items():
+        rows = [[cell.strip() for cell in row.split("|")[2:-1]] for row in texts[step].splitlines()[2:]]
+        assert rows == [[p["prompt"], " ".join(p["prediction"].split()), p["answers"][0].strip()] for p in predictions]
+    for number in range(4):
+        shown = {event.step: event.encoded_image_string for event in events.Images(f"{SAMPLES}/{number}")}
+        assert shown.keys() == expected.keys()
+        for step, picture in shown.items():
+            kept = PILImage.open(io.BytesIO(base64.b64decode(expected[step][number]["image"])))
+            assert np.array_equal(np.asarray(PILImage.open(io.BytesIO(picture))), np.asarray(kept.convert("RGB")))
+
+
+def test_wandb_gets_a_table_of_answers(
+    recipe_file: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    expected = train_scored(recipe_file, tmp_path / "run", "wandb")
+    (media,) = (tmp_path / "run" / "wandb").glob("offline-run-*/files/media")
+    tables = [json.loads(file.read_text()) for file in sorted((media / "table" / "samples").rglob("*.table.json"))]
+    assert len(tables) == 2
+    found = sorted([row[2] for row in table["data"]] for table in tables)
+    assert found == sorted([p["prediction"] for p in predictions] for predictions in expected.values())
+    assert len(list((media / "images").rglob("*.png"))) >= 4
+
+
+def test_trackio_has_every_step_once_and_a_table_of_answers(
+    recipe_file: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("trackio", reason="trackio is not installed: it wants an older pillow than constraints.txt has")
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    expected = train_scored(recipe_file, tmp_path / "run", "trackio")
+    (database,) = (tmp_path / "trackio").glob("mm1*.db")
+    with sqlite3.connect(database) as connection:
+        rows = [
+            (step, json.loads(metrics)) for step, metrics in connection.execute("SELECT step, metrics FROM metrics")
+        ]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert {step: metrics["loss"] for step, metrics in rows} == {line["step"]: line["loss"] for line in lines}
+    assert len(rows) == len(lines)
+    for step, metrics in rows:
+        if step in expected:
+            answers = [row["answer"] for row in metrics[SAMPLES]["_value"]]
+            assert answers == [p["prediction"] for p in expected[step]]
 
 
 def read_offline_run(file: Path) -> tuple[str, list[tuple[int, float]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mm1.evaluate.evaluate_model import evaluate_model
 from mm1.evaluate.models.mm1 import MM1Generator
@@ -14,17 +15,26 @@ from mm1.model import MM1ForConditionalGeneration
 from mm1.processing.processor import MM1Processor
 from mm1.recipe import EvaluateRecipe
 
+SAMPLES = 4
+"""Answers of every task and number of shots that a training's trackers show: the first of a seeded shuffle."""
+
 
 def scorer_during_training(
     recipe: EvaluateRecipe,
-) -> Callable[[MM1ForConditionalGeneration, MM1Processor, Path, str, str], dict[str, float]] | None:
+) -> (
+    Callable[
+        [MM1ForConditionalGeneration, MM1Processor, Path, str, str],
+        tuple[dict[str, float], dict[str, list[dict[str, Any]]]],
+    ]
+    | None
+):
     """Return a function that scores a model as the recipe's `during` says; None if the recipe has no `during`.
 
     Args:
         recipe: The recipe's `evaluate` section.
 
     Returns:
-        See `mm1.train.scores.Score`; scores are named `TASK/K-shot`.
+        See `mm1.train.scores.Score`; scores and samples are named `TASK/K-shot`.
 
     Raises:
         UserError: If a task or its data is missing; raised before training, not hours later.
@@ -40,7 +50,7 @@ def scorer_during_training(
 
     def score(
         model: MM1ForConditionalGeneration, processor: MM1Processor, folder: Path, name: str, model_hash: str
-    ) -> dict[str, float]:
+    ) -> tuple[dict[str, float], dict[str, list[dict[str, Any]]]]:
         results = evaluate_model(
             MM1Generator(model, processor, batch_size=recipe.batch_size, device=model.device),
             tasks,
@@ -49,6 +59,8 @@ def scorer_during_training(
             model_name=name,
             model_hash=model_hash,
         )
-        return {f"{result['task']}/{result['shots']}-shot": result["score"] for result in results}
+        names = [f"{result['task']}/{result['shots']}-shot" for result in results]
+        scores = {name: result["score"] for name, result in zip(names, results, strict=True)}
+        return scores, {name: result["predictions"][:SAMPLES] for name, result in zip(names, results, strict=True)}
 
     return score

@@ -67,8 +67,9 @@ class TrainRecipe(Section):
     keep_checkpoints: int = Field(2, gt=0, description="Number of latest checkpoints to keep.")
     keep_every: int | None = Field(None, gt=0, description="Also keep checkpoints at multiples of this many steps.")
     log_every: int = Field(10, gt=0, description="Steps between two lines of the log; the last step has one.")
-    trackers: list[Literal["tensorboard", "wandb"]] = Field(
-        [], description="Trackers that get the log besides metrics.jsonl (pip install 'mm1[track]')."
+    trackers: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
+        [],
+        description="Trackers that get the log besides metrics.jsonl (pip install 'mm1[track]'; pip install trackio).",
     )
     max_bad_steps: int = Field(
         10, gt=0, description="Training stops after this many steps in a row with infinite or undefined gradients."

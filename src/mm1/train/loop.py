@@ -40,7 +40,7 @@ from mm1.train.parallel import World
 from mm1.train.profiling import profiling
 from mm1.train.sharding import reduce_replicas
 from mm1.train.telemetry import SpikeWatch, StepLosses, Terminal, Unread, Window
-from mm1.train.tracking import open_log
+from mm1.train.tracking import NO_SAMPLES, Samples, Write, open_log
 from mm1.train.unreadable import UnreadableWatch
 
 _SECONDS_TO_SAVE = 20.0
@@ -68,12 +68,12 @@ class Scoring:
 
     Attributes:
         every: Steps between two scorings.
-        score: Takes the number of completed steps and returns figures for the log by name. All ranks call it. It
-            doesn't change the model or the state of the random numbers.
+        score: Takes the number of completed steps and returns figures for the log by name, and samples for trackers.
+            All ranks call it. It doesn't change the model or the state of the random numbers.
     """
 
     every: int
-    score: Callable[[int], dict[str, float]]
+    score: Callable[[int], tuple[dict[str, float], Samples]]
 
 
 class Trainer:
@@ -191,8 +191,9 @@ class Trainer:
                 if logged or saved_now or len(self._unread) >= self.recipe.max_bad_steps:
                     self._read(window)
                 if logged:
-                    line = self._line(window) | (self.scoring.score(done) if self.scoring and scored else {})
-                    write(line)
+                    scores, samples = self.scoring.score(done) if self.scoring and scored else ({}, NO_SAMPLES)
+                    line = self._line(window) | scores
+                    write(line, samples)
                     bar.update(task, note=shown.note(line, last))
                     window = Window()
                 if saved_now:
@@ -260,7 +261,7 @@ class Trainer:
         recent = {"recent_losses": list(self.spikes.losses), "recent_pictures": list(self.unreadable.counts)}
         self.checkpointer.save({**self.state, **recent}, wait=wait)
 
-    def _rescue(self, window: Window, write: Callable[[dict[str, Any]], None]) -> int:
+    def _rescue(self, window: Window, write: Write) -> int:
         """Save the steps done before the one that ran out of memory; return the step that the run resumes from."""
         self.optimizer.zero_grad(set_to_none=True)
         # Without memory for the copy or room on the disk, the run resumes from the checkpoint before.
@@ -347,10 +348,10 @@ class Trainer:
             **{key: value for key, value in self.state.items() if key != "step"},
         }
 
-    def _log(self, step: int) -> AbstractContextManager[Callable[[dict[str, Any]], None]]:
+    def _log(self, step: int) -> AbstractContextManager[Write]:
         """Open the log; only the first rank writes."""
         if not self.world.is_first:
-            return nullcontext(lambda line: None)
+            return nullcontext(lambda line, samples=NO_SAMPLES: None)
         return open_log(self.directory, self.recipe.trackers, step)
 
     @contextmanager

@@ -25,10 +25,11 @@ from mm1.train.loop import Scoring
 from mm1.train.memory import is_out_of_memory
 from mm1.train.parallel import World
 from mm1.train.sharding import full_tensor
+from mm1.train.tracking import Samples
 
-Score = Callable[[MM1ForConditionalGeneration, MM1Processor, Path, str, str], dict[str, float]]
+Score = Callable[[MM1ForConditionalGeneration, MM1Processor, Path, str, str], tuple[dict[str, float], Samples]]
 """Takes an unsharded model in evaluation mode, its processor, the folder for results, the model's name and its hash;
-returns scores by name. All ranks call it and share the work."""
+returns scores by name, and samples by the same names. All ranks call it and share the work."""
 
 
 def scoring(
@@ -62,12 +63,12 @@ def scoring(
     content = recipe.model_dump_json(exclude={"evaluate": True, "train": {"trackers", "profile"}})
     training = hashlib.blake2b(f"{content} {plan_hash}".encode(), digest_size=16).hexdigest()
 
-    def score_at(step: int) -> dict[str, float]:
+    def score_at(step: int) -> tuple[dict[str, float], Samples]:
         folder = directory / "scores" / f"step-{step:06d}"
         try:
             with world.waiting_long(), preserve_random_state():
                 weights = unsharded_copy(model, world.device, recipe.train.lora)
-                scores = score(weights, processor, folder, f"{directory} at step {step}", f"{training}-{step}")
+                scores, samples = score(weights, processor, folder, f"{directory} at step {step}", f"{training}-{step}")
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -75,7 +76,7 @@ def scoring(
                 f"evaluate.during: out of memory on {world.device} while scoring at step {step}: lower "
                 "evaluate.batch_size, or leave evaluate.during out and score checkpoints afterwards (mm1 evaluate)"
             ) from None
-        return {f"score/{name}": value for name, value in scores.items()}
+        return {f"score/{name}": value for name, value in scores.items()}, samples
 
     return Scoring(during.every, score_at)
 

@@ -1,31 +1,49 @@
-"""Writes the training log: always to metrics.jsonl, to TensorBoard and Weights & Biases if the recipe names them.
+"""Writes the training log: always to metrics.jsonl; to TensorBoard, Weights & Biases, trackio if the recipe names them.
 
     RUN/metrics.jsonl    one JSON object a line
     RUN/tensorboard/     `tensorboard --logdir RUN/tensorboard`
     RUN/wandb/           the run's id, and W&B's local files
+    RUN/trackio/         the run's id; `trackio show` finds the run
+
+Trackers also get samples of what the model answers where a training is scored: pictures and texts.
 
 A resumed training writes to the same places. Lines after the checkpoint that it resumes from are removed
-(metrics.jsonl, TensorBoard) or not sent again (W&B, which can't remove them).
+(metrics.jsonl, TensorBoard) or not sent again (W&B and trackio, which can't remove them).
 """
 
 from __future__ import annotations
 
+import base64
 import importlib.util
+import io
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import yaml
+from PIL import Image as PILImage
 
 from mm1.errors import UserError
 from mm1.files import write_json, write_text
 
 Line = dict[str, Any]
-Write = Callable[[Line], None]
+Samples = Mapping[str, Sequence[Mapping[str, Any]]]
+"""By the name of a score, a few answers as a result's `predictions` have them: `prompt`, `prediction` or `error`,
+`answers`, and `image`, a PNG in base64, if there is a picture."""
+NO_SAMPLES: Samples = {}
+_TO_INSTALL = {"tensorboard": "'mm1[track]'", "wandb": "'mm1[track]'", "trackio": "trackio"}
+
+
+class Write(Protocol):
+    """Writes a line of the log, and samples to trackers."""
+
+    def __call__(self, line: Line, samples: Samples = NO_SAMPLES) -> None:
+        """Write a line, which has `step`."""
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -37,7 +55,8 @@ def check_trackers(names: Sequence[str]) -> None:
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise UserError(
-                f"train.trackers: the package {name} is not installed: run pip install 'mm1[track]', or remove {name}"
+                f"train.trackers: the package {name} is not installed: run pip install {_TO_INSTALL[name]}, or "
+                f"remove {name}"
             )
 
 
@@ -47,7 +66,7 @@ def open_log(directory: Path, trackers: Sequence[str], step: int) -> Iterator[Wr
 
     Args:
         directory: The run's directory.
-        trackers: Names of trackers: `tensorboard`, `wandb`.
+        trackers: Names of trackers: `tensorboard`, `wandb`, `trackio`.
         step: The step that training resumes from; lines after it are removed.
 
     Yields:
@@ -58,11 +77,13 @@ def open_log(directory: Path, trackers: Sequence[str], step: int) -> Iterator[Wr
         if "tensorboard" in trackers:
             writers.append(stack.enter_context(_tensorboard(directory / "tensorboard", step)))
         if "wandb" in trackers:
-            writers.append(stack.enter_context(_wandb(directory)))
+            writers.append(stack.enter_context(_online(directory, "wandb", _start_wandb)))
+        if "trackio" in trackers:
+            writers.append(stack.enter_context(_online(directory, "trackio", _start_trackio)))
 
-        def write(line: Line) -> None:
+        def write(line: Line, samples: Samples = NO_SAMPLES) -> None:
             for writer in writers:
-                writer(line)
+                writer(line, samples)
 
         yield write
 
@@ -72,7 +93,7 @@ def _json_lines(log: Path, step: int) -> Iterator[Write]:
     _drop_lines_after(log, step)
     with log.open("a") as file:
 
-        def write(line: Line) -> None:
+        def write(line: Line, samples: Samples = NO_SAMPLES) -> None:
             file.write(json.dumps(line) + "\n")
             file.flush()
 
@@ -99,28 +120,51 @@ def _tensorboard(folder: Path, step: int) -> Iterator[Write]:
 
     with SummaryWriter(str(folder), purge_step=step + 1) as writer:
 
-        def write(line: Line) -> None:
+        def write(line: Line, samples: Samples = NO_SAMPLES) -> None:
+            step = line["step"]
             for key, value in _figures(line).items():
-                writer.add_scalar(key, value, line["step"])
+                writer.add_scalar(key, value, step)
+            for name, entries in samples.items():
+                writer.add_text(f"samples/{name}", _as_markdown(entries), step)
+                for number, entry in enumerate(entries):
+                    if picture := _picture(entry):
+                        writer.add_image(f"samples/{name}/{number}", np.asarray(picture), step, dataformats="HWC")
 
         yield write
 
 
 @contextmanager
-def _wandb(directory: Path) -> Iterator[Write]:
-    import wandb
-
+def _online(
+    directory: Path, package: str, start: Callable[[Path, str, dict[str, Any]], AbstractContextManager[Any]]
+) -> Iterator[Write]:
+    """Open the log of a tracker with W&B's interface, under an id of the run's own, which is kept in its folder."""
+    module: Any = importlib.import_module(package)
     recipe = yaml.safe_load((directory / "recipe.yaml").read_text())
-    folder = directory / "wandb"
+    folder = directory / package
     folder.mkdir(exist_ok=True)
     file = folder / "mm1.json"
     known: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"id": uuid.uuid4().hex[:8], "step": 0}
     write_json(file, known)
+    with start(directory, known["id"], recipe) as run:
+
+        def write(line: Line, samples: Samples = NO_SAMPLES) -> None:
+            if line["step"] > known["step"]:
+                tables = {f"samples/{name}": _table(module, entries) for name, entries in samples.items()}
+                run.log({**_figures(line), **tables}, step=line["step"])
+                known["step"] = line["step"]
+                write_json(file, known)
+
+        yield write
+
+
+def _start_wandb(directory: Path, id: str, recipe: dict[str, Any]) -> AbstractContextManager[Any]:
+    import wandb
+
     try:
-        run = wandb.init(
+        run: AbstractContextManager[Any] = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "mm1"),
             name=recipe["name"],
-            id=known["id"],
+            id=id,
             resume="allow",
             dir=str(directory),
             config=recipe,
@@ -131,16 +175,51 @@ def _wandb(directory: Path) -> Iterator[Write]:
         raise UserError(
             f"train.trackers: W&B doesn't start ({reason}): run `wandb login`, or set WANDB_MODE=offline"
         ) from None
-    with run:
+    return run
 
-        def write(line: Line) -> None:
-            if line["step"] > known["step"]:
-                run.log(_figures(line), step=line["step"])
-                known["step"] = line["step"]
-                write_json(file, known)
 
-        yield write
+@contextmanager
+def _start_trackio(directory: Path, id: str, recipe: dict[str, Any]) -> Iterator[Any]:
+    import trackio
+
+    # A run of trackio is known by its name.
+    project, name = os.environ.get("TRACKIO_PROJECT", "mm1"), f"{recipe['name']}-{id}"
+    run = trackio.init(project=project, name=name, config=recipe, resume="allow", embed=False)
+    try:
+        yield run
+    finally:
+        run.finish()
 
 
 def _figures(line: Line) -> dict[str, float]:
     return {key: float(value) for key, value in line.items() if key != "step"}
+
+
+def _table(module: Any, entries: Sequence[Mapping[str, Any]]) -> Any:
+    """Return samples as a table of W&B's or trackio's."""
+    pictures = [_picture(entry) for entry in entries]
+    rows = [
+        [module.Image(picture) if picture else "", *_words(entry)]
+        for picture, entry in zip(pictures, entries, strict=True)
+    ]
+    return module.Table(columns=["picture", "prompt", "answer", "right answers"], data=rows)
+
+
+def _as_markdown(entries: Sequence[Mapping[str, Any]]) -> str:
+    rows = [[str(number), *_words(entry)] for number, entry in enumerate(entries)]
+    cells = [["number", "prompt", "answer", "right answers"], ["---"] * 4, *rows]
+    return "\n".join(f"| {' | '.join(' '.join(cell.replace('|', '/').split()) for cell in row)} |" for row in cells)
+
+
+def _words(entry: Mapping[str, Any]) -> list[str]:
+    """Return the prompt, the answer and the right answers of a sample."""
+    answer = entry.get("prediction")
+    answers = entry.get("answers") or []
+    right = answers if isinstance(answers, str) else "; ".join(str(one).strip() for one in answers)
+    return [str(entry.get("prompt", "")), f"error: {entry.get('error')}" if answer is None else str(answer), right]
+
+
+def _picture(entry: Mapping[str, Any]) -> PILImage.Image | None:
+    if not entry.get("image"):
+        return None
+    return PILImage.open(io.BytesIO(base64.b64decode(entry["image"]))).convert("RGB")

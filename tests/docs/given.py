@@ -1,0 +1,143 @@
+"""What the pages take as given: small corpora, tiny trained runs, and files that stand for the reader's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.corpora.fake_sources import (
+    put_emoji_groups,
+    put_gimp_help,
+    put_openclipart,
+    put_sources,
+    put_tuxpaint,
+    put_wordnet,
+)
+from tests.data.sample_sources import picture, webdataset_members, write_every_format, write_lines, write_tar
+from tests.docs.blocks import blocks
+
+DEMO = [
+    "train.steps=4",
+    "train.warmup_steps=1",
+    "train.batch_size=4",
+    "train.checkpoint_every=2",
+    "model.language_model={hidden_size: 16, num_layers: 1, num_heads: 2}",
+    "tokenizer.vocab_size=512",
+    "evaluate.limit=8",
+    "evaluate.shots=[0,2]",
+    "encoder.model.vision.patch_size=16",
+    "encoder.model.vision.hidden_size=16",
+    "encoder.model.vision.num_layers=1",
+    "encoder.model.text.hidden_size=16",
+    "encoder.tokenizer.vocab_size=400",
+    "encoder.train.steps=3",
+    "encoder.train.warmup_steps=1",
+    "encoder.train.batch_size=16",
+    "corpora.scenes.count=60",
+    "corpora.scenes.questions=9",
+    "corpora.scenes.heldout=20",
+    "corpora.pages.count=30",
+    "corpora.pages.heldout=36",
+    "corpora.pages.shots=8",
+]
+"""The demo at a size that takes seconds."""
+
+
+def prepare(home: Path, mm1: Callable[..., None]) -> None:
+    """Make a folder with `data` and `runs`: corpora from small stand-ins of the packages, the demo's run and a chat's.
+
+    Args:
+        home: The new folder, which is the working directory.
+        mm1: Calls a command.
+    """
+    data = home / "data"
+    put_sources(data)
+    for put in (put_emoji_groups, put_tuxpaint, put_openclipart, put_gimp_help, put_wordnet):
+        put(data / "downloads")
+    mm1("demo", *(word for setting in DEMO for word in ("--set", setting)))
+    mm1("data", "build", "chats", "--set", "count=60")
+    mm1("data", "build", "find", "--set", "count=30", "--set", "heldout=20")
+    small = ("train.steps=3", "train.warmup_steps=1", "train.batch_size=2", "evaluate.limit=4")
+    mm1("sft", "sft-demo", *(word for setting in small for word in ("--set", setting)))
+
+
+def put_given(page: Path, home: Path) -> dict[str, Any]:
+    """Put what a page takes as the reader's own into a folder; return the names that its Python takes as given."""
+    for name in ("picture.png", "page.png", "shape.png", "red.png", "blue.png"):
+        (home / name).write_bytes(picture(len(name), size=(64, 64)))
+    (home / "picture.jpg").write_bytes(picture(3, size=(64, 64), format_="JPEG"))
+    first = next((b for b in blocks(page) if b.kind == "yaml"), None)
+    put = _OF_PAGES.get(page.name)
+    return (put(home, first.content if first else "") if put else None) or {}
+
+
+def _task(home: Path, task: str) -> None:
+    (home / "my-signs.yaml").write_text(task)
+    for name, count in (("test", 4), ("train", 12)):
+        (home / "signs" / "pictures").mkdir(parents=True, exist_ok=True)
+        lines = []
+        for n in range(count):
+            path = f"pictures/{name}-{n}.png"
+            (home / "signs" / path).write_bytes(picture(n + 20 * count))
+            lines.append({"image": path, "question": "what does it say?", "answer": ["stop", "stop sign"]})
+        write_lines(home / "signs" / f"{name}.jsonl", lines)
+
+
+def _steps(home: Path, steps: str) -> None:
+    (home / "steps.yaml").write_text(steps.replace("min_side: 64", "min_side: 8"))
+
+
+def _formats(home: Path, _: str) -> None:
+    every = home / "every"
+    write_every_format(every)
+    for name, place in {
+        "messages": "chats",
+        "questions": "vqav2",
+        "obelics": "obelics",
+        "captions": "pairs",
+        "folder": "photos",
+        "html": "site",
+    }.items():
+        shutil.copytree(every / name, home / place)
+    shutil.copy(every / "llava" / "data.json", home / "llava_v1_5_mix665k.json")
+    shutil.copytree(every / "llava" / "images", home / "images" / "images")
+    shutil.copytree(every / "mmc4" / "images", home / "images", dirs_exist_ok=True)
+    for number in range(10):
+        with zipfile.ZipFile(home / f"docs_shard_{number}_v2.jsonl.zip", "w") as packed:
+            packed.write(every / "mmc4" / "docs.jsonl", "docs.jsonl")
+    for number in range(42):
+        write_tar(home / "shards" / f"{number:05}.tar", webdataset_members(2, first=2 * number))
+    write_lines(home / "c4" / "0.json", [{"text": "Some words."}])
+    os.system(f"gzip -q {home}/c4/0.json")  # a file of this test
+    (home / "notes").mkdir()
+    (home / "notes" / "a.md").write_text("Notes.")
+    (home / "stories.txt").write_text("One story.\nAnother.\n")
+
+
+def _recipe(home: Path, _: str) -> None:
+    (home / "my-recipe.yaml").write_text(json.dumps({"base": "demo", "name": "mine"}))
+
+
+FORMATS = {
+    "captions",
+    "html",
+    "image-folder",
+    "llava",
+    "messages",
+    "mmc4",
+    "obelics",
+    "questions",
+    "text",
+    "webdataset",
+}
+_OF_PAGES: dict[str, Callable[[Path, str], dict[str, Any] | None]] = {
+    "add-a-task.md": _task,
+    "data-clean.md": _steps,
+    "look-at-a-plan.md": _recipe,
+    **{f"data-{name}.md": _formats for name in FORMATS},
+}
