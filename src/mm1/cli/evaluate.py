@@ -135,7 +135,8 @@ def compare(
     second: Annotated[
         str | None,
         typer.Argument(
-            help="Directory of another run, or of several, scored on the same items. Needed unless --paper is given. Default: none."
+            help="Directory of another run, or of several, scored on the same items. Needed unless --paper is given. "
+            "Default: none."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of the permutation test.")] = 0,
