@@ -21,7 +21,8 @@ from tests.conftest import tiny_documents
 
 
 def test_names() -> None:
-    assert did_you_mean("captoin", ["caption", "chat", "text"]) == "did you mean caption?"
+    assert did_you_mean("captoin", ["caption", "chat", "text"]) == "did you mean caption or chat?"
+    assert did_you_mean("trian", ["train", "heldout"]) == "did you mean train?"
     assert did_you_mean("xyzzy", ["caption", "chat"]) == "name one of caption, chat"
     assert did_you_mean("xyzzy", []) == "there is none"
 
@@ -56,7 +57,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (lambda: load_recipe("demo", ["data.mixture.text.sources=[{corpus: a, wieght: 1}]"]), "did you mean 'weight'?"),
         (lambda: load_study("laptop/resolutoin"), "did you mean laptop/resolution"),
         (lambda: load_task("easy-vqq"), "did you mean easy-vqa"),
-        (lambda: load_task("task.yaml"), "task.yaml: key 'promt': there is no such key: did you mean prompt?"),
+        (lambda: load_task("task.yaml"), "task.yaml: key 'promt': there is no such key: did you mean prompt"),
         (lambda: corpus_options("scense"), "did you mean scenes"),
         (lambda: gpu("h1000"), "did you mean h100"),
         (lambda: open_split("pet/train"), "; did you mean data/pets?"),

@@ -227,7 +227,8 @@ def load_task(name_or_path: str) -> Task:
     try:
         return Task.model_validate({"name": Path(name_or_path).stem, **TASKS.read(name_or_path)})
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt key may also be reported as missing; the misspelling says more, so it comes first.
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
         key = ".".join(str(step) for step in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
