@@ -1,11 +1,11 @@
 # Two commands do everything: `make demo` and `make test`. Each sets up what it needs. `make test-peers` takes longer: it
 # runs the common tests of transformers, and the libraries that train and serve models, on MM1. `make test-browser` opens
-# the page of `mm1 serve` in Chromium.
+# the page of `mm1 serve` in Chromium. `make docs` makes the documentation site, and `make test-docs` runs what its pages show.
 PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: demo test test-peers test-browser docs lint format clean
+.PHONY: demo test test-peers test-browser test-docs docs lint format clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/mm1 demo
@@ -20,6 +20,9 @@ test-peers: $(VENV)/.peers
 
 test-browser: $(VENV)/.browser
 	$(VENV)/bin/python -m pytest tests/browser
+
+test-docs: $(VENV)/.docs
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest tests/docs/run_pages.py -n auto --maxprocesses 2
 
 docs: $(VENV)/.docs
 	$(VENV)/bin/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs build/docs

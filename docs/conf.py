@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -55,12 +54,11 @@ def inside(app: Sphinx, name: str, content: list[str]) -> None:
 
     def led(link: re.Match[str]) -> str:
         target = (file.parent / link[1]).resolve()
-        inner = pages.get(target)
-        if inner is None and target.suffix == ".md" and target.is_relative_to(DOCS):
-            inner = str(target.relative_to(DOCS))
-        if inner is None:  # a file of the repository, which comes with the site
-            return f"](/{os.path.relpath(target, DOCS)})" if target.is_file() else link[0]
-        return f"](/{inner}{link[2] or ''})"
+        if target in pages:
+            return f"](/{pages[target]}{link[2] or ''})"
+        if target.is_relative_to(DOCS):
+            return f"](/{target.relative_to(DOCS)}{link[2] or ''})"
+        return link[0]
 
     if page in BESIDE:
         content[0] = file.read_text()

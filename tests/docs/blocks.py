@@ -50,6 +50,7 @@ COMMANDS = {
 """A block is one of commands if a line begins with one of these, or with `$` and one of these."""
 
 _FENCE = re.compile(r"^ *```(\S*)")
+_FILE = re.compile(r"[Ww]rite `([\w-]+\.yaml)`:$")
 _MARK = re.compile(r"^ *<!-- not run: (.*?) *-->$")
 
 
@@ -63,6 +64,7 @@ class Block:
         language: What the fence says; empty: nothing.
         content: The lines between the fences.
         reason: Why no test runs it; None: `make test-docs` does.
+        file: Name of the file that the reader is to write it to; None: none.
     """
 
     page: Path
@@ -70,6 +72,7 @@ class Block:
     language: str
     content: str
     reason: str | None
+    file: str | None = None
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -99,7 +102,7 @@ def pages() -> list[Path]:
 def blocks(page: Path) -> Iterator[Block]:
     """Yield the fenced blocks of a page in order."""
     lines = iter(enumerate((ROOT / page).read_text().splitlines(), start=1))
-    reason = None
+    reason = file = None
     for number, line in lines:
         fence = _FENCE.match(line)
         if fence:
@@ -108,12 +111,13 @@ def blocks(page: Path) -> Iterator[Block]:
                 if inner.strip() == "```":
                     break
                 content.append(inner)
-            yield Block(page, number, fence[1], "\n".join(content) + "\n", reason)
-            reason = None
+            yield Block(page, number, fence[1], "\n".join(content) + "\n", reason, file)
+            reason = file = None
         elif mark := _MARK.match(line):
             reason = mark[1]
         elif line.strip():
             reason = None
+            file = named[1] if (named := _FILE.search(line)) else None
 
 
 def shell_commands(content: str) -> Iterator[str]:
@@ -147,7 +151,8 @@ def mm1_words(command: str) -> list[str] | None:
         words = words[words.index("|") + 2 :]
     else:
         return None
-    return words
+    ends = [place for place, word in enumerate(words) if word in ("|", "&", ">", "2>", "&&")]
+    return words[: min(ends, default=len(words))]
 
 
 def _words(command: str) -> list[str] | None:

@@ -119,6 +119,10 @@ def _formats(home: Path, _: str) -> None:
     (home / "stories.txt").write_text("One story.\nAnother.\n")
 
 
+def _mine(home: Path, recipe: str) -> None:
+    (home / "mine.yaml").write_text(recipe)
+
+
 def _recipe(home: Path, _: str) -> None:
     (home / "my-recipe.yaml").write_text(json.dumps({"base": "demo", "name": "mine"}))
 
@@ -138,6 +142,7 @@ FORMATS = {
 _OF_PAGES: dict[str, Callable[[Path, str], dict[str, Any] | None]] = {
     "add-a-task.md": _task,
     "data-clean.md": _steps,
+    "write-a-recipe.md": _mine,
     "look-at-a-plan.md": _recipe,
     **{f"data-{name}.md": _formats for name in FORMATS},
 }

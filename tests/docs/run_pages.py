@@ -23,8 +23,9 @@ import pytest
 from filelock import FileLock
 
 from mm1.cli import main
+from tests.corpora.fake_sources import put_emoji_groups, put_sources
 from tests.docs.blocks import ROOT, Block, blocks, mm1_words, pages, shell_commands
-from tests.docs.given import prepare, put_given
+from tests.docs.given import DEMO, prepare, put_given
 
 TRAIN = [
     "train.steps=2",
@@ -37,6 +38,7 @@ SHORT: dict[str, Sequence[str]] = {
     "pretrain": [*TRAIN, "tokenizer.vocab_size=512", "model.language_model.hidden_size=48"],
     "sft": [*TRAIN, "evaluate.limit=4"],
     "encoder": [*TRAIN[:2], "train.batch_size=8", "train.checkpoint_every=1", "tokenizer.vocab_size=400"],
+    "demo": DEMO,
     "plan": ["train.steps=8", "tokenizer.vocab_size=512"],
 }
 """Settings that are added to commands that train or plan."""
@@ -49,7 +51,8 @@ SMALL_CORPORA = {
 }
 """Options of the corpora in `data`, with which a build keeps them."""
 ELSEWHERE = ("source", "pip", "tensorboard", "wandb", "echo", "export")
-"""Commands beside others in a block that are left out: they are about the reader's environment."""
+"""Commands beside others in a block that are left out: they are about the reader's environment. So are commands with
+the model smollm2, which is a package of 270 MB."""
 
 
 def short(words: Sequence[str]) -> list[str]:
@@ -62,10 +65,15 @@ def short(words: Sequence[str]) -> list[str]:
         settings.append("evaluate.during={every: 1, tasks: [easy-vqa], shots: [0], limit: 2}")
     if any(word.startswith("model.language_model") or word.startswith("model.from") for word in words):
         settings = [setting for setting in settings if not setting.startswith("model.language_model")]
-    if command == "build" and "--from" not in words and not any(word.startswith("count=") for word in words):
-        raise AssertionError("builds of named corpora are taken apart first")
     added = [word for setting in settings for word in ("--set", setting)]
     return [re.sub(r"(runs/[\w-]+)@\d+", r"\1@2", word) for word in words] + added + ITEMS.get(command, [])
+
+
+def smaller(content: str) -> str:
+    """Return a YAML file that a page shows with fewer steps and items."""
+    content = re.sub(r"train\.steps: \d+", "train.steps: 2\n  tokenizer.vocab_size: 512", content)
+    content = re.sub(r"warmup_steps: \d+", "warmup_steps: 1", content)
+    return re.sub(r"limit: \d+", "limit: 4", content)
 
 
 def calls(words: Sequence[str]) -> list[list[str]]:
@@ -123,7 +131,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def to_run(page: Path) -> list[Block]:
     """Return the blocks of a page that a test runs."""
-    return [block for block in blocks(page) if block.kind in ("commands", "python") and block.reason is None]
+    return [b for b in blocks(page) if (b.kind in ("commands", "python") or b.file is not None) and b.reason is None]
 
 
 @pytest.mark.parametrize("page", [page for page in pages() if to_run(page)], ids=str)
@@ -140,11 +148,36 @@ def test_page(page: Path, home: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     names = put_given(page, folder)
     for block in to_run(page):
         print(f"--- {block}")
-        if block.kind == "python":
+        if block.file is not None:
+            Path(block.file).write_text(smaller(block.content))
+        elif block.kind == "python":
             exec(compile(block.content, str(block), "exec"), names)
+        elif " &\n" in block.content:  # one shell, which knows its job
+            shell(block.content)
         else:
             for command in shell_commands(block.content):
                 run(command)
+
+
+def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    notebook = nbformat.read(ROOT / "docs" / "tutorial" / "in-python.ipynb", as_version=4)
+    monkeypatch.setenv("MM1_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("MM1_NOTEBOOK_SIZE", "60")
+    monkeypatch.setenv("MM1_NOTEBOOK_STEPS", "3")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"), prepend=os.pathsep)
+    put_sources(tmp_path / "data")
+    put_emoji_groups(tmp_path / "data" / "downloads")
+    stored = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    made = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+    assert [kinds(outputs) for outputs in made] == [kinds(outputs) for outputs in stored]
+
+
+def kinds(outputs: list[Any]) -> set[str]:
+    """Return what a cell put out: `text` or `picture`; progress on standard error is neither."""
+    pictures = {"picture" for output in outputs if "image/png" in output.get("data", {})}
+    return pictures | {"text" for output in outputs if output.get("name") == "stdout"}
 
 
 def put_command(file: Path) -> None:
@@ -157,30 +190,43 @@ def put_command(file: Path) -> None:
 def run(command: str) -> None:
     """Run one command of a block."""
     words = mm1_words(command)
-    if command.split()[0] in ELSEWHERE:
+    if command.split()[0] in ELSEWHERE or "smollm2" in command:
         print(f"({command}: left out)")
     elif words is not None and command.startswith("mm1 ") and words[0] == "serve":
         serve(words)
     elif words is not None and command.startswith("mm1 ") and words[0] != "chat":
+        make_room(words)
         for call in calls(words):
             mm1(*call)
     else:
         if words is not None and command.startswith("torchrun"):
             before = command.split(" -m mm1 ")[0]
             command = f"{before} -m mm1 {subprocess.list2cmdline(short(words))}"
-        print("$", command)
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{os.environ.get('PYTHONPATH', '')}"}
-        done = subprocess.run(
-            ["bash", "-c", command],
-            input="what is it?\n",
-            text=True,
-            capture_output=True,
-            env=environment,
-            timeout=300,
-            check=False,
-        )
-        print(done.stdout, done.stderr)
-        assert done.returncode == 0, command
+        shell(command)
+
+
+def make_room(words: Sequence[str]) -> None:
+    """Remove a given run that a command is about to make by a recipe of its own."""
+    if words[0] in ("pretrain", "sft", "encoder") or (list(words[:2]) == ["data", "plan"] and "--to" in words):
+        target = words[words.index("--to") + 1] if "--to" in words else f"runs/{words[1]}"
+        shutil.rmtree(target, ignore_errors=True)
+
+
+def shell(text: str) -> None:
+    """Run commands in a shell, with a question on standard input."""
+    print("$", text)
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run(
+        ["bash", "-c", text],
+        input="what is it?\n",
+        text=True,
+        capture_output=True,
+        env=environment,
+        timeout=300,
+        check=False,
+    )
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0, text
 
 
 def serve(words: Sequence[str]) -> None:

@@ -122,11 +122,11 @@ def test_wandb_gets_a_table_of_answers(
     monkeypatch.setenv("WANDB_MODE", "offline")
     expected = train_scored(recipe_file, tmp_path / "run", "wandb")
     (media,) = (tmp_path / "run" / "wandb").glob("offline-run-*/files/media")
-    tables = [json.loads(file.read_text()) for file in sorted((media / "table" / "samples").rglob("*.table.json"))]
-    assert len(tables) == 2
-    found = sorted([row[2] for row in table["data"]] for table in tables)
-    assert found == sorted([p["prediction"] for p in predictions] for predictions in expected.values())
-    assert len(list((media / "images").rglob("*.png"))) >= 4
+    tables = [json.loads(file.read_text())["data"] for file in (media / "table").rglob("*.table.json")]
+    rows = [[[p["prompt"], p["prediction"], p["answers"][0].strip()] for p in expected[step]] for step in expected]
+    assert sorted(tables) == sorted(rows)
+    pictures = {(step, p["image"]) for step in expected for p in expected[step]}
+    assert len(list((media / "images" / "samples" / "words").glob("*.png"))) == len(pictures)
 
 
 def test_trackio_has_every_step_once_and_a_table_of_answers(

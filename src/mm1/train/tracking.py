@@ -36,6 +36,7 @@ Samples = Mapping[str, Sequence[Mapping[str, Any]]]
 """By the name of a score, a few answers as a result's `predictions` have them: `prompt`, `prediction` or `error`,
 `answers`, and `image`, a PNG in base64, if there is a picture."""
 NO_SAMPLES: Samples = {}
+_COLUMNS = ["prompt", "answer", "right answers"]
 _TO_INSTALL = {"tensorboard": "'mm1[track]'", "wandb": "'mm1[track]'", "trackio": "trackio"}
 
 
@@ -77,9 +78,9 @@ def open_log(directory: Path, trackers: Sequence[str], step: int) -> Iterator[Wr
         if "tensorboard" in trackers:
             writers.append(stack.enter_context(_tensorboard(directory / "tensorboard", step)))
         if "wandb" in trackers:
-            writers.append(stack.enter_context(_online(directory, "wandb", _start_wandb)))
+            writers.append(stack.enter_context(_online(directory, "wandb", _start_wandb, _show_in_wandb)))
         if "trackio" in trackers:
-            writers.append(stack.enter_context(_online(directory, "trackio", _start_trackio)))
+            writers.append(stack.enter_context(_online(directory, "trackio", _start_trackio, _show_in_trackio)))
 
         def write(line: Line, samples: Samples = NO_SAMPLES) -> None:
             for writer in writers:
@@ -135,7 +136,10 @@ def _tensorboard(folder: Path, step: int) -> Iterator[Write]:
 
 @contextmanager
 def _online(
-    directory: Path, package: str, start: Callable[[Path, str, dict[str, Any]], AbstractContextManager[Any]]
+    directory: Path,
+    package: str,
+    start: Callable[[Path, str, dict[str, Any]], AbstractContextManager[Any]],
+    show: Callable[[Any, str, Sequence[Mapping[str, Any]]], Iterator[tuple[str, Any]]],
 ) -> Iterator[Write]:
     """Open the log of a tracker with W&B's interface, under an id of the run's own, which is kept in its folder."""
     module: Any = importlib.import_module(package)
@@ -149,8 +153,8 @@ def _online(
 
         def write(line: Line, samples: Samples = NO_SAMPLES) -> None:
             if line["step"] > known["step"]:
-                tables = {f"samples/{name}": _table(module, entries) for name, entries in samples.items()}
-                run.log({**_figures(line), **tables}, step=line["step"])
+                shown = {key: value for name, of_name in samples.items() for key, value in show(module, name, of_name)}
+                run.log({**_figures(line), **shown}, step=line["step"])
                 known["step"] = line["step"]
                 write_json(file, known)
 
@@ -195,19 +199,31 @@ def _figures(line: Line) -> dict[str, float]:
     return {key: float(value) for key, value in line.items() if key != "step"}
 
 
-def _table(module: Any, entries: Sequence[Mapping[str, Any]]) -> Any:
-    """Return samples as a table of W&B's or trackio's."""
+def _show_in_wandb(wandb: Any, name: str, entries: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Yield what W&B logs of samples: pictures with their words below, which it keeps as files, and a table."""
+    pictures = [(picture, _words(entry)) for entry in entries if (picture := _picture(entry))]
+    if pictures:
+        captions = [f"{prompt}\n{answer} (right: {right})" for _, (prompt, answer, right) in pictures]
+        yield (
+            f"samples/{name}",
+            [wandb.Image(picture, caption=text) for (picture, _), text in zip(pictures, captions, strict=True)],
+        )
+    yield f"samples/{name}/answers", wandb.Table(columns=_COLUMNS, data=[_words(entry) for entry in entries])
+
+
+def _show_in_trackio(trackio: Any, name: str, entries: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Yield what trackio logs of samples: a table with the pictures."""
     pictures = [_picture(entry) for entry in entries]
     rows = [
-        [module.Image(picture) if picture else "", *_words(entry)]
+        [trackio.Image(picture) if picture else None, *_words(entry)]
         for picture, entry in zip(pictures, entries, strict=True)
     ]
-    return module.Table(columns=["picture", "prompt", "answer", "right answers"], data=rows)
+    yield f"samples/{name}", trackio.Table(columns=["picture", *_COLUMNS], data=rows)
 
 
 def _as_markdown(entries: Sequence[Mapping[str, Any]]) -> str:
     rows = [[str(number), *_words(entry)] for number, entry in enumerate(entries)]
-    cells = [["number", "prompt", "answer", "right answers"], ["---"] * 4, *rows]
+    cells = [["number", *_COLUMNS], ["---"] * 4, *rows]
     return "\n".join(f"| {' | '.join(' '.join(cell.replace('|', '/').split()) for cell in row)} |" for row in cells)
 
 
