@@ -19,6 +19,7 @@ from mm1.model.resolve import resolve_model
 from mm1.processing.processor import MM1Processor
 from mm1.recipe import load_recipe
 from mm1.train.pretrain import pretrain
+from mm1.train.tracking import Samples
 from tests.conftest import breaking_at, tiny_documents, tiny_recipe
 from tests.train.test_ranks import column, train_on_two
 
@@ -175,9 +176,9 @@ def test_two_ranks_train_the_adapters_of_one(base: Path, data: Path, tmp_path: P
 def test_scores_during_training_are_those_of_the_adapted_model(base: Path, data: Path, tmp_path: Path) -> None:
     seen = []
 
-    def score(model: Any, processor: Any, *_: Any) -> dict[str, float]:
+    def score(model: Any, processor: Any, *_: Any) -> tuple[dict[str, float], Samples]:
         seen.append(logits(model, processor))
-        return {}
+        return {}, {}
 
     settings = [*LORA, "evaluate.during.every=3", "evaluate.during.tasks=[captions]"]
     run = tmp_path / "run"

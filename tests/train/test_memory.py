@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def limited() -> None:
     """`mm1`, with 400 MiB for the training, once all else is in memory: 256 sequences take several times that."""
     run = Trainer.run
 
-    def with_limit(self: Trainer) -> None:
+    def with_limit(self: Trainer) -> dict[str, Any]:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20), resource.RLIM_INFINITY))
         return run(self)

@@ -19,6 +19,7 @@ from mm1.evaluate.settings import EvaluationSettings
 from mm1.recipe import load_recipe
 from mm1.train.pretrain import pretrain
 from mm1.train.scores import preserve_random_state
+from mm1.train.tracking import Samples
 from tests.conftest import breaking_at
 from tests.train.test_ranks import train_on_two
 
@@ -119,7 +120,7 @@ def test_what_a_scorer_draws_is_put_back() -> None:
 
 
 def test_scores_that_memory_is_too_small_for(recipe_file: Path, data: Path, tmp_path: Path) -> None:
-    def score(*_: object) -> dict[str, float]:
+    def score(*_: object) -> tuple[dict[str, float], Samples]:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     recipe = load_recipe(str(recipe_file), ["evaluate.during={every: 4, tasks: [pages]}"])
