@@ -45,9 +45,10 @@ def chance_above(distance: float, errors: Sequence[Error]) -> float:
     import numpy as np
     from scipy import special
 
-    largest, *others = sorted((error for error in errors if error.size > 0), key=lambda error: -error.size) or [None]
-    if largest is None:
+    there = sorted((error for error in errors if error.size > 0), key=lambda error: -error.size)
+    if not there:
         return 0.5 if distance == 0 else float(distance < 0)
+    largest, *others = there
     positions, share = np.zeros(1), np.ones(1)
     for error in others:
         values, weights = _nodes(error.freedom)

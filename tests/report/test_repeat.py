@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from copy import deepcopy
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -40,7 +42,9 @@ def test_a_run_with_its_encoder_is_repeated_in_an_empty_folder(
     home.mkdir()
     empty.mkdir()
     monkeypatch.chdir(home)
-    (home / "eye.yaml").write_text(yaml.safe_dump({**TINY, "train": {**TINY["train"], "steps": 4}}))
+    eye: dict[str, Any] = deepcopy(TINY)
+    eye["train"]["steps"] = 4
+    (home / "eye.yaml").write_text(yaml.safe_dump(eye))
     recipe = tiny_recipe()
     recipe["model"]["vision"] = {"from": "runs/eye"}
     recipe["train"]["steps"] = 4

@@ -38,8 +38,8 @@ def score_table(results: Sequence[Result]) -> Table:
             c: result[RIGHT_ANSWER]["log_likelihood"] for c, result in by_count.items() if RIGHT_ANSWER in result
         }
         if likelihoods:
-            values = [f"{likelihoods[c]:.3f}" if likelihoods.get(c) is not None else "" for c in counts]
-            table.add_row("  right answer's log-likelihood", "nats", "", *values, style="dim")
+            nats = (f"{likelihoods[c]:.3f}" if likelihoods.get(c) is not None else "" for c in counts)
+            table.add_row("  right answer's log-likelihood", "nats", "", *nats, style="dim")
         if (perfect := first.get("perfect")) is not None:
             table.add_row("  a perfect model", "", "", *(f"{100 * perfect:.1f}" for _ in counts), style="dim")
         for floor in first["floors"]:

@@ -120,12 +120,11 @@ def _scoring(scores: list[Score]) -> str:
     tasks = list(dict.fromkeys(score.task for score in scores))
     shots = sorted({score.shots for score in scores})
     options = [f"--tasks {shlex.quote(','.join(tasks))}", f"--shots {','.join(map(str, shots))}"] if scores else []
-    for option, values in (
-        ("limit", [score.protocol.get("limit") for score in scores]),
-        ("seed", [score.protocol.get("seed") or None for score in scores]),
-        ("draws", [len(score.protocol.get("shot_seeds") or ()) for score in scores]),
-    ):
-        value = max(values, default=None) if option == "draws" else (values[0] if len(set(values)) == 1 else None)
-        if value is not None and (option != "draws" or int(value) > 1):
+    for option in ("limit", "seed"):
+        values = {score.protocol.get(option) for score in scores}
+        if len(values) == 1 and (value := values.pop()):
             options.append(f"--{option} {value}")
+    draws = max((len(score.protocol.get("shot_seeds") or ()) for score in scores), default=1)
+    if draws > 1:
+        options.append(f"--draws {draws}")
     return "".join(f" {option}" for option in options)

@@ -156,11 +156,11 @@ def read_study(runs: Sequence[StudyRun]) -> Results:
                 cells.setdefault(("log-likelihood", key), _Cells(shape, "nats", 1.0)).put(cell, MEAN, likelihoods)
     if not cells:
         raise UserError("none of the study's runs is done: make them with `mm1 study run`")
-    scores, likelihoods = (
+    scores, nats = (
         tuple(filled.scores(*key) for (what, key), filled in cells.items() if what == quantity)
         for quantity in ("score", "log-likelihood")
     )
-    return Results(arms, seeds, scores, seconds, losses, likelihoods)
+    return Results(arms, seeds, scores, seconds, losses, nats)
 
 
 class _Cells:
