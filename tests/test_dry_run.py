@@ -41,7 +41,7 @@ def test_the_budget_is_of_the_recipe(data: Path, recipe_file: Path, monkeypatch:
     assert budgets[1].flops == budgets[0].flops
     assert budgets[1].workload.steps == 10 * budgets[0].workload.steps
     assert budgets[1].memory.total == budgets[0].memory.total > 16 * 10_000
-    monkeypatch.setattr("os.sysconf", lambda name: 1000)  # a machine of 1 MB
+    monkeypatch.setattr("os.sysconf", lambda name: 100)  # a machine of 10 kB
     with pytest.raises(UserError, match="tiny does not fit on 1 x .*: the smallest layout takes"):
         machine_budget(short, info)
 

@@ -86,7 +86,7 @@ def test_what_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     write_corpus(tmp_path / "c", {"train": [one("a")]}, licence="", sources=[])
     with pytest.raises(UserError, match="no corpus there.*mm1 data build scenes"):
         open_split("scenes/train")
-    with pytest.raises(UserError, match="no split 'test': it has train"):
+    with pytest.raises(UserError, match="no split 'test': name one of train"):
         open_split("c/test")
     with pytest.raises(UserError, match=r"this is a whole corpus: name one of its splits \(c/train\)"):
         open_split("c")
