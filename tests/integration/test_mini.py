@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, SiglipConfig, SiglipImag
 from typer.testing import CliRunner
 
 from mm1.cli import app
+from mm1.errors import UserError
 from mm1.processing.tokenizer import train_tokenizer
 from mm1.recipe import load_recipe
 from mm1.rehearse.rehearsal import rehearse
@@ -102,19 +103,25 @@ def test_the_whole_day_in_small(copies: Path, tmp_path: Path) -> None:
     mm1("pretrain", "mm1-mini", *settings(*parts, *SMALL))
     config = json.loads((tmp_path / "runs" / "mm1-mini" / "model" / "config.json").read_text())
     assert (config["vision_config"]["model_type"], config["text_config"]["model_type"]) == ("siglip_vision_model", "llama")
-    shares = json.loads((tmp_path / "runs" / "mm1-mini" / "plan" / "plan.json").read_text())
-    assert shares
     mm1("data", "collect", "sft-mini", "--local", copies, "--workers", 1)
     mm1("sft", "sft-mini", *settings(*SMALL))
     lines = (tmp_path / "runs" / "sft-mini" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["step"] == 2
+    items = [{"image": {"bytes": picture(number)}, "answer": f"a ramp {number}"} for number in range(3)]
+    write_parquet(tmp_path / "items.parquet", {key: [item[key] for item in items] for key in ("image", "answer")})
     task = {
-        "data": {"file": str(tmp_path / "items.jsonl"), "id": "id", "answers": "answer"},
-        "prompt": "{image} A",
-        "metric": "exact_match",
+        "description": "What is in a picture.",
+        "data": {"file": "items.parquet", "answers": "answer"},
+        "prompt": "{image} A photo of",
+        "shots": {"file": "items.parquet"},
+        "stop": ["\n"],
         "max_new_tokens": 2,
+        "metric": "exact_match",
     }
-    (tmp_path / "ramp.yaml").write_text(yaml.safe_dump(task))
+    (tmp_path / "ramps.yaml").write_text(yaml.safe_dump(task))
+    mm1("evaluate", "runs/mm1-mini", "--tasks", tmp_path / "ramps.yaml", "--shots", "0,1", "--device", "cpu")
+    scores = {file.name for file in (tmp_path / "runs" / "mm1-mini" / "scores").glob("*.json")}
+    assert scores == {"ramps.0-shot.json", "ramps.1-shot.json"}
 
 
 @pytest.mark.parametrize("name", ["mm1-mini", "sft-mini"])
@@ -133,8 +140,6 @@ def test_the_shape_needs_no_files(tmp_path: Path) -> None:
     assert count == 361_821_120 + 960  # SmolLM2-360M's, and a row for <image>
     save_smollm2(tmp_path)
     recipe = load_recipe("mm1-mini", [f"model.language_model.from={tmp_path}"])
-    from mm1.errors import UserError
-
     with pytest.raises(UserError, match=r"is no smollm2-360m \(its hidden_size is 24, not 960\)"):
         shape_of(recipe)
 

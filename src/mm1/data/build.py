@@ -274,13 +274,11 @@ def publish(
 
 def _at_commit(reader: Reader, format: str, patterns: Sequence[str], earlier: Mapping[str, Any] | None) -> Reader:
     """Return the reader at a commit of what it reads: that of an earlier job on the same, else the newest."""
-    if not hasattr(reader, "revision") or reader.revision:
-        return reader
-    before = (earlier or {}).get("options", {})
-    same = {**before, "revision": ""} == dataclasses.asdict(reader)
-    if earlier and same and earlier.get("format") == format and earlier.get("patterns") == list(patterns):
-        return dataclasses.replace(reader, revision=before["revision"])
-    return reader.at_commit(patterns)
+    earlier = earlier or {}
+    before = earlier.get("options", {})
+    is_same = (earlier.get("format"), earlier.get("patterns")) == (format, list(patterns))
+    is_same = is_same and {**before, "revision": ""} == {"revision": "", **dataclasses.asdict(reader)}
+    return reader.at_commit(patterns, before.get("revision") if is_same else None)
 
 
 def _earlier_job(directory: Path, split: str) -> dict[str, Any] | None:

@@ -83,14 +83,20 @@ class Hub(CaptionReader):
             shards += [Shard("", (name,), part, parts) for part in range(parts)]
         return shards
 
-    def at_commit(self, patterns: Sequence[str]) -> Hub:
-        """Return the reader with the newest commit as its revision; as it is for folders and several datasets.
+    def at_commit(self, patterns: Sequence[str], known: str | None) -> Hub:
+        """Return the reader with a commit as its revision; as it is for folders and several datasets.
+
+        Args:
+            patterns: As of `shards`.
+            known: That of an earlier job on the same; None: the newest is taken.
 
         Raises:
             UserError: If the Hub doesn't tell.
         """
         if self.revision or len(patterns) != 1 or os.path.isdir(patterns[0]):
             return self
+        if known is not None:
+            return replace(self, revision=known)
         try:
             commit = HfApi().dataset_info(patterns[0]).sha
         except Exception as error:  # what libraries for networks raise has no common base

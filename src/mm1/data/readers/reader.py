@@ -111,11 +111,12 @@ class Reader(ABC):
         shards = [Shard(found.root, tuple(found.files[start : start + self.files_per_shard])) for start in starts]
         return [replace(shards[0], unread=found.unread.as_dict()), *shards[1:]]
 
-    def at_commit(self, patterns: Sequence[str]) -> Reader:
-        """Return the reader with the commit that it would read now, for sources that have commits.
+    def at_commit(self, patterns: Sequence[str], known: str | None) -> Reader:
+        """Return the reader with the commit that it reads, for sources that have commits and unless one is named.
 
         Args:
             patterns: As of `shards`.
+            known: The commit of an earlier job on the same; None: the newest is taken.
 
         Raises:
             UserError: If the commit can't be found out.
