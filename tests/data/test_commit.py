@@ -34,9 +34,7 @@ def commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return datasets.load_dataset(str(folder), subset, split=split, streaming=streaming)
 
     monkeypatch.setattr(hub, "load_dataset", load_dataset)
-    monkeypatch.setattr(
-        hub, "HfApi", lambda: SimpleNamespace(dataset_info=lambda name: SimpleNamespace(sha=known[-1]))
-    )
+    monkeypatch.setattr(hub, "HfApi", lambda: SimpleNamespace(dataset_info=lambda name: SimpleNamespace(sha=known[-1])))
     hub._open.cache_clear()
     return known
 
@@ -44,7 +42,9 @@ def commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def built(folder: Path, **more: Any) -> tuple[str, list[str]]:
     """Build it; return the commit that the corpus says, and the texts."""
     info = build_from("hub", ["owner/words"], folder, workers=1, **more)
-    return info["splits"]["train"]["built"]["options"]["revision"], [document.text for document in Split(folder / "train")]
+    return info["splits"]["train"]["built"]["options"]["revision"], [
+        document.text for document in Split(folder / "train")
+    ]
 
 
 def test_the_corpus_says_its_commit_and_stays_with_it(tmp_path: Path, commits: list[str]) -> None:

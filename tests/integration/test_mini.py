@@ -1,4 +1,4 @@
-"""The recipes for one GPU, from their data to their scores, on small copies in the Hub's formats: mm1-mini, sft-mini."""
+"""The recipes for one GPU, mm1-mini and sft-mini, from data to scores, on small copies in the Hub's formats."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from transformers import LlamaConfig, LlamaForCausalLM, SiglipConfig, SiglipImag
 from typer.testing import CliRunner
 
 from mm1.cli import app
+from mm1.data.corpus import open_split
 from mm1.errors import UserError
 from mm1.processing.tokenizer import train_tokenizer
 from mm1.recipe import load_recipe
 from mm1.rehearse.rehearsal import rehearse
 from mm1.scaling.gpus import gpu
 from mm1.scaling.subject import shape_of
-from tests.data.sample_sources import picture, webdataset_members, write_lines, write_parquet, write_tar
+from tests.data.sample_sources import picture, webdataset_members, write_parquet, write_tar
 
 
 def mm1(*arguments: object) -> None:
@@ -96,13 +97,18 @@ def test_the_whole_day_in_small(copies: Path, tmp_path: Path) -> None:
     mm1("data", "collect", "mm1-mini", "--local", copies, "--workers", 1)
     info = json.loads((tmp_path / "data" / "captions" / "corpus.json").read_text())["splits"]["cc3m"]
     assert (info["documents"], info["built"]["limit"]) == (12, 500_000)
-    assert json.loads((tmp_path / "data" / "interleaved" / "corpus.json").read_text())["splits"]["obelics"]["images"] == 12
+    assert (
+        json.loads((tmp_path / "data" / "interleaved" / "corpus.json").read_text())["splits"]["obelics"]["images"] == 12
+    )
     parts = [f"model.vision.from={save_siglip2(tmp_path / 'tower')}", "model.vision.size=null"]
     parts += ["model.vision.image_size=16", "model.connector.num_tokens=4", "model.connector.hidden_size=16"]
     parts += [f"model.language_model.from={save_smollm2(tmp_path / 'decoder')}", "model.language_model.size=null"]
     mm1("pretrain", "mm1-mini", *settings(*parts, *SMALL))
     config = json.loads((tmp_path / "runs" / "mm1-mini" / "model" / "config.json").read_text())
-    assert (config["vision_config"]["model_type"], config["text_config"]["model_type"]) == ("siglip_vision_model", "llama")
+    assert (config["vision_config"]["model_type"], config["text_config"]["model_type"]) == (
+        "siglip_vision_model",
+        "llama",
+    )
     mm1("data", "collect", "sft-mini", "--local", copies, "--workers", 1)
     mm1("sft", "sft-mini", *settings(*SMALL))
     lines = (tmp_path / "runs" / "sft-mini" / "metrics.jsonl").read_text().splitlines()
@@ -145,5 +151,7 @@ def test_the_shape_needs_no_files(tmp_path: Path) -> None:
 
 
 def test_a_step_fits_24_gb() -> None:
-    made = rehearse(load_recipe("mm1-mini", ["train.compile=false", "model.language_model.num_layers=32"]), gpu("rtx-4090"), 1)
+    made = rehearse(
+        load_recipe("mm1-mini", ["train.compile=false", "model.language_model.num_layers=32"]), gpu("rtx-4090"), 1
+    )
     assert made.too_large == []
