@@ -22,7 +22,7 @@ import pytest
             "No such option: --partitio (Possible options: --partition)",
         ),
         (["launch", "pretrian", "demo"], "No such command 'pretrian'. Did you mean 'pretrain'?"),
-        (["compare", "runs/a"], "Missing argument 'second'."),
+        (["compare", "runs/a"], "compare: one side is missing: name another run, or a model of the paper with --paper"),
     ],
 )
 def test_the_nearest_name_is_given(arguments: list[str], sentence: str) -> None:

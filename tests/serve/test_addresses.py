@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from mm1.errors import UserError
-from mm1.serve.addresses import _is_public, allowed_host, fetch
+from mm1.fetch.addresses import is_public
+from mm1.serve.addresses import allowed_host, fetch
 from mm1.serve.problems import Problem
 from tests.serve.conftest import make_service, png, serving, shown
 
@@ -157,11 +158,11 @@ def test_a_name_that_points_inwards_is_refused(monkeypatch: pytest.MonkeyPatch, 
     ],
 )
 def test_addresses_that_are_not_public(address: str) -> None:
-    assert not _is_public(address)
+    assert not is_public(address)
 
 
 def test_addresses_that_are_public() -> None:
-    assert all(map(_is_public, ["93.184.216.34", "2606:2800:220:1::1", "::ffff:93.184.216.34", "64:ff9b::5db8:d822"]))
+    assert all(map(is_public, ["93.184.216.34", "2606:2800:220:1::1", "::ffff:93.184.216.34", "64:ff9b::5db8:d822"]))
 
 
 def test_redirects_are_not_followed(port: int) -> None:

@@ -59,6 +59,10 @@ def build(
             help="Change an option of the corpus or format, as in count=2000. May be repeated. Default: no change.",
         ),
     ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --from: take only the first N documents, and read no further. Default: all."),
+    ] = None,
     force: Force = False,
     max_losses: MaxLosses = 0.5,
     accept_losses: AcceptLosses = False,
@@ -85,9 +89,12 @@ def build(
             force=force,
             engine=engine,
             max_losses=None if accept_losses else max_losses,
+            limit=limit,
         )
         console.print(corpus_table(info))
         return
+    if limit is not None:
+        raise UserError("--limit is for --from: corpora by name have options of their own (--set count=N)")
     if to is not None and len(names) > 1:
         raise UserError("--to takes one corpus at a time: name one, or leave --to out")
     for name in names:

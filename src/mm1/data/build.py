@@ -15,10 +15,12 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mm1.data.corpus import ShardWriter
+from mm1.data.limit import LimitedWork, run_until
 from mm1.data.losses import MAX_LOSSES, Losses
 from mm1.data.readers import make_reader
 from mm1.data.readers.reader import Notes, Reader, Shard
@@ -59,6 +61,7 @@ def build_from(
     force: bool = False,
     engine: str = "processes",
     max_losses: float | None = MAX_LOSSES,
+    limit: int | None = None,
 ) -> dict[str, Any]:
     """Build one split of a corpus from files, unless it is there already from the same files and options.
 
@@ -76,6 +79,7 @@ def build_from(
         force: Build it even if it is there.
         engine: Where it is done: `processes` of this machine, or `ray` for a cluster.
         max_losses: Share of the records that may be left out; None: any, and all pictures too.
+        limit: Documents that are taken: the first, in the order of the files. Nothing behind them is read.
 
     Returns:
         The content of `corpus.json`.
@@ -85,7 +89,10 @@ def build_from(
             says, no document is found, too many records or all pictures are left out (the rest is then a corpus
             beside, `NAME.incomplete-SPLIT`), or the corpus can't be written.
     """
+    if limit is not None and limit < 1:
+        raise UserError(f"limit is {limit}: take at least one document, or leave it out to take all")
     reader = make_reader(format, **(options or {}))
+    reader = _at_commit(reader, format, patterns, None if force else _earlier_job(directory, split))
     shards = _joined(reader.shards(patterns))
     chosen = dataclasses.asdict(reader)
     job = {
@@ -94,6 +101,7 @@ def build_from(
         "patterns": list(patterns),
         "sources": _fingerprint(shards),
         "reader_version": READER_VERSION,
+        **({} if limit is None else {"limit": limit}),
     }
     return build_split(
         partial(read_shard, reader),
@@ -106,12 +114,13 @@ def build_from(
         force=force,
         engine=engine,
         losses=None if max_losses is None else Losses(max_losses, chosen),
+        limit=limit,
         licence=licence,
     )
 
 
 def build_split(
-    work: Work[Unit],
+    work: Work[Unit] | LimitedWork[Unit],
     units: Sequence[Unit],
     directory: Path,
     split: str,
@@ -122,6 +131,7 @@ def build_split(
     force: bool,
     engine: str = "processes",
     losses: Losses | None = None,
+    limit: int | None = None,
     **entries: Any,
 ) -> dict[str, Any]:
     """Build one split of a corpus unit by unit, unless the same job has built it; other splits stay.
@@ -137,6 +147,7 @@ def build_split(
         force: Build it even if it is there.
         engine: See `run_units`.
         losses: What may be lost; None: anything.
+        limit: See `mm1.data.limit.run_until`; the job says it too.
         entries: Of `corpus.json`: `licence`, and what else there is to say.
 
     Returns:
@@ -148,9 +159,10 @@ def build_split(
     present = read_info(directory)
     if not force and present and present["splits"].get(split, {}).get("built") == job:
         return present
-    folder = directory.with_name(f"{directory.name}.building-{split}")
+    folder = _job_folder(directory, split)
     open_job(folder, job)
-    infos = run_units(work, units, folder, workers=workers, description=description, engine=engine)
+    how: Any = {"workers": workers, "description": description, "engine": engine}
+    infos = run_units(work, units, folder, **how) if limit is None else run_until(work, units, folder, limit, **how)
     made = {split: (folder, infos, {"built": job})}
     aside = directory.with_name(f"{directory.name}.incomplete-{split}")
     if losses is not None:
@@ -176,15 +188,23 @@ def _check(
     )
 
 
-def read_shard(reader: Reader, shard: Shard, file: Path) -> dict[str, Any]:
+def read_shard(reader: Reader, shard: Shard, file: Path, most: int | None = None) -> dict[str, Any]:
     """Read one shard and write its documents to an Arrow file, with their digests beside it.
+
+    Args:
+        reader: Of the format.
+        shard: What is read.
+        file: What is written.
+        most: Documents after which reading stops; None: all are read.
 
     Returns:
         Counts of records, documents, images, characters and kinds; what was skipped, lost and changed, by reason.
     """
     notes = Notes()
     writer = ShardWriter(file)
-    for document in reader.read(shard, notes):
+    # The file is in a folder of this process, within the job's.
+    beside = str(file.absolute().parent.parent / file.stem)
+    for document in islice(reader.read(dataclasses.replace(shard, beside=beside), notes), most):
         if document.id in writer:
             number = 2
             while f"{document.id}#{number}" in writer:
@@ -196,7 +216,13 @@ def read_shard(reader: Reader, shard: Shard, file: Path) -> dict[str, Any]:
     file.with_suffix(".digests").write_bytes(writer.digests)
     reasons = {name: getattr(notes, name).as_dict() for name in REASONS}
     reasons["unread"] = merge_reasons([shard.unread, reasons["unread"]])
-    counts = {"read": notes.read, "pictures_left_out": notes.pictures_left_out, "missing": notes.missing}
+    untaken = notes.documents - info["documents"]  # of a record of several, if the limit falls among them
+    counts = {
+        "read": notes.read - untaken,
+        "pictures_left_out": notes.pictures_left_out,
+        "missing": notes.missing,
+        **({} if most is None else {"most": most}),
+    }
     return {**info, **counts, **reasons}
 
 
@@ -244,6 +270,28 @@ def publish(
     for folder, _, _ in () if keep_jobs else made.values():
         shutil.rmtree(folder, ignore_errors=True)
     return info
+
+
+def _at_commit(reader: Reader, format: str, patterns: Sequence[str], earlier: Mapping[str, Any] | None) -> Reader:
+    """Return the reader at a commit of what it reads: that of an earlier job on the same, else the newest."""
+    earlier = earlier or {}
+    before = earlier.get("options", {})
+    is_same = (earlier.get("format"), earlier.get("patterns")) == (format, list(patterns))
+    is_same = is_same and {**before, "revision": ""} == {"revision": "", **dataclasses.asdict(reader)}
+    return reader.at_commit(patterns, before.get("revision") if is_same else None)
+
+
+def _earlier_job(directory: Path, split: str) -> dict[str, Any] | None:
+    """Return the job that is under way for a split, else the one that has built it; None if there is none."""
+    try:
+        job = json.loads((_job_folder(directory, split) / "job.json").read_text())
+    except (OSError, ValueError):
+        job = ((read_info(directory) or {"splits": {}})["splits"].get(split) or {}).get("built")
+    return job if isinstance(job, dict) else None
+
+
+def _job_folder(directory: Path, split: str) -> Path:
+    return directory.with_name(f"{directory.name}.building-{split}")
 
 
 def read_info(directory: Path) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def collect(
     missing = []
     for source in sources:
         corpus, _, split = source.corpus.rpartition("/")
-        found = _found(source.build or BuildRecipe(), split, local)
+        build = source.build or BuildRecipe()
+        found = _found(build, split, local)
         if found is None:
             missing.append(source.corpus)
             continue
@@ -52,17 +54,29 @@ def collect(
             workers=workers,
             options=options,
             max_losses=max_losses,
+            limit=build.limit,
         )
-        counts = info["splits"][split]
-        left_out = sum(reason["count"] for reason in counts.get("skipped", {}).values())
-        console.print(f"{source.corpus}: {counts['documents']:,} documents from {pattern}, {left_out:,} left out")
+        console.print(f"{source.corpus}: {_told(info['splits'][split], pattern)}")
     return missing
 
 
 def _found(build: BuildRecipe, split: str, local: Path | None) -> tuple[str, str, dict[str, Any]] | None:
     """Return format, pattern and options to build with; None if there is nothing to build from."""
+    fetch = {"fetch": True} if build.fetch else {}
     if local is not None and (local / split).is_dir():
-        return build.format, str(local / split), dict(build.options)
+        return build.format, str(local / split), {**build.options, **fetch}
     if build.hub is None:
         return None
-    return "hub", build.hub, {"subset": build.subset, "revision": build.revision}
+    return "hub", build.hub, {"subset": build.subset, "revision": build.revision, **fetch}
+
+
+def _told(split: Mapping[str, Any], pattern: str) -> str:
+    """Return a line about a split: how many documents, of what, and what is missing."""
+    built = split["built"]
+    commit = built["options"].get("revision")
+    left_out = sum(reason["count"] for reason in split.get("skipped", {}).values())
+    return (
+        f"{split['documents']:,} documents from {pattern}{f' at {commit}' if commit else ''}"
+        f"{' (the first: build.limit)' if split['documents'] == built.get('limit') else ''}, {left_out:,} left out, "
+        f"{split['images']:,} pictures, {split['pictures_left_out']:,} left out"
+    )

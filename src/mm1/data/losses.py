@@ -60,6 +60,8 @@ class Losses:
     def _remedy_of(self, reason: str, examples: Sequence[str], missing: Sequence[Sequence[str]]) -> str | None:
         details = [match[1] for example in examples if (match := re.search(r"\((.*)\)$", example))]
         if "web address" in reason:
+            if "fetch" in self.options:
+                return "let them be fetched with --set fetch=true"
             return "fetch the pictures first, with img2dataset for example"
         if "pictures" in self.options and "file is missing" in reason:
             return _where_they_are(missing)

@@ -3,7 +3,8 @@
     work(unit, file) -> counts        one pure function, for every unit: a source file, a range of rows, ...
 
 A job's folder holds, for every unit that is done, `000012.arrow`, `000012.digests` and, written last, `000012.json`;
-and `job.json`, which says what the job is: another job does not go on from it.
+for those under way, what `000012.kept-*` keeps for another try; and `job.json`, which says what the job is: another job
+does not go on from it.
 """
 
 from __future__ import annotations
@@ -72,16 +73,46 @@ def run_units(
     Raises:
         UserError: If the work raises it, a process dies, or the disk is full. What is done stays done.
     """
+    folder = folder.absolute()
+    pending = [number for number in range(len(units)) if not marker_file(folder, number).is_file()]
+    with progress_bar() as bar:
+        task = bar.add_task(description, total=len(units), completed=len(units) - len(pending), note="")
+        do_units(work, units, pending, folder, workers, description, engine, lambda: bar.advance(task))
+    return [json.loads(marker_file(folder, number).read_text()) for number in range(len(units))]
+
+
+def do_units(
+    work: Work[Unit],
+    units: Sequence[Unit],
+    numbers: Sequence[int],
+    folder: Path,
+    workers: int | None,
+    description: str,
+    engine: str,
+    done: Callable[[], None],
+) -> None:
+    """Do the work of the units of these numbers; see `run_units`.
+
+    Args:
+        work: As of `run_units`.
+        units: All of them.
+        numbers: Those to be done, done before or not.
+        folder: As of `run_units`.
+        workers: Likewise.
+        description: Likewise.
+        engine: Likewise.
+        done: Called after each unit.
+
+    Raises:
+        UserError: See `run_units`.
+    """
     if engine not in ENGINES:
         raise UserError(f"no engine is called '{engine}': {did_you_mean(engine, ENGINES)}")
     folder = folder.absolute()
-    pending = [n for n in range(len(units)) if not _marker(folder, n).is_file()]
-    calls = [partial(_do, work, units[number], folder, number) for number in pending]
+    calls = [partial(_do, work, units[number], folder, number) for number in numbers]
     try:
-        with progress_bar() as bar:
-            task = bar.add_task(description, total=len(units), completed=len(units) - len(pending), note="")
-            if calls:
-                ENGINES[engine](calls, workers, lambda: bar.advance(task))
+        if calls:
+            ENGINES[engine](calls, workers, done)
     except WorkerDied:
         raise UserError(
             f"{folder}: a process died while it worked ({description}), perhaps for want of memory: run the same "
@@ -93,19 +124,21 @@ def run_units(
             f"{folder}: the work could not be done ({error.strerror or error}): see that the sources can be read and "
             "there is space, then run the same command again, it goes on from what is done"
         ) from error
-    return [json.loads(_marker(folder, number).read_text()) for number in range(len(units))]
 
 
 def _do(work: Work[Unit], unit: Unit, folder: Path, number: int) -> None:
-    marker = _marker(folder, number)
+    marker = marker_file(folder, number)
     # Written apart from what another run of the same job may write, and moved when it is whole. One folder for all
     # units of a process: making and removing one takes longer than to read a small source file.
     private = folder / f"process-{os.getpid()}"
     private.mkdir(exist_ok=True)
     info = work(unit, private / f"{marker.stem}.arrow")
+    marker.unlink(missing_ok=True)  # of the same unit, done before to another limit
     for file in private.glob(f"{marker.stem}.*"):
         file.replace(folder / file.name)
     write_json(marker, info)
+    for file in folder.glob(f"{marker.stem}.kept-*"):
+        file.unlink(missing_ok=True)
 
 
 def unit_file(folder: Path, number: int, suffix: str) -> Path:
@@ -113,7 +146,8 @@ def unit_file(folder: Path, number: int, suffix: str) -> Path:
     return folder / f"{number:06d}{suffix}"
 
 
-def _marker(folder: Path, number: int) -> Path:
+def marker_file(folder: Path, number: int) -> Path:
+    """Return the file that holds what a unit counted; it is there when the unit is done."""
     return unit_file(folder, number, ".json")
 
 

@@ -69,7 +69,7 @@ def resolve_models(recipe: R, *, weights: bool = True) -> R:
     for part in ("vision", "language_model"):
         section: Section | None = getattr(model, part, None)
         source = getattr(section, "from_", None)
-        # A tower whose shape the recipe states needs no files as long as no weights are wanted.
+        # A part whose shape the recipe states needs no files as long as no weights are wanted.
         stated = not weights and getattr(section, "size", None) is not None
         if section is not None and source is not None and not stated:
             folder = resolve_model(source, f"model.{part}.from", weights=weights)

@@ -13,7 +13,8 @@ from mm1.model.factory import compose, scratch_decoder, whole_config
 from mm1.model.pretrained import pretrained_config
 from mm1.model.towers import scratch_tower, tower_config
 from mm1.processing.tokenizer import load_tokenizer
-from mm1.recipe import ModelRecipe, Recipe, VisionRecipe
+from mm1.recipe import LanguageModelRecipe, ModelRecipe, Recipe, VisionRecipe
+from mm1.recipe.decoder_sizes import DECODER_VOCABULARIES
 
 
 def recipe_config(recipe: ModelRecipe, vocab_size: int, image_token_id: int | None = None) -> MM1Config:
@@ -31,17 +32,21 @@ def recipe_config(recipe: ModelRecipe, vocab_size: int, image_token_id: int | No
     """
     if recipe.from_ is not None:
         return _whole(recipe.from_, recipe.image_size)
-    source = recipe.language_model.from_
     return compose(
         recipe,
         _tower(recipe.vision),
-        scratch_decoder(recipe.language_model, vocab_size) if source is None else _decoder(source, vocab_size),
+        _decoder(recipe.language_model, vocab_size),
         image_token_id=vocab_size - 1 if image_token_id is None else image_token_id,
     )
 
 
+def _is_stated(recipe: VisionRecipe | LanguageModelRecipe) -> bool:
+    """Whether a pre-trained part has its shape from the recipe: it names one, and there is no folder to read."""
+    return recipe.from_ is not None and recipe.size is not None and not Path(recipe.from_).is_dir()
+
+
 def _tower(recipe: VisionRecipe) -> PreTrainedConfig:
-    if recipe.from_ is None or (recipe.size is not None and not Path(recipe.from_).is_dir()):
+    if recipe.from_ is None or _is_stated(recipe):
         return scratch_tower(recipe)
     config = _float32(tower_config(recipe.from_, recipe.image_size))
     if recipe.size is not None:
@@ -71,8 +76,24 @@ def _whole(source: str, image_size: int | None) -> MM1Config:
     return config
 
 
-def _decoder(source: str, vocab_size: int) -> PreTrainedConfig:
-    config = pretrained_config(source, "model.language_model.from").get_text_config()
+def _decoder(recipe: LanguageModelRecipe, vocab_size: int) -> PreTrainedConfig:
+    if recipe.from_ is None or _is_stated(recipe):
+        return scratch_decoder(recipe, vocab_size)
+    config = pretrained_config(recipe.from_, "model.language_model.from").get_text_config()
+    if recipe.size is not None:
+        stated = {
+            "hidden_size": recipe.hidden_size,
+            "num_hidden_layers": recipe.num_layers,
+            "num_attention_heads": recipe.num_heads,
+            "num_key_value_heads": recipe.num_kv_heads,
+            "intermediate_size": recipe.intermediate_size,
+        }
+        for name, value in stated.items():
+            if getattr(config, name, value) != value:
+                raise UserError(
+                    f"model.language_model.size: '{recipe.from_}' is no {recipe.size} (its {name} is "
+                    f"{getattr(config, name)}, not {value}): set model.language_model.size: null"
+                )
     config.vocab_size = max(config.vocab_size, vocab_size)
     return _float32(config)
 
@@ -89,5 +110,7 @@ def vocabulary_size(recipe: Recipe) -> int:
     Args:
         recipe: Every `from` is a folder (see `mm1.model.resolve.resolve_models`).
     """
-    source = recipe.model.tokenizer_from
+    source, decoder = recipe.model.tokenizer_from, recipe.model.language_model
+    if recipe.model.from_ is None and _is_stated(decoder):
+        return DECODER_VOCABULARIES[str(decoder.size)] + 1
     return recipe.tokenizer.vocab_size if source is None else len(load_tokenizer(source))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from mm1.document import Kind
 from mm1.nearest import did_you_mean
+from mm1.recipe.decoder_sizes import DECODER_SIZES
 from mm1.recipe.section import Section
 from mm1.recipe.train import TrainRecipe
 from mm1.recipe.vit_sizes import VIT_SIZES
@@ -24,6 +26,19 @@ DecoderAttention = Attention | Literal["varlen", "sdpa_packed"]
 def name_to_from(value: Any) -> Any:
     """Expand `language_model: smollm2` to `language_model: {from: smollm2}`."""
     return {"from": value} if isinstance(value, str) else value
+
+
+def _with_sizes(data: Any, shapes: Mapping[str, Mapping[str, int]]) -> Any:
+    """Return a section's keys with the sizes of the shape that its `size` names."""
+    if not isinstance(data, dict) or data.get("size") is None:
+        return data
+    sizes = shapes.get(str(data["size"]))
+    if sizes is None:
+        raise ValueError(f"size '{data['size']}' is unknown: {did_you_mean(str(data['size']), shapes)}")
+    for key, value in sizes.items():
+        if data.get(key, value) != value:
+            raise ValueError(f"size {data['size']} sets {key} to {value}, not {data[key]}: leave one of them out")
+    return {**sizes, **data}
 
 
 class VisionRecipe(Section):
@@ -54,15 +69,7 @@ class VisionRecipe(Section):
     @classmethod
     def _named_size(cls, data: Any) -> Any:
         """Fill in the sizes of a named shape."""
-        if not isinstance(data, dict) or data.get("size") is None:
-            return data
-        sizes = VIT_SIZES.get(str(data["size"]))
-        if sizes is None:
-            raise ValueError(f"size '{data['size']}' is unknown: {did_you_mean(str(data['size']), VIT_SIZES)}")
-        for key, value in sizes.items():
-            if data.get(key, value) != value:
-                raise ValueError(f"size {data['size']} sets {key} to {value}, not {data[key]}: leave one of them out")
-        return {**sizes, **data}
+        return _with_sizes(data, VIT_SIZES)
 
 
 class ConnectorRecipe(Section):
@@ -90,6 +97,11 @@ class LanguageModelRecipe(Section):
     architecture: Literal["llama", "qwen2", "qwen3", "smollm3", "olmo2"] = Field(
         "llama", description="Family of a decoder from scratch; a pre-trained decoder keeps its own."
     )
+    size: str | None = Field(
+        None,
+        description=f"Name of a shape, which sets the five sizes below: {', '.join(DECODER_SIZES)}. Beside `from` it "
+        "says the decoder's shape, so that budgets need no files.",
+    )
     hidden_size: int = Field(2048, gt=0, description="Width.")
     num_layers: int = Field(24, gt=0, description="Transformer blocks.")
     num_heads: int = Field(16, gt=0, description="Attention heads.")
@@ -114,6 +126,17 @@ class LanguageModelRecipe(Section):
     upcycle: bool = Field(
         True, description="Experts of a pre-trained decoder start as copies of its FFN (the paper doesn't say)."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_size(cls, data: Any) -> Any:
+        """Fill in the sizes of a named shape."""
+        return _with_sizes(data, DECODER_SIZES)
+
+    @model_serializer(mode="wrap")
+    def _without_missing_size(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `size` out where there is none, so that runs without it keep the names that studies gave them."""
+        return {key: value for key, value in content(self).items() if key != "size" or value is not None}
 
 
 Fit = Literal["squash", "pad"]
@@ -213,9 +236,20 @@ class BuildRecipe(Section):
 
     format: str = Field("questions", description="Format of a local copy (`mm1 data build --from`).")
     options: dict[str, str] = Field({}, description="The format's options, for a local copy.")
+    fetch: bool = Field(False, description="Fetch pictures of pages that are given by web addresses (OBELICS).")
+    limit: int | None = Field(
+        None, gt=0, description="Most documents: the first, in the order of the files; null: all."
+    )
     hub: str | None = Field(None, description="Hub dataset to use if there is no local copy.")
     subset: str = Field("", description="Configuration of the Hub dataset.")
-    revision: str = Field("", description="Commit or tag of the Hub dataset.")
+    revision: str = Field(
+        "", description="Commit or tag of the Hub dataset; default: the newest commit, which corpus.json then says."
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_asked(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the keys that older recipes lack, so that their runs keep the names that studies gave them."""
+        return {key: value for key, value in content(self).items() if value or key not in ("limit", "fetch")}
 
 
 class SourceRecipe(Section):

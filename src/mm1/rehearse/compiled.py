@@ -39,7 +39,7 @@ def compile_blocks(recipe: Recipe) -> Compiled | None:
         None if the recipe starts from pre-trained parts, whose kinds are not made small here.
     """
     model = recipe.model
-    if model.from_ or model.language_model.from_ or (model.vision.from_ and model.vision.size is None):
+    if model.from_ or any(part.from_ and part.size is None for part in (model.vision, model.language_model)):
         return None
     data = recipe.data.model_copy(update={"sequence_length": _LENGTH, "images_per_sequence": 2})
     small = recipe.model_copy(update={"model": _small(model), "data": data})

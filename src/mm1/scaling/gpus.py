@@ -1,8 +1,9 @@
 """GPUs: peak, memory and links, as stated by their makers.
 
 Sources, by product: NVIDIA's datasheets "A100 Tensor Core GPU", "H100 Tensor Core GPU", "H200 Tensor Core GPU", "L40S"
-and "HGX/DGX B200" (figures stated "with sparsity" are halved here), AMD's "Instinct MI300X". Networks are those of the
-makers' eight-GPU machines: DGX A100 has one 200 Gbit/s adapter per GPU, DGX H100, H200 and B200 have one of 400 Gbit/s.
+and "HGX/DGX B200" (figures stated "with sparsity" are halved here), its paper "Ada GPU Architecture" (RTX 4090:
+bfloat16 with float32 sums), AMD's "Instinct MI300X". Networks are those of the makers' eight-GPU machines: DGX A100 has
+one 200 Gbit/s adapter per GPU, DGX H100, H200 and B200 have one of 400 Gbit/s.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ GPUS = {
     "h200": GPU("H200 SXM 141 GB", 989e12, 141e9, 450e9, 50e9),
     "b200": GPU("B200 SXM 180 GB", 2250e12, 180e9, 900e9, 50e9),
     "l40s": GPU("L40S 48 GB, PCIe", 362e12, 48e9, 32e9, 25e9),
+    "rtx-4090": GPU("GeForce RTX 4090 24 GB, PCIe", 165e12, 24e9, 32e9, 25e9),
     "mi300x": GPU("Instinct MI300X 192 GB", 1307e12, 192e9, 448e9, 50e9),
 }
 """GPUs by their names on the command line."""
@@ -53,6 +55,7 @@ _DEVICES = {
     "H200": "h200",
     "B200": "b200",
     "L40S": "l40s",
+    "RTX 4090": "rtx-4090",
     "MI300X": "mi300x",
 }
 """Parts of device names as the driver gives them; the first match counts."""

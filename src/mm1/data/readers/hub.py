@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import chain
 from typing import Any, ClassVar
@@ -18,8 +18,10 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from datasets import IterableDataset, Json, load_dataset
 from datasets.exceptions import DatasetsError
+from huggingface_hub import HfApi
 
 from mm1.data.readers.captions import CAPTION_COLUMNS, IMAGE_COLUMNS, CaptionReader, Captions
+from mm1.data.readers.fetching import with_pictures
 from mm1.data.readers.layout import parse_json
 from mm1.data.readers.obelics import page_of_row
 from mm1.data.readers.parquet import check_columns, rows_of_batch
@@ -31,6 +33,7 @@ from mm1.data.readers.text import text_of_row
 from mm1.data.readers.turns import chat_of_record, is_chat
 from mm1.document import Document
 from mm1.errors import UserError
+from mm1.fetch.web import Web
 
 RowReader = Callable[[Mapping[str, Any], Place], Document | list[Document]]
 
@@ -42,10 +45,12 @@ class Hub(CaptionReader):
     Attributes:
         subset: The dataset's configuration, where it has several.
         split: Its split.
-        revision: Commit or tag; name one and the corpus can be built again as it was.
+        revision: Commit or tag. Without one the newest commit is read, of one dataset; the corpus says which.
         image: Column of the pictures of captioned pictures; default: as the format `captions` finds it.
         caption: Column of their captions; likewise.
         text: Column of plain text.
+        fetch: Whether pictures of pages that are given by web addresses are fetched.
+        own_host: `HOST:PORT` of a server, such as a mirror, that may be asked although it is not on the open net.
         suffix: Conversations: put behind every question, on a line of its own. Captions become answers to it.
     """
 
@@ -56,6 +61,8 @@ class Hub(CaptionReader):
     image: str = ""
     caption: str = ""
     text: str = "text"
+    fetch: bool = False
+    own_host: str = ""
     suffix: str = ""
 
     def shards(self, patterns: Sequence[str]) -> list[Shard]:
@@ -76,12 +83,34 @@ class Hub(CaptionReader):
             shards += [Shard("", (name,), part, parts) for part in range(parts)]
         return shards
 
+    def at_commit(self, patterns: Sequence[str], known: str | None) -> Hub:
+        """Return the reader with a commit as its revision; as it is for folders and several datasets.
+
+        Args:
+            patterns: As of `shards`.
+            known: That of an earlier job on the same; None: the newest is taken.
+
+        Raises:
+            UserError: If the Hub doesn't tell.
+        """
+        if self.revision or len(patterns) != 1 or os.path.isdir(patterns[0]):
+            return self
+        if known is not None:
+            return replace(self, revision=known)
+        try:
+            commit = HfApi().dataset_info(patterns[0]).sha
+        except Exception as error:  # what libraries for networks raise has no common base
+            raise _cant_open(patterns[0], error) from error
+        return replace(self, revision=commit or "")
+
     def read(self, shard: Shard, notes: Notes) -> Iterator[Document]:
         """Yield a document for every row of one part of the dataset."""
         name = shard.files[0]
         rows = self._open(name).shard(num_shards=shard.parts, index=shard.part)
         label = f"{_label(name)}/{self.split}/{shard.part}"
         numbered = _rows(rows, name, label, notes)
+        if self.fetch:
+            numbered = with_pictures(numbered, Web(self.own_host.split()), shard.beside, label)
         first = next(numbered, None)
         if first is None:
             return
@@ -167,12 +196,16 @@ def _open(name: str, subset: str, split: str, revision: str) -> IterableDataset:
     try:
         return load_dataset(name, subset or None, split=split, revision=revision or None, streaming=True)
     except (OSError, ValueError, DatasetsError) as error:
-        remedy = (
-            "check its split, or read its files by another format than hub"
-            if os.path.isdir(name)
-            else "check its id, subset and split, and whether the network can be reached"
-        )
-        raise UserError(f"{name}: the dataset can't be opened ({_first_line(error)}): {remedy}") from error
+        raise _cant_open(name, error) from error
+
+
+def _cant_open(name: str, error: Exception) -> UserError:
+    remedy = (
+        "check its split, or read its files by another format than hub"
+        if os.path.isdir(name)
+        else "check its id, subset and split, and whether the network can be reached"
+    )
+    return UserError(f"{name}: the dataset can't be opened ({_first_line(error)}): {remedy}")
 
 
 def _label(name: str) -> str:

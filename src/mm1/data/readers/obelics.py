@@ -2,8 +2,8 @@
 
 `images` and `texts` are lists of the same length; at every place one of the two is null (arXiv 2306.16527 and its
 dataset card). Pictures are bytes, `{"bytes", "path"}`, or paths below the folder of pictures; the original has web
-addresses, which are to be fetched first. `metadata` and `general_metadata` are JSON texts; the former is a list with
-one entry for every place.
+addresses, which are fetched if that is asked for. `metadata` and `general_metadata` are JSON texts; the former is a
+list with one entry for every place.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from mm1.data.readers.fetching import with_pictures
 from mm1.data.readers.layout import page_parts, parse_json
 from mm1.data.readers.parquet import read_rows
 from mm1.data.readers.picture_folder import PictureFolder
@@ -20,6 +21,7 @@ from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.data.readers.rows import Place, documents_of
 from mm1.data.readers.values import LeftOutError, as_text, is_given, is_missing, kind_of
 from mm1.document import Document, Image
+from mm1.fetch.web import Web
 
 COLUMNS = ["images", "texts"]
 
@@ -30,16 +32,23 @@ class Obelics(Reader):
 
     Attributes:
         pictures: The folder of pictures, where they don't lie beside the file that names them.
+        fetch: Whether pictures at web addresses are fetched.
+        own_host: `HOST:PORT` of a server, such as a mirror, that may be asked although it is not on the open net.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".parquet",)
     beside: ClassVar[tuple[str, ...]] = PICTURE_SUFFIXES
     pictures: str = ""
+    fetch: bool = False
+    own_host: str = ""
 
     def read(self, shard: Shard, notes: Notes) -> Iterator[Document]:
         """Yield an interleaved document for every row."""
         for file in shard.files:
-            rows = read_rows(file, shard.name(file), COLUMNS, notes)
+            name = shard.name(file)
+            rows = read_rows(file, name, COLUMNS, notes)
+            if self.fetch:
+                rows = with_pictures(rows, Web(self.own_host.split()), shard.beside, name)
             yield from documents_of(rows, page_of_row, notes, PictureFolder.beside(file, shard.root, self.pictures))
 
 

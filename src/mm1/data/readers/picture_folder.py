@@ -2,7 +2,7 @@
 
 A path is told from the folder of the file that names it, then from the folder that `pictures=` names, then from the
 common folder of the sources. Files outside of these folders are not read (links below them are followed, as their owner
-put them there), and web addresses are not fetched.
+put them there), and web addresses are not fetched here (`mm1.data.readers.fetching` does, where that is asked for).
 """
 
 from __future__ import annotations
@@ -32,6 +32,24 @@ _NAMED = ("path", "url", "image_url", "image", "file_name", "source", "file")
 
 class MissingPictureError(PictureError):
     """There is no file where a record says that its picture is."""
+
+
+@dataclass(frozen=True)
+class NotFetched:
+    """Stands for a picture at a web address that was asked for in vain.
+
+    Attributes:
+        address: Where it is said to be.
+        reason: Why it is not here.
+    """
+
+    address: str
+    reason: str
+
+
+def is_web_address(text: str) -> bool:
+    """Whether a text names a picture on the web."""
+    return _ADDRESS.match(text) is not None
 
 
 @dataclass(frozen=True)
@@ -74,6 +92,8 @@ class PictureFolder:
 
     def _find(self, value: Any, depth: int = 0) -> tuple[bytes, str | None]:
         """Return the bytes of a picture, and what it is called."""
+        if isinstance(value, NotFetched):
+            raise PictureError(f"a picture that was not fetched: {value.reason}")
         value = plain_python(value)
         if isinstance(value, Mapping):
             path = next((value[key] for key in _NAMED if is_given(value.get(key))), None)
@@ -118,7 +138,7 @@ class PictureFolder:
     def _read(self, reference: str) -> bytes:
         if not reference.strip():
             raise PictureError("a picture that is an empty text")
-        if _ADDRESS.match(reference):
+        if is_web_address(reference):
             raise PictureError("the picture is a web address: fetch it first (with img2dataset, say)")
         if reference.startswith("hf://"):
             raise PictureError("the picture lies on the Hub beside the rows: download the dataset, and read its folder")

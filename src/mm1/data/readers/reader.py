@@ -62,6 +62,8 @@ class Shard:
         parts: How many parts there are.
         unread: What was found among the files of all shards and isn't read, as `corpus.json` counts it; the first
             shard has it.
+        beside: How paths begin at which the reader may keep what should outlive an interruption (`PATH.kept-*`, removed
+            when the shard is done); empty: nowhere.
     """
 
     root: str
@@ -69,6 +71,7 @@ class Shard:
     part: int = 0
     parts: int = 1
     unread: Mapping[str, Any] = field(default_factory=dict)
+    beside: str = ""
 
     def name(self, file: str) -> str:
         """Return the path of a file from the root, with forward slashes: the first half of its documents' ids."""
@@ -107,6 +110,18 @@ class Reader(ABC):
         starts = range(0, len(found.files), self.files_per_shard)
         shards = [Shard(found.root, tuple(found.files[start : start + self.files_per_shard])) for start in starts]
         return [replace(shards[0], unread=found.unread.as_dict()), *shards[1:]]
+
+    def at_commit(self, patterns: Sequence[str], known: str | None) -> Reader:
+        """Return the reader with the commit that it reads, for sources that have commits and unless one is named.
+
+        Args:
+            patterns: As of `shards`.
+            known: The commit of an earlier job on the same; None: the newest is taken.
+
+        Raises:
+            UserError: If the commit can't be found out.
+        """
+        return self
 
     def takes(self, name: str) -> bool:
         """Whether a file of this name is a source file, where a directory or an archive is read whole."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mm1.data.readers.layout import storable
-from mm1.data.readers.picture_folder import MissingPictureError, PictureFolder
+from mm1.data.readers.picture_folder import MissingPictureError, NotFetched, PictureFolder
 from mm1.data.readers.pictures import PictureError
 from mm1.data.readers.reader import MISSING_KEPT, Notes
 from mm1.data.readers.values import LeftOutError, says_something
@@ -53,6 +53,7 @@ class Place:
                 problem = problem or error
         self.notes.pictures_left_out += 1
         path = value.get("path") if isinstance(value, Mapping) else value
+        path = path.address if isinstance(path, NotFetched) else path
         detail = path[:200] if isinstance(path, str) else ""
         if isinstance(problem, MissingPictureError) and len(self.notes.missing) < MISSING_KEPT:
             self.notes.missing.append((self.pictures.folders[0], detail))
