@@ -12,7 +12,7 @@ from mm1.data.build import build_from
 from mm1.data.corpus import Split
 from mm1.errors import UserError
 from tests.data.sample_sources import picture, write_files, write_lines, write_tar
-from tests.integration.test_command_line import mm1
+from tests.integration.test_command_line import mm1, mm1_anew
 
 ANSWER = {"role": "assistant", "content": "Hello."}
 CHAT = {"messages": [{"role": "user", "content": "Hi"}, ANSWER]}
@@ -24,7 +24,7 @@ def test_pictures_that_lie_elsewhere(tmp_path: Path) -> None:
     write_files(tmp_path, {"images/1.png": picture(1), "other/x": ""})
     write_lines(tmp_path / "chat.jsonl", [SEEN] * 5 + [CHAT])
     build = ("data", "build", "--from", "messages", tmp_path / "chat.jsonl", "--to", tmp_path / "c")
-    result = mm1(*build, data=tmp_path / "data", FORCE_COLOR="1")
+    result = mm1_anew(*build, data=tmp_path / "data", FORCE_COLOR="1")
     assert result.returncode == 2
     assert "\x1b[1;31merror:" in result.stderr  # in red
     result = mm1(*build, data=tmp_path / "data")

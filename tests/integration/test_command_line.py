@@ -56,6 +56,13 @@ def mm1(*arguments: object, data: Path, **environment: str) -> subprocess.Comple
         return forked.mm1(*arguments, environment=variables(data) | environment)
 
 
+def mm1_anew(*arguments: object, data: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a new process, where what is printed depends on what is read at its start."""
+    command = [sys.executable, "-m", "mm1", *map(str, arguments)]
+    variable = os.environ | variables(data) | environment
+    return subprocess.run(command, cwd=data.parent, env=variable, capture_output=True, text=True, check=False)
+
+
 def fails(result: subprocess.CompletedProcess[str], *words: str) -> None:
     """Check that a command failed with one sentence that holds the words."""
     assert result.returncode == 2, result.stderr
@@ -129,7 +136,7 @@ def test_caption_and_question(home: Path) -> None:
     picture = home / "picture.png"
     PILImage.new("RGB", (50, 40), "red").save(picture)
     for more in ([], ["--question", "what color is the shape?"]):
-        result = mm1("caption", home / "runs" / "demo", picture, *more, data=home / "data")
+        result = mm1_anew("caption", home / "runs" / "demo", picture, *more, data=home / "data")
         assert result.returncode == 0, result.stderr
         assert "%|" not in result.stderr, "a progress bar of a library"
         assert result.stdout.endswith("\n")
@@ -163,7 +170,7 @@ def test_a_run_of_another_recipe(home: Path) -> None:
         (["pretrain", "demo", "--set", "train.steps=-3"], ["train.steps", "greater than 0", "-3"]),
         (["demo", "--set", "encoder.train.stepz=3"], ["clip-demo", "did you mean 'steps'"]),
         (["demo", "--set", "encoder.seed=3", "--set", "model.vision.from=x"], ["--set encoder.seed=3"]),
-        (["demo", "--set", "corpora.scene.count=3"], ["--set corpora.scene.count=3", "scenes, easy-vqa"]),
+        (["demo", "--set", "corpora.scene.count=3"], ["--set corpora.scene.count=3", "did you mean scenes?"]),
         (["demo", "--set", "corpora.scenes.colour=3"], ["no option 'colour'", "count"]),
         (["pretrain", "dem"], ["recipe 'dem' is unknown", "demo"]),
         (["evaluate", "nowhere", "--tasks", "pages"], ["'nowhere' is no model"]),
