@@ -38,6 +38,8 @@ class Pictures(http.server.BaseHTTPRequestHandler):
     agents: ClassVar[set[str]] = set()
     delay = 0.0
 
+    server: http.server.HTTPServer
+
     def do_GET(self) -> None:
         name = self.path.split("?")[0].strip("/").split("/")[0]
         self.asked[self.path] += 1
@@ -47,7 +49,7 @@ class Pictures(http.server.BaseHTTPRequestHandler):
         if name in moved:
             return self._answer(302, b"", Location=moved[name])
         if name == "sneaky":
-            return self._answer(302, b"", Location=f"http://localhost:{self.server.server_address[1]}/good.png")
+            return self._answer(302, b"", Location=f"http://localhost:{self.server.server_port}/good.png")
         if name == "slow":
             self.send_response(200)
             self.end_headers()
@@ -60,7 +62,8 @@ class Pictures(http.server.BaseHTTPRequestHandler):
         if name == "endless":
             self.send_response(200)
             self.end_headers()
-            return self.wfile.write(b"x" * 20_000) and None
+            self.wfile.write(b"x" * 20_000)
+            return None
         if name == "page.png":
             return self._answer(200, b"<!doctype html><html>gone</html>")
         if name == "robots.png":

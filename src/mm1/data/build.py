@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mm1.data.corpus import ShardWriter
 from mm1.data.limit import LimitedWork, run_until
@@ -120,7 +120,7 @@ def build_from(
 
 
 def build_split(
-    work: Work[Unit] | LimitedWork[Unit],
+    work: Work[Unit],
     units: Sequence[Unit],
     directory: Path,
     split: str,
@@ -137,7 +137,7 @@ def build_split(
     """Build one split of a corpus unit by unit, unless the same job has built it; other splits stay.
 
     Args:
-        work: See `run_units`.
+        work: See `run_units`; with a limit, `mm1.data.limit.LimitedWork`.
         units: Likewise.
         directory: The corpus.
         split: The split to build.
@@ -162,7 +162,10 @@ def build_split(
     folder = _job_folder(directory, split)
     open_job(folder, job)
     how: Any = {"workers": workers, "description": description, "engine": engine}
-    infos = run_units(work, units, folder, **how) if limit is None else run_until(work, units, folder, limit, **how)
+    if limit is None:
+        infos = run_units(work, units, folder, **how)
+    else:
+        infos = run_until(cast(LimitedWork[Unit], work), units, folder, limit, **how)
     made = {split: (folder, infos, {"built": job})}
     aside = directory.with_name(f"{directory.name}.incomplete-{split}")
     if losses is not None:
