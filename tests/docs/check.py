@@ -57,7 +57,7 @@ def check_call(words: Sequence[str]) -> None:
         _check_corpora(given, settings)
     schema = EncoderRecipe if command.name == "encoder" else Recipe
     for name in _names(given, "recipe", *("names", "models")[: 2 * (command.name in ("show", "budget"))]):
-        load_recipe(name, settings, schema=schema)  # type: ignore[type-var]
+        load_recipe(name, settings, schema=schema)
     for name in _names(given, "study"):
         load_study(name)
     for name in split_commas(given.get("tasks") or ""):
@@ -75,7 +75,7 @@ def _names(given: Mapping[str, Any], *parameters: str) -> Iterator[str]:
 
 
 def _check_corpora(given: Mapping[str, Any], settings: Sequence[str]) -> None:
-    options = parse_options(settings)
+    options = parse_options(list(settings))
     if given["from_"] is None:
         for name in given["names"]:
             if unknown := options.keys() - corpus_options(name).keys():
@@ -132,7 +132,7 @@ def kind_of(content: Any) -> str:
 
 def _load_either_recipe(file: Path) -> None:
     of_encoder = str(yaml.safe_load(file.read_text())["base"]).startswith(("clip", "aim"))
-    load_recipe(str(file), schema=EncoderRecipe if of_encoder else Recipe)  # type: ignore[type-var]
+    load_recipe(str(file), schema=EncoderRecipe if of_encoder else Recipe)
 
 
 _CHECKS: dict[str, Callable[[Path], object]] = {
