@@ -132,8 +132,8 @@ def test_wandb_gets_a_table_of_answers(
 def test_trackio_has_every_step_once_and_a_table_of_answers(
     recipe_file: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # read when it is imported
     pytest.importorskip("trackio", reason="trackio is not installed: it wants an older pillow than constraints.txt has")
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     expected = train_scored(recipe_file, tmp_path / "run", "trackio")
     (database,) = (tmp_path / "trackio").glob("mm1*.db")
     with sqlite3.connect(database) as connection:

@@ -36,6 +36,7 @@ Samples = Mapping[str, Sequence[Mapping[str, Any]]]
 """By the name of a score, a few answers as a result's `predictions` have them: `prompt`, `prediction` or `error`,
 `answers`, and `image`, a PNG in base64, if there is a picture."""
 NO_SAMPLES: Samples = {}
+_RENAMED = {("trackio", "time"): "seconds"}  # trackio has a time of its own
 _COLUMNS = ["prompt", "answer", "right answers"]
 _TO_INSTALL = {"tensorboard": "'mm1[track]'", "wandb": "'mm1[track]'", "trackio": "trackio"}
 
@@ -154,7 +155,8 @@ def _online(
         def write(line: Line, samples: Samples = NO_SAMPLES) -> None:
             if line["step"] > known["step"]:
                 shown = {key: value for name, of_name in samples.items() for key, value in show(module, name, of_name)}
-                run.log({**_figures(line), **shown}, step=line["step"])
+                figures = {_RENAMED.get((package, key), key): value for key, value in _figures(line).items()}
+                run.log({**figures, **shown}, step=line["step"])
                 known["step"] = line["step"]
                 write_json(file, known)
 
