@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mm1.data.corpus import write_corpus
+from mm1.document import Document, Image, Text
 from tests.corpora.fake_sources import (
     put_emoji_groups,
     put_gimp_help,
@@ -89,7 +91,21 @@ def _task(home: Path, task: str) -> None:
 
 
 def _steps(home: Path, steps: str) -> None:
-    (home / "steps.yaml").write_text(steps.replace("min_side: 64", "min_side: 8"))
+    (home / "steps.yaml").write_text(steps)
+    text = " ".join(
+        f"The heron stood on the {place} bank of the river and waited." for place in ("left", "right", "far")
+    )
+    pages = [
+        Document(f"page/{n}", "interleaved", (Image(picture(n, size=(200, 160))), Text(f"{text} Day {n}.")))
+        for n in range(4)
+    ]
+    write_corpus(home / "data" / "web", {"train": pages}, licence="none", sources=["made up"])
+
+
+def _examples(home: Path, _: str) -> None:
+    (home / "examples").mkdir()
+    (home / "examples" / "a.png").write_bytes(picture(1, size=(64, 64)))
+    (home / "examples" / "a.txt").write_text("a ramp")
 
 
 def _formats(home: Path, _: str) -> None:
@@ -141,6 +157,7 @@ FORMATS = {
 }
 _OF_PAGES: dict[str, Callable[[Path, str], dict[str, Any] | None]] = {
     "add-a-task.md": _task,
+    "chat-with-a-model.md": _examples,
     "data-clean.md": _steps,
     "write-a-recipe.md": _mine,
     "look-at-a-plan.md": _recipe,
