@@ -90,13 +90,19 @@ def _task(home: Path, task: str) -> None:
         write_lines(home / "signs" / f"{name}.jsonl", lines)
 
 
+PROSE = (
+    "The heron stood on the left bank of the river and waited for small fish. A boat came down slowly, "
+    "with two men who talked about the price of timber in the northern towns. Neither of them looked up. "
+    "Towards evening it began to rain, first in single drops and then steadily, so the bird shook its "
+    "wings, walked under an old willow near our garden wall, and slept there until somebody opened a "
+    "window."
+)
+
+
 def _steps(home: Path, steps: str) -> None:
     (home / "steps.yaml").write_text(steps)
-    text = " ".join(
-        f"The heron stood on the {place} bank of the river and waited." for place in ("left", "right", "far")
-    )
     pages = [
-        Document(f"page/{n}", "interleaved", (Image(picture(n, size=(200, 160))), Text(f"{text} Day {n}.")))
+        Document(f"page/{n}", "interleaved", (Image(picture(n, size=(200, 160))), Text(f"{PROSE} Day {n}.")))
         for n in range(4)
     ]
     write_corpus(home / "data" / "web", {"train": pages}, licence="none", sources=["made up"])
