@@ -90,14 +90,9 @@ def start(
         environment: Variables, beside those of this process.
     """
     context = _server()
-    # The server's own environment is that of its start, perhaps another test's: this one's goes along.
-    variables = {**os.environ, "OMP_NUM_THREADS": "1"}
-    variables |= {name: str(value) for name, value in (environment or {}).items()}
     arguments = [str(argument) for argument in arguments]
-    place = Path.cwd()
-    process = context.Process(
-        target=_main, args=(arguments, place, log, program, kill_at_line, stop_at_step, variables)
-    )
+    where = _here(environment or {})
+    process = context.Process(target=_main, args=(arguments, where, log, program, kill_at_line, stop_at_step))
     process.start()
     return process
 
@@ -127,11 +122,10 @@ def start_ranks(
 
 
 def on_ranks(count: int, function: Callable[..., None], *arguments: object) -> None:
-    """Call a function of a module in so many ranks, each a process; an exception in any of them fails the test."""
+    """Call a function of a module in so many ranks of this folder; an exception in any of them fails the test."""
     context = _server()
-    processes = [
-        context.Process(target=_call, args=(environment, function, arguments)) for environment in environments(count)
-    ]
+    places = [_here(environment) for environment in environments(count)]
+    processes = [context.Process(target=_call, args=(place, function, arguments)) for place in places]
     for process in processes:
         process.start()
     assert end(processes) == [0] * count
@@ -175,8 +169,20 @@ def _server() -> ForkServerContext:
     return context
 
 
-def _call(environment: Mapping[str, object], function: Callable[..., None], arguments: Sequence[object]) -> None:
-    os.environ.update({name: str(value) for name, value in environment.items()})
+def _here(environment: Mapping[str, object]) -> tuple[Path, dict[str, str]]:
+    """Return this folder and this process's variables: the server's are those of its start, perhaps another test's."""
+    given = {name: str(value) for name, value in environment.items()}
+    return Path.cwd(), {**os.environ, "OMP_NUM_THREADS": "1", **given}
+
+
+def _go(where: tuple[Path, dict[str, str]]) -> None:
+    os.chdir(where[0])
+    os.environ.clear()
+    os.environ.update(where[1])
+
+
+def _call(where: tuple[Path, dict[str, str]], function: Callable[..., None], arguments: Sequence[object]) -> None:
+    _go(where)
     import torch
 
     torch.set_num_threads(1)
@@ -185,16 +191,13 @@ def _call(environment: Mapping[str, object], function: Callable[..., None], argu
 
 def _main(
     arguments: list[str],
-    place: Path,
+    where: tuple[Path, dict[str, str]],
     log: Path,
     program: Callable[[], object] | None,
     kill_at_line: int | None,
     stop_at_step: int | None,
-    environment: dict[str, str],
 ) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(place)
+    _go(where)
     with log.open("w") as said, Path(f"{log}.out").open("w") as printed:
         os.dup2(said.fileno(), 2)
         os.dup2(printed.fileno(), 1)
@@ -204,8 +207,8 @@ def _main(
     from mm1.progress import console
     from mm1.train import pretrain
 
-    if "COLUMNS" in environment:  # read when the console was made, in the process that this one is forked from
-        console.width = int(environment["COLUMNS"])
+    if "COLUMNS" in os.environ:  # read when the console was made, in the process that this one is forked from
+        console.width = int(os.environ["COLUMNS"])
 
     torch.set_num_threads(1)
     pretrain.language_model_loss = _recorded(pretrain.language_model_loss, Path(f"{log}.rows"))
