@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -22,31 +22,9 @@ from tests.corpora.fake_sources import (
 )
 from tests.data.sample_sources import picture, webdataset_members, write_every_format, write_lines, write_tar
 from tests.docs.blocks import blocks
+from tests.integration.test_command_line import SMALL
 
-DEMO = [
-    "train.steps=4",
-    "train.warmup_steps=1",
-    "train.batch_size=4",
-    "train.checkpoint_every=2",
-    "model.language_model={hidden_size: 16, num_layers: 1, num_heads: 2}",
-    "tokenizer.vocab_size=512",
-    "evaluate.limit=8",
-    "evaluate.shots=[0,2]",
-    "encoder.model.vision.patch_size=16",
-    "encoder.model.vision.hidden_size=16",
-    "encoder.model.vision.num_layers=1",
-    "encoder.model.text.hidden_size=16",
-    "encoder.tokenizer.vocab_size=400",
-    "encoder.train.steps=3",
-    "encoder.train.warmup_steps=1",
-    "encoder.train.batch_size=16",
-    "corpora.scenes.count=60",
-    "corpora.scenes.questions=9",
-    "corpora.scenes.heldout=20",
-    "corpora.pages.count=30",
-    "corpora.pages.heldout=36",
-    "corpora.pages.shots=8",
-]
+DEMO = [*SMALL, "train.steps=4", "train.batch_size=4", "corpora.pages.shots=8"]
 """The demo at a size that takes seconds."""
 
 
@@ -134,8 +112,8 @@ def _formats(home: Path, _: str) -> None:
             packed.write(every / "mmc4" / "docs.jsonl", "docs.jsonl")
     for number in range(42):
         write_tar(home / "shards" / f"{number:05}.tar", webdataset_members(2, first=2 * number))
-    write_lines(home / "c4" / "0.json", [{"text": "Some words."}])
-    os.system(f"gzip -q {home}/c4/0.json")  # a file of this test
+    (home / "c4").mkdir()
+    (home / "c4" / "0.json.gz").write_bytes(gzip.compress(b'{"text": "Some words."}\n'))
     (home / "notes").mkdir()
     (home / "notes" / "a.md").write_text("Notes.")
     (home / "stories.txt").write_text("One story.\nAnother.\n")

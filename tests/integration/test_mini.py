@@ -22,7 +22,8 @@ from tests.data.sample_sources import picture, webdataset_members, write_parquet
 
 
 def mm1(*arguments: object) -> None:
-    CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False)
+    done = CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
 
 
 def save_siglip2(folder: Path) -> Path:

@@ -147,6 +147,17 @@ def test_runs_are_the_same_if_recipe_and_version_are(tmp_path: Path, monkeypatch
     assert identity(one[0].recipe) != one[0].directory.name
 
 
+def test_keys_that_came_after_the_first_results_name_a_run_only_where_they_are_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mm1.study.plan._hash", lambda content: json.dumps(content[0]))
+    built = "data.mixture.text.sources=[{corpus: notes/train, build: {format: text%s}}]"
+    plain = identity(load_recipe("demo", [built % ""]))
+    assert not any(f'"{key}": ' in plain for key in ("lora", "size", "limit", "fetch"))
+    assert '"limit": 9' in identity(load_recipe("demo", [built % ", limit: 9"]))
+    assert '"lora": {' in identity(load_recipe("demo", ["train.lora={rank: 4}"]))
+
+
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(1, 4))
 def test_a_grid_has_every_combination_once(sizes: list[int], seeds: int) -> None:
     axes = {f"axis{i}": {str(j): {"train.steps": 100 + j} for j in range(size)} for i, size in enumerate(sizes)}

@@ -150,6 +150,20 @@ def test_what_changes_before_the_first_checkpoint_is_no_change(data: Path, recip
     assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["train"]["micro_batch_size"] == 2
 
 
+def test_keys_that_came_after_a_run_are_no_change(data: Path, recipe_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with breaking_at(5):
+        pretrain(load_recipe(str(recipe_file)), run)
+    older = yaml.safe_load((run / "recipe.yaml").read_text())
+    del older["evaluate"]["right_answers"], older["train"]["lora"], older["train"]["z_loss"]
+    del older["model"]["language_model"]["size"]
+    (run / "recipe.yaml").write_text(yaml.safe_dump(older))
+    with pytest.raises(UserError, match=r"these keys differ: train\.z_loss \(0\.0 there, 0\.1 now\)"):
+        pretrain(load_recipe(str(recipe_file), ["train.z_loss=0.1"]), run)
+    pretrain(load_recipe(str(recipe_file)), run)
+    assert "changes" not in environment(run)
+
+
 REFUSED = [
     "seed=1",
     "data.sequence_length=64",

@@ -222,9 +222,3 @@ def test_experts_take_no_adapters(base: Path, data: Path, tmp_path: Path) -> Non
     pretrain(load_recipe(str(file), LORA), tmp_path / "attention")
     names = load_file(tmp_path / "attention" / "adapter" / "adapter_model.safetensors")
     assert {name.split(".")[-3] for name in names if "lora" in name} == {"q_proj", "k_proj", "v_proj", "o_proj"}
-
-
-def test_without_adapters_recipes_and_names_of_runs_stay(base: Path) -> None:
-    recipe = load_recipe(str(base / "recipe.yaml"))
-    assert "lora" not in yaml.safe_load(recipe.to_yaml())["train"]
-    assert "lora" not in recipe.model_dump(mode="json", exclude={"train": {"profile"}})["train"]

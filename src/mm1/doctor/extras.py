@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 
 from packaging.requirements import Requirement
 
-DEVELOPMENT = ("dev", "peers", "browser")
+DEVELOPMENT = ("dev", "peers", "browser", "docs")
 """Extras of those who work on mm1."""
 
 

@@ -23,7 +23,7 @@ MOST_BYTES = 16 * 2**20
 """The most that is fetched of an address."""
 
 _ROBOT = "mm1"
-_USER_AGENT = f"Mozilla/5.0 (compatible; {_ROBOT}/{__version__}; +https://arxiv.org/abs/2403.09611)"
+_USER_AGENT = f"Mozilla/5.0 (compatible; {_ROBOT}/{__version__})"
 _OPT_OUTS = frozenset({"noai", "noimageai", "noindex", "noimageindex", "none"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5

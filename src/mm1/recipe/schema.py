@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from mm1.document import Kind
 from mm1.nearest import did_you_mean
@@ -133,11 +133,6 @@ class LanguageModelRecipe(Section):
         """Fill in the sizes of a named shape."""
         return _with_sizes(data, DECODER_SIZES)
 
-    @model_serializer(mode="wrap")
-    def _without_missing_size(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave `size` out where there is none, so that runs without it keep the names that studies gave them."""
-        return {key: value for key, value in content(self).items() if key != "size" or value is not None}
-
 
 Fit = Literal["squash", "pad"]
 Overview = Literal["first", "last", "none"]
@@ -245,11 +240,6 @@ class BuildRecipe(Section):
     revision: str = Field(
         "", description="Commit or tag of the Hub dataset; default: the newest commit, which corpus.json then says."
     )
-
-    @model_serializer(mode="wrap")
-    def _without_what_is_not_asked(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out the keys that older recipes lack, so that their runs keep the names that studies gave them."""
-        return {key: value for key, value in content(self).items() if value or key not in ("limit", "fetch")}
 
 
 class SourceRecipe(Section):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from mm1.recipe.lora import LoraRecipe
 from mm1.recipe.section import Section
@@ -102,8 +102,3 @@ class TrainRecipe(Section):
     def unchanged(self) -> list[str]:
         """Parts whose own weights don't learn: frozen, or with adapters."""
         return [*self.freeze, *(self.lora.parts if self.lora is not None else [])]
-
-    @model_serializer(mode="wrap")
-    def _without_missing_lora(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave `lora` out where there is none, so that runs without it keep the names that studies gave them."""
-        return {key: value for key, value in content(self).items() if key != "lora" or value is not None}

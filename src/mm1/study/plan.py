@@ -153,8 +153,19 @@ def identity(recipe: Recipe) -> str:
     if "attention" not in model.language_model.model_fields_set:
         # The machine chooses how it is computed. The recipes of the first results named it, so their names have it.
         content["model"]["language_model"]["attention"] = "eager"
+    _drop_newer_keys(content)
     starts = [weights_digest(part.from_) for part in (model, model.vision, model.language_model) if part.from_]
     return _hash([content, results_token(), starts])
+
+
+def _drop_newer_keys(content: dict[str, Any]) -> None:
+    """Leave out keys that came after the first results where they are unset, so that earlier runs keep their names."""
+    builds = [source["build"] for kind in content["data"]["mixture"].values() for source in kind["sources"]]
+    newer = [(content["train"], "lora"), (content["model"]["language_model"], "size")]
+    newer += [(build, key) for build in builds if build is not None for key in ("fetch", "limit")]
+    for section, key in newer:
+        if not section[key]:
+            del section[key]
 
 
 def _hash(content: Any) -> str:

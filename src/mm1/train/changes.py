@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 from torch import nn
 
 from mm1.errors import UserError
@@ -87,7 +88,7 @@ def check_changes(directory: Path, recipe: RunRecipe) -> dict[str, list[Any]]:
     Raises:
         UserError: If a key differs that would change batches or results (the message names the keys).
     """
-    before, now = yaml.safe_load((directory / "recipe.yaml").read_text()), yaml.safe_load(recipe.to_yaml())
+    before, now = _written_today((directory / "recipe.yaml").read_text(), recipe), yaml.safe_load(recipe.to_yaml())
     flat_before, flat_now = flatten(before), flatten(now)
     differing = sorted(k for k in flat_before.keys() | flat_now.keys() if flat_before.get(k) != flat_now.get(k))
     fixed = _fixed_in(directory, flat_before) if latest_step(directory) else {}
@@ -103,6 +104,15 @@ def check_changes(directory: Path, recipe: RunRecipe) -> dict[str, list[Any]]:
         )
     names = dict.fromkeys(re.sub(r"\.\d+(\..*)?$", "", key) for key in differing)  # a list changes as a whole
     return {name: [_value(content, name) for content in (before, now)] for name in names}
+
+
+def _written_today(text: str, recipe: RunRecipe) -> dict[str, Any]:
+    """Return the content of a run's recipe with the keys that came after it, at their defaults."""
+    content: dict[str, Any] = yaml.safe_load(text)
+    try:
+        return yaml.safe_load(type(recipe).model_validate(content).to_yaml())
+    except ValidationError:  # of the other kind of recipe, or with a key that is gone: they differ, which is then said
+        return content
 
 
 def record_changes(directory: Path, changes: dict[str, list[Any]]) -> None:
