@@ -150,12 +150,16 @@ def test_runs_are_the_same_if_recipe_and_version_are(tmp_path: Path, monkeypatch
 def test_keys_that_came_after_the_first_results_name_a_run_only_where_they_are_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mm1.study.plan._hash", lambda content: json.dumps(content[0]))
-    built = "data.mixture.text.sources=[{corpus: notes/train, build: {format: text%s}}]"
-    plain = identity(load_recipe("demo", [built % ""]))
-    assert not any(f'"{key}": ' in plain for key in ("lora", "size", "limit", "fetch"))
-    assert '"limit": 9' in identity(load_recipe("demo", [built % ", limit: 9"]))
-    assert '"lora": {' in identity(load_recipe("demo", ["train.lora={rank: 4}"]))
+    named: list[dict[str, Any]] = []
+    monkeypatch.setattr("mm1.study.plan._hash", lambda content: named.append(content[0]))
+    for limit, settings in (("", []), (", limit: 9", ["train.lora={rank: 4}"])):
+        source = f"data.mixture.text.sources=[{{corpus: notes/train, build: {{format: text{limit}}}}}]"
+        identity(load_recipe("demo", [source, *settings]))
+    plain, other = ({**c["train"], **c["data"]["mixture"]["text"]["sources"][0]["build"]} for c in named)
+    assert not {"lora", "limit", "fetch"} & plain.keys()
+    assert "size" not in named[0]["model"]["language_model"]
+    assert other["limit"] == 9
+    assert other["lora"]["rank"] == 4
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(1, 4))
