@@ -99,9 +99,13 @@ def main() -> None:
     """Run the command line; see the module's docstring for the exit codes."""
     # The libraries' own progress bars are off, here and in processes that the command starts. mm1 shows its own.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    # Threads that wait for others sleep. By default they spin, and hold up those that still compute where another
-    # program uses a core: training beside one falls to a third. Read when torch is loaded, by every process of ours.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that wait for others look some microseconds, then they sleep. By default they look for milliseconds, and
+    # hold up those that still compute where another program uses a core: training falls to a third. At once asleep they
+    # cost a quarter on an idle machine. libgomp itself looks so often where it knows of too few cores. Figures:
+    # benchmarks/README.md. Read when torch is loaded, by every process of ours.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # Where torchao is installed, transformers imports it, and it names its kernels for other machines every time.
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -217,7 +217,7 @@ class _Workers:
         return self._call(group[0], make_command(group))
 
     def _call(self, run: StudyRun, words: Sequence[str]) -> str | None:
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self._threads), "OMP_WAIT_POLICY": "PASSIVE"}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self._threads)}
         with run.log.open("ab") as file:
             with self._lock:
                 if self.stopped:
