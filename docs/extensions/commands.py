@@ -9,7 +9,8 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer import Context
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command
 
 from mm1.cli import app
@@ -22,7 +23,7 @@ def reference() -> Iterator[str]:
     root = get_command(app)
     assert isinstance(root, TyperGroup)
     panel = ""
-    for name in root.list_commands(None):
+    for name in root.list_commands(Context(root)):
         command: Any = root.commands[name]
         if command.hidden:
             continue
@@ -44,7 +45,7 @@ def _commands(path: str, command: Command) -> Iterator[tuple[str, TyperCommand]]
 
 def _described(path: str, command: TyperCommand) -> Iterator[str]:
     options = [each for each in command.params if isinstance(each, TyperOption)]
-    arguments = [each for each in command.params if not isinstance(each, TyperOption)]
+    arguments = [each for each in command.params if isinstance(each, TyperArgument)]
     usage = [path, *map(_argument, arguments), *(["[OPTIONS]"] if options else [])]
     yield from (_markdown(command.help), "", "```text", " ".join(usage), "```", "")
     for argument in arguments:

@@ -23,6 +23,7 @@ from mm1.evaluate.during import scorer_during_training
 from mm1.recipe import load_recipe
 from mm1.train.pretrain import pretrain
 from tests.conftest import breaking_at
+from tests.train.test_scores import TASK
 
 SAMPLES = "samples/words/0-shot"
 
@@ -72,15 +73,6 @@ def test_wandb_has_every_step_once_in_one_run(
             logged[step] = loss
     # Steps that were done again are not sent again: they came to the same figures.
     assert logged == pytest.approx({line["step"]: line["loss"] for line in lines})
-
-
-TASK = {
-    "description": "A picture put into words.",
-    "data": {"corpus": "captions/train"},
-    "prompt": "{image}",
-    "max_new_tokens": 6,
-    "metric": "cider",
-}
 
 
 def train_scored(recipe_file: Path, run: Path, tracker: str) -> dict[int, list[dict[str, Any]]]:
