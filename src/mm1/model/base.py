@@ -14,7 +14,7 @@ from transformers.utils.output_capturing import OutputRecorder
 from mm1.model.configuration import CONNECTORS, MM1Config
 from mm1.model.connectors.attention_pool import AttentionPool
 from mm1.model.connectors.c_abstractor import CAbstractor, LayerNorm2d
-from mm1.model.sparse import SparseBlock, checkpointed, experts_implementation, initialize_experts
+from mm1.model.sparse import SparseBlock, checkpointed, draw_experts, experts_implementation
 
 
 class MM1PreTrainedModel(PreTrainedModel):
@@ -69,10 +69,9 @@ class MM1PreTrainedModel(PreTrainedModel):
             if isinstance(block := getattr(layer, "mlp", None), SparseBlock):
                 layer._gradient_checkpointing_func = checkpointed(layer._gradient_checkpointing_func, block)
 
-    def initialize_weights(self) -> None:
-        """Draw the weights that are not loaded."""
-        initialize_experts(self, self.config)
-        super().initialize_weights()
+    def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False) -> None:
+        """Draw a module's weights unless they are loaded. In code of others the library passes over containers."""
+        super()._initialize_weights(module)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -87,3 +86,5 @@ class MM1PreTrainedModel(PreTrainedModel):
             init.normal_(module.queries, std=std)
         elif isinstance(module, CAbstractor) and module.positions is not None:
             init.normal_(module.positions, std=std)
+        elif (decoder := module._modules.get("language_model")) is not None:  # its own rule knows of no experts
+            draw_experts(decoder, std)

@@ -8,7 +8,6 @@ merged(base, ...)           --> a model like any other
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import re
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mm1.errors import UserError
+from mm1.model.fresh import stream
 from mm1.model.modeling import MM1ForConditionalGeneration
 from mm1.model.parts import blocks_of, parts_of
 from mm1.model.sparse import SparseBlock
@@ -177,8 +177,8 @@ def whole_modules(model: MM1ForConditionalGeneration) -> list[str]:
 def fresh_adapter(name: str, shape: torch.Size, seed: int) -> torch.Tensor:
     """Return the first values of an adapter's tensor: A from PEFT's distribution, B zero, so that nothing changes yet.
 
-    A is uniform between -1 and 1 over the square root of its inputs (PEFT's `kaiming_uniform_` with a = sqrt(5)). It
-    depends on its name and the seed alone, and so not on the number of ranks.
+    A is uniform between -1 and 1 over the square root of its inputs (PEFT's `kaiming_uniform_` with a = sqrt(5)), drawn
+    from the parameter's own random stream (`mm1.model.fresh`).
 
     Args:
         name: Of the parameter in the model.
@@ -187,9 +187,8 @@ def fresh_adapter(name: str, shape: torch.Size, seed: int) -> torch.Tensor:
     """
     values = torch.zeros(shape)
     if "lora_A" in name:
-        digest = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=7).digest()
         bound = shape[1] ** -0.5
-        values.uniform_(-bound, bound, generator=torch.Generator().manual_seed(int.from_bytes(digest, "big")))
+        values.uniform_(-bound, bound, generator=torch.Generator().manual_seed(stream(seed, name)))
     return values
 
 
