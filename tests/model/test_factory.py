@@ -99,6 +99,7 @@ def test_sub_models_and_plain_modules_are_drawn_by_their_own_rules():
     for (name, mine), parameter in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         scales = mine.square().mean(), parameter.square().mean()
         torch.testing.assert_close(*scales, rtol=0.2, atol=1e-9, msg=name)
+    assert sum(parameter.ndim == 0 for parameter in ours.parameters()) == 1  # the scale, which nothing draws
     assert all(torch.equal(a, b) for a, b in zip(ours.buffers(), theirs.buffers(), strict=True))
 
 

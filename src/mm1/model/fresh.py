@@ -38,7 +38,7 @@ def stream(seed: int, name: str) -> int:
 
 @contextmanager
 def without_contents() -> Iterator[None]:
-    """Build models whose parameters are on the meta device and whose buffers are on the CPU; nothing is drawn."""
+    """Build models whose parameters are on the meta device, buffers and scalars on the CPU; nothing is drawn."""
     hook = register_module_parameter_registration_hook(_emptied)
     try:
         # Some constructors draw values of their own, which are dropped.
@@ -49,7 +49,9 @@ def without_contents() -> Iterator[None]:
 
 
 def _emptied(module: nn.Module, name: str, parameter: nn.Parameter) -> Any:
-    return None if parameter.is_meta else nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+    if parameter.is_meta or not parameter.ndim:  # a constructor sets scalars, which no rule draws
+        return None
+    return nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
 
 
 def build_fresh(build: Callable[[], Model], seed: int) -> Model:
