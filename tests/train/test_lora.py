@@ -142,7 +142,8 @@ def test_recomputed_layers_learn_the_same(base: Path, data: Path, tmp_path: Path
     recomputed = adapted(
         base, tmp_path / "recomputed", "train.freeze=[vision,connector]", "train.activation_checkpointing=true"
     )
-    assert column(plain, "loss")[0] > column(plain, "loss")[-1]
+    adapter = load_file(recomputed / "adapter" / "adapter_model.safetensors")
+    assert all(tensor.any() for name, tensor in adapter.items() if "lora_B" in name)  # they begin at zero
     assert column(recomputed, "loss") == pytest.approx(column(plain, "loss"), rel=1e-5)
 
 
