@@ -7,15 +7,16 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import CLIPVisionConfig
+from transformers import CLIPVisionConfig, LlamaConfig
 
 from mm1.errors import UserError
-from mm1.model.configuration import CONNECTORS
+from mm1.model.configuration import CONNECTORS, MM1Config
 from mm1.model.connectors import build_connector
 from mm1.model.connectors.attention_pool import AttentionPool
 from mm1.model.connectors.average_pool import AveragePool
 from mm1.model.connectors.c_abstractor import Bottleneck, CAbstractor
 from mm1.model.connectors.mlp import MLP
+from mm1.model.modeling import MM1Model
 
 from .builders import image_tokens, tiny_config, tiny_model
 
@@ -36,13 +37,52 @@ def test_any_patch_grid_becomes_any_square_of_tokens(kind, patches, tokens):
     assert connector(torch.randn(2, patches**2, VISION)).shape == (2, tokens**2, HIDDEN)
 
 
+def features(pictures: int, grid: int, regions: int, width: int) -> torch.Tensor:
+    """Patches `(N, grid^2, width)` of variance 1, a third each from the picture, its region and the patch itself."""
+    parts = [torch.randn(pictures, width, side, side) for side in (1, regions, grid)]
+    planes = torch.stack([F.interpolate(part, size=(grid, grid)) for part in parts])
+    return planes.sum(0).flatten(2).transpose(1, 2) / 3**0.5
+
+
+def start_of(tokens: torch.Tensor) -> tuple[float, float, float]:
+    """The root mean square of tokens, and their standard deviations over pictures and over a picture's tokens."""
+    spreads = [tokens.std(dimension).square().mean().sqrt().item() for dimension in (0, 1)]
+    return tokens.square().mean().sqrt().item(), spreads[0], spreads[1]
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize(("grid", "side", "width", "hidden"), [(8, 4, 96, 128), (16, 4, 64, 256), (12, 12, 256, 64)])
+@pytest.mark.parametrize("kind", sorted(CONNECTORS))
+def test_tokens_start_with_the_scale_and_the_spread_of_the_features(kind, grid, side, width, hidden, depth):
+    torch.manual_seed(0)
+    vision = CLIPVisionConfig(image_size=2 * grid, patch_size=2, hidden_size=width, num_attention_heads=1)
+    text = LlamaConfig(vocab_size=8, hidden_size=hidden, num_attention_heads=1)
+    tokens = grid if kind == "mlp" else side
+    model = MM1Model(
+        MM1Config(
+            vision_config=vision,
+            text_config=text,
+            connector=kind,
+            image_seq_length=tokens**2,
+            image_token_id=3,
+            connector_hidden_size=96 if kind == "c_abstractor" else None,
+            connector_depth=depth,
+            connector_mlp_depth=depth,
+        )
+    )
+    with torch.no_grad():
+        scale, over_pictures, over_tokens = start_of(model.connector(features(32, grid, side, width)))
+    assert 0.5 < scale < 1.6
+    assert over_pictures > 0.4 * scale
+    assert over_tokens > 0.25 * scale
+
+
 @pytest.mark.parametrize("kind", sorted(CONNECTORS))
 def test_every_weight_is_initialised_and_learns(kind):
     model = tiny_model(connector=kind, image_seq_length=16 if kind == "mlp" else 4)
     for name, weight in model.model.connector.named_parameters():
         assert weight.isfinite().all(), name
-        if weight.ndim > 1:
-            assert 0.1 < weight.std() < 0.35, name  # the tiny configuration's initializer_range is 0.2
+        assert (weight == 0).all() if name.endswith("bias") else weight.any(), name
     image_tokens(model, torch.randn(2, 3, 16, 16)).square().sum().backward()
     # An attention's key bias shifts all scores alike and changes nothing.
     still = {n for n, w in model.model.connector.named_parameters() if w.grad is None or w.grad.abs().max() < 1e-6}

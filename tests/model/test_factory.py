@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, CLIPConfig, CLIPModel, PreTrainedConfig
 
 from mm1.errors import UserError
 from mm1.model import build_model, non_embedding_parameters, parameters_by_part
+from mm1.model.fresh import build_fresh
 from mm1.recipe import VIT_SIZES, ModelRecipe, VisionRecipe, load_recipe
 
 from .builders import embedding_matrix, tiny_recipe
@@ -47,6 +49,58 @@ def test_the_seed_fixes_the_weights_and_leaves_the_generator_alone():
     other = build_model(recipe(), vocab_size=64, image_token_id=3, seed=8)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
     assert not torch.equal(one.lm_head.weight, other.lm_head.weight)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"connector": {"kind": "attention_pool"}},
+        {"connector": {"kind": "c_abstractor", "hidden_size": 8}},
+        {"connector": {"kind": "mlp", "num_tokens": 16}},
+        {"connector": {"num_tokens": 1}},
+        {"vision": {"image_size": 32}},
+        {"vision": {"hidden_size": 32}},
+        {"language_model": {"num_layers": 3}},
+        {"language_model": {"num_experts": 4}},
+    ],
+    ids=str,
+)
+def test_parameters_of_equal_name_and_shape_start_equal(changes):
+    """Whatever else differs between two recipes of one seed."""
+    recipes = tiny_recipe(), tiny_recipe(**changes)
+    one, other = (
+        dict(build_model(some, vocab_size=64, image_token_id=3, seed=7).named_parameters()) for some in recipes
+    )
+    shared = {name for name, parameter in one.items() if name in other and parameter.shape == other[name].shape}
+    assert all(torch.equal(one[name], other[name]) for name in shared)
+    part = next(iter(changes)).replace("vision", "vision_tower")
+    assert {name for name in one if part not in name and "connector" not in name} <= shared
+    assert {name for name in one if f"{part}.layers.0." in name and "experts" not in changes[part]} <= shared
+
+
+def test_every_parameter_has_random_numbers_of_its_own():
+    """Of two that are drawn, none has a beginning that another has, even if one is longer or wider."""
+    model = build_model(recipe(num_experts=2), vocab_size=64, image_token_id=3)
+    drawn = [p.flatten()[:16] / p.std() for p in model.parameters() if p.numel() > 1 and p.std() > 0]
+    assert len(drawn) > 20
+    similar = torch.corrcoef(torch.stack(drawn)).fill_diagonal_(0)
+    assert similar.max() < 0.9
+
+
+def test_sub_models_and_plain_modules_are_drawn_by_their_own_rules():
+    """Their mean squares are those of the library's and of torch's own initialisation."""
+
+    def build():
+        small = {"hidden_size": 64, "num_attention_heads": 1, "num_hidden_layers": 2}
+        return nn.Sequential(nn.Linear(300, 200), CLIPModel(CLIPConfig(text_config=small, vision_config=small)))
+
+    torch.manual_seed(0)
+    theirs, ours = build(), build_fresh(build, seed=0)
+    for (name, mine), parameter in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        scales = mine.square().mean(), parameter.square().mean()
+        torch.testing.assert_close(*scales, rtol=0.2, atol=1e-9, msg=name)
+    assert sum(parameter.ndim == 0 for parameter in ours.parameters()) == 1  # the scale, which nothing draws
+    assert all(torch.equal(a, b) for a, b in zip(ours.buffers(), theirs.buffers(), strict=True))
 
 
 @pytest.mark.parametrize("kind", ["average_pool", "attention_pool", "c_abstractor"])

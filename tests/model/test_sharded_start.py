@@ -23,10 +23,10 @@ from transformers import (
 from mm1.errors import UserError
 from mm1.model.factory import build_model
 from mm1.model.fresh import FreshWeights
-from mm1.model.modeling import MM1ForConditionalGeneration
 from mm1.model.shape import recipe_config
 from mm1.model.sharded_start import Share, start_sharded
 from mm1.recipe import ModelRecipe
+from mm1.rehearse.watch import Watch
 
 VISION = {"image_size": 16, "patch_size": 4, "hidden_size": 16, "num_layers": 2, "num_heads": 2}
 LANGUAGE = {"hidden_size": 32, "num_layers": 2, "num_heads": 4}
@@ -230,20 +230,30 @@ def test_a_run_that_resumes_draws_nothing() -> None:
 
 
 def test_no_more_than_one_parameter_is_whole() -> None:
-    """Counts the values of parameters that exist at once while a model is made."""
-    sizes: list[int] = []
-    config = build_model(recipe(), **TOKENS).config
+    """Counts the bytes that exist at once while a rank draws its parts."""
+    start = start_sharded(recipe(), **TOKENS, seed=5, share=Share(0, 2))
+    watch = Watch()
+    with watch:
+        for name, parameter in start.model.named_parameters():
+            start.part_of(name, parameter.shape)
+    largest = max(parameter.nbytes for parameter in start.model.parameters())
+    assert largest <= sum(watch.ledger.peak([""]).values()) < largest + 2 * torch.get_rng_state().nbytes
 
-    def keep(values: torch.Tensor, owner: Any) -> torch.Tensor:
-        sizes.append(values.numel())
-        return values[:0].clone()
 
-    with FreshWeights(keep, draw=True) as fresh:
-        model = MM1ForConditionalGeneration(config)
-    assert all(parameter.is_meta for parameter in model.parameters())
-    parts = [fresh.part(parameter) for parameter in model.parameters()]
-    assert all(part is not None and part.numel() == 0 for part in parts)
-    assert max(sizes) == max(parameter.numel() for parameter in model.parameters())
+def test_only_what_is_not_read_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    LlamaForCausalLM(LlamaConfig(**LLAMA, vocab_size=67)).save_pretrained(tmp_path)
+    draw, drawn = FreshWeights.draw, []
+
+    def drawing(weights: FreshWeights, name: str) -> torch.Tensor:
+        drawn.append(name)
+        return draw(weights, name)
+
+    monkeypatch.setattr(FreshWeights, "draw", drawing)
+    start = start_sharded(recipe(language={"from": str(tmp_path)}), **TOKENS, share=Share(0, 2))
+    parameters = dict(start.model.named_parameters())
+    for name, parameter in parameters.items():
+        start.part_of(name, parameter.shape)
+    assert drawn == [name for name in parameters if name.startswith(("model.vision_tower.", "model.connector."))]
 
 
 def write_open_clip(folder: Path) -> None:

@@ -17,7 +17,7 @@ from transformers import (
 
 from mm1.errors import UserError
 from mm1.model import MM1ForConditionalGeneration, build_model
-from mm1.model.sparse import SparseBlock, sparsify, upcycle
+from mm1.model.sparse import SparseBlock, draw_experts, sparsify, upcycle
 
 from .builders import VOCABULARY, pack, sample, tiny_config, tiny_model, tiny_recipe
 
@@ -153,6 +153,7 @@ def test_upcycled_begins_as_the_dense_decoder(name):
     config = tiny_config(text_config=family(name), **MOE)
     dense, sparse = (AutoModel.from_config(config.text_config).eval() for _ in range(2))
     sparsify(sparse, config)
+    draw_experts(sparse, std=0.2)
     assert len(blocks(sparse)) == 2
     upcycle(sparse, dense)
     ids = torch.randint(0, VOCABULARY, (2, 9))

@@ -143,7 +143,7 @@ def test_runs_are_the_same_if_recipe_and_version_are(tmp_path: Path, monkeypatch
     assert len({run.directory for run in one}) == 6
     scored = plan_runs(study_of(set={"evaluate.limit": 7}), tmp_path)
     assert [run.directory for run in scored] == [run.directory for run in one]  # only to be scored anew
-    monkeypatch.setattr("mm1.study.version.RESULTS_VERSION", 2)
+    monkeypatch.setattr("mm1.study.version.RESULTS_VERSION", 3)
     assert identity(one[0].recipe) != one[0].directory.name
 
 

@@ -30,6 +30,7 @@ from mm1.encoder.pictures import (
 )
 from mm1.encoder.towers import build_clip, build_tower, clip_processor, image_processor
 from mm1.errors import UserError
+from mm1.model.fresh import build_fresh
 from mm1.model.parts import blocks_of, recompute_layers
 from mm1.model.resolve import resolve_models
 from mm1.plan.index import build_index, tokenizer_fingerprint
@@ -207,9 +208,7 @@ def _model(
     else:
         tower = build_tower(recipe.model.vision, recipe.seed)
         tower.set_attn_implementation(vision)
-        with torch.random.fork_rng():
-            torch.manual_seed(recipe.seed)
-            model = AutoregressiveEncoder(tower, recipe.objective.head_depth)
+        model = build_fresh(lambda: AutoregressiveEncoder(tower, recipe.objective.head_depth), recipe.seed)
     return model.to(world.device)
 
 

@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from mm1.errors import UserError
+from mm1.model.fresh import build_fresh
 from mm1.model.positions import resize_tower
 from mm1.model.pretrained import first_line, pretrained_config
 from mm1.model.towers import load_tower, pixel_statistics, scratch_tower
@@ -51,9 +52,8 @@ def build_tower(recipe: VisionRecipe, seed: int) -> CLIPVisionModel:
     """
     tower = _pretrained_tower(recipe)
     if tower is None:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            tower = CLIPVisionModel(scratch_tower(recipe))
+        config = scratch_tower(recipe)
+        tower = build_fresh(lambda: CLIPVisionModel(config), seed)
     return tower.train()
 
 
@@ -94,9 +94,7 @@ def _new_clip(recipe: EncoderModelRecipe, tokenizer: PreTrainedTokenizerBase, ma
         vision_config=vision_config.to_dict(),
         projection_dim=recipe.projection_size,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = CLIPModel(config)
+    model = build_fresh(lambda: CLIPModel(config), seed)
     if tower is not None:
         model.vision_model.load_state_dict(tower.state_dict())
     return model

@@ -13,8 +13,9 @@ from transformers.utils.output_capturing import OutputRecorder
 
 from mm1.model.configuration import CONNECTORS, MM1Config
 from mm1.model.connectors.attention_pool import AttentionPool
-from mm1.model.connectors.c_abstractor import CAbstractor, LayerNorm2d
-from mm1.model.sparse import SparseBlock, checkpointed, experts_implementation, initialize_experts
+from mm1.model.connectors.c_abstractor import POSITION_STD, CAbstractor, LayerNorm2d
+from mm1.model.connectors.layers import Activated
+from mm1.model.sparse import SparseBlock, checkpointed, draw_experts, experts_implementation
 
 
 class MM1PreTrainedModel(PreTrainedModel):
@@ -69,21 +70,30 @@ class MM1PreTrainedModel(PreTrainedModel):
             if isinstance(block := getattr(layer, "mlp", None), SparseBlock):
                 layer._gradient_checkpointing_func = checkpointed(layer._gradient_checkpointing_func, block)
 
-    def initialize_weights(self) -> None:
-        """Draw the weights that are not loaded."""
-        initialize_experts(self, self.config)
-        super().initialize_weights()
+    def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False) -> None:
+        """Draw a module's weights unless they are loaded. In code of others the library passes over containers."""
+        super()._initialize_weights(module)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Normal of the decoder's `initializer_range` (0.02), for the connector too; norms to one."""
+        """Draw a module's weights: of the connector, the experts and the head; tower and decoder have their own rules.
+
+        The connector's layers are normal with a variance of 1 / inputs, and of 2 / inputs after an activation (He et
+        al., arXiv 1502.01852, sec. 2.2). So its tokens begin with the scale and the spread of the tower's features.
+        Drawn like the decoder's weights, the tokens of an attention pooling would all begin alike.
+        """
         if isinstance(module, LayerNorm2d):  # the library goes by the class's name, which ends in "2d"
             init.ones_(module.weight)
             init.zeros_(module.bias)
-            return
-        super()._init_weights(module)
-        std = self.config.get_text_config().initializer_range
-        if isinstance(module, AttentionPool):
-            init.normal_(module.queries, std=std)
+        elif isinstance(module, nn.Linear | nn.Conv2d) and "connector" in self._modules:  # other models have the head
+            init.kaiming_normal_(module.weight, nonlinearity="relu" if isinstance(module, Activated) else "linear")
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, AttentionPool):
+            init.normal_(module.queries, std=module.query_std)
         elif isinstance(module, CAbstractor) and module.positions is not None:
-            init.normal_(module.positions, std=std)
+            init.normal_(module.positions, std=POSITION_STD)
+        else:
+            super()._init_weights(module)
+        if (decoder := module._modules.get("language_model")) is not None:  # its own rule knows of no experts
+            draw_experts(decoder, self.config.get_text_config().initializer_range)

@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from mm1.errors import UserError
 from mm1.files import whole_folder
 from mm1.model.ends import end_with_turns
-from mm1.model.factory import build_model
+from mm1.model.factory import build_model, load_whole
 from mm1.model.join import CheckpointReader, read_tensors, write_joined
-from mm1.model.lora import adapter_tensors, merged, set_trained
+from mm1.model.lora import adapter_tensors, check_drawn_base, merged, set_trained
 from mm1.model.modeling import MM1ForConditionalGeneration
 from mm1.model.processor import recipe_processor, token_ids
 from mm1.model.sharded_start import Share, start_sharded
@@ -73,7 +73,7 @@ def step_model(run: Path, step: int, recipe: Recipe) -> Path:
             if recipe.train.lora is None:
                 write_joined(start.model, checkpoint, partial)
             else:
-                _adapted(start.model, checkpoint, recipe, processor).save_pretrained(partial)
+                _adapted(start.model, checkpoint, run, recipe, processor).save_pretrained(partial)
             processor.save_pretrained(partial)
     except (OSError, SafetensorError) as error:  # safetensors has its own error for a full disk
         raise UserError(f"{folder}: the model could not be written ({error}): free some space") from error
@@ -81,13 +81,14 @@ def step_model(run: Path, step: int, recipe: Recipe) -> Path:
 
 
 def _adapted(
-    shape: MM1ForConditionalGeneration, checkpoint: Path, recipe: Recipe, processor: MM1Processor
+    shape: MM1ForConditionalGeneration, checkpoint: Path, run: Path, recipe: Recipe, processor: MM1Processor
 ) -> MM1ForConditionalGeneration:
     """Return the model of a checkpoint that holds adapters: they are merged into what the run began with.
 
     Args:
         shape: The model without contents.
         checkpoint: Of the run.
+        run: Its directory, which holds what it began with if it has ended and that is no model of its own.
         recipe: The run's, its models resolved.
         processor: Of the model.
     """
@@ -96,6 +97,10 @@ def _adapted(
     set_trained(shape, recipe.train)
     tensors = {name: torch.empty_like(tensor, device="cpu") for name, tensor in adapter_tensors(shape).items()}
     read_tensors(CheckpointReader(checkpoint), tensors, checkpoint)
-    base = build_model(recipe.model, **token_ids(processor), seed=recipe.seed)
-    end_with_turns(base, processor)
+    if (run / "base" / "config.json").is_file():
+        base = load_whole(str(run / "base"), None, len(processor.tokenizer))
+    else:
+        check_drawn_base(run, recipe)
+        base = build_model(recipe.model, **token_ids(processor), seed=recipe.seed)
+        end_with_turns(base, processor)
     return merged(base, lora, tensors)

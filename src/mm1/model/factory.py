@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 
 from mm1.errors import UserError
 from mm1.model.configuration import MM1Config
+from mm1.model.fresh import build_fresh
 from mm1.model.modeling import MM1ForConditionalGeneration
 from mm1.model.positions import resize_images
 from mm1.model.pretrained import first_line, pretrained_config
@@ -41,7 +42,8 @@ def build_model(
         bos_token_id: As the tokenizer has it.
         eos_token_id: As the tokenizer has it.
         pad_token_id: As the tokenizer has it.
-        seed: Of the fresh weights; the same seed gives the same weights whatever was drawn before.
+        seed: Of the fresh weights; the same seed gives a parameter of the same name and shape the same values, whatever
+            else the model has.
 
     Returns:
         The model in float32, in training mode.
@@ -63,9 +65,7 @@ def build_model(
     tower = None if recipe.vision.from_ is None else load_tower(recipe.vision.from_, recipe.vision.image_size)
     vision_config = scratch_tower(recipe.vision) if tower is None else tower.config
     config = compose(recipe, vision_config, text_config, image_token_id)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = MM1ForConditionalGeneration(config)
+    model = build_fresh(lambda: MM1ForConditionalGeneration(config), seed)
     if tower is not None:
         model.model.vision_tower.load_state_dict(tower.state_dict())
     if decoder is not None:

@@ -8,8 +8,8 @@ merged(base, ...)           --> a model like any other
 
 from __future__ import annotations
 
-import hashlib
 import importlib
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,10 +20,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mm1.errors import UserError
+from mm1.model.fresh import stream
 from mm1.model.modeling import MM1ForConditionalGeneration
 from mm1.model.parts import blocks_of, parts_of
 from mm1.model.sparse import SparseBlock
-from mm1.recipe import LoraRecipe, TrainRecipe
+from mm1.recipe import LoraRecipe, Recipe, TrainRecipe
 
 if TYPE_CHECKING:
     from peft import LoraModel
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 _KEY = "train.lora"
 _ADAPTER = re.compile(r"\.(lora_[AB])\.default\.")
 """In the name of an adapter's tensor in a model; the file has no name of an adapter."""
+BEGAN_WITH = "base_hash"
+"""Key of environment.json: what a run with adapters began with and no checkpoint of it holds, as `drawn_base` says."""
+_DRAWN = "drawn-by-name"
+"""Stands there for fresh weights, as `mm1.model.fresh` draws them; version 1 of results drew them otherwise."""
 _PREFIX = "base_model.model."
 """Begins the names of tensors in PEFT's files."""
 
@@ -177,8 +182,8 @@ def whole_modules(model: MM1ForConditionalGeneration) -> list[str]:
 def fresh_adapter(name: str, shape: torch.Size, seed: int) -> torch.Tensor:
     """Return the first values of an adapter's tensor: A from PEFT's distribution, B zero, so that nothing changes yet.
 
-    A is uniform between -1 and 1 over the square root of its inputs (PEFT's `kaiming_uniform_` with a = sqrt(5)). It
-    depends on its name and the seed alone, and so not on the number of ranks.
+    A is uniform between -1 and 1 over the square root of its inputs (PEFT's `kaiming_uniform_` with a = sqrt(5)), drawn
+    from the parameter's own random stream (`mm1.model.fresh`).
 
     Args:
         name: Of the parameter in the model.
@@ -187,10 +192,45 @@ def fresh_adapter(name: str, shape: torch.Size, seed: int) -> torch.Tensor:
     """
     values = torch.zeros(shape)
     if "lora_A" in name:
-        digest = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=7).digest()
         bound = shape[1] ** -0.5
-        values.uniform_(-bound, bound, generator=torch.Generator().manual_seed(int.from_bytes(digest, "big")))
+        values.uniform_(-bound, bound, generator=torch.Generator().manual_seed(stream(seed, name)))
     return values
+
+
+def drawn_base(recipe: Recipe) -> str | None:
+    """Return how the fresh weights under a recipe's adapters are drawn, None if there are none: all are read."""
+    model, lora = recipe.model, recipe.train.lora
+    assert lora is not None
+    language_model = model.language_model
+    fresh = {
+        "vision": model.vision.from_ is None,
+        "connector": True,
+        "language_model": language_model.from_ is None or language_model.num_experts > 0,
+    }
+    stay = any(fresh[part] for part in (*lora.parts, *recipe.train.freeze))
+    return _DRAWN if model.from_ is None and stay else None
+
+
+def check_drawn_base(run: Path, recipe: Recipe) -> None:
+    """Check that the fresh weights under a run's adapters were drawn as they are today.
+
+    Args:
+        run: The run's directory.
+        recipe: The run's.
+
+    Raises:
+        UserError: If an older version has drawn them.
+    """
+    drawn = drawn_base(recipe)
+    try:
+        began = str(json.loads((run / "environment.json").read_text()).get(BEGAN_WITH))
+    except (OSError, ValueError):
+        began = ""
+    if drawn is not None and drawn not in began.split():
+        raise UserError(
+            f"{run}: an older version of mm1 drew the weights that its adapters are for, from other random numbers: "
+            "take that version, or train again in another directory"
+        )
 
 
 def is_adapter(name: str) -> bool:

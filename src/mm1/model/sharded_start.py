@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import GenerationConfig
 
 from mm1.errors import UserError
 from mm1.model.configuration import MM1Config
 from mm1.model.factory import set_tokens
-from mm1.model.fresh import FreshWeights
+from mm1.model.fresh import FreshWeights, without_contents
 from mm1.model.lora import base_name, fresh_adapter, is_adapter
 from mm1.model.modeling import MM1ForConditionalGeneration
 from mm1.model.pretrained_rows import DECODER, HEAD, TOWER, Source, rows_of_decoder, rows_of_tower, rows_of_whole
@@ -98,12 +96,12 @@ class ShardedStart:
         self,
         model: MM1ForConditionalGeneration,
         share: Share,
-        fresh: dict[str, torch.Tensor],
         sources: dict[str, Source],
         seed: int,
     ) -> None:
         self.model = model
-        self._share, self._fresh, self._sources, self._seed = share, fresh, sources, seed
+        self._share, self._sources, self._seed = share, sources, seed
+        self._fresh = FreshWeights(model, seed)
         modules = {name: module for name, module in model.named_modules() if isinstance(module, Experts)}
         self._experts = {f"{name}.{own}" for name, module in modules.items() for own, _ in module.named_parameters()}
 
@@ -131,15 +129,14 @@ class ShardedStart:
                 local.copy_(self.part_of(name, parameter.shape))
 
     def part_of(self, name: str, shape: torch.Size) -> torch.Tensor:
-        """Return this rank's part of a parameter, once."""
+        """Return this rank's part of a parameter."""
         name = base_name(name)
-        fresh = self._fresh.pop(name, None)
         source = next((source for start, source in self._sources.items() if name.startswith(start)), None)
         part = self._share.of_experts(shape[0], shape[1]) if name in self._experts else (self._share.rows(shape[0]),)
         values = None if source is None else source(name, part[0])
-        values = fresh if values is None else values[:, part[1]] if len(part) > 1 else values
-        assert values is not None, name
-        return values
+        if values is None:
+            return self._fresh.draw(name)[part]
+        return values[:, part[1]] if len(part) > 1 else values
 
 
 def start_sharded(
@@ -176,26 +173,14 @@ def start_sharded(
     if whole is None:
         tokens = {"bos_token_id": bos_token_id, "eos_token_id": eos_token_id, "pad_token_id": pad_token_id}
         set_tokens(config.text_config, tokens)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        with FreshWeights(partial(_kept, share), draw=not resumes and whole is None) as fresh:
-            model = MM1ForConditionalGeneration(config)
+    with without_contents():
+        model = MM1ForConditionalGeneration(config)
     model.tie_weights()  # the library does so only where it draws
     if whole is None:
         set_tokens(model.generation_config, tokens)
     elif (Path(whole) / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(whole)
-    parts = {name: part for name, p in model.named_parameters() if (part := fresh.part(p)) is not None}
-    return ShardedStart(
-        model.train(), share, parts, {} if resumes else _sources(recipe, config, vocab_size, seed), seed
-    )
-
-
-def _kept(share: Share, values: torch.Tensor, owner: nn.Module) -> torch.Tensor:
-    """Return this rank's part of a parameter's values, as a tensor of its own."""
-    if isinstance(owner, Experts):
-        return values[share.of_experts(*values.shape[:2])].clone()
-    return values[share.rows(len(values))].clone()
+    return ShardedStart(model.train(), share, {} if resumes else _sources(recipe, config, vocab_size, seed), seed)
 
 
 def _sources(recipe: ModelRecipe, config: MM1Config, vocab_size: int, seed: int) -> dict[str, Source]:

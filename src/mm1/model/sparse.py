@@ -20,7 +20,6 @@ from transformers.models.mixtral.modeling_mixtral import MixtralExperts, Mixtral
 
 from mm1.errors import UserError, UserValueError
 from mm1.model.dispatch import ExpertRanks
-from mm1.model.fresh import draws
 
 if TYPE_CHECKING:
     from mm1.model.configuration import MM1Config
@@ -100,7 +99,7 @@ def is_sparse(layer: int, config: MM1Config) -> bool:
 
 
 def sparsify(decoder: PreTrainedModel, config: MM1Config) -> None:
-    """Replace the FFN of every n-th layer by a sparse block with fresh experts, in place.
+    """Replace the FFN of every n-th layer by a sparse block, in place; its weights are yet to be drawn.
 
     Args:
         decoder: A decoder whose layers have a gated FFN without biases (Llama, Qwen, SmolLM, OLMo).
@@ -124,22 +123,18 @@ def sparsify(decoder: PreTrainedModel, config: MM1Config) -> None:
     for number, layer in enumerate(layers):
         if is_sparse(number, config):
             layer.mlp = _sparse_block(layer.mlp, config)
-    initialize_experts(decoder, config)
 
 
-def initialize_experts(decoder: nn.Module, config: MM1Config) -> None:
-    """Draw the weights of routers and experts that are neither drawn nor loaded yet.
+def draw_experts(decoder: nn.Module, std: float) -> None:
+    """Draw the weights of routers and experts that are not loaded: Mixtral's rule, a normal distribution.
 
-    The library does so for the other modules. It asks the decoder's own class how, which knows nothing of experts.
+    Args:
+        decoder: Sparsified by `sparsify`.
+        std: The decoder's `initializer_range`.
     """
     for block in sparse_blocks(decoder):
-        for module in (block.gate, block.experts):
-            if getattr(module, "_is_hf_initialized", False) or not draws(next(module.parameters())):
-                continue
-            with torch.no_grad():
-                for parameter in module.parameters():
-                    init.normal_(parameter, std=config.text_config.initializer_range)
-            module._is_hf_initialized = True  # type: ignore[assignment]  # the library's mark
+        for parameter in block.parameters():
+            init.normal_(parameter, std=std)
 
 
 def sparse_blocks(decoder: nn.Module) -> list[SparseBlock]:
@@ -154,7 +149,7 @@ def expert_ranks(decoder: nn.Module) -> int:
 
 
 def _sparse_block(dense: nn.Module, config: MM1Config) -> SparseBlock:
-    """Return a sparse block whose experts have a dense FFN's shape, with fresh weights."""
+    """Return a sparse block whose experts have a dense FFN's shape."""
     if [n for n, _ in dense.named_parameters()] != ["gate_proj.weight", "up_proj.weight", "down_proj.weight"]:
         raise UserError(
             f"a {config.text_config.model_type} decoder can't be made sparse: its FFN is not gate, up and "

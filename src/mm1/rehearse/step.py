@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import patch
 
 import torch
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
@@ -26,7 +27,7 @@ from mm1.processing.processor import MM1Processor
 from mm1.recipe import Recipe
 from mm1.rehearse.batch import fullest_batch, without_contents
 from mm1.rehearse.checkpoint import host_bytes
-from mm1.rehearse.ledger import ACTIVATIONS, GRADIENTS, HOST, KINDS, OPTIMIZER, WEIGHTS
+from mm1.rehearse.ledger import ACTIVATIONS, GRADIENTS, HOST, OPTIMIZER, WEIGHTS
 from mm1.rehearse.stalls import Place
 from mm1.rehearse.watch import Watch
 from mm1.train.copies import StepBatches
@@ -95,7 +96,7 @@ def observe(recipe: Recipe, world: World, autocast: torch.dtype | None) -> Obser
     return Observed(
         memory=memory,
         host={
-            START: sum(watch.ledger.peak([BUILD], [*KINDS, HOST]).values()),
+            START: sum(watch.ledger.peak([START], [HOST]).values()),
             CHECKPOINT: saving,
             EXPORT: exporting,
         },
@@ -129,11 +130,18 @@ def _start(recipe: Recipe, world: World, autocast: torch.dtype | None, watch: Wa
     )
     decoder, tower = model.language_model.attention, model.vision.attention
     start.model.set_attn_implementation({"text_config": _fused(decoder), "vision_config": _fused(tower)})
-    watch.ledger.name(start._fresh.values(), HOST)
     watch.collect()
     watch.phase(START)
     prepare_model(start.model, world, recipe.train.model_copy(update={"compile": False}), autocast)
-    start.fill(world.device, values=_is_fresh(recipe))
+
+    def on_host(name: str, shape: torch.Size) -> torch.Tensor:
+        part = part_of(name, shape)
+        watch.ledger.name([part], HOST)
+        return part
+
+    part_of = start.part_of
+    with patch.object(start, "part_of", on_host):
+        start.fill(world.device, values=_is_fresh(recipe))
     tensors = [*start.model.parameters(), *start.model.buffers()]
     watch.ledger.name(tensors, WEIGHTS)
     watch.stalls.to_device(tensors)

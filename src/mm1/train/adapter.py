@@ -17,7 +17,7 @@ from mm1.files import whole_folder
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.ends import end_with_turns
 from mm1.model.factory import build_model
-from mm1.model.lora import adapter_tensors, merged, write_adapter
+from mm1.model.lora import BEGAN_WITH, adapter_tensors, check_drawn_base, drawn_base, merged, write_adapter
 from mm1.model.processor import token_ids
 from mm1.model.resolve import model_hash
 from mm1.places import parse_model_name
@@ -29,19 +29,16 @@ from mm1.train.checkpoint import reason
 from mm1.train.parallel import World
 from mm1.train.sharding import full_tensor
 
-BEGAN_WITH = "base_hash"
-"""Key of environment.json: the hash of the weights that a run with adapters began with."""
-
 
 def starting_weights(resolved: Recipe, directory: Path) -> str | None:
-    """Return a hash of the weights that adapters are added to, which no checkpoint of the run holds.
+    """Return what the weights are that adapters are added to, which no checkpoint of the run holds.
 
     Args:
         resolved: The recipe with resolved models.
         directory: The run's directory.
 
     Returns:
-        The hash; None if the recipe has no adapters.
+        The hashes of what is read, and how the rest is drawn; None if the recipe has no adapters.
 
     Raises:
         UserError: If the run began with other weights.
@@ -50,8 +47,11 @@ def starting_weights(resolved: Recipe, directory: Path) -> str | None:
         return None
     model = resolved.model
     folders = [part.from_ for part in (model, model.vision, model.language_model) if part.from_]
-    found = " ".join(model_hash(Path(folder)) for folder in folders)
-    began = read_if_there(directory).get(BEGAN_WITH, found) if latest_step(directory) else found
+    found = " ".join([*(model_hash(Path(folder)) for folder in folders), *filter(None, [drawn_base(resolved)])])
+    if not latest_step(directory):
+        return found
+    check_drawn_base(directory, resolved)
+    began = read_if_there(directory).get(BEGAN_WITH, found)
     if began != found:
         raise UserError(
             f"{directory}: the model that the adapters are for has changed since the run began ({', '.join(folders)}): "

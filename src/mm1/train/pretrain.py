@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from mm1.data.corpus import Split
 from mm1.model import MM1ForConditionalGeneration
 from mm1.model.ends import end_with_turns
-from mm1.model.lora import adapter_tensors, training_words
+from mm1.model.lora import BEGAN_WITH, adapter_tensors, training_words
 from mm1.model.processor import recipe_processor, token_ids
 from mm1.model.resolve import resolve_models
 from mm1.model.sharded_start import ShardedStart, start_sharded
@@ -28,7 +28,7 @@ from mm1.processing.processor import MM1Processor
 from mm1.progress import console
 from mm1.recipe import Recipe
 from mm1.scaling.law import PAPER_LAW
-from mm1.train.adapter import BEGAN_WITH, starting_weights, write_adapted
+from mm1.train.adapter import starting_weights, write_adapted
 from mm1.train.begin import begin
 from mm1.train.border_check import check_borders
 from mm1.train.capabilities import autocast_dtype, decoder_attention, usable_attention

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,6 +20,12 @@ class AttentionPool(nn.Module):
 
     Any number of tokens is possible, since the result has no plane. The paper gives k (64 or 144) and not
     the inner layout: a normalisation before keys and values and a pre-norm MLP-free output are chosen here.
+
+    Attributes:
+        query_std: Standard deviation of fresh queries, sqrt(ln k). A token's scores then have variance ln k, and its
+            weights are spread over exp(-ln k) of the patches (1 / sum of squares, for normal scores and many patches):
+            over as large a share as in average pooling. Smaller queries would make the tokens alike, and much larger
+            ones would take each from a single patch.
     """
 
     def __init__(self, config: MM1Config) -> None:
@@ -31,6 +38,7 @@ class AttentionPool(nn.Module):
                 f"attention pooling of width {inner} can't be split into {self.num_heads} heads: "
                 "give a connector_num_heads that divides the width"
             )
+        self.query_std = math.log(config.image_seq_length) ** 0.5
         self.queries = nn.Parameter(torch.empty(config.image_seq_length, inner))
         self.norm = nn.LayerNorm(vision)
         self.query = nn.Linear(inner, inner)

@@ -16,11 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mm1.model.connectors.layers import Activated
+
 if TYPE_CHECKING:
     from mm1.model.configuration import MM1Config
 
 HONEYBEE_WIDTH = 1024
 SQUEEZE_RATIO = 0.25  # RegNetY: squeezed width over the block's input width
+POSITION_STD = 0.02  # of fresh positions: Honeybee's
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -88,7 +91,10 @@ class CAbstractor(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(config.token_grid)
         self.after = _blocks(config.connector_depth, width, width)
         sizes = [width, *[hidden] * config.connector_mlp_depth]
-        self.mlp = nn.ModuleList(nn.Linear(before, after) for before, after in itertools.pairwise(sizes))
+        # The blocks' last activation is of a sum of two normalised planes: its outputs have the features' scale.
+        self.mlp = nn.ModuleList(
+            (Activated if number else nn.Linear)(*widths) for number, widths in enumerate(itertools.pairwise(sizes))
+        )
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
         """Map patches `(N, grid^2, vision width)` to tokens `(N, tokens, decoder width)`."""

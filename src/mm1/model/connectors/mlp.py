@@ -10,6 +10,7 @@ from torch import nn
 from transformers.activations import ACT2FN
 
 from mm1.errors import UserError
+from mm1.model.connectors.layers import Activated
 
 if TYPE_CHECKING:
     from mm1.model.configuration import MM1Config
@@ -28,7 +29,9 @@ class MLP(nn.Module):
         hidden = config.text_config.hidden_size
         inner = config.connector_hidden_size or hidden
         widths = [config.vision_config.hidden_size, *[inner] * (config.connector_mlp_depth - 1), hidden]
-        self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in itertools.pairwise(widths))
+        self.layers = nn.ModuleList(
+            (Activated if number else nn.Linear)(*sizes) for number, sizes in enumerate(itertools.pairwise(widths))
+        )
         self.activation = ACT2FN[config.connector_activation]
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
