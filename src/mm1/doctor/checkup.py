@@ -80,7 +80,7 @@ def _device(machine: Machine) -> dict[str, str]:
     if machine.gpu_memory is not None:
         rows["memory"] = _gb(machine.gpu_memory)
     if machine.demo_step is not None:
-        rows["demo"] = f"{machine.demo_step:.2f} s for one of its training steps, measured on a small block"
+        rows["demo"] = f"{machine.demo_step:.2f} s for one of its training steps, measured on one layer"
     return rows
 
 

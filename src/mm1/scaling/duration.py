@@ -1,9 +1,9 @@
-"""How long the demo takes on this machine: its work in passes of a small block, and how long a pass takes here.
+"""How long the demo takes on this machine: its work in passes of one layer, and how long a pass takes here.
 
     half a second of passes --> seconds of one --x passes of a step, an encoder's step, a scored item--> seconds
 
-The block has the demo's width and rows, so its products, its elementwise work and the start of threads are to a
-training step as here, on other machines too.
+The layer has the demo's width and rows, so its products, its elementwise work and the start of threads are to a
+training step as here, on other machines and in other precisions too.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import torch
 from torch import nn
 
 _SECONDS = 0.5
-_ROWS, _WIDTH, _INNER = 2048, 192, 512
-"""Of the demo: tokens of a step, the decoder's width, that of its feed-forward part."""
+_ROWS, _LENGTH, _WIDTH, _HEADS, _INNER = 8, 256, 192, 4, 512
+"""Of the demo: sequences of a step, their length; the decoder's width, heads and feed-forward width."""
 
-STEP, ENCODER_STEP = 25.5, 29.7
-"""Passes of a training step of the demo and of its encoder: processor time of one thread, float32 (AVX2)."""
-ITEM, CORPUS = 0.2, 440.0
-"""Passes of a scored item at one number of shots, and of building a corpus, by benchmarks/README.md."""
+STEP, ENCODER_STEP = 8.0, 8.3
+"""Passes of a training step of the demo and of its encoder (two cores with AVX512-BF16: 7.2 in float32, 7.4 in
+bfloat16; rounded up, since one core with AVX2 needed more)."""
+ITEM, CORPUS = 0.16, 290.0
+"""Passes of a scored item at one number of shots, and of a fifth of what comes before and between the trainings."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Work:
 
 
 def seconds_of_pass(dtype: torch.dtype | None = None, measured_for: float = _SECONDS) -> float:
-    """Measure the block on this machine's CPU, with the threads that training uses.
+    """Measure the layer on this machine's CPU, with the threads that training uses.
 
     Args:
         dtype: Precision of matrix products (see `mm1.train.capabilities.autocast_dtype`).
@@ -59,14 +60,14 @@ def seconds_of_pass(dtype: torch.dtype | None = None, measured_for: float = _SEC
         The median of seconds of a pass, forward and backward.
     """
     with torch.random.fork_rng():
-        block = nn.Sequential(nn.Linear(_WIDTH, _INNER), nn.GELU(), nn.Linear(_INNER, _WIDTH), nn.LayerNorm(_WIDTH))
-        rows = torch.randn(_ROWS, _WIDTH, requires_grad=True)
+        layer = nn.TransformerEncoderLayer(_WIDTH, _HEADS, _INNER, dropout=0.0, activation="gelu", batch_first=True)
+        rows = torch.randn(_ROWS, _LENGTH, _WIDTH, requires_grad=True)
     took: list[float] = []
     end = float("inf")
     while time.perf_counter() < end or len(took) < 3:
         began = time.perf_counter()
         with torch.autocast("cpu", dtype) if dtype else nullcontext():
-            output = block(rows)
+            output = layer(rows)
         output.float().sum().backward()
         took.append(time.perf_counter() - began)
         end = min(end, time.perf_counter() + measured_for)
