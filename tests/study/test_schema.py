@@ -103,11 +103,18 @@ def test_shots_of_mixed_resolution_are_asked_of_the_models_of_the_study_of_resol
     [
         {
             "moe": {"variant": "dense"},
-            "connector": {"kind": "average", "tokens": "16", "pixels": "64"},
             "document-mask": {"attention": "inside"},
             "text-share": {"text": "10"},
         },
         {"data-mix": {"captions": "50"}, "text-share": {"text": "0"}},
+        {
+            "connector": {"kind": "average", "tokens": "16", "pixels": "64"},
+            "encoder": {"variant": "64 pixels"},
+        },
+        {
+            "connector": {"kind": "average", "tokens": "16", "pixels": "32"},
+            "encoder": {"variant": "32 pixels"},
+        },
     ],
 )
 def test_studies_of_pre_training_share_their_base(arms: dict[str, dict[str, str]], tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def _start(recipe: Recipe, world: World, autocast: torch.dtype | None, watch: Wa
         image_token_id=words - 1,
         seed=recipe.seed,
         share=share_of(world, recipe.train),
-        resumes=not _is_fresh(recipe),
+        resumes=True,  # so that no files are needed: pre-trained parts are drawn too, in place of reading them
     )
     decoder, tower = model.language_model.attention, model.vision.attention
     start.model.set_attn_implementation({"text_config": _fused(decoder), "vision_config": _fused(tower)})
@@ -141,17 +141,11 @@ def _start(recipe: Recipe, world: World, autocast: torch.dtype | None, watch: Wa
 
     part_of = start.part_of
     with patch.object(start, "part_of", on_host):
-        start.fill(world.device, values=_is_fresh(recipe))
+        start.fill(world.device)
     tensors = [*start.model.parameters(), *start.model.buffers()]
     watch.ledger.name(tensors, WEIGHTS)
     watch.stalls.to_device(tensors)
     return start.model
-
-
-def _is_fresh(recipe: Recipe) -> bool:
-    """Whether all weights are drawn; pre-trained ones are not read."""
-    model = recipe.model
-    return not (model.from_ or model.vision.from_ or model.language_model.from_)
 
 
 def _fused(names: str | Sequence[str]) -> str:
