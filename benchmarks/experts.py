@@ -23,7 +23,7 @@ from torch import nn
 from torch.distributed._tools.fake_collectives import collective_ops
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mm1.model.sparse import SparseBlock, sparsify
+from mm1.model.sparse import SparseBlock, draw_experts, sparsify
 from mm1.ranks import end_rank
 from mm1.recipe import TrainRecipe
 from mm1.rehearse.traffic import Traffic
@@ -41,6 +41,7 @@ def blocks(hidden: int) -> tuple[nn.Module, nn.Module]:
     wide.intermediate_size *= TOP_K
     dense = type(decoder)(wide).layers[0].mlp
     sparsify(decoder, build(hidden, 1, 512, moe_num_experts=EXPERTS, moe_every=1).config)
+    draw_experts(decoder, wide.initializer_range)
     sparse = decoder.layers[0].mlp
     assert isinstance(sparse, SparseBlock)
     return sparse, dense
