@@ -89,13 +89,14 @@ def test_the_code_of_the_cards_runs_as_it_stands(runs: Path) -> None:
         assert f'MODEL = "out-{run}"' in code
         codes.append(code)
     both = "\nprint('-----')\n".join(codes)
-    result = subprocess.run([sys.executable, "-c", both], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
+    result = subprocess.run([sys.executable, "-c", both], capture_output=True, check=False)
+    assert result.returncode == 0, result.stderr.decode()
     Path("red.png").write_bytes(png("red", 336))
-    said = result.stdout.split("-----\n")
+    said = result.stdout.decode().split("-----\n")
     for run, question, printed in zip(("chat", "base"), ("What color is it?", "what color is it?"), said, strict=True):
         answer = caption_image(run, Path("red.png"), question)
-        assert printed.split("\n")[0].strip() == answer != ""
+        assert printed.startswith(f"{answer}\n")  # an untrained model's answer may have a line's end within
+        assert answer
 
 
 def test_nothing_of_the_machine_is_published(runs: Path) -> None:
