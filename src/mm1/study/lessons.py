@@ -88,6 +88,7 @@ def write_lessons(studies: Sequence[Study], directory: Path) -> Path:
         loader=jinja2.PackageLoader("mm1.study", "templates"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
+        keep_trailing_newline=True,
         lstrip_blocks=True,
         autoescape=False,  # noqa: S701 - Markdown
     )

@@ -66,6 +66,7 @@ def write_study_report(
         undefined=jinja2.StrictUndefined,
         autoescape=jinja2.select_autoescape(["html"]),
         trim_blocks=True,
+        keep_trailing_newline=True,
         lstrip_blocks=True,
     )
     page = directory / f"{study.name}.md"
