@@ -34,4 +34,4 @@ def test_the_server_is_what_it_says(tmp_path: Path) -> None:
             check=False,
         )
         assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
-        assert served.service.metrics.under_way._value.get() == 0
+        assert served.under_way() == 0

@@ -106,6 +106,13 @@ class Served:
     def chat(self, messages: list[dict[str, Any]], **settings: Any) -> Any:
         return self.http.post("/v1/chat/completions", json={"messages": messages, **settings})
 
+    def under_way(self, seconds: float = 30) -> int:
+        """Return the requests under way when none is left or time is up: one is counted after its client has it all."""
+        end = time.monotonic() + seconds
+        while (count := int(self.service.metrics.under_way._value.get())) and time.monotonic() < end:
+            time.sleep(0.01)
+        return count
+
 
 def make_service(folder: Path, endless: bool = False, **limits: Any) -> Service:
     """A model in use; `endless`: its answers end at their limit of tokens, or not at all."""
