@@ -74,7 +74,7 @@ def _device(machine: Machine) -> dict[str, str]:
     rows = {
         "auto is": f"{machine.device} ({machine.device_name})",
         "training": f"{machine.dtype}; this device computes bfloat16 {hardware}",
-        "attention": f"{machine.attention}, where the recipe names none",
+        "attention": f"{machine.attention}, for rows of 4,096 tokens where the recipe names none",
         "peak": f"{machine.peak / 1e12:.3g} TFLOP/s ({machine.peak_from})",
     }
     if machine.gpu_memory is not None:
