@@ -34,7 +34,7 @@ from mm1.errors import UserError
 
 _INVENTED, _NEW_INVENTED_SHARE = 500, 0.25
 _QUESTIONS_SHARE = 0.2  # of the captions' documents
-_SHOTS_PER_CONVENTION = 24
+_FEWEST_SHOTS = 9  # of a convention, so that a query has eight with other pictures
 _CONTINUED = 0.1  # texts that are held out, as a share of those of training
 
 
@@ -63,7 +63,7 @@ def build(
         size: Side of the pictures in pixels.
         seed: The seed of all choices, including what is held out.
     """
-    if not 20 <= things or min(captions, pages, texts) < 10 or items < len(TRAINED) or not 64 <= size <= 1024:
+    if things < 20 or min(captions, pages, texts) < 10 or items < len(TRAINED) or not 64 <= size <= 1024:
         raise UserError(
             "options of corpus hands: set things to at least 20, captions, pages and texts to at least 10, items to at "
             f"least {len(TRAINED)} and size from 64 to 1024 (given: things={things}, captions={captions}, "
@@ -83,6 +83,7 @@ def build(
     make, shots = Items(world, painter), items // 2
     held_out_texts = list(_texts(world, max(10, round(_CONTINUED * texts)), "text-heldout"))
     per_trained, per_new = items // len(TRAINED), items // len(NEW)
+    line_shots = max(_FEWEST_SHOTS, items // 20)
     word_pages = items // QUERIES_PER_PAGE
     return Material(
         splits={
@@ -97,9 +98,9 @@ def build(
             "names-heldout": make.names("names-heldout", items),
             "names-heldout-shots": make.names("names-heldout-shots", shots),
             "lines": make.lines("lines", TRAINED, per_trained),
-            "lines-shots": make.lines("lines-shots", TRAINED, _SHOTS_PER_CONVENTION),
+            "lines-shots": make.lines("lines-shots", TRAINED, line_shots),
             "new-lines": make.lines("new-lines", NEW, per_new),
-            "new-lines-shots": make.lines("new-lines-shots", NEW, _SHOTS_PER_CONVENTION),
+            "new-lines-shots": make.lines("new-lines-shots", NEW, line_shots),
             "words": make.words("words", new_words, word_pages, shots=False),
             "words-shots": make.words("words-shots", new_words, word_pages, shots=True),
             "scenes-questions": make.scenes("scenes-questions", items),

@@ -5,13 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-NUMBERS = tuple(
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
-)
+
+def word_list(text: str) -> tuple[str, ...]:
+    """Return the words of a text that has blanks between them."""
+    return tuple(text.split())
+
+
+NUMBERS = word_list("one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen")
 """Words for the numbers from 1 on."""
 
-_IRREGULAR = {"mouse": "mice", "wolf": "wolves", "deer": "deer", "fish": "fish", "squid": "squid", "blowfish": "blowfish"}
-_ENDINGS = ((r"(s|x|ch|sh)$", r"\1es"), (r"([^aeiou])y$", r"\1ies"), (r"(at|at)o$", r"\1oes"), (r"$", "s"))
+_IRREGULAR = {
+    "mouse": "mice",
+    "wolf": "wolves",
+    "deer": "deer",
+    "fish": "fish",
+    "squid": "squid",
+    "blowfish": "blowfish",
+}
+_ENDINGS = ((r"(s|x|ch|sh)$", r"\1es"), (r"([^aeiou])y$", r"\1ies"), (r"(at)o$", r"\1oes"), (r"$", "s"))
 
 
 def plural(noun: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from mm1.corpora.hands.english import word_list
 from mm1.corpora.seeded import seeded
 
-_ONSETS = "b bl br d dr f fl fr g gl gr h j k kl kr l m n p pl pr r s sk sl sn sp st t tr v w y z".split()
-_VOWELS = "a e i o u ee oo ai".split()
-_ENDS = "b d f g k l m n p r s t x z ck ff ll mp nd nk rt sk st zz".split()
-_INSIDE = "b d f g k l m n p r s t v z".split()
+_ONSETS = word_list("b bl br d dr f fl fr g gl gr h j k kl kr l m n p pl pr r s sk sl sn sp st t tr v w y z")
+_VOWELS = word_list("a e i o u ee oo ai")
+_ENDS = word_list("b d f g k l m n p r s t x z ck ff ll mp nd nk rt sk st zz")
+_INSIDE = word_list("b d f g k l m n p r s t v z")
 
 
 def invented_words(count: int, seed: int) -> list[str]:

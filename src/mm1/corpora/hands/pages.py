@@ -6,9 +6,10 @@ import random
 from collections.abc import Iterator, Sequence
 
 from mm1.corpora.hands.conventions import TRAINED
+from mm1.corpora.hands.english import number
 from mm1.corpora.hands.picture import Painter
 from mm1.corpora.hands.questions import FORMATS, one_question
-from mm1.corpora.hands.scene import Scene
+from mm1.corpora.hands.scene import Layout, Scene
 from mm1.corpora.hands.tales import definition, facts, tale
 from mm1.corpora.hands.world import World
 from mm1.corpora.pages import OPENINGS, SHARE_WITH_OPENING
@@ -18,6 +19,8 @@ from mm1.progress import track
 
 FORMS = (("convention", 0.35), ("prose", 0.3), ("questions", 0.15), ("words", 0.2))
 """The forms of pages with their shares."""
+
+_IN_PROSE: tuple[Layout, ...] = ("alone", "alone", "group", "left-right", "top-bottom")
 
 Lines = tuple[list[Part], list[Scene], dict[str, object]]
 """The parts, the scenes of the pictures, and what `meta` says besides."""
@@ -43,14 +46,14 @@ class Pages:
             "questions": self._of_questions,
             "words": self._of_words,
         }
-        for number in track(range(count), f"hands: {split}"):
-            draw = seeded(self._world.seed, split, number)
-            form = draw.choices(*zip(*FORMS, strict=True))[0]
+        for page in track(range(count), f"hands: {split}"):
+            draw = seeded(self._world.seed, split, page)
+            form = draw.choices([name for name, _ in FORMS], [share for _, share in FORMS])[0]
             parts, scenes, more = makers[form](draw)
             if form != "prose" and draw.random() < SHARE_WITH_OPENING:
                 parts.insert(0, Text(draw.choice(OPENINGS) + "\n"))
             meta = {"form": form, **more, "pictures": [scene.meta() for scene in scenes]}
-            yield Document(f"{split}/{number}", "interleaved", tuple(parts), meta)
+            yield Document(f"{split}/{page}", "interleaved", tuple(parts), meta)
 
     def _image(self, scene: Scene, draw: random.Random) -> Image:
         return Image(self._painter.paint(scene, draw))
@@ -97,19 +100,19 @@ class Pages:
         """Write about one to three things, with a picture of each within or after the text on it."""
         world, scenes, parts = self._world, list[Scene](), list[Part]()
         for thing in draw.sample(world.things, draw.randint(1, 3)):
-            layout = draw.choice(("alone", "alone", "group", "left-right", "top-bottom"))
-            scene = world.scene(draw, layout=layout, first=thing)
+            scene = world.scene(draw, layout=draw.choice(_IN_PROSE), first=thing)
             scenes.append(scene)
-            others = [group.thing for group in scene.groups if group.thing is not thing]
-            other = others[0] if others else world.thing(draw, but=[thing])
             about = [definition(thing), *draw.sample(facts(thing)[1:], draw.randint(1, 2))]
             if draw.random() < 0.5:
-                about.append(tale(thing, other, draw))
-            said = _said(scene, draw)
-            if draw.random() < 0.5:  # the text helps with the picture
+                about.append(tale(thing, world.thing(draw, but=[thing]), draw, claims=False))
+            style = draw.randrange(3)
+            if style == 0:  # the text helps with the picture
+                said = _this_one(scene) if draw.random() < 0.5 else _said(scene, draw)
                 parts += [Text(" ".join(about) + "\n"), self._image(scene, draw), Text(f" {said}\n")]
-            else:  # the picture helps with the text
-                parts += [self._image(scene, draw), Text(f" {said} {' '.join(about)}\n")]
+            elif style == 1:  # only the picture tells what the text is about
+                parts += [self._image(scene, draw), Text(f" {' '.join(about)}\n")]
+            else:
+                parts += [self._image(scene, draw), Text(f" {_said(scene, draw)} {' '.join(about)}\n")]
         return parts, scenes, {}
 
 
@@ -118,7 +121,9 @@ def _said(scene: Scene, draw: random.Random) -> str:
     first = scene.groups[0]
     verb = "is" if first.count == 1 else "are"
     if scene.layout == "alone":
-        return draw.choice((f"This is {first.phrase}.", f"Here is {first.phrase}.", f"The picture shows {first.phrase}."))
+        return draw.choice(
+            (f"This is {first.phrase}.", f"Here is {first.phrase}.", f"The picture shows {first.phrase}.")
+        )
     if scene.layout == "group":
         return draw.choice((f"Here are {first.phrase}.", f"The picture shows {first.phrase}."))
     other = scene.groups[1]
@@ -126,3 +131,15 @@ def _said(scene: Scene, draw: random.Random) -> str:
         relation = "to the left of" if scene.layout == "left-right" else "above"
         return f"Here {verb} {first.phrase} {relation} {other.phrase}."
     return f"{draw.choice(('We see', 'The picture shows'))} {first.phrase} and {other.phrase}."
+
+
+def _this_one(scene: Scene) -> str:
+    """Return a sentence that says what a picture shows without the name of its first thing, which the text has."""
+    first = scene.groups[0]
+    this, verb = ("This one", "is") if first.count == 1 else ("These", "are")
+    if len(scene.groups) == 2:
+        relation = "to the left of" if scene.layout == "left-right" else "above"
+        return f"{this} {verb} {relation} {scene.groups[1].phrase}."
+    if first.count > 1:
+        return f"Here are {number(first.count)} of them."
+    return f"{this} is {first.size}." if first.size else f"{this} is alone."

@@ -14,12 +14,13 @@ from mm1.corpora.hands.drawings import Colour, Drawings
 from mm1.corpora.hands.scene import Card, Scene
 
 _GROUNDS: tuple[Colour, ...] = (
-    (255, 255, 255), (250, 244, 228), (226, 240, 252), (230, 246, 226), (244, 232, 250), (236, 236, 236), (255, 236, 220),
-    (196, 222, 240), (204, 226, 190), (214, 200, 178), (60, 72, 96), (70, 84, 66), (88, 70, 92),
+    (255, 255, 255), (250, 244, 228), (226, 240, 252), (230, 246, 226), (244, 232, 250), (236, 236, 236),
+    (255, 236, 220), (196, 222, 240), (204, 226, 190), (214, 200, 178), (60, 72, 96), (70, 84, 66), (88, 70, 92),
 )  # fmt: skip
 _CONTRAST = 90  # least distance of a drawing's rim from the background, summed over red, green and blue
 _NOISES = 8
 _QUALITY = 92
+_LEAST_FONT = 6  # pixels
 
 
 class Painter:
@@ -113,12 +114,19 @@ def _write(picture: Pillow.Image, card: Card, draw: random.Random) -> None:
     """Draw a card with its word as large as it fits."""
     left, top, width, height = card.box
     pen = ImageDraw.Draw(picture)
-    paper, ink = draw.choice((("#ffffff", "#101010"), ("#fff7c8", "#202060"), ("#203050", "#ffffff"), ("#ffffff", "#a01818")))
-    pen.rounded_rectangle((left, top, left + width - 1, top + height - 1), radius=height // 8, fill=paper, outline="#707070")
-    size = height
-    while size > 6 and _extent(card.word, size)[0] > 0.9 * width or _extent(card.word, size)[1] > 0.85 * height:
-        size -= 1
+    paper, ink = draw.choice(
+        (("#ffffff", "#101010"), ("#fff7c8", "#202060"), ("#203050", "#ffffff"), ("#ffffff", "#a01818"))
+    )
+    pen.rounded_rectangle(
+        (left, top, left + width - 1, top + height - 1), radius=height // 8, fill=paper, outline="#707070"
+    )
+    fitting = (size for size in range(height, _LEAST_FONT, -1) if _fits(_extent(card.word, size), width, height))
+    size = next(fitting, _LEAST_FONT)
     pen.text((left + width / 2, top + height / 2), card.word, fill=ink, font=_font(size), anchor="mm")
+
+
+def _fits(extent: tuple[float, float], width: int, height: int) -> bool:
+    return extent[0] <= 0.9 * width and extent[1] <= 0.85 * height
 
 
 @cache

@@ -78,7 +78,11 @@ def _counts(scene: Scene) -> list[Question]:
     kinds = {group.thing.kind for group in scene.groups}
     if len(scene.groups) > 1:
         asked += [
-            ("count", f"How many {plural(kind)} are there?", number(sum(g.count for g in scene.groups if g.thing.kind == kind)))
+            (
+                "count",
+                f"How many {plural(kind)} are there?",
+                number(sum(g.count for g in scene.groups if g.thing.kind == kind)),
+            )
             for kind in sorted(kinds)
         ]
     return asked
@@ -91,9 +95,7 @@ def _presence(scene: Scene, world: World, draw: random.Random) -> Question:
     return ("presence", f"Is there {with_article(thing.name)}?", "yes" if is_there else "no")
 
 
-def one_question(
-    scene: Scene, world: World, draw: random.Random, about: Sequence[About] = ()
-) -> Question | None:
+def one_question(scene: Scene, world: World, draw: random.Random, about: Sequence[About] = ()) -> Question | None:
     """Return a random question on a scene: first what it is about is drawn, then the question.
 
     Args:

@@ -117,7 +117,9 @@ class Scene:
         }
 
 
-def place(counts: Sequence[int], shares: Sequence[float], region: Box, side: int, draw: random.Random) -> list[list[Box]]:
+def place(
+    counts: Sequence[int], shares: Sequence[float], region: Box, side: int, draw: random.Random
+) -> list[list[Box]]:
     """Return squares for groups of things that don't overlap, within a region of a picture.
 
     Args:

@@ -83,8 +83,8 @@ def read_things(count: int, drawn: Collection[str], skips: Skips) -> list[Thing]
         elif len(things) == count:
             skips.add("thing beyond the option things", label)
         else:
-            others = (labels[language][codes[label]] for language in sources.LANGUAGES[1:])
-            things.append(Thing(label, kind.name, *others, gloss))
+            german, spanish, french = (labels[language][codes[label]] for language in sources.LANGUAGES[1:])
+            things.append(Thing(label, kind.name, german, spanish, french, gloss))
     return things
 
 

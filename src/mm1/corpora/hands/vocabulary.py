@@ -56,12 +56,16 @@ KINDS = (
         "locomotive, racing car, police car, tram",
     ),
     _kind("boat", _ARTEFACT, "sailboat, canoe, ferry, ship, speedboat"),
-    _kind("tool", _ARTEFACT, "hammer, wrench, pencil, spoon, paintbrush, key, microscope, telescope, clamp, pick, crayon"),
+    _kind(
+        "tool", _ARTEFACT, "hammer, wrench, pencil, spoon, paintbrush, key, microscope, telescope, clamp, pick, crayon"
+    ),
     _kind("instrument", _ARTEFACT, "guitar, violin, trumpet, drum, saxophone"),
     _kind("garment", _ARTEFACT, "dress, crown, top hat, kimono, t-shirt, bikini, running shoe"),
     _kind("bag", _ARTEFACT, "backpack, handbag, briefcase, purse"),
     _kind("furnishing", _ARTEFACT, "bed, door, bathtub, toilet, candle"),
-    _kind("device", _ARTEFACT, "camera, television, telephone, radio, printer, laptop, flashlight, microphone, battery"),
+    _kind(
+        "device", _ARTEFACT, "camera, television, telephone, radio, printer, laptop, flashlight, microphone, battery"
+    ),
     _kind("building", _ARTEFACT, "house, church, factory, school, mosque, hospital"),
     _kind("ball", _ARTEFACT, "soccer ball, basketball, baseball, volleyball"),
 )

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from mm1.corpora.hands.english import word_list
 from mm1.corpora.hands.scene import (
     LARGE,
     QUARTERS,
@@ -28,10 +29,10 @@ NEW_HAND = "emojione"
 """The hand that is held out."""
 MOST_THINGS = 16
 
-CARD_WORDS = tuple(
-    "stop open shut left right home milk bread salt sugar water soup rice meat lunch salad gold iron wood stone sand snow "
-    "rain wind storm north south east west day night hour week month year red blue green black white pink gray fast slow "
-    "hot cold new old big free sale bank shop park city road lake hill moon sun star love hello thank yes no".split()
+CARD_WORDS = word_list(
+    "stop open shut left right home milk bread salt sugar water soup rice meat lunch salad gold iron wood stone sand "
+    "snow rain wind storm north south east west day night hour week month year red blue green black white pink gray "
+    "fast slow hot cold new old big free sale bank shop park city road lake hill moon sun star love hello thank yes no"
 )
 """What cards say."""
 
@@ -83,7 +84,14 @@ class World:
         return (0, 0, self.side, self.side)
 
     def alone(
-        self, thing: Thing, hand: str, draw: random.Random, *, least: float = SMALLEST, most: float = 1.0, clutter: int = 0
+        self,
+        thing: Thing,
+        hand: str,
+        draw: random.Random,
+        *,
+        least: float = SMALLEST,
+        most: float = 1.0,
+        clutter: int = 0,
     ) -> Scene:
         """Return a scene of one thing, of a size between two shares of the picture's side."""
         share = draw.uniform(least, most)
@@ -96,9 +104,9 @@ class World:
         Args:
             draw: The choices.
             layout: The layout; default: any.
-            first: A thing that is in it; default: any.
+            first: The thing of the first group; default: any.
         """
-        layout = layout or draw.choices(*zip(*_LAYOUTS, strict=True))[0]
+        layout = layout or draw.choices([name for name, _ in _LAYOUTS], [share for _, share in _LAYOUTS])[0]
         clutter = draw.choice((0, 0, 3, 6, 10))
         thing = first or self.thing(draw)
         if layout == "alone":
@@ -123,16 +131,13 @@ class World:
         things = [first]
         while len(things) < count:
             things.append(self.thing(draw, but=things))
-        draw.shuffle(things)
         return things
 
     def _groups(self, things: Sequence[Thing], counts: Sequence[int], draw: random.Random) -> tuple[Group, ...]:
         most = most_of_side(sum(counts), self.page, self.side)
         shares = [draw.uniform(max(SMALLEST, 0.6 * most), most) for _ in things]
         boxes = place(counts, shares, self.page, self.side, draw)
-        return tuple(
-            Group(thing, self.hand(draw), tuple(of)) for thing, of in zip(things, boxes, strict=True)
-        )
+        return tuple(Group(thing, self.hand(draw), tuple(of)) for thing, of in zip(things, boxes, strict=True))
 
     def _in_region(self, thing: Thing, count: int, region: Box, draw: random.Random) -> Group:
         most = most_of_side(count, region, self.side)
@@ -169,7 +174,10 @@ class World:
 
     def _with_card(self, thing: Thing, clutter: int, draw: random.Random) -> Scene:
         side, half, is_first = self.side, self.side // 2, draw.random() < 0.5
-        width, height = draw.randint(round(0.7 * side), round(0.95 * side)), draw.randint(round(0.28 * side), round(0.4 * side))
+        width, height = (
+            draw.randint(round(0.7 * side), round(0.95 * side)),
+            draw.randint(round(0.28 * side), round(0.4 * side)),
+        )
         top = draw.randint(0, half - height) + (0 if is_first else half)
         card = Card(draw.choice(CARD_WORDS), (draw.randint(0, side - width), top, width, height))
         region = (side // 4, half if is_first else 0, half, half)
