@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mm1.corpora.hands.sources import ICON_SETS, LANGUAGES, NAMES_PACKAGE, NAMES_VERSION, icon_name
 from mm1.corpora.hands.vocabulary import MEANT, in_turn
-from tests.corpora.fake_sources import copyright_file, write_deb, write_tar
+from tests.corpora.fake_sources import put_wordnet, write_tar
 
 SHAPES = (
     '<path d="M32 4 L60 60 L4 60 Z" {}/>',
@@ -43,7 +43,7 @@ def put_hands(downloads: Path) -> None:
 
 def _put_wordnet(downloads: Path) -> None:
     """Write the nouns: each first means a person, and then the thing."""
-    data, index = ["  1 This software"], ["  1 This software"]
+    data, index = [], []
     for n, (label, kind) in enumerate(in_turn()):
         word, person, thing = label.replace(" ", "_"), 10000000 + n, 20000000 + n
         data.append(f"{person} 18 n 01 {word} 0 000 | a person of that name  ")
@@ -51,6 +51,4 @@ def _put_wordnet(downloads: Path) -> None:
             f"{thing} {kind.files[0]} n 01 {word} 0 000 | an item with {MEANT.get(label, 'a')} look; for show  "
         )
         index.append(f"{word} n 2 0 2 0 {person} {thing}  ")
-    folder = "usr/share/wordnet"
-    members = {f"{folder}/data.noun": "\n".join(data).encode(), f"{folder}/index.noun": "\n".join(index).encode()}
-    write_deb(downloads / "wordnet-base_1%3a3.0-37_all.deb", members | copyright_file("wordnet-base", "WordNet3.0"))
+    put_wordnet(downloads, data, index)

@@ -37,7 +37,7 @@ def plural(noun: str) -> str:
 
 def with_article(phrase: str) -> str:
     """Return a phrase with its indefinite article: `an owl`."""
-    return f"{'an' if phrase[0].lower() in 'aeio' or phrase.startswith('umbrella') else 'a'} {phrase}"
+    return f"{'an' if re.match('[aeio]|u(?!ni|se)', phrase.lower()) else 'a'} {phrase}"
 
 
 def number(count: int) -> str:

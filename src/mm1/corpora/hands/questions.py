@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
@@ -72,20 +73,16 @@ def _places(scene: Scene) -> list[Question]:
 
 
 def _counts(scene: Scene) -> list[Question]:
-    asked: list[Question] = [
-        ("count", f"How many {group.thing.plural} are there?", number(group.count)) for group in scene.groups
-    ]
-    kinds = {group.thing.kind for group in scene.groups}
+    """Ask for numbers where a layout doesn't say that they are one."""
+    if scene.layout in ("alone", "card"):
+        return []
+    numbers = {group.thing.plural: group.count for group in scene.groups if scene.layout != "quarters"}
     if len(scene.groups) > 1:
-        asked += [
-            (
-                "count",
-                f"How many {plural(kind)} are there?",
-                number(sum(g.count for g in scene.groups if g.thing.kind == kind)),
-            )
-            for kind in sorted(kinds)
-        ]
-    return asked
+        kinds = Counter[str]()
+        for group in scene.groups:
+            kinds[group.thing.kind] += group.count
+        numbers |= {plural(kind): count for kind, count in kinds.items()}
+    return [("count", f"How many {names} are there?", number(count)) for names, count in numbers.items()]
 
 
 def _presence(scene: Scene, world: World, draw: random.Random) -> Question:
