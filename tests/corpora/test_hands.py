@@ -18,6 +18,10 @@ from mm1.corpora.hands.things import Thing, words
 from mm1.corpora.hands.world import CARD_WORDS, HANDS, NEW_HAND
 from mm1.data.corpus import open_split
 from mm1.document import Document
+from mm1.evaluate.prompts import build_prompt
+from mm1.evaluate.shots import ShotPool
+from mm1.evaluate.tasks.items import open_items
+from mm1.evaluate.tasks.task import load_task, packaged_tasks
 from mm1.look.documents import write_html
 from tests.corpora.fake_hands import put_hands
 from tests.corpora.fake_sources import needs_dpkg
@@ -170,6 +174,18 @@ def test_only_the_shots_of_a_page_tell_its_words(corpus: Path) -> None:
         assert told[query.meta["answer"]]["thing"] == shown["thing"]
         assert told[query.meta["answer"]]["hand"] != shown["hand"]
     assert {document.meta["new_things"] for document in documents(corpus, "words")} == {True, False}
+
+
+@pytest.mark.parametrize("name", [name for name in packaged_tasks() if name.startswith("hands-")])
+def test_a_task_shows_eight_shots_before_a_query(name: str, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MM1_DATA", str(corpus.parent))
+    task = load_task(name)
+    items, pool = open_items(task.data), open_items(task.pool)
+    query = items[0]
+    shots = ShotPool(task, pool).draw(query, 8, seed=0)
+    assert len({shot.id for shot in shots}) == 8
+    prompt = build_prompt(task, query, shots)
+    assert len(prompt.images) == (0 if name == "hands-text" else 9)
 
 
 def test_pages_can_be_looked_at(corpus: Path, tmp_path: Path) -> None:
