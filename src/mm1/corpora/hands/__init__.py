@@ -1,7 +1,7 @@
 """hands: the same everyday things drawn by five hands, in captions, pages, texts and items.
 
     [picture] two foxes to the left of a small bus
-    [picture] DAX [picture] WUG [picture] ...
+    [picture] this is a dax [picture] this is a wug [picture by another hand] this is a dax
     A fox is an alert carnivorous mammal with pointed muzzle and ears and a bushy tail. [picture] Here are three foxes.
 
 Five icon sets draw the same names, so that a name is more than one drawing. One hand, a tenth of the names, a third of

@@ -11,7 +11,8 @@ from PIL import ImageStat
 from mm1.corpora.drawings import BlankError, render
 
 Colour = tuple[int, int, int]
-_KEPT = 8192  # drawings at a size; about 20 KB each at 128 pixels
+_KEPT_BYTES = 2**28
+"""Memory that renderings, and drawings at a size, may take; each of the two."""
 
 
 class Drawings:
@@ -20,12 +21,17 @@ class Drawings:
     Args:
         svgs: SVG by hand and name of the drawing.
         side: The largest side that is asked for, in pixels.
+
+    Attributes:
+        sprite: Maps hand, name of the drawing and pixels of the longer side to the cut-out drawing (RGBA).
+        colour: Maps hand and name of the drawing to the mean colour of its rim, from which the background must differ.
     """
 
     def __init__(self, svgs: Mapping[tuple[str, str], str], side: int) -> None:
         self._svgs, self._side = svgs, side
-        self._master = lru_cache(maxsize=None)(self._render)
-        self.sprite = lru_cache(maxsize=_KEPT)(self._sprite)
+        # A rendering has twice the largest side, a usual drawing half of it; a pixel has four bytes.
+        self._master = lru_cache(maxsize=max(1, _KEPT_BYTES // (16 * side**2)))(self._render)
+        self.sprite = lru_cache(maxsize=max(1, _KEPT_BYTES // side**2))(self._sprite)
         self.colour = lru_cache(maxsize=None)(self._colour)
 
     def _render(self, hand: str, icon: str) -> Pillow.Image:
@@ -37,14 +43,12 @@ class Drawings:
         return page.crop(box)
 
     def _sprite(self, hand: str, icon: str, side: int) -> Pillow.Image:
-        """Return a drawing (RGBA) whose longer side has so many pixels."""
         master = self._master(hand, icon)
         scale = side / max(master.size)
         sides = (max(1, round(master.width * scale)), max(1, round(master.height * scale)))
         return master.resize(sides, Pillow.Resampling.BOX if scale < 0.5 else Pillow.Resampling.BILINEAR)
 
     def _colour(self, hand: str, icon: str) -> Colour:
-        """Return the mean colour of a drawing's outer rim, which must stand out from the background."""
         small = self._sprite(hand, icon, 24)
         rim = small.getchannel("A").point(lambda alpha: 255 * (alpha > 128))
         inner = Pillow.new("L", small.size, 0)
