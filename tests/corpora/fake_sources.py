@@ -11,6 +11,7 @@ import subprocess
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -289,18 +290,31 @@ def put_gimp_help(downloads: Path) -> None:
     write_deb(downloads / "gimp-help-common_2.10.34-2_all.deb", licence)
 
 
-def put_wordnet(downloads: Path) -> None:
+def put_wordnet(downloads: Path, more_nouns: Sequence[str] = (), index: Sequence[str] = ()) -> None:
+    """Write a fake WordNet.
+
+    Args:
+        downloads: Where its package is put.
+        more_nouns: Further lines of the nouns' data file.
+        index: Lines of the nouns' index file; without any there is none.
+    """
     head = "  1 This software and database is being provided to you | the LICENSEE  \n"
     nouns = [f"{n:08} 03 n 01 thing_{n} 0 000 | the thing number {n}  " for n in range(100)]
     files = {
         "noun": "\n".join(
-            [*nouns, "00002684 03 n 02 object 0 physical_object 0 001 @ 00001930 n 0000 | a visible entity  "]
+            [
+                *nouns,
+                *more_nouns,
+                "00002684 03 n 02 object 0 physical_object 0 001 @ 00001930 n 0000 | a visible entity  ",
+            ]
         ),
         "verb": '00055142 29 v 0b a 0 b 0 c 0 d 0 e 0 f 0 g 0 h 0 i 0 j 0 k 2 000 01 + 02 00 | have "all the words"  ',
         "adj": '00530354 00 s 01 galore(ip) 0 000 | existing in abundance | plenty; "whisky galore"  ',
         "adv": "00001740 02 r 01 a_cappella 0 000 | without musical accompaniment  ",
     }
     members = {f"usr/share/wordnet/data.{name}": f"{head}{text}\n".encode() for name, text in files.items()}
+    if index:
+        members["usr/share/wordnet/index.noun"] = f"{head}{chr(10).join(index)}\n".encode()
     write_deb(downloads / "wordnet-base_1%3a3.0-37_all.deb", members | copyright_file("wordnet-base", "WordNet3.0"))
 
 

@@ -8,6 +8,7 @@ import pytest
 from mm1.corpora import BUILDERS, build_corpus
 from mm1.data.corpus import open_split
 from mm1.errors import UserError
+from tests.corpora.fake_hands import put_hands
 from tests.corpora.fake_sources import DEBIAN, needs_dpkg, put_emoji_groups, put_openmoji, put_sources
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -19,7 +20,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "tuxpaint": {"size": 32, "heldout": 0.5},
     "openclipart": {"size": 32, "heldout": 0.5},
     "gimp-help": {"heldout": 0.5},
+    "hands": {"things": 20, "captions": 10, "pages": 10, "texts": 10, "items": 20, "size": 64},
 }
+PUT = {**DEBIAN, "hands": put_hands}
+"""The corpora that need dpkg, and what writes their fake packages."""
 
 
 @pytest.fixture
@@ -30,7 +34,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=needs_dpkg if name in DEBIAN else ()) for name in sorted(BUILDERS)]
+    "name", [pytest.param(name, marks=needs_dpkg if name in PUT else ()) for name in sorted(BUILDERS)]
 )
 def test_same_options_same_corpus(name: str, data: Path) -> None:
     if name in ("openmoji", "chats"):
@@ -39,8 +43,8 @@ def test_same_options_same_corpus(name: str, data: Path) -> None:
     if name == "chats":  # it is derived from these
         for source in ("openmoji", "easy-vqa", "text"):
             build_corpus(source)
-    if name in DEBIAN:
-        DEBIAN[name](data / "downloads")
+    if name in PUT:
+        PUT[name](data / "downloads")
     options = SMALL.get(name, {})
     first = build_corpus(name, data / "first", **options)
     second = build_corpus(name, data / "second", **options)
@@ -52,7 +56,8 @@ def test_same_options_same_corpus(name: str, data: Path) -> None:
     assert sum(split["documents"] for split in first["splits"].values()) > 0
     if name != "openmoji" and name != "text":
         other = build_corpus(name, data / "third", seed=1, **options)
-        assert other["splits"]["train"]["content_hash"] != hashes[0]["train"]
+        first_split = next(iter(hashes[0]))
+        assert other["splits"][first_split]["content_hash"] != hashes[0][first_split]
 
 
 def test_corpus_that_is_there_is_left_alone(data: Path) -> None:
@@ -92,6 +97,7 @@ def test_corpus_with_unreadable_info_is_built_anew(data: Path) -> None:
         ("openclipart", {"heldout": 1.0}, "from 0 to below 1"),
         ("gimp-help", {"images": 0}, "option images of corpus gimp-help must be at least 1"),
         ("wordnet", {"heldout": -0.1}, "from 0 to below 1"),
+        ("hands", {"things": 5}, "set things to at least 20"),
     ],
 )
 def test_user_mistakes(name: str, options: dict[str, Any], message: str, data: Path) -> None:

@@ -12,13 +12,13 @@ from typing import Any
 
 from mm1.data.corpus import write_corpus
 from mm1.document import Document, Image, Text
+from tests.corpora.fake_hands import put_hands
 from tests.corpora.fake_sources import (
     put_emoji_groups,
     put_gimp_help,
     put_openclipart,
     put_sources,
     put_tuxpaint,
-    put_wordnet,
 )
 from tests.data.sample_sources import picture, webdataset_members, write_every_format, write_lines, write_tar
 from tests.docs.blocks import blocks
@@ -37,7 +37,7 @@ def prepare(home: Path, mm1: Callable[..., None]) -> None:
     """
     data = home / "data"
     put_sources(data)
-    for put in (put_emoji_groups, put_tuxpaint, put_openclipart, put_gimp_help, put_wordnet):
+    for put in (put_emoji_groups, put_tuxpaint, put_openclipart, put_gimp_help, put_hands):
         put(data / "downloads")
     mm1("demo", *(word for setting in DEMO for word in ("--set", setting)))
     mm1("data", "build", "chats", "--set", "count=60")

