@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 from mm1.clean.database import decide_in_database, open_database
 from mm1.clean.step import PICTURE, Apply, Dropped, GlobalStep, Step, plain_options
 from mm1.data.build import publish, read_info
-from mm1.data.corpus import ShardWriter, Split, shared_split
+from mm1.data.corpus import Split, shared_split
 from mm1.data.shards import merge_reasons, open_job, run_units
+from mm1.data.writer import ShardWriter
 from mm1.document import Document
 from mm1.errors import UserError
 from mm1.files import write_json

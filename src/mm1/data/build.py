@@ -19,7 +19,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
-from mm1.data.corpus import ShardWriter
 from mm1.data.limit import LimitedWork, run_until
 from mm1.data.losses import MAX_LOSSES, Losses
 from mm1.data.readers import make_reader
@@ -35,6 +34,7 @@ from mm1.data.shards import (
     run_units,
     sum_units,
 )
+from mm1.data.writer import ShardWriter
 from mm1.errors import UserError
 from mm1.files import link, whole_folder, write_json
 from mm1.version import __version__

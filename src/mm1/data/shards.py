@@ -18,8 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mm1.data.corpus import EXAMPLES_PER_SKIP_REASON, content_hash, join_files
+from mm1.data.batches import write_batches
+from mm1.data.corpus import EXAMPLES_PER_SKIP_REASON
 from mm1.data.engines import ENGINES, WorkerDied
+from mm1.data.writer import content_hash, join_files
 from mm1.errors import UserError
 from mm1.files import PARTIAL, link, write_json
 from mm1.nearest import did_you_mean
@@ -172,6 +174,7 @@ def gather_split(folder: Path, infos: Sequence[Mapping[str, Any]], target: Path)
             link(files[0], target / files[0].name)
         else:
             join_files(files, target / files[0].name)
+    write_batches(target)
     digests = (unit_file(folder, number, ".digests").read_bytes() for number in range(len(infos)))
     del counts["missing"]
     return {**counts, "content_hash": content_hash(digests)}

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mm1.data.build import build_split
-from mm1.data.corpus import ShardWriter, Skips, Split, open_split
+from mm1.data.corpus import Skips, Split, open_split
+from mm1.data.writer import ShardWriter
 from mm1.document import Image, Text
 from mm1.errors import UserError
 from mm1.evaluate.caption import MAX_NEW_TOKENS, STOP, caption_prompt

@@ -173,8 +173,9 @@ class PlanDataset(Dataset[PackedSequence]):
         if len(document.text) < LONG:
             return self.processor.encode(document)
         first_part = int(index.offsets[row])
-        counts = index.parts[first_part : index.offsets[row + 1]]
-        images = index.images[first_part : index.offsets[row + 1]] * self.processor.tokens_per_image
+        end_part = int(index.offsets[row + 1])
+        counts = index.parts[first_part:end_part]
+        images = index.images_between(first_part, end_part) * self.processor.tokens_per_image
         ends = 1 + np.cumsum(np.where(counts == IMAGE, images, counts), dtype=np.int64)
         starts = np.concatenate([[1], ends[:-1]])
         text_ids: list[Sequence[int] | np.ndarray] = []
