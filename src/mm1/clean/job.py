@@ -21,7 +21,8 @@ from mm1.clean.database import decide_in_database, open_database
 from mm1.clean.step import PICTURE, Apply, Dropped, GlobalStep, Step, plain_options
 from mm1.data.build import publish, read_info
 from mm1.data.corpus import Split, shared_split
-from mm1.data.shards import merge_reasons, open_job, run_units
+from mm1.data.shards import open_job, run_units
+from mm1.data.skips import merge_reasons
 from mm1.data.writer import ShardWriter
 from mm1.document import Document
 from mm1.errors import UserError
@@ -83,7 +84,7 @@ def clean_splits(
     for name, split in opened.items():
         folder = target.with_name(f"{target.name}.cleaning-{name}")
         open_job(folder, jobs[name])
-        infos = _clean_split(split, steps, folder, resources)
+        infos = _clean_split(split, steps, folder, resources, target.absolute() if "located" in split.info else None)
         counts = [_sum_counts(info["steps"][number] for info in infos) for number in range(len(steps))]
         cleaning = [{"step": named.name, **count} for named, count in zip(steps, counts, strict=True)]
         origin = {"split": split.name} | {key: split.info[key] for key in ("documents", "images", "content_hash")}
@@ -99,7 +100,9 @@ def clean_splits(
     )
 
 
-def _clean_split(split: Split, steps: Sequence[NamedStep], folder: Path, resources: Resources) -> list[dict[str, Any]]:
+def _clean_split(
+    split: Split, steps: Sequence[NamedStep], folder: Path, resources: Resources, in_place: Path | None
+) -> list[dict[str, Any]]:
     starts = range(0, len(split), ROWS_PER_UNIT)
     units = [range(start, min(start + ROWS_PER_UNIT, len(split))) for start in starts]
     run = partial(run_units, workers=resources.workers, engine=resources.engine)
@@ -122,7 +125,7 @@ def _clean_split(split: Split, steps: Sequence[NamedStep], folder: Path, resourc
                 left.unlink()
             shutil.rmtree(own / "spill", ignore_errors=True)
         (own / "done").touch()
-    work = partial(clean_rows, directory, tuple(steps), folder)
+    work = partial(clean_rows, directory, tuple(steps), folder, in_place=in_place)
     return run(work, units, folder, description=f"clean {split.name}")
 
 
@@ -195,9 +198,11 @@ def gather_facts(
     return {"failed": failed}
 
 
-def clean_rows(directory: Path, steps: Sequence[NamedStep], folder: Path, rows: range, file: Path) -> dict[str, Any]:
+def clean_rows(
+    directory: Path, steps: Sequence[NamedStep], folder: Path, rows: range, file: Path, in_place: Path | None = None
+) -> dict[str, Any]:
     """Write the documents that the steps keep of a range of rows; return counts like `read_shard`, and per step."""
-    writer = ShardWriter(file)
+    writer = ShardWriter(file, in_place)
     counts = [Dropped() for _ in steps]
     for _, document in replay(directory, steps, folder, rows, counts):
         writer.write(document)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mm1.data.corpus import Skips
+from mm1.data.skips import Skips
 from mm1.document import Document, Image, Part, Text
 
 if TYPE_CHECKING:

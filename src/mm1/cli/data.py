@@ -63,6 +63,14 @@ def build(
         int | None,
         typer.Option(min=1, help="With --from: take only the first N documents, and read no further. Default: all."),
     ] = None,
+    in_place: Annotated[
+        bool,
+        typer.Option(
+            "--in-place",
+            help="With --from: leave pictures and long texts in the files and store where they lie. Default: the "
+            "corpus holds all.",
+        ),
+    ] = False,
     force: Force = False,
     max_losses: MaxLosses = 0.5,
     accept_losses: AcceptLosses = False,
@@ -90,9 +98,12 @@ def build(
             engine=engine,
             max_losses=None if accept_losses else max_losses,
             limit=limit,
+            in_place=in_place,
         )
         console.print(corpus_table(info))
         return
+    if in_place:
+        raise UserError("--in-place is for --from: corpora by name are made, not found in files of yours")
     if limit is not None:
         raise UserError("--limit is for --from: corpora by name have options of their own (--set count=N)")
     if to is not None and len(names) > 1:

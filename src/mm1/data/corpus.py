@@ -13,9 +13,7 @@ directory with a `corpus.json` is always a whole corpus.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -25,7 +23,9 @@ import numpy as np
 import pyarrow as pa
 
 from mm1.data.batches import Batches, write_batches
-from mm1.data.schema import TARGET, from_row
+from mm1.data.schema import TARGET, from_row, source_path, with_texts
+from mm1.data.skips import Skips
+from mm1.data.sources import State, check_source
 from mm1.data.writer import ShardWriter, content_hash
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
@@ -34,27 +34,7 @@ from mm1.nearest import did_you_mean, nearest_path
 from mm1.places import data_directory
 from mm1.version import __version__
 
-EXAMPLES_PER_SKIP_REASON = 5
 _ROWS_AT_ONCE = 16  # as Python objects, pictures among them
-
-
-@dataclass
-class Skips:
-    """What a reader left out: counted by reason, with the first few examples of each."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, reason: str, example: str, count: int = 1) -> None:
-        """Count a skipped item, or several of one place, naming it."""
-        self.counts[reason] += count
-        examples = self.examples.setdefault(reason, [])
-        if len(examples) < EXAMPLES_PER_SKIP_REASON:
-            examples.append(example)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return `{reason: {"count": ..., "examples": [...]}}`."""
-        return {r: {"count": n, "examples": self.examples[r]} for r, n in sorted(self.counts.items())}
 
 
 class Split:
@@ -97,11 +77,28 @@ class Split:
     def batches(self, start: int = 0, stop: int | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the documents of a row range as Arrow holds them: for passes over texts that leave pictures unread.
 
+        Texts that lie in source files are filled in; pictures that do have no bytes (see `mm1.data.schema.from_part`).
+
         Args:
             start: The first row.
             stop: The row after the last; None: all that follow.
+
+        Raises:
+            SourceError: If a source file with texts is gone or has changed.
         """
-        return self._batches.between(start, stop)
+        batches = self._batches.between(start, stop)
+        if not self.info.get("located", {}).get("texts"):
+            return batches
+        return (with_texts(batch, self.directory.parent) for batch in batches)
+
+    def check_sources(self) -> None:
+        """Check that the source files that a corpus by reference refers to are there, as they were.
+
+        Raises:
+            SourceError: If one is gone or has changed.
+        """
+        for file, state in self.info.get("located", {}).get("files", {}).items():
+            check_source(source_path(file, self.directory.parent), State(*state))
 
     def without_pictures(self, start: int, stop: int) -> Iterator[Document]:
         """Yield the documents of a row range; the bytes of their pictures are neither read nor there."""
@@ -120,10 +117,11 @@ class Split:
     def __getitem__(self, index: int) -> Document:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        return from_row(self._batches.row(index).to_pylist()[0])
+        return from_row(self._batches.row(index).to_pylist()[0], self.directory.parent)
 
     def __iter__(self) -> Iterator[Document]:
-        return (from_row(row) for batch in self.batches() for row in _rows(batch))
+        batches = self._batches.between()
+        return (from_row(row, self.directory.parent) for batch in batches for row in _rows(batch))
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:

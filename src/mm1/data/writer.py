@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from mm1.data.batches import damaged
-from mm1.data.schema import PART, SCHEMA
+from mm1.data.references import References
+from mm1.data.schema import LOCATED_PART, PART, schema_of
 from mm1.document import KINDS, Document, Text
 from mm1.errors import UserError
 
@@ -50,20 +51,25 @@ class ShardWriter:
 
     Args:
         file: The Arrow file; its directory exists.
+        in_place: The directory that the corpus will have, if it is one by reference: of pictures and texts that lie in
+            source files (`mm1.data.located`), the places are written. None: all bytes are.
 
     Attributes:
         digests: 16 bytes for every document (see `document_digest`), one after another. The hash over the
             digests of a split's shards in order is the split's content hash, however it is cut into shards.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, in_place: Path | None = None) -> None:
         self.file = file
+        self._references = None if in_place is None else References(in_place)
+        self._part = PART if in_place is None else LOCATED_PART
+        self._schema = schema_of(self._part)
         self.digests = bytearray()
         self._sink = pa.OSFile(str(file), "wb")
-        self._stream = pa.ipc.new_stream(self._sink, SCHEMA)
+        self._stream = pa.ipc.new_stream(self._sink, self._schema)
         self._rows: list[tuple[str, str, str]] = []  # id, kind and meta of documents not written yet
         self._ends = [0]  # of their parts
-        self._parts: list[tuple[str | None, bytes | None, str | None, bool]] = []
+        self._parts: list[tuple[Any, ...]] = []
         self._kinds: Counter[str] = Counter()
         self._images = self._characters = self._pending_bytes = 0
         self._seen: set[str] = set()
@@ -88,13 +94,16 @@ class ShardWriter:
         self._kinds[document.kind] += 1
         for part in document.parts:
             if isinstance(part, Text):
-                self._parts.append((part.text, None, None, part.target))
+                row: tuple[Any, ...] = (part.text, None, None, part.target)
                 self._characters += len(part.text)
-                self._pending_bytes += len(part.text)
             else:
-                self._parts.append((None, part.data, part.path, False))
+                row = (None, part.data, part.path, False)
                 self._images += 1
-                self._pending_bytes += len(part.data or b"")
+            if self._references is not None:
+                at = self._references.place(part, document.id)
+                row = (*row, None) if at is None else (None if row[0] is None else "", None, *row[2:], at)
+            self._parts.append(row)
+            self._pending_bytes += len(row[0] or row[1] or b"")
         self._rows.append((document.id, document.kind, meta))
         self._ends.append(len(self._parts))
         if len(self._rows) >= _ROWS_PER_BATCH or self._pending_bytes >= _BYTES_PER_BATCH:
@@ -103,14 +112,14 @@ class ShardWriter:
     def _flush(self) -> None:
         if self._rows:  # by columns, a fourth of the time that rows as dicts take
             ids, kinds, metas = zip(*self._rows, strict=True)
-            columns = zip(*self._parts, strict=True) if self._parts else [()] * len(PART)
-            arrays = [pa.array(column, field.type) for column, field in zip(columns, PART, strict=True)]
-            parts = pa.ListArray.from_arrays(self._ends, pa.StructArray.from_arrays(arrays, fields=list(PART)))
-            self._stream.write_batch(pa.RecordBatch.from_arrays([ids, kinds, parts, metas], schema=SCHEMA))
+            columns = zip(*self._parts, strict=True) if self._parts else [()] * len(self._part)
+            arrays = [pa.array(column, field.type) for column, field in zip(columns, self._part, strict=True)]
+            parts = pa.ListArray.from_arrays(self._ends, pa.StructArray.from_arrays(arrays, fields=list(self._part)))
+            self._stream.write_batch(pa.RecordBatch.from_arrays([ids, kinds, parts, metas], schema=self._schema))
         self._rows, self._ends, self._parts, self._pending_bytes = [], [0], [], 0
 
     def finish(self) -> dict[str, Any]:
-        """Close the file; return the counts of documents, images, characters and kinds."""
+        """Close the file; return the counts of documents, images, characters and kinds, and of references if any."""
         self._flush()
         self._stream.close()
         self._sink.close()
@@ -119,6 +128,7 @@ class ShardWriter:
             "images": self._images,
             "characters": self._characters,
             "kinds": dict(self._kinds),
+            **({} if self._references is None else self._references.counts()),
         }
 
 

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from mm1.data.corpus import Split
+from mm1.data.sources import SourceError
 from mm1.document import KINDS, Document
 from mm1.encoder.augment import augment
 from mm1.errors import UserError
@@ -110,8 +111,12 @@ class PictureDataset(Dataset[PictureSample]):
         bad_images: list[str] = []
         # A contrastive batch must stay complete, so the next picture replaces one that can't be read.
         for row in range(first, first + _TRIES):
-            document = split[int(rows[row % len(rows)])]
             random = np.random.default_rng([self.seed, number])
+            try:
+                document = split[int(rows[row % len(rows)])]
+            except SourceError as error:
+                bad_images.append(f"{split.name}: {error}")
+                continue
             try:
                 image = decode_image(document.images[0].read(), self.image_size)
             except ImageError as error:

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from mm1.data.corpus import Split
+from mm1.data.schema import from_part
 from mm1.document import Image
 from mm1.errors import UserError
 from mm1.files import whole_file
@@ -86,7 +87,8 @@ def picture_sizes(split: Split) -> np.ndarray:
             ):
                 task = bar.add_task(f"sizes of pictures of {split.name}", total=len(split), note="")
                 for batch in split.batches():
-                    sizes.write([side for size in _sizes(batch.column("parts")) for side in size])
+                    found = _sizes(batch.column("parts"), split.directory.parent)
+                    sizes.write([side for size in found for side in size])
                     bar.advance(task, batch.num_rows)
         except OSError as error:
             raise UserError(f"{file}: the sizes of pictures can't be written ({error}): free some space") from error
@@ -98,11 +100,11 @@ def sizes_file(split: Split) -> Path:
     return split.directory.parent / "index" / f"{split.directory.name}-{split.content_hash}-sizes-{_VERSION}.npy"
 
 
-def _sizes(documents: pa.ListArray) -> Iterator[tuple[int, int]]:
+def _sizes(documents: pa.ListArray, corpus: Path) -> Iterator[tuple[int, int]]:
     parts = documents.flatten()
-    texts, images, paths = (parts.field(name) for name in ("text", "image", "path"))
-    for row in np.flatnonzero(texts.is_null().to_numpy(zero_copy_only=False)):
-        image = Image(images[int(row)].as_py(), paths[int(row)].as_py())
+    for row in np.flatnonzero(parts.field("text").is_null().to_numpy(zero_copy_only=False)):
+        image = from_part(parts[int(row)].as_py(), corpus)
+        assert isinstance(image, Image)
         yield upright_size(image.read()) or (0, 0)
 
 
