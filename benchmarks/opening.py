@@ -17,6 +17,7 @@ import json
 import multiprocessing
 import os
 import random
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -189,6 +190,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="small sizes")
     parser.add_argument("--folder", type=Path, help="where the corpora are made (default: a temporary folder)")
     options = parser.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a long run shows what it has
     rows, files, pictures, count = (500, 20, 300, 100) if options.tiny else (100_000, 20_000, 20_000, 5_000)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         many, large = Path(folder) / "many", Path(folder) / "large"

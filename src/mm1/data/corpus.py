@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from mm1.data.batches import Batches, write_batches
+from mm1.data.masks import MaskedBatches, open_mask
 from mm1.data.schema import TARGET, from_row, source_path, with_texts
 from mm1.data.skips import Skips
 from mm1.data.sources import State, check_source
@@ -42,12 +43,13 @@ class Split:
 
     Args:
         directory: The split's directory, such as `data/scenes/train`.
+        mask: Name of a mask (`mm1.data.masks`), whose documents alone are there; None: all are.
 
     Raises:
-        UserError: If there is no such corpus or split.
+        UserError: If there is no such corpus, split or mask.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, mask: str | None = None) -> None:
         info_file = directory.parent / "corpus.json"
         if not info_file.is_file():
             raise UserError(
@@ -63,16 +65,27 @@ class Split:
         self.corpus: dict[str, Any] = corpus
         self.info: dict[str, Any] = corpus["splits"][directory.name]
         self.content_hash: str = self.info["content_hash"]
-        self._batches = Batches(directory, self.content_hash)
+        self._mask = mask
+        self._batches: Batches | MaskedBatches = Batches(directory, self.content_hash)
+        if mask is not None:
+            opened = open_mask(directory, mask, self.content_hash, len(self._batches))
+            self._batches = MaskedBatches(self._batches, opened)
+            self.content_hash = opened.content_hash
+            self.info = {**self.info, "documents": len(self), "content_hash": self.content_hash}
 
-    def __reduce__(self) -> tuple[type[Split], tuple[Path]]:
+    def __reduce__(self) -> tuple[type[Split], tuple[Path, str | None]]:
         """Travel to other processes as a path, not as a copy of the documents."""
-        return Split, (self.directory,)
+        return Split, (self.directory, self._mask)
+
+    @property
+    def reference(self) -> str:
+        """The split as `open_split` takes it, from any folder."""
+        return f"{self.directory.absolute()}{'' if self._mask is None else f'@{self._mask}'}"
 
     @property
     def name(self) -> str:
-        """`corpus/split`, as recipes write it."""
-        return f"{self.directory.parent.name}/{self.directory.name}"
+        """`corpus/split`, as recipes write it; with a mask `corpus/split@mask`."""
+        return f"{self.directory.parent.name}/{self.directory.name}{'' if self._mask is None else f'@{self._mask}'}"
 
     def batches(self, start: int = 0, stop: int | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the documents of a row range as Arrow holds them: for passes over texts that leave pictures unread.
@@ -151,11 +164,17 @@ def open_split(reference: str) -> Split:
     """Open `corpus/split` from the data directory, or the split at a path.
 
     Args:
-        reference: `scenes/train` (a corpus of the data directory), or a path such as `/my/corpora/news/train`.
+        reference: `scenes/train` (a corpus of the data directory), or a path such as `/my/corpora/news/train`; either
+            with a mask behind it, as in `scenes/train@clean`.
 
     Raises:
-        UserError: If there is no such corpus or split, or only a corpus is named.
+        UserError: If there is no such corpus, split or mask, or only a corpus is named.
     """
+    mask = None
+    if "@" in Path(reference).name and not any(
+        place.is_dir() for place in (data_directory() / reference, Path(reference))
+    ):
+        reference, _, mask = reference.rpartition("@")
     path = Path(reference)
     named = data_directory() / reference
     for corpus in (named, path):
@@ -165,7 +184,7 @@ def open_split(reference: str) -> Split:
                 for split in json.loads((corpus / "corpus.json").read_text())["splits"]
             )
             raise UserError(f"{reference}: this is a whole corpus: name one of its splits ({splits})")
-    return Split(path if (path.parent / "corpus.json").is_file() and not named.is_dir() else named)
+    return Split(path if (path.parent / "corpus.json").is_file() and not named.is_dir() else named, mask)
 
 
 def write_corpus(

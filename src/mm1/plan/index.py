@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
-from mm1.data.corpus import Split
+from mm1.data.corpus import Split, open_split
 from mm1.data.schema import TARGET
 from mm1.data.shards import open_job, run_units, unit_file
 from mm1.document import Document
@@ -167,7 +167,7 @@ def _write(
     write_json(job / "tokenizer.json", json.loads(tokenizer))
     if chat is not None:
         write_json(job / _CHAT, asdict(chat))
-    count = partial(_count_unit, split.directory.absolute(), job / "tokenizer.json", single)
+    count = partial(_count_unit, split.reference, job / "tokenizer.json", single)
     description = f"count tokens of {split.name}"
     infos = run_units(count, units, job, workers=workers, description=description, engine=engine)
     with whole_folder(folder, shared=True) as new:
@@ -201,11 +201,11 @@ def _gather(job: Path, units: int, target: Path) -> None:
                 writers[name].write(counted[name])
 
 
-def _count_unit(directory: Path, tokenizer: Path, single: bool, rows: range, file: Path) -> dict[str, Any]:
+def _count_unit(split: str, tokenizer: Path, single: bool, rows: range, file: Path) -> dict[str, Any]:
     """Count the tokens of a range of rows, and write the counts to arrays next to `file`.
 
     Args:
-        directory: The split's directory.
+        split: The split (see `Split.reference`).
         tokenizer: The tokenizer's JSON file; next to it is `chat.json`, the chat template, if there are conversations.
         single: Whether this is the only process that counts; the tokenizer then uses all cores.
         rows: The rows.
@@ -216,7 +216,7 @@ def _count_unit(directory: Path, tokenizer: Path, single: bool, rows: range, fil
     """
     if not single:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"  # this process has one core
-    counter = _counter(directory, tokenizer)
+    counter = _counter(split, tokenizer)
     unusable: list[tuple[int, str]] = []
     with ExitStack() as stack:
         writers = {
@@ -233,11 +233,11 @@ def _count_unit(directory: Path, tokenizer: Path, single: bool, rows: range, fil
 
 
 @lru_cache(maxsize=4)
-def _counter(directory: Path, tokenizer: Path) -> _Counter:
+def _counter(split: str, tokenizer: Path) -> _Counter:
     """Return the counter of a split; each process makes it once for all its units."""
     file = tokenizer.with_name(_CHAT)
     chat = ChatLayout(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
-    return _Counter(Split(directory), tokenizer.read_text(encoding="utf-8"), chat)
+    return _Counter(open_split(split), tokenizer.read_text(encoding="utf-8"), chat)
 
 
 class _Counter:
