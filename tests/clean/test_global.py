@@ -277,11 +277,11 @@ def test_processes_and_interruptions_make_no_difference(tmp_path: Path, monkeypa
     assert two["splits"] == clean(source, tmp_path / "also-one", steps, workers=1)["splits"]
     whole, calls = job.clean_rows, []
 
-    def counted(*arguments, **options):
+    def counted(*arguments):
         calls.append(arguments[3])
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return whole(*arguments, **options)
+        return whole(*arguments)
 
     monkeypatch.setattr(job, "clean_rows", counted)
     with pytest.raises(KeyboardInterrupt):

@@ -76,7 +76,7 @@ def clean_splits(
     for name, split in opened.items():
         folder = target.with_name(f"{target.name}.cleaning-{name}")
         open_job(folder, jobs[name])
-        write = partial(clean_rows, in_place=target.absolute() if "located" in split.info else None)
+        write = partial(clean_rows, in_place=target.absolute()) if "located" in split.info else clean_rows
         infos = clean_split(split, steps, folder, resources, write)
         made[name] = (folder, infos, {"cleaned": jobs[name], **account(split, steps, infos)})
     return publish(

@@ -109,7 +109,7 @@ def build_from(
         **({"in_place": True} if in_place else {}),
     }
     return build_split(
-        partial(read_shard, reader, in_place=directory.absolute() if in_place else None),
+        partial(read_shard, reader, in_place=directory.absolute()) if in_place else partial(read_shard, reader),
         shards,
         directory,
         split,

@@ -68,8 +68,9 @@ def recaption(
         "documents": count,
         "max_new_tokens": MAX_NEW_TOKENS,
     }
+    work = partial(caption_rows, in_place=directory.absolute()) if "located" in split.info else caption_rows
     return build_split(
-        partial(caption_rows, split, weights, in_place=directory.absolute() if "located" in split.info else None),
+        partial(work, split, weights),
         [range(start, min(start + PICTURES_AT_ONCE, count)) for start in range(0, count, PICTURES_AT_ONCE)],
         directory,
         split.directory.name,
