@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mm1.data import corpus as corpus
-from mm1.data.corpus import Skips, open_split, write_corpus
+from mm1.data.corpus import open_split, write_corpus
+from mm1.data.skips import Skips
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 

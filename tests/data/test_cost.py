@@ -9,10 +9,11 @@ import pyarrow as pa
 import pytest
 
 from mm1.clean import clean, job, read_steps
-from mm1.data import build, corpus, shards
+from mm1.data import build, schema, shards
 from mm1.data.build import build_from
-from mm1.data.corpus import Split, content_hash, document_digest, open_split, shared_split, write_corpus
+from mm1.data.corpus import Split, open_split, shared_split, write_corpus
 from mm1.data.readers import make_reader
+from mm1.data.writer import content_hash, document_digest
 from mm1.document import Document, Text
 from mm1.errors import UserError
 from tests.data.sample_sources import webdataset_members, write_files, write_tar
@@ -33,12 +34,12 @@ def test_small_shards_are_joined_in_order(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(shards, "_SMALL_BYTES", 0)
     apart = build_from("webdataset", [source], tmp_path / "apart", workers=1)
     assert joined["splits"] == apart["splits"]
-    assert [file.name for file in (tmp_path / "joined" / "train").iterdir()] == ["000000.arrow"]
-    assert len(list((tmp_path / "apart" / "train").iterdir())) == 30
+    assert [file.name for file in (tmp_path / "joined" / "train").glob("*.arrow")] == ["000000.arrow"]
+    assert len(list((tmp_path / "apart" / "train").glob("*.arrow"))) == 30
     one, other = (Split(tmp_path / name / "train") for name in ("joined", "apart"))
     assert list(one) == list(other) == [one[row] for row in range(len(one))]
     assert content_hash(map(document_digest, one)) == one.content_hash == other.content_hash
-    assert len(one._batches) == 1, "rows are put together too"
+    assert len(list(one.batches())) == 1, "rows are put together too"
 
 
 def test_small_source_files_are_read_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +61,7 @@ def test_large_shards_stay_as_they_are(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(build, "_JOINED_BYTES", 0)
     monkeypatch.setattr(shards, "_SMALL_BYTES", 8_000)
     info = build_from("webdataset", [str(tmp_path / "tars")], tmp_path / "to", workers=1)
-    files = sorted(file.name for file in (tmp_path / "to" / "train").iterdir())
+    files = sorted(file.name for file in (tmp_path / "to" / "train").glob("*.arrow"))
     assert files == ["000000.arrow", "000001.arrow", "000005.arrow", "000006.arrow"]
     split = Split(tmp_path / "to" / "train")
     assert len(split) == info["splits"]["train"]["documents"]
@@ -125,4 +126,4 @@ def test_a_damaged_corpus_is_one_sentence(tmp_path: Path) -> None:
         file.write_bytes(content)
         with pytest.raises(UserError, match=r"00000\.arrow: the corpus is damaged \(.*\): build it again"):
             open_split(str(tmp_path / "c" / "train"))
-    assert corpus.TARGET == "learned"
+    assert schema.TARGET == "learned"

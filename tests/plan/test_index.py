@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from mm1.data.corpus import ShardWriter, content_hash, open_split, write_corpus
+from mm1.data.corpus import open_split, write_corpus
+from mm1.data.writer import ShardWriter, content_hash
 from mm1.document import Document, Image, Part, Text
 from mm1.errors import UserError
 from mm1.plan import index as index_module
@@ -201,3 +202,13 @@ def test_the_tokens_of_all_texts_of_a_small_split_are_kept(tmp_path, tokenizer, 
     few = build_index(split, tokenizer)  # another folder, since the other has more tokens
     assert few.long_texts is not None
     assert len(few.long_texts.parts) == 0
+
+
+def test_an_older_index_without_positions_of_long_texts_is_read(split, tokenizer) -> None:
+    index = build_index(split, tokenizer)
+    assert index.long_texts is not None
+    assert len(index.long_texts.parts)
+    next(split.directory.parent.glob("index/*/long_offsets.npy")).unlink()
+    older = build_index(split, tokenizer).long_texts
+    assert older is not None
+    assert np.array_equal(older.offsets, index.long_texts.offsets)

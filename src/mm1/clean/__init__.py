@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import ascii_letters, digits
 from typing import Any
 
 import yaml
 
 from mm1.clean.duplicates import ExactDuplicates, RepeatedImages
 from mm1.clean.job import NamedStep, Resources, clean_splits
+from mm1.clean.masking import mask_splits
 from mm1.clean.near_duplicates import NearDuplicates
 from mm1.clean.near_evaluation import NearEvaluation
 from mm1.clean.pictures import CopiesInDocument, Decodable, ImageAddress, ImageCount, ImageSize
@@ -39,6 +41,8 @@ STEPS: dict[str, type[Step]] = {
 
 DEFAULT_STEPS = tuple(name for name in STEPS if name not in ("decodable", "near-evaluation"))
 """The steps that the paper applies to interleaved pages (arXiv 2403.09611, appendix A, after OBELICS), in order."""
+
+_NAME = {*ascii_letters, *digits, "-", "_"}
 
 StepConfig = str | Mapping[str, Mapping[str, Any] | None]
 
@@ -76,6 +80,40 @@ def clean(
         raise UserError(f"{target}: the clean corpus would replace its source: choose another directory")
     resources = Resources(workers, memory, engine)
     return clean_splits(source, target, make_steps(steps), splits=splits, resources=resources)
+
+
+def clean_in_place(
+    source: Path,
+    steps: Sequence[StepConfig] = DEFAULT_STEPS,
+    *,
+    name: str = "clean",
+    splits: Sequence[str] | None = None,
+    workers: int | None = None,
+    memory: str = "2GB",
+    engine: str = "processes",
+) -> dict[str, Any]:
+    """Write masks beside a corpus's splits that say what cleaning drops; the corpus stays as it is.
+
+    `corpus/split@name` then has the documents that `clean` would write, and trains in the same way.
+
+    Args:
+        source: The corpus.
+        steps: As in `clean`.
+        name: The masks' name.
+        splits: The splits to clean; default: all.
+        workers: As in `clean`.
+        memory: As in `clean`.
+        engine: As in `clean`.
+
+    Returns:
+        What `mm1.look.cleaning.cleaning_table` shows.
+
+    Raises:
+        UserError: As in `clean`, or the name can't be one.
+    """
+    if not name or not set(name) <= _NAME:
+        raise UserError(f"the mask's name is '{name}': take letters, digits, - and _")
+    return mask_splits(source, make_steps(steps), name, splits=splits, resources=Resources(workers, memory, engine))
 
 
 def make_steps(steps: Sequence[StepConfig]) -> list[NamedStep]:

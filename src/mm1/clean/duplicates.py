@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pyarrow as pa
 
 from mm1.clean.pictures import picture_key
-from mm1.clean.step import WHOLE_DOCUMENT, GlobalStep, numbered_images
+from mm1.clean.step import GlobalStep, numbered_images
+from mm1.data.masks import WHOLE_DOCUMENT
 from mm1.document import Document, Image, Kind, Text
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,8 +20,11 @@ import pyarrow.parquet as pq
 from mm1.clean.database import decide_in_database, open_database
 from mm1.clean.step import PICTURE, Apply, Dropped, GlobalStep, Step, plain_options
 from mm1.data.build import publish, read_info
-from mm1.data.corpus import ShardWriter, Split, shared_split
-from mm1.data.shards import merge_reasons, open_job, run_units
+from mm1.data.corpus import Split, shared_split
+from mm1.data.masks import WHOLE_DOCUMENT
+from mm1.data.shards import open_job, run_units
+from mm1.data.skips import merge_reasons
+from mm1.data.writer import ShardWriter
 from mm1.document import Document
 from mm1.errors import UserError
 from mm1.files import write_json
@@ -64,17 +67,8 @@ def clean_splits(
     resources: Resources,
 ) -> dict[str, Any]:
     """Clean splits of a corpus into a new one (see `mm1.clean.clean`)."""
-    info = read_info(source)
-    if info is None:
-        raise UserError(f"{source}: not a corpus (it has no corpus.json): name the directory of a corpus")
-    names = list(splits or info["splits"])
-    opened = {name: Split(source / name) for name in names}
-    config = [{named.name: plain_options(named.step)} for named in steps]
-    inputs = {name: hash_ for named in steps for name, hash_ in named.step.inputs().items()}
-    jobs = {
-        name: {"source": split.content_hash, "steps": config, "inputs": inputs, "clean_version": CLEAN_VERSION}
-        for name, split in opened.items()
-    }
+    info, opened = open_splits(source, splits)
+    jobs = {name: job_of(split, steps) for name, split in opened.items()}
     present = read_info(target)
     if present and {name: split.get("cleaned") for name, split in present["splits"].items()} == jobs:
         return present
@@ -82,11 +76,9 @@ def clean_splits(
     for name, split in opened.items():
         folder = target.with_name(f"{target.name}.cleaning-{name}")
         open_job(folder, jobs[name])
-        infos = _clean_split(split, steps, folder, resources)
-        counts = [_sum_counts(info["steps"][number] for info in infos) for number in range(len(steps))]
-        cleaning = [{"step": named.name, **count} for named, count in zip(steps, counts, strict=True)]
-        origin = {"split": split.name} | {key: split.info[key] for key in ("documents", "images", "content_hash")}
-        made[name] = (folder, infos, {"cleaned": jobs[name], "cleaned_from": origin, "cleaning": cleaning})
+        write = partial(clean_rows, in_place=target.absolute()) if "located" in split.info else clean_rows
+        infos = clean_split(split, steps, folder, resources, write)
+        made[name] = (folder, infos, {"cleaned": jobs[name], **account(split, steps, infos)})
     return publish(
         target,
         made,
@@ -94,11 +86,61 @@ def clean_splits(
         licence=info["licence"],
         sources=info["sources"],
         derived=info["derived"],
-        options={"cleaned_from": str(source), "steps": config},
+        options={"cleaned_from": str(source), "steps": config_of(steps)},
     )
 
 
-def _clean_split(split: Split, steps: Sequence[NamedStep], folder: Path, resources: Resources) -> list[dict[str, Any]]:
+def open_splits(source: Path, splits: Sequence[str] | None) -> tuple[dict[str, Any], dict[str, Split]]:
+    """Return the content of a corpus's `corpus.json`, and its splits of these names (None: all).
+
+    Raises:
+        UserError: If it is no corpus, or a split is missing.
+    """
+    info = read_info(source)
+    if info is None:
+        raise UserError(f"{source}: not a corpus (it has no corpus.json): name the directory of a corpus")
+    return info, {name: Split(source / name) for name in splits or info["splits"]}
+
+
+def config_of(steps: Sequence[NamedStep]) -> list[dict[str, Any]]:
+    """Return steps as JSON values: name -> options."""
+    return [{named.name: plain_options(named.step)} for named in steps]
+
+
+def job_of(split: Split, steps: Sequence[NamedStep]) -> dict[str, Any]:
+    """Return what decides what steps leave of a split, as JSON values."""
+    inputs = {name: hash_ for named in steps for name, hash_ in named.step.inputs().items()}
+    source = {"source": split.content_hash, "steps": config_of(steps)}
+    return {**source, "inputs": inputs, "clean_version": CLEAN_VERSION}
+
+
+def account(split: Split, steps: Sequence[NamedStep], infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what a clean split says of where it came from and of what each step dropped."""
+    counts = [_sum_counts(info["steps"][number] for info in infos) for number in range(len(steps))]
+    cleaning = [{"step": named.name, **count} for named, count in zip(steps, counts, strict=True)]
+    origin = {"split": split.name} | {key: split.info[key] for key in ("documents", "images", "content_hash")}
+    return {"cleaned_from": origin, "cleaning": cleaning}
+
+
+def clean_split(
+    split: Split,
+    steps: Sequence[NamedStep],
+    folder: Path,
+    resources: Resources,
+    write: Callable[[Path, Sequence[NamedStep], Path, range, Path], dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Decide the global steps, then write what the steps leave of every range of rows.
+
+    Args:
+        split: The documents.
+        steps: The steps, in order.
+        folder: The job's folder.
+        resources: Of the job.
+        write: `clean_rows`, or another function with its arguments; it can be pickled.
+
+    Returns:
+        The results of `write`, in order.
+    """
     starts = range(0, len(split), ROWS_PER_UNIT)
     units = [range(start, min(start + ROWS_PER_UNIT, len(split))) for start in starts]
     run = partial(run_units, workers=resources.workers, engine=resources.engine)
@@ -121,7 +163,7 @@ def _clean_split(split: Split, steps: Sequence[NamedStep], folder: Path, resourc
                 left.unlink()
             shutil.rmtree(own / "spill", ignore_errors=True)
         (own / "done").touch()
-    work = partial(clean_rows, directory, tuple(steps), folder)
+    work = partial(write, directory, tuple(steps), folder)
     return run(work, units, folder, description=f"clean {split.name}")
 
 
@@ -131,16 +173,39 @@ def step_folder(folder: Path, number: int) -> Path:
 
 
 def replay(
-    directory: Path, steps: Sequence[NamedStep], folder: Path, rows: range, counts: Sequence[Dropped]
+    directory: Path,
+    steps: Sequence[NamedStep],
+    folder: Path,
+    rows: range,
+    counts: Sequence[Dropped],
+    record: Callable[[int, int, str, str], None] | None = None,
 ) -> Iterator[tuple[int, Document]]:
-    """Yield (row, document) for the documents that steps keep of a range of rows; `counts` counts what each drops."""
+    """Yield (row, document) for the documents that steps keep of a range of rows.
+
+    Args:
+        directory: The split's directory.
+        steps: The steps.
+        folder: The job's folder.
+        rows: The rows.
+        counts: Of every step, what it drops.
+        record: Called for everything that goes, with its row, its place among the document's parts
+            (`WHOLE_DOCUMENT`: all of it), the step and the reason.
+    """
     split = shared_split(directory)
     appliers = [_guarded(named.step, step_folder(folder, n), rows) for n, named in enumerate(steps)]
     for row in rows:
-        document: Document | None = split[row]
-        for apply, dropped in zip(appliers, counts, strict=True):
-            if document is not None:
-                document = apply(row, document, dropped)
+        whole = split[row]
+        document: Document | None = whole
+        places = list(range(len(whole.parts)))  # of the parts that are left, in the split
+        for named, apply, dropped in zip(steps, appliers, counts, strict=True):
+            if document is None:
+                break
+            dropped.last = {}
+            document = apply(row, document, dropped)
+            if dropped.last and record is not None:
+                for place, reason in dropped.last.items():
+                    record(row, place if place == WHOLE_DOCUMENT else places[place], named.name, reason)
+                places = [place for number, place in enumerate(places) if number not in dropped.last]
         if document is not None:
             yield row, document
 
@@ -194,9 +259,11 @@ def gather_facts(
     return {"failed": failed}
 
 
-def clean_rows(directory: Path, steps: Sequence[NamedStep], folder: Path, rows: range, file: Path) -> dict[str, Any]:
+def clean_rows(
+    directory: Path, steps: Sequence[NamedStep], folder: Path, rows: range, file: Path, in_place: Path | None = None
+) -> dict[str, Any]:
     """Write the documents that the steps keep of a range of rows; return counts like `read_shard`, and per step."""
-    writer = ShardWriter(file)
+    writer = ShardWriter(file, in_place)
     counts = [Dropped() for _ in steps]
     for _, document in replay(directory, steps, folder, rows, counts):
         writer.write(document)

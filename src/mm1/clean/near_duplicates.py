@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from mm1.clean.minhash import band_keys, bands_for, ngram_hashes, signature, token_hashes
-from mm1.clean.step import WHOLE_DOCUMENT, GlobalStep
+from mm1.clean.step import GlobalStep
+from mm1.data.masks import WHOLE_DOCUMENT
 from mm1.document import Document, Kind
 
 if TYPE_CHECKING:

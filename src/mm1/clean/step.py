@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mm1.data.corpus import Skips
+from mm1.data.masks import WHOLE_DOCUMENT, kept_parts
+from mm1.data.skips import Skips
 from mm1.document import Document, Image, Part, Text
 
 if TYPE_CHECKING:
     import duckdb
-
-WHOLE_DOCUMENT = -1
-"""Place in a decision that stands for the whole document."""
 
 
 PICTURE = "picture: "
@@ -32,14 +30,23 @@ PICTURE = "picture: "
 
 @dataclass
 class Dropped:
-    """What one step dropped, by reason, with the first ids for each."""
+    """What one step dropped, by reason, with the first ids for each.
+
+    Attributes:
+        documents: Number of dropped documents.
+        images: Number of dropped pictures.
+        reasons: The reasons of both.
+        last: Of the document that something was last dropped of: place among its parts -> reason.
+    """
 
     documents: int = 0
     images: int = 0
     reasons: Skips = field(default_factory=Skips)
+    last: dict[int, str] = field(default_factory=dict)
 
     def drop(self, reason: str, document: Document) -> Document | None:
         """Count a dropped document; return None, the step's result for it."""
+        self.last = {WHOLE_DOCUMENT: reason}
         self.documents += 1
         self.reasons.add(reason, document.id)
         return None
@@ -138,16 +145,14 @@ def without_images(document: Document, places: Mapping[int, str], dropped: Dropp
     if not places:
         return document
     dropped.images += len(places)
+    dropped.last = {place: f"{PICTURE}{reason}" for place, reason in places.items()}
     for reason in places.values():
         dropped.reasons.add(f"{PICTURE}{reason}", document.id)
     kept: list[Part] = []
-    for place, part in enumerate(document.parts):
-        if place in places:
-            continue
+    for place, loses_space in kept_parts([isinstance(part, Image) for part in document.parts], places):
+        part = document.parts[place]
         # The space between a picture and its text is removed with the picture.
-        if isinstance(part, Text) and place - 1 in places and not (kept and isinstance(kept[-1], Image)):
-            part = replace(part, text=part.text.removeprefix(" "))
-        kept.append(part)
+        kept.append(replace(part, text=part.text.removeprefix(" ")) if loses_space and isinstance(part, Text) else part)
     left = replace(document, parts=tuple(kept))
     if document.kind == "chat" or not kept or (document.kind == "caption" and not left.images):
         return dropped.drop("a picture is missing: the document goes with it", document)

@@ -63,6 +63,14 @@ def build(
         int | None,
         typer.Option(min=1, help="With --from: take only the first N documents, and read no further. Default: all."),
     ] = None,
+    in_place: Annotated[
+        bool,
+        typer.Option(
+            "--in-place",
+            help="With --from: leave pictures and long texts in the files and store where they lie. Default: the "
+            "corpus holds all.",
+        ),
+    ] = False,
     force: Force = False,
     max_losses: MaxLosses = 0.5,
     accept_losses: AcceptLosses = False,
@@ -90,9 +98,12 @@ def build(
             engine=engine,
             max_losses=None if accept_losses else max_losses,
             limit=limit,
+            in_place=in_place,
         )
         console.print(corpus_table(info))
         return
+    if in_place:
+        raise UserError("--in-place is for --from: corpora by name are made, not found in files of yours")
     if limit is not None:
         raise UserError("--limit is for --from: corpora by name have options of their own (--set count=N)")
     if to is not None and len(names) > 1:
@@ -144,7 +155,22 @@ def recaption(
 @app.command()
 def clean(
     corpus: Annotated[Path, typer.Argument(help="Directory of the corpus, such as data/web.")],
-    to: Annotated[Path, typer.Option(help="Directory of the clean corpus.")],
+    to: Annotated[Path | None, typer.Option(help="Directory of the clean corpus. Or give --in-place.")] = None,
+    in_place: Annotated[
+        bool,
+        typer.Option(
+            "--in-place",
+            help="Write masks beside the splits, which recipes name as corpus/split@clean, and no other corpus.",
+        ),
+    ] = False,
+    name: Annotated[str, typer.Option(help="With --in-place: name of the masks.")] = "clean",
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --in-place: switch a step off in the masks that are there, without reading the corpus. May be "
+            "repeated. Default: none."
+        ),
+    ] = None,
     steps: Annotated[
         Path | None, typer.Option(help="YAML file with the list of steps. Default: the paper's steps.")
     ] = None,
@@ -153,19 +179,27 @@ def clean(
     workers: Workers = None,
     engine: Engine = "processes",
 ) -> None:
-    """Clean a corpus into another one, and count what each step drops."""
-    from mm1.clean import DEFAULT_STEPS, clean, read_steps
+    """Clean a corpus into another one, or by a mask beside it, and count what each step drops."""
+    from mm1.clean import DEFAULT_STEPS, clean, clean_in_place, read_steps
+    from mm1.clean.masking import without_steps
     from mm1.look.cleaning import cleaning_table
 
-    info = clean(
-        corpus,
-        to,
-        DEFAULT_STEPS if steps is None else read_steps(steps),
-        splits=split_commas(splits) if splits else None,
-        workers=workers,
-        memory=memory,
-        engine=engine,
-    )
+    if in_place == (to is not None):
+        raise UserError("give --to DIR for a clean copy, or --in-place for masks beside the splits")
+    if without and not in_place:
+        raise UserError("--without is for masks: give --in-place")
+    names = split_commas(splits) if splits else None
+    if without:
+        for reference in without_steps(corpus, name, without, names).values():
+            console.print(f"in recipes: {reference}")
+        return
+    chosen = DEFAULT_STEPS if steps is None else read_steps(steps)
+    if to is None:
+        info = clean_in_place(corpus, chosen, name=name, splits=names, workers=workers, memory=memory, engine=engine)
+        console.print(cleaning_table(info))
+        console.print("in recipes: " + ", ".join(f"{corpus.name}/{split}@{name}" for split in info["splits"]))
+        return
+    info = clean(corpus, to, chosen, splits=names, workers=workers, memory=memory, engine=engine)
     console.print(cleaning_table(info))
 
 

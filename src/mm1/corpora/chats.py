@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from mm1.corpora.dialogue import Turn, dialogue, rounds
 from mm1.corpora.material import Material
 from mm1.corpora.seeded import seeded
-from mm1.data.corpus import Skips, Split, open_split
+from mm1.data.corpus import Split, open_split
+from mm1.data.skips import Skips
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 from mm1.progress import track

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from mm1.corpora.material import Material
 from mm1.corpora.questions import interview, single_question
 from mm1.corpora.seeded import seeded
-from mm1.data.corpus import Skips
+from mm1.data.skips import Skips
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 from mm1.fetch.pip import fetch_sdist, read_members

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from mm1.data.corpus import Skips
+from mm1.data.skips import Skips
 from mm1.document import Document
 
 

@@ -16,7 +16,7 @@ from mm1.corpora import sprites
 from mm1.corpora.drawings import on_white, png, render
 from mm1.corpora.heldout import is_held_out
 from mm1.corpora.material import Material
-from mm1.data.corpus import Skips
+from mm1.data.skips import Skips
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 from mm1.fetch.pip import fetch_wheel, read_members

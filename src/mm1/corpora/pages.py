@@ -26,7 +26,7 @@ from mm1.corpora.material import Material
 from mm1.corpora.questions import question_prompt
 from mm1.corpora.scene import CODES, Painter, draw_scene
 from mm1.corpora.seeded import seeded
-from mm1.data.corpus import Skips
+from mm1.data.skips import Skips
 from mm1.document import Document, Image, Part, Text
 from mm1.errors import UserError
 from mm1.progress import track

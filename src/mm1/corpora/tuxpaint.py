@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 from mm1.corpora.drawings import BlankError, bounded, check_size, png, render_cut
 from mm1.corpora.heldout import check_share, is_held_out
 from mm1.corpora.material import Material
-from mm1.data.corpus import Skips
 from mm1.data.readers.layout import caption_parts
+from mm1.data.skips import Skips
 from mm1.document import Document, Image
 from mm1.errors import UserError
 from mm1.fetch.debian import fetch_deb, package_name, read_deb, read_licence

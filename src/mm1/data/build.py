@@ -19,7 +19,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
-from mm1.data.corpus import ShardWriter
 from mm1.data.limit import LimitedWork, run_until
 from mm1.data.losses import MAX_LOSSES, Losses
 from mm1.data.readers import make_reader
@@ -29,12 +28,13 @@ from mm1.data.shards import (
     Unit,
     Work,
     gather_split,
-    merge_reasons,
     nothing_left,
     open_job,
     run_units,
     sum_units,
 )
+from mm1.data.skips import merge_reasons
+from mm1.data.writer import ShardWriter
 from mm1.errors import UserError
 from mm1.files import link, whole_folder, write_json
 from mm1.version import __version__
@@ -62,6 +62,7 @@ def build_from(
     engine: str = "processes",
     max_losses: float | None = MAX_LOSSES,
     limit: int | None = None,
+    in_place: bool = False,
 ) -> dict[str, Any]:
     """Build one split of a corpus from files, unless it is there already from the same files and options.
 
@@ -80,6 +81,7 @@ def build_from(
         engine: Where it is done: `processes` of this machine, or `ray` for a cluster.
         max_losses: Share of the records that may be left out; None: any, and all pictures too.
         limit: Documents that are taken: the first, in the order of the files. Nothing behind them is read.
+        in_place: Whether pictures and long texts that lie in the files as they are stay there (`mm1.data.references`).
 
     Returns:
         The content of `corpus.json`.
@@ -94,6 +96,8 @@ def build_from(
     reader = make_reader(format, **(options or {}))
     reader = _at_commit(reader, format, patterns, None if force else _earlier_job(directory, split))
     shards = _joined(reader.shards(patterns))
+    if in_place:
+        _refuse_sources_inside(shards, directory)
     chosen = dataclasses.asdict(reader)
     job = {
         "format": format,
@@ -102,9 +106,10 @@ def build_from(
         "sources": _fingerprint(shards),
         "reader_version": READER_VERSION,
         **({} if limit is None else {"limit": limit}),
+        **({"in_place": True} if in_place else {}),
     }
     return build_split(
-        partial(read_shard, reader),
+        partial(read_shard, reader, in_place=directory.absolute()) if in_place else partial(read_shard, reader),
         shards,
         directory,
         split,
@@ -191,7 +196,9 @@ def _check(
     )
 
 
-def read_shard(reader: Reader, shard: Shard, file: Path, most: int | None = None) -> dict[str, Any]:
+def read_shard(
+    reader: Reader, shard: Shard, file: Path, most: int | None = None, in_place: Path | None = None
+) -> dict[str, Any]:
     """Read one shard and write its documents to an Arrow file, with their digests beside it.
 
     Args:
@@ -199,12 +206,13 @@ def read_shard(reader: Reader, shard: Shard, file: Path, most: int | None = None
         shard: What is read.
         file: What is written.
         most: Documents after which reading stops; None: all are read.
+        in_place: See `ShardWriter`.
 
     Returns:
         Counts of records, documents, images, characters and kinds; what was skipped, lost and changed, by reason.
     """
     notes = Notes()
-    writer = ShardWriter(file)
+    writer = ShardWriter(file, in_place)
     # The file is in a folder of this process, within the job's.
     beside = str(file.absolute().parent.parent / file.stem)
     for document in islice(reader.read(dataclasses.replace(shard, beside=beside), notes), most):
@@ -304,6 +312,14 @@ def read_info(directory: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return info if isinstance(info, dict) and isinstance(info.get("splits"), dict) else None
+
+
+def _refuse_sources_inside(shards: Sequence[Shard], directory: Path) -> None:
+    """Raise `UserError` if a source file lies in the folder of the corpus, which is replaced when it is complete."""
+    inside = os.path.join(directory.absolute(), "")
+    for file in (file for shard in shards for file in shard.files):
+        if os.path.abspath(file).startswith(inside):
+            raise UserError(f"{file}: it lies in the folder of the corpus, which a build replaces: choose another --to")
 
 
 def _joined(shards: Sequence[Shard]) -> list[Shard]:

@@ -3,6 +3,7 @@
     data/scenes/
       corpus.json            name, licence, sources, how it was derived, counts, skips, content hashes
       train/00000.arrow      documents of the split `train`, memory-mapped, random access by row
+      train/batches.npy      where in these files which rows are (`mm1.data.batches`)
       heldout/00000.arrow
 
 A corpus is written into a temporary directory beside its final place and renamed when it is complete, so a
@@ -11,71 +12,30 @@ directory with a `corpus.json` is always a whole corpus.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from bisect import bisect_right
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from mm1.document import KINDS, Document, Image, Part, Text
+from mm1.data.batches import Batches, write_batches
+from mm1.data.masks import MaskedBatches, open_mask
+from mm1.data.schema import TARGET, from_row, source_path, with_texts
+from mm1.data.skips import Skips
+from mm1.data.sources import State, check_source
+from mm1.data.writer import ShardWriter, content_hash
+from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 from mm1.files import whole_folder, write_json
 from mm1.nearest import did_you_mean, nearest_path
 from mm1.places import data_directory
 from mm1.version import __version__
 
-TARGET = "learned"
-"""Column that says whether a text is a target. The name is older than the word; corpora that are there keep it."""
-
-_PART = pa.struct([("text", pa.string()), ("image", pa.large_binary()), ("path", pa.string()), (TARGET, pa.bool_())])
-SCHEMA = pa.schema([("id", pa.string()), ("kind", pa.string()), ("parts", pa.list_(_PART)), ("meta", pa.string())])
-"""Columns of the Arrow files."""
-
-_ROWS_PER_BATCH = 200
 _ROWS_AT_ONCE = 16  # as Python objects, pictures among them
-_BYTES_PER_BATCH = 64 * 2**20  # a batch of large pictures is written before it fills the memory
-EXAMPLES_PER_SKIP_REASON = 5
-
-
-@dataclass
-class Skips:
-    """What a reader left out: counted by reason, with the first few examples of each."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, reason: str, example: str, count: int = 1) -> None:
-        """Count a skipped item, or several of one place, naming it."""
-        self.counts[reason] += count
-        examples = self.examples.setdefault(reason, [])
-        if len(examples) < EXAMPLES_PER_SKIP_REASON:
-            examples.append(example)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return `{reason: {"count": ..., "examples": [...]}}`."""
-        return {r: {"count": n, "examples": self.examples[r]} for r, n in sorted(self.counts.items())}
-
-
-_dumps = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
-
-
-def from_row(row: Mapping[str, Any]) -> Document:
-    """Return the document of an Arrow row (see `SCHEMA`)."""
-    parts: list[Part] = []
-    for part in row["parts"]:
-        if part["text"] is not None:
-            parts.append(Text(part["text"], part[TARGET]))
-        else:
-            parts.append(Image(part["image"], part["path"]))
-    return Document(row["id"], row["kind"], tuple(parts), json.loads(row["meta"]))
 
 
 class Split:
@@ -83,12 +43,13 @@ class Split:
 
     Args:
         directory: The split's directory, such as `data/scenes/train`.
+        mask: Name of a mask (`mm1.data.masks`), whose documents alone are there; None: all are.
 
     Raises:
-        UserError: If there is no such corpus or split.
+        UserError: If there is no such corpus, split or mask.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, mask: str | None = None) -> None:
         info_file = directory.parent / "corpus.json"
         if not info_file.is_file():
             raise UserError(
@@ -104,32 +65,57 @@ class Split:
         self.corpus: dict[str, Any] = corpus
         self.info: dict[str, Any] = corpus["splits"][directory.name]
         self.content_hash: str = self.info["content_hash"]
-        self._table = pa.concat_tables(map(map_documents, sorted(directory.glob("*.arrow"))))
-        self._batches: list[pa.RecordBatch] = self._table.to_batches()
-        self._starts = list(accumulate((batch.num_rows for batch in self._batches), initial=0))
+        self._mask = mask
+        self._batches: Batches | MaskedBatches = Batches(directory, self.content_hash)
+        if mask is not None:
+            opened = open_mask(directory, mask, self.content_hash, len(self._batches))
+            self._batches = MaskedBatches(self._batches, opened)
+            self.content_hash = opened.content_hash
+            self.info = {**self.info, "documents": len(self), "content_hash": self.content_hash}
 
-    def __reduce__(self) -> tuple[type[Split], tuple[Path]]:
+    def __reduce__(self) -> tuple[type[Split], tuple[Path, str | None]]:
         """Travel to other processes as a path, not as a copy of the documents."""
-        return Split, (self.directory,)
+        return Split, (self.directory, self._mask)
+
+    @property
+    def reference(self) -> str:
+        """The split as `open_split` takes it, from any folder."""
+        return f"{self.directory.absolute()}{'' if self._mask is None else f'@{self._mask}'}"
 
     @property
     def name(self) -> str:
-        """`corpus/split`, as recipes write it."""
-        return f"{self.directory.parent.name}/{self.directory.name}"
+        """`corpus/split`, as recipes write it; with a mask `corpus/split@mask`."""
+        return f"{self.directory.parent.name}/{self.directory.name}{'' if self._mask is None else f'@{self._mask}'}"
 
-    @property
-    def parts(self) -> pa.ChunkedArray:
-        """The parts of all documents as Arrow holds them: for passes over texts that leave pictures unread."""
-        return self._table.column("parts")
+    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield the documents of a row range as Arrow holds them: for passes over texts that leave pictures unread.
 
-    def kinds(self) -> np.ndarray:
-        """Return the kind of every document: (documents,) strings."""
-        return self._table.column("kind").to_numpy()
+        Texts that lie in source files are filled in; pictures that do have no bytes (see `mm1.data.schema.from_part`).
+
+        Args:
+            start: The first row.
+            stop: The row after the last; None: all that follow.
+
+        Raises:
+            SourceError: If a source file with texts is gone or has changed.
+        """
+        batches = self._batches.between(start, stop)
+        if not self.info.get("located", {}).get("texts"):
+            return batches
+        return (with_texts(batch, self.directory.parent) for batch in batches)
+
+    def check_sources(self) -> None:
+        """Check that the source files that a corpus by reference refers to are there, as they were.
+
+        Raises:
+            SourceError: If one is gone or has changed.
+        """
+        for file, state in self.info.get("located", {}).get("files", {}).items():
+            check_source(source_path(file, self.directory.parent), State(*state))
 
     def without_pictures(self, start: int, stop: int) -> Iterator[Document]:
         """Yield the documents of a row range; the bytes of their pictures are neither read nor there."""
-        table = self._table.slice(start, stop - start)
-        for batch in table.select(["id", "kind", "parts", "meta"]).to_batches():
+        for batch in self.batches(start, stop):
             parts = batch.column("parts").flatten()
             columns = [parts.field(name).to_pylist() for name in ("text", TARGET)]
             made = [Image() if text is None else Text(text, target) for text, target in zip(*columns, strict=True)]
@@ -139,36 +125,21 @@ class Split:
                 yield Document(id, kind, tuple(made[first:last]), json.loads(meta))
 
     def __len__(self) -> int:
-        return self._table.num_rows
+        return len(self._batches)
 
     def __getitem__(self, index: int) -> Document:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        batch = bisect_right(self._starts, index) - 1
-        return from_row(self._batches[batch].slice(index - self._starts[batch], 1).to_pylist()[0])
+        return from_row(self._batches.row(index).to_pylist()[0], self.directory.parent)
 
     def __iter__(self) -> Iterator[Document]:
-        return (from_row(row) for batch in self._batches for row in _rows(batch))
+        batches = self._batches.between()
+        return (from_row(row, self.directory.parent) for batch in batches for row in _rows(batch))
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
     for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
         yield from batch.slice(start, _ROWS_AT_ONCE).to_pylist()
-
-
-def map_documents(file: Path) -> pa.Table:
-    """Return the documents of an Arrow file, memory-mapped.
-
-    Opened by Arrow itself: `datasets` takes twenty times as long for a file.
-
-    Raises:
-        UserError: If it is damaged.
-    """
-    try:
-        with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
-            return stream.read_all()
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{file}: the corpus is damaged ({error}): build it again") from error
 
 
 @lru_cache(maxsize=4)
@@ -193,11 +164,17 @@ def open_split(reference: str) -> Split:
     """Open `corpus/split` from the data directory, or the split at a path.
 
     Args:
-        reference: `scenes/train` (a corpus of the data directory), or a path such as `/my/corpora/news/train`.
+        reference: `scenes/train` (a corpus of the data directory), or a path such as `/my/corpora/news/train`; either
+            with a mask behind it, as in `scenes/train@clean`.
 
     Raises:
-        UserError: If there is no such corpus or split, or only a corpus is named.
+        UserError: If there is no such corpus, split or mask, or only a corpus is named.
     """
+    mask = None
+    if "@" in Path(reference).name and not any(
+        place.is_dir() for place in (data_directory() / reference, Path(reference))
+    ):
+        reference, _, mask = reference.rpartition("@")
     path = Path(reference)
     named = data_directory() / reference
     for corpus in (named, path):
@@ -207,7 +184,7 @@ def open_split(reference: str) -> Split:
                 for split in json.loads((corpus / "corpus.json").read_text())["splits"]
             )
             raise UserError(f"{reference}: this is a whole corpus: name one of its splits ({splits})")
-    return Split(path if (path.parent / "corpus.json").is_file() and not named.is_dir() else named)
+    return Split(path if (path.parent / "corpus.json").is_file() and not named.is_dir() else named, mask)
 
 
 def write_corpus(
@@ -261,124 +238,11 @@ def write_corpus(
     return info
 
 
-def document_digest(document: Document) -> bytes:
-    """Return 16 bytes that stand for a document's content: id, kind, parts, meta.
-
-    A picture counts by its bytes; where it came from counts only if there are none.
-    """
-    return _digest(document, _dumps(dict(document.meta)))
-
-
-def _digest(document: Document, meta: str) -> bytes:
-    contents = [(b"i", document.id.encode()), (b"k", document.kind.encode())]
-    for part in document.parts:
-        if isinstance(part, Text):
-            contents.append((b"t" if part.target else b"q", part.text.encode()))
-        elif part.data is not None:
-            contents.append((b"d", part.data))
-        else:
-            contents.append((b"p", (part.path or "").encode()))
-    contents.append((b"m", meta.encode()))
-    # At once: an update of its own for every piece takes twice as long.
-    whole = b"".join([piece for mark, one in contents for piece in (mark, len(one).to_bytes(8, "little"), one)])
-    return hashlib.blake2b(whole, digest_size=16).digest()
-
-
-class ShardWriter:
-    """Writes documents, in order, to one Arrow file; counts and digests them.
-
-    Args:
-        file: The Arrow file; its directory exists.
-
-    Attributes:
-        digests: 16 bytes for every document (see `document_digest`), one after another. The hash over the
-            digests of a split's shards in order is the split's content hash, however it is cut into shards.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.digests = bytearray()
-        self._sink = pa.OSFile(str(file), "wb")
-        self._stream = pa.ipc.new_stream(self._sink, SCHEMA)
-        self._rows: list[tuple[str, str, str]] = []  # id, kind and meta of documents not written yet
-        self._ends = [0]  # of their parts
-        self._parts: list[tuple[str | None, bytes | None, str | None, bool]] = []
-        self._kinds: Counter[str] = Counter()
-        self._images = self._characters = self._pending_bytes = 0
-        self._seen: set[str] = set()
-
-    def __contains__(self, document_id: object) -> bool:
-        """Whether a document with this id has been written."""
-        return document_id in self._seen
-
-    def write(self, document: Document) -> None:
-        """Append one document.
-
-        Raises:
-            UserError: If its id was written before, or its kind is unknown.
-        """
-        if document.id in self._seen:
-            raise UserError(f"{self.file}: two documents have the id '{document.id}': ids must differ")
-        if document.kind not in KINDS:
-            raise UserError(f"document '{document.id}': kind '{document.kind}' is none of {', '.join(KINDS)}")
-        self._seen.add(document.id)
-        meta = _dumps(dict(document.meta))
-        self.digests += _digest(document, meta)
-        self._kinds[document.kind] += 1
-        for part in document.parts:
-            if isinstance(part, Text):
-                self._parts.append((part.text, None, None, part.target))
-                self._characters += len(part.text)
-                self._pending_bytes += len(part.text)
-            else:
-                self._parts.append((None, part.data, part.path, False))
-                self._images += 1
-                self._pending_bytes += len(part.data or b"")
-        self._rows.append((document.id, document.kind, meta))
-        self._ends.append(len(self._parts))
-        if len(self._rows) >= _ROWS_PER_BATCH or self._pending_bytes >= _BYTES_PER_BATCH:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._rows:  # by columns, a fourth of the time that rows as dicts take
-            ids, kinds, metas = zip(*self._rows, strict=True)
-            columns = zip(*self._parts, strict=True) if self._parts else [()] * len(_PART)
-            arrays = [pa.array(column, field.type) for column, field in zip(columns, _PART, strict=True)]
-            parts = pa.ListArray.from_arrays(self._ends, pa.StructArray.from_arrays(arrays, fields=list(_PART)))
-            self._stream.write_batch(pa.RecordBatch.from_arrays([ids, kinds, parts, metas], schema=SCHEMA))
-        self._rows, self._ends, self._parts, self._pending_bytes = [], [0], [], 0
-
-    def finish(self) -> dict[str, Any]:
-        """Close the file; return the counts of documents, images, characters and kinds."""
-        self._flush()
-        self._stream.close()
-        self._sink.close()
-        return {
-            "documents": len(self._seen),
-            "images": self._images,
-            "characters": self._characters,
-            "kinds": dict(self._kinds),
-        }
-
-
-def join_files(files: Sequence[Path], target: Path) -> None:
-    """Write the documents of Arrow files, which together fit the memory, to one file in the same order."""
-    table = pa.concat_tables(map(map_documents, files)).combine_chunks()
-    with pa.OSFile(str(target), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as stream:
-        stream.write_table(table, max_chunksize=_ROWS_PER_BATCH)
-
-
-def content_hash(digests: Iterable[bytes | bytearray]) -> str:
-    """Return the content hash of a split from the `ShardWriter.digests` of its shards, in order."""
-    digest = hashlib.blake2b(digest_size=16)
-    for some in digests:
-        digest.update(some)
-    return digest.hexdigest()
-
-
 def _write_split(directory: Path, documents: Iterable[Document]) -> dict[str, Any]:
     directory.mkdir(parents=True)
     writer = ShardWriter(directory / "00000.arrow")
     for document in documents:
         writer.write(document)
-    return {**writer.finish(), "content_hash": content_hash([writer.digests])}
+    counts = writer.finish()
+    write_batches(directory)
+    return {**counts, "content_hash": content_hash([writer.digests])}

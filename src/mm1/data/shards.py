@@ -18,8 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mm1.data.corpus import EXAMPLES_PER_SKIP_REASON, content_hash, join_files
+from mm1.data.batches import write_batches
 from mm1.data.engines import ENGINES, WorkerDied
+from mm1.data.references import sum_references
+from mm1.data.skips import merge_reasons
+from mm1.data.writer import content_hash, join_files
 from mm1.errors import UserError
 from mm1.files import PARTIAL, link, write_json
 from mm1.nearest import did_you_mean
@@ -172,6 +175,7 @@ def gather_split(folder: Path, infos: Sequence[Mapping[str, Any]], target: Path)
             link(files[0], target / files[0].name)
         else:
             join_files(files, target / files[0].name)
+    write_batches(target)
     digests = (unit_file(folder, number, ".digests").read_bytes() for number in range(len(infos)))
     del counts["missing"]
     return {**counts, "content_hash": content_hash(digests)}
@@ -188,6 +192,7 @@ def sum_units(infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "kinds": dict(sorted(kinds.items())),
         **{name: merge_reasons(info.get(name, {}) for info in infos) for name in REASONS},
         "missing": [missing for info in infos for missing in info.get("missing", ())],
+        **sum_references(infos),
     }
 
 
@@ -217,14 +222,3 @@ def nothing_left(counts: Mapping[str, Any]) -> str:
     reasons = "; ".join(f"{entry['count']}x {reason}" for reason, entry in skipped.items())
     example = max(skipped.values(), key=lambda entry: entry["count"])["examples"][0]
     return f"no document is left, for these reasons: {reasons}, for example {example}"
-
-
-def merge_reasons(several: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return `{reason: {"count", "examples"}}` of several such mappings together, the first examples kept."""
-    merged: dict[str, Any] = {}
-    for reasons in several:
-        for reason, entry in reasons.items():
-            whole = merged.setdefault(reason, {"count": 0, "examples": []})
-            whole["count"] += entry["count"]
-            whole["examples"] = (whole["examples"] + entry["examples"])[:EXAMPLES_PER_SKIP_REASON]
-    return dict(sorted(merged.items()))

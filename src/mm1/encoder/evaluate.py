@@ -13,7 +13,8 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text as Styled
 
-from mm1.data.corpus import Skips, open_split
+from mm1.data.corpus import open_split
+from mm1.data.skips import Skips
 from mm1.devices import choose_device
 from mm1.document import Document
 from mm1.encoder.features import Encoder

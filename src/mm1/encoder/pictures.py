@@ -20,13 +20,11 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from mm1.data.corpus import Split
+from mm1.data.sources import SourceError
 from mm1.document import KINDS, Document
 from mm1.encoder.augment import augment
 from mm1.errors import UserError
-from mm1.plan.index import IMAGE
-from mm1.plan.lengths import Index
 from mm1.plan.loader import TrainingBatch
-from mm1.plan.packing import document_sums
 from mm1.plan.plan import Plan
 from mm1.processing.images import ImageError, decode_image
 from mm1.recipe import EncoderDataRecipe
@@ -35,53 +33,6 @@ _CAPTION_STEP = 8
 """The captions of a micro-batch are padded to a multiple of so many tokens, so there are few shapes."""
 _TRIES = 100
 """Unreadable pictures in a row after which no other one is tried; training stops at that number anyway."""
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """The documents of a split that an encoder can be trained on.
-
-    Attributes:
-        rows: (n,) int64 rows of these documents in the split.
-        index: The index of these documents: a picture and its caption each, with the number of kept tokens.
-        left_out: Number of other documents, by reason.
-        cut: Number of captions that are cut.
-    """
-
-    rows: np.ndarray
-    index: Index
-    left_out: dict[str, int]
-    cut: int
-
-
-def select_pictures(index: Index, max_tokens: int, captions: bool) -> Pictures:
-    """Select the documents that have one picture and, if needed, a caption.
-
-    Documents with several pictures are left out, since it is unknown which text belongs to which picture.
-
-    Args:
-        index: The split's index.
-        max_tokens: Most tokens of a caption, begin and end included.
-        captions: Whether captions are needed; otherwise they take no tokens.
-    """
-    is_image = index.parts == IMAGE
-    images = document_sums(is_image, index.offsets)
-    tokens = document_sums(np.where(is_image, 0, index.parts), index.offsets)
-    uncaptioned = (images == 1) & (tokens == 0) & captions
-    rows = np.flatnonzero((images == 1) & ~uncaptioned)
-    kept = np.minimum(tokens[rows], max_tokens - 2) if captions else np.zeros(len(rows), np.int64)
-    parts = np.stack([np.full(len(rows), IMAGE), kept], axis=1).astype(np.int32).reshape(-1)
-    left_out = {
-        "no picture": int((images == 0).sum()),
-        "several pictures": int((images > 1).sum()),
-        "no caption": int(uncaptioned.sum()),
-    }
-    return Pictures(
-        rows,
-        Index(parts, np.arange(len(rows) + 1, dtype=np.int64) * 2, np.tile([False, True], len(rows))),
-        {reason: count for reason, count in left_out.items() if count},
-        int((tokens[rows] > kept).sum()) if captions else 0,
-    )
 
 
 def caption_of(document: Document) -> str:
@@ -160,8 +111,12 @@ class PictureDataset(Dataset[PictureSample]):
         bad_images: list[str] = []
         # A contrastive batch must stay complete, so the next picture replaces one that can't be read.
         for row in range(first, first + _TRIES):
-            document = split[int(rows[row % len(rows)])]
             random = np.random.default_rng([self.seed, number])
+            try:
+                document = split[int(rows[row % len(rows)])]
+            except SourceError as error:
+                bad_images.append(f"{split.name}: {error}")
+                continue
             try:
                 image = decode_image(document.images[0].read(), self.image_size)
             except ImageError as error:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from torch import nn
@@ -20,20 +21,14 @@ from mm1.data.corpus import Split
 from mm1.document import KINDS
 from mm1.encoder.autoregressive import AutoregressiveEncoder
 from mm1.encoder.contrastive import ContrastiveEncoder
-from mm1.encoder.pictures import (
-    EncoderBatch,
-    PairCollate,
-    PatchCollate,
-    PictureDataset,
-    Pictures,
-    select_pictures,
-)
+from mm1.encoder.pictures import EncoderBatch, PairCollate, PatchCollate, PictureDataset
+from mm1.encoder.selection import Pictures, select_pictures
 from mm1.encoder.towers import build_clip, build_tower, clip_processor, image_processor
 from mm1.errors import UserError
 from mm1.model.fresh import build_fresh
 from mm1.model.parts import blocks_of, recompute_layers
 from mm1.model.resolve import resolve_models
-from mm1.plan.index import build_index, tokenizer_fingerprint
+from mm1.plan.index import tokenizer_fingerprint
 from mm1.plan.loader import build_loader
 from mm1.plan.plan import Plan, write_plan
 from mm1.plan.sources import plan_sources
@@ -52,6 +47,9 @@ from mm1.train.parallel import World
 from mm1.train.prepare import prepare_tokenizer, trained_plan_hash
 from mm1.train.run_directory import environment, write_environment
 from mm1.train.sharding import shard_model
+
+_CAPTIONS_LOOKED_AT = 1_000_000
+"""Captions of a split, the first ones, that are looked at before training: every rank does."""
 
 
 def pretrain_encoder(recipe: EncoderRecipe, directory: Path) -> Path:
@@ -137,7 +135,7 @@ def _pictures(
     captions = recipe.objective.contrastive
     pictures = {}
     for name, split in splits.items():
-        selected = select_pictures(build_index(split, tokenizer), recipe.data.sequence_length, captions)
+        selected = select_pictures(split, tokenizer, recipe.data.sequence_length, captions)
         if not len(selected.rows):
             reasons = ", ".join(f"{count:,} have {reason}" for reason, count in selected.left_out.items())
             needed = "one picture and a caption" if captions else "one picture"
@@ -154,11 +152,16 @@ def _check_captions(splits: dict[str, Split]) -> None:
     """Print the number of different captions, and raise an error if all are the same."""
     different: set[str] = set()
     for name, split in splits.items():
-        texts = pc.struct_field(pc.list_flatten(split.parts), "text")  # doesn't read the pictures
+        looked_at = min(len(split), _CAPTIONS_LOOKED_AT)
+        batches = split.batches(0, looked_at)
+        texts = pa.chunked_array([batch.column("parts").flatten().field("text") for batch in batches])
         counts = pc.value_counts(texts.drop_null()).sort(order="descending", by="counts")
         different |= {counts[rank]["values"].as_py() for rank in range(min(2, len(counts)))}
-        share = counts[0]["counts"].as_py() / len(split)
-        console.print(f"{name}: {len(counts):,} different captions; {share:.1%} of the pictures have the commonest one")
+        share = counts[0]["counts"].as_py() / looked_at
+        among = "" if looked_at == len(split) else f" among the first {looked_at:,}"
+        console.print(
+            f"{name}: {len(counts):,} different captions{among}; {share:.1%} of the pictures have the commonest one"
+        )
     if len(different) == 1:
         raise UserError(
             f"{', '.join(splits)}: all captions are the same ('{next(iter(different)).strip()[:60]}'), so a "

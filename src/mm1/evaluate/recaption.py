@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mm1.data.build import build_split
-from mm1.data.corpus import ShardWriter, Skips, Split, open_split
+from mm1.data.corpus import Split, open_split
+from mm1.data.skips import Skips
+from mm1.data.writer import ShardWriter
 from mm1.document import Image, Text
 from mm1.errors import UserError
 from mm1.evaluate.caption import MAX_NEW_TOKENS, STOP, caption_prompt
@@ -66,8 +68,9 @@ def recaption(
         "documents": count,
         "max_new_tokens": MAX_NEW_TOKENS,
     }
+    work = partial(caption_rows, in_place=directory.absolute()) if "located" in split.info else caption_rows
     return build_split(
-        partial(caption_rows, split, weights),
+        partial(work, split, weights),
         [range(start, min(start + PICTURES_AT_ONCE, count)) for start in range(0, count, PICTURES_AT_ONCE)],
         directory,
         split.directory.name,
@@ -80,7 +83,7 @@ def recaption(
     )
 
 
-def caption_rows(split: Split, model: Path, rows: range, file: Path) -> dict[str, Any]:
+def caption_rows(split: Split, model: Path, rows: range, file: Path, in_place: Path | None = None) -> dict[str, Any]:
     """Write the documents of a range of rows with a model's captions to an Arrow file, and their digests next to it.
 
     Returns:
@@ -95,7 +98,7 @@ def caption_rows(split: Split, model: Path, rows: range, file: Path) -> dict[str
             skips.add("not a captioned picture", document.id)
     prompts = [caption_prompt(generator, document.images[0], document.id) for document in documents]
     captions = generator.generate(prompts, max_new_tokens=MAX_NEW_TOKENS, stop=STOP)
-    writer = ShardWriter(file)
+    writer = ShardWriter(file, in_place)
     for document, caption in zip(documents, captions, strict=True):
         if isinstance(caption, UserError):
             skips.add("picture that can't be decoded", document.id)

@@ -22,6 +22,8 @@ def corpus_table(info: dict[str, Any]) -> Table:
         lines.append(f"derived: {info['derived']}")
     if read := sum(split.get("read", 0) for split in info["splits"].values()):
         lines.append(f"read: {read:,} records")
+    for name, split in info["splits"].items():
+        lines += _references(name, split)
     for name, label in LABELS.items():
         lines += [f"{label}: {entry['count']:,} ({reason})" for reason, entry in info.get(name, {}).items()]
     # As Text: brackets are no markup here.
@@ -33,3 +35,13 @@ def corpus_table(info: dict[str, Any]) -> Table:
     for name, split in info["splits"].items():
         table.add_row(name, *(f"{split[key]:,}" for key in ("documents", "images", "characters")))
     return table
+
+
+def _references(name: str, split: dict[str, Any]) -> list[str]:
+    """Return what lies in source files of a split by reference, and what doesn't."""
+    located = split.get("located")
+    if located is None:
+        return []
+    what = f"{located['pictures']:,} pictures and {located['texts']:,} texts, {located['bytes']:,} bytes"
+    stored = [f"stored: {entry['count']:,} ({reason})" for reason, entry in split["stored"].items()]
+    return [f"{name} refers to {len(located['files']):,} files: {what}", *stored]

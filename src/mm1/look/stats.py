@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mm1.data.corpus import TARGET, Split
+from mm1.data.corpus import Split
+from mm1.data.schema import TARGET
 from mm1.look.pictures import read_header
 from mm1.plan.plan import Plan
-from mm1.progress import terminal, track
+from mm1.progress import progress_bar, terminal
 
 PICTURES_LOOKED_AT = 500
 """Number of pictures whose sizes are read, spread evenly over the split."""
@@ -49,15 +50,18 @@ class SplitStats:
 def split_stats(split: Split) -> SplitStats:
     """Return the figures of a split, from its texts and a sample of its pictures' headers."""
     columns = []
-    chunks = split.parts.chunks
-    for chunk in track(chunks, f"read {split.name}", len(chunks)):
-        parts = chunk.flatten()
-        texts = parts.field("text")
-        is_text = texts.is_valid().to_numpy(zero_copy_only=False)
-        characters = pc.fill_null(pc.utf8_length(texts), 0).to_numpy().astype(np.int64)
-        target = parts.field(TARGET).to_numpy(zero_copy_only=False).astype(bool)
-        ends = chunk.offsets.to_numpy() - chunk.offsets[0].as_py()
-        columns.append([_per_document(values, ends) for values in (characters, characters * target, ~is_text)])
+    with progress_bar() as bar:
+        task = bar.add_task(f"read {split.name}", total=len(split), note="")
+        for batch in split.batches():
+            documents = batch.column("parts")
+            parts = documents.flatten()
+            texts = parts.field("text")
+            is_text = texts.is_valid().to_numpy(zero_copy_only=False)
+            characters = pc.fill_null(pc.utf8_length(texts), 0).to_numpy().astype(np.int64)
+            target = parts.field(TARGET).to_numpy(zero_copy_only=False).astype(bool)
+            ends = documents.offsets.to_numpy() - documents.offsets[0].as_py()
+            columns.append([_per_document(values, ends) for values in (characters, characters * target, ~is_text)])
+            bar.advance(task, len(documents))
     empty = [[np.zeros(0, np.int64)] * 3]
     characters, target_characters, images = (np.concatenate(c) for c in zip(*(columns or empty), strict=True))
     return SplitStats(split.info.get("kinds", {}), characters, target_characters, images, _picture_sides(split, images))

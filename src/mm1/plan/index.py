@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
@@ -22,9 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
-from mm1.data.corpus import TARGET, Split
+from mm1.data.corpus import Split, open_split
+from mm1.data.schema import TARGET
 from mm1.data.shards import open_job, run_units, unit_file
 from mm1.document import Document
 from mm1.errors import UserError
@@ -43,6 +45,7 @@ VERSION, SMALL_VERSION = 3, 4
 """Version of the files of an index, and of one that has the tokens of all texts; part of their folder's name."""
 
 _CHAT = "chat.json"
+_LONG_OFFSETS = "long_offsets"
 _UNUSABLE = "unusable.json"
 _ROWS_PER_UNIT = 65_536
 _ROWS_AT_ONCE = 1024
@@ -54,9 +57,10 @@ _FILES = {
     "offsets": np.int64,
     "target": np.bool_,
     "long_parts": np.int64,
+    "long_offsets": np.int64,
     "long_ids": np.uint32,
 }
-_UNIT_FILES = {"counts": np.int64} | {name: dtype for name, dtype in _FILES.items() if name != "offsets"}
+_UNIT_FILES = {"counts": np.int64} | {name: dtype for name, dtype in _FILES.items() if not name.endswith("offsets")}
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -97,14 +101,22 @@ def build_index(
                     _write(folder, split, _serialized(tokenizer), workers, engine, chat)
         except OSError as error:
             raise UserError(f"{folder}: the index can't be written ({error}): free some space") from error
-    parts, offsets, target, long_parts, long_ids = (map_array(folder / f"{name}.npy") for name in _FILES)
-    long_offsets = np.concatenate([[0], np.cumsum(parts[long_parts], dtype=np.int64)])
-    index = Index(parts, offsets, target, LongTexts(long_parts, long_offsets, long_ids))
+    arrays = {name: map_array(folder / f"{name}.npy") for name in _FILES if name != _LONG_OFFSETS}
+    arrays[_LONG_OFFSETS] = _long_offsets(folder, arrays)
+    long_texts = LongTexts(arrays["long_parts"], arrays[_LONG_OFFSETS], arrays["long_ids"])
+    index = Index(arrays["parts"], arrays["offsets"], arrays["target"], long_texts)
     if chat is None:
         return index
     file = folder / _UNUSABLE
     unusable = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}  # older indexes have no such rows
     return replace(index, chat=map_array(folder / "chat.npy"), unusable=unusable)
+
+
+def _long_offsets(folder: Path, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    file = folder / f"{_LONG_OFFSETS}.npy"
+    if file.is_file():
+        return map_array(file)
+    return np.concatenate([[0], np.cumsum(arrays["parts"][arrays["long_parts"]], dtype=np.int64)])  # an older index
 
 
 def index_folder(split: Split, tokenizer: PreTrainedTokenizerBase, chat: ChatLayout | None = None) -> Path:
@@ -155,14 +167,15 @@ def _write(
     write_json(job / "tokenizer.json", json.loads(tokenizer))
     if chat is not None:
         write_json(job / _CHAT, asdict(chat))
-    count = partial(_count_unit, split.directory.absolute(), job / "tokenizer.json", single)
+    count = partial(_count_unit, split.reference, job / "tokenizer.json", single)
     description = f"count tokens of {split.name}"
     infos = run_units(count, units, job, workers=workers, description=description, engine=engine)
     with whole_folder(folder, shared=True) as new:
         _gather(job, len(units), new)
         if chat is not None:
             with ArrayWriter(new / "chat.npy", np.bool_) as is_chat:
-                is_chat.write(split.kinds() == "chat")
+                for batch in split.batches():
+                    is_chat.write(pc.equal(batch.column("kind"), "chat").to_numpy(zero_copy_only=False))
             unusable: dict[str, list[int]] = {}
             for row, reason in (pair for info in infos for pair in info["unusable"]):
                 unusable.setdefault(reason, []).append(row)
@@ -174,22 +187,25 @@ def _gather(job: Path, units: int, target: Path) -> None:
     """Write the counts of all units, in order, to the index's arrays."""
     with ExitStack() as stack:
         writers = {name: stack.enter_context(ArrayWriter(target / f"{name}.npy", _FILES[name])) for name in _FILES}
-        writers["offsets"].write([0])
+        for name in ("offsets", _LONG_OFFSETS):
+            writers[name].write([0])
         for number in range(units):
             counted = {name: map_array(unit_file(job, number, f".{name}.npy")) for name in _UNIT_FILES}
             # A unit's positions are relative to the unit; the index's are relative to the split.
             before = writers["parts"].length
             writers["offsets"].write(before + np.cumsum(counted["counts"], dtype=np.int64))
             writers["long_parts"].write(before + counted["long_parts"])
+            long_lengths = counted["parts"][counted["long_parts"]]
+            writers[_LONG_OFFSETS].write(writers["long_ids"].length + np.cumsum(long_lengths, dtype=np.int64))
             for name in ("parts", "target", "long_ids"):
                 writers[name].write(counted[name])
 
 
-def _count_unit(directory: Path, tokenizer: Path, single: bool, rows: range, file: Path) -> dict[str, Any]:
+def _count_unit(split: str, tokenizer: Path, single: bool, rows: range, file: Path) -> dict[str, Any]:
     """Count the tokens of a range of rows, and write the counts to arrays next to `file`.
 
     Args:
-        directory: The split's directory.
+        split: The split (see `Split.reference`).
         tokenizer: The tokenizer's JSON file; next to it is `chat.json`, the chat template, if there are conversations.
         single: Whether this is the only process that counts; the tokenizer then uses all cores.
         rows: The rows.
@@ -200,7 +216,7 @@ def _count_unit(directory: Path, tokenizer: Path, single: bool, rows: range, fil
     """
     if not single:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"  # this process has one core
-    counter = _counter(directory, tokenizer)
+    counter = _counter(split, tokenizer)
     unusable: list[tuple[int, str]] = []
     with ExitStack() as stack:
         writers = {
@@ -217,11 +233,11 @@ def _count_unit(directory: Path, tokenizer: Path, single: bool, rows: range, fil
 
 
 @lru_cache(maxsize=4)
-def _counter(directory: Path, tokenizer: Path) -> _Counter:
+def _counter(split: str, tokenizer: Path) -> _Counter:
     """Return the counter of a split; each process makes it once for all its units."""
     file = tokenizer.with_name(_CHAT)
     chat = ChatLayout(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
-    return _Counter(Split(directory), tokenizer.read_text(encoding="utf-8"), chat)
+    return _Counter(open_split(split), tokenizer.read_text(encoding="utf-8"), chat)
 
 
 class _Counter:
@@ -234,7 +250,7 @@ class _Counter:
     """
 
     def __init__(self, split: Split, tokenizer: str, chat: ChatLayout | None = None) -> None:
-        self.split, self.parts, self.chat, self.long = split, split.parts, chat, keeps_from(split)
+        self.split, self.chat, self.long = split, chat, keeps_from(split)
         self.tokenizer = Tokenizer.from_str(tokenizer)
         # As in encode_document, the characters "<image>" in a text are text.
         self.tokenizer.encode_special_tokens = True
@@ -245,14 +261,15 @@ class _Counter:
             return self._conversations(self.split.without_pictures(start, stop), self.chat)
         counted: dict[str, list[Any]] = {name: [] for name in _UNIT_FILES}
         before = 0
-        for chunk in self.parts.slice(start, stop - start).chunks:
-            parts = chunk.flatten()
+        for batch in self.split.batches(start, stop):
+            documents = batch.column("parts")
+            parts = documents.flatten()
             texts = parts.field("text")
             is_text = texts.is_valid().to_numpy(zero_copy_only=False)
             tokens = np.full(len(parts), IMAGE, dtype=np.int32)
             lengths, long_ones, long_ids = self._tokenize(texts.drop_null().to_pylist())
             tokens[is_text] = lengths
-            counted["counts"].append(np.diff(chunk.offsets.to_numpy()))
+            counted["counts"].append(np.diff(documents.offsets.to_numpy()))
             counted["parts"].append(tokens)
             counted["target"].append(parts.field(TARGET).to_numpy(zero_copy_only=False).astype(bool) & is_text)
             counted["long_parts"].append(before + np.flatnonzero(is_text)[long_ones])

@@ -101,7 +101,13 @@ class Index:
         chat = None if self.chat is None else self.chat[documents]
         return Index(self.parts[which], offsets, self.target[which], sub_images=sub_images, chat=chat)
 
+    def images_between(self, first: int, stop: int) -> np.ndarray:
+        """Return the number of images that each of a range of parts becomes: (stop - first,) int32."""
+        if self.sub_images is None:
+            return (self.parts[first:stop] == IMAGE).astype(np.int32)
+        return self.sub_images[first:stop]
+
     @property
     def images(self) -> np.ndarray:
         """The number of images that each part becomes: (number of parts,) int32."""
-        return (self.parts == IMAGE).astype(np.int32) if self.sub_images is None else self.sub_images
+        return self.images_between(0, len(self.parts))

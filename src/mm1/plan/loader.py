@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mm1.data.corpus import Split
+from mm1.data.sources import SourceError
 from mm1.document import KINDS, Document, Text
 from mm1.errors import UserError
 from mm1.model.borders import Borders
@@ -173,8 +174,9 @@ class PlanDataset(Dataset[PackedSequence]):
         if len(document.text) < LONG:
             return self.processor.encode(document)
         first_part = int(index.offsets[row])
-        counts = index.parts[first_part : index.offsets[row + 1]]
-        images = index.images[first_part : index.offsets[row + 1]] * self.processor.tokens_per_image
+        end_part = int(index.offsets[row + 1])
+        counts = index.parts[first_part:end_part]
+        images = index.images_between(first_part, end_part) * self.processor.tokens_per_image
         ends = 1 + np.cumsum(np.where(counts == IMAGE, images, counts), dtype=np.int64)
         starts = np.concatenate([[1], ends[:-1]])
         text_ids: list[Sequence[int] | np.ndarray] = []
@@ -240,7 +242,14 @@ class PlanDataset(Dataset[PackedSequence]):
         for row in plan.pieces(number):
             first, length = int(plan.first[row]), int(plan.length[row])
             start, end = end, end + length
-            document = self.splits[source][int(plan.document[row])]
+            position_ids[start:end] = np.arange(length)
+            try:
+                document = self.splits[source][int(plan.document[row])]
+            except SourceError as error:  # its picture's file is gone: like a picture that can't be read
+                if KINDS[self.kinds[source]] == "text":
+                    raise
+                bad_images.append(f"{self.splits[source].name}: {error}")
+                continue
             encoded = self.encode(source, int(plan.document[row]), document, range(first, first + length))
             inside = (encoded.image_starts >= first) & (encoded.image_starts < first + length)
             planned = int(plan.images[row]) * self.processor.tokens_per_image
@@ -251,7 +260,6 @@ class PlanDataset(Dataset[PackedSequence]):
                     f"the corpus or the tokenizer was changed in place: remove {plan.directory} and the corpus's index"
                 )
             images = [encoded.images[i] for i in np.flatnonzero(inside)]
-            position_ids[start:end] = np.arange(length)
             try:
                 pixels = self.processor.pixel_values(images)
             except ImageError as error:

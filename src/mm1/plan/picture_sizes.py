@@ -1,13 +1,14 @@
 """The sizes of a split's pictures, which determine how many images each becomes.
 
-    train/*.arrow --headers only--> index/train-CONTENT-sizes-2.npy --rule--> images per picture, for the plan
+    train/*.arrow --headers only--> index/train-CONTENT-sizes-2.npy --rule--> index/train-.../images-RULE-1.npy
 
-The file is stored next to the split, like its index. It is made only if a recipe cuts pictures, and doesn't depend on
-the rule.
+The sizes are stored next to the split, like its index. They are read only if a recipe cuts pictures, and don't depend
+on the rule. The images that pictures become by a rule are stored in the index.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,12 @@ import numpy as np
 import pyarrow as pa
 
 from mm1.data.corpus import Split
+from mm1.data.schema import from_part
 from mm1.document import Image
 from mm1.errors import UserError
 from mm1.files import whole_file
 from mm1.plan.arrays import ArrayWriter, map_array
-from mm1.plan.index import IMAGE, build_index
+from mm1.plan.index import IMAGE, build_index, index_folder
 from mm1.plan.lengths import Index
 from mm1.processing.images import upright_size
 from mm1.processing.processor import MM1Processor
@@ -28,6 +30,8 @@ from mm1.processing.tiles import TilingRule, tile
 from mm1.progress import progress_bar
 
 _VERSION = 2  # raised when `upright_size` changes
+_RULE_VERSION = 1  # raised when `tile` changes
+_DOCUMENTS_AT_ONCE = 1_000_000
 
 
 def processor_index(
@@ -47,7 +51,18 @@ def processor_index(
     index = build_index(split, processor.tokenizer, workers, engine, processor.chat_layout)
     if not processor.rule.cuts:
         return index
-    return with_sub_images(index, picture_sizes(split), processor.image_size, processor.rule)
+    folder = index_folder(split, processor.tokenizer, processor.chat_layout)
+    rule = hashlib.blake2b(f"{processor.image_size} {processor.rule}".encode(), digest_size=8).hexdigest()
+    file = folder / f"images-{rule}-{_RULE_VERSION}.npy"
+    if not file.is_file():
+        sizes = picture_sizes(split)
+        try:
+            with whole_file(file, shared=True) as partial, ArrayWriter(partial, np.int32) as images:
+                for some in sub_images(index, sizes, processor.image_size, processor.rule):
+                    images.write(some)
+        except OSError as error:
+            raise UserError(f"{file}: the index can't be written ({error}): free some space") from error
+    return replace(index, sub_images=map_array(file))
 
 
 def picture_sizes(split: Split) -> np.ndarray:
@@ -71,9 +86,10 @@ def picture_sizes(split: Split) -> np.ndarray:
                 progress_bar() as bar,
             ):
                 task = bar.add_task(f"sizes of pictures of {split.name}", total=len(split), note="")
-                for chunk in split.parts.chunks:
-                    sizes.write([side for size in _sizes(chunk) for side in size])
-                    bar.advance(task, len(chunk))
+                for batch in split.batches():
+                    found = _sizes(batch.column("parts"), split.directory.parent)
+                    sizes.write([side for size in found for side in size])
+                    bar.advance(task, batch.num_rows)
         except OSError as error:
             raise UserError(f"{file}: the sizes of pictures can't be written ({error}): free some space") from error
     return map_array(file).reshape(-1, 2)
@@ -84,16 +100,16 @@ def sizes_file(split: Split) -> Path:
     return split.directory.parent / "index" / f"{split.directory.name}-{split.content_hash}-sizes-{_VERSION}.npy"
 
 
-def _sizes(chunk: pa.ListArray) -> Iterator[tuple[int, int]]:
-    parts = chunk.flatten()
-    texts, images, paths = (parts.field(name) for name in ("text", "image", "path"))
-    for row in np.flatnonzero(texts.is_null().to_numpy(zero_copy_only=False)):
-        image = Image(images[int(row)].as_py(), paths[int(row)].as_py())
+def _sizes(documents: pa.ListArray, corpus: Path) -> Iterator[tuple[int, int]]:
+    parts = documents.flatten()
+    for row in np.flatnonzero(parts.field("text").is_null().to_numpy(zero_copy_only=False)):
+        image = from_part(parts[int(row)].as_py(), corpus)
+        assert isinstance(image, Image)
         yield upright_size(image.read()) or (0, 0)
 
 
-def with_sub_images(index: Index, sizes: np.ndarray, size: int, rule: TilingRule) -> Index:
-    """Return an index with the number of images that each picture becomes in `MM1Processor.encode`.
+def sub_images(index: Index, sizes: np.ndarray, size: int, rule: TilingRule) -> Iterator[np.ndarray]:
+    """Yield the number of images that each part becomes in `MM1Processor.encode`: int32, a range of documents at once.
 
     Args:
         index: The split's index.
@@ -101,19 +117,23 @@ def with_sub_images(index: Index, sizes: np.ndarray, size: int, rule: TilingRule
         size: Side of the tower's images in pixels.
         rule: The rule by which pictures are cut.
     """
-    is_image = index.parts == IMAGE
-    different, which = np.unique(sizes, axis=0, return_inverse=True)
-    counts = np.array(
-        [
-            len(tile(max(1, width), max(1, height), size, rule, whole=width == 0))
-            for width, height in different.tolist()
-        ],
-        dtype=np.int32,
-    )
-    of_part = np.zeros(len(is_image), dtype=np.int32)
-    of_part[is_image] = counts[which.reshape(-1)]
-    if rule.max_pictures is not None:
-        pictures = np.diff(np.concatenate([[0], np.cumsum(is_image)])[index.offsets])
-        many = np.repeat(pictures > rule.max_pictures, np.diff(index.offsets))
-        of_part[many & is_image] = 1
-    return replace(index, sub_images=of_part)
+    known: dict[tuple[int, int], int] = {}
+    before = 0  # pictures
+    for start in range(0, len(index), _DOCUMENTS_AT_ONCE):
+        offsets = index.offsets[start : start + _DOCUMENTS_AT_ONCE + 1]
+        is_image = index.parts[offsets[0] : offsets[-1]] == IMAGE
+        pictures = int(is_image.sum())
+        different, which = np.unique(sizes[before : before + pictures], axis=0, return_inverse=True)
+        before += pictures
+        counts = []
+        for width, height in map(tuple, different.tolist()):
+            if (width, height) not in known:
+                known[width, height] = len(tile(max(1, width), max(1, height), size, rule, whole=width == 0))
+            counts.append(known[width, height])
+        of_part = np.zeros(len(is_image), dtype=np.int32)
+        of_part[is_image] = np.array(counts, dtype=np.int32)[which.reshape(-1)]
+        if rule.max_pictures is not None:
+            of_document = np.diff(np.concatenate([[0], np.cumsum(is_image)])[offsets - offsets[0]])
+            many = np.repeat(of_document > rule.max_pictures, np.diff(offsets))
+            of_part[many & is_image] = 1
+        yield of_part

@@ -183,7 +183,7 @@ def _corpora(run: Run, recipe: Mapping[str, Any]) -> Iterator[CorpusFacts]:
             documents=int(number(figures.get("documents")) or 0),
             share=sequences / total if sequences is not None and total else None,
             epochs=number(figures.get("epochs")),
-            hub_ids=_hub_ids(found, str(name).rpartition("/")[2]),
+            hub_ids=_hub_ids(found, str(name).rpartition("/")[2].partition("@")[0]),
         )
 
 

@@ -245,7 +245,10 @@ class BuildRecipe(Section):
 class SourceRecipe(Section):
     """One split of one corpus."""
 
-    corpus: str = Field(description="`corpus/split` in the data directory, or the path of a split.")
+    corpus: str = Field(
+        description="`corpus/split` in the data directory, or the path of a split; `corpus/split@mask` takes what a "
+        "mask leaves of it."
+    )
     weight: float = Field(1.0, gt=0, description="Weight among the sources of the same kind.")
     build: BuildRecipe | None = Field(None, description="How `mm1 data collect` builds it.")
 

@@ -51,6 +51,8 @@ def begin(recipe: Recipe | EncoderRecipe, directory: Path) -> Iterator[Beginning
         world.check_equal(recipe=recipe.to_yaml(), corpora=content, code=__version__)
         with world.errors_shared():
             if world.is_first:
+                for split in splits.values():
+                    split.check_sources()
                 open_run(directory, recipe)
                 stack.enter_context(locked_run(directory))
                 change_recipe(directory, recipe)

@@ -29,7 +29,7 @@ from mm1.corpora.hands.world import CARD_WORDS, HANDS, NEW_HAND, World
 from mm1.corpora.material import Material
 from mm1.corpora.pages import OPENINGS
 from mm1.corpora.wordnet import noun_senses
-from mm1.data.corpus import Skips
+from mm1.data.skips import Skips
 from mm1.errors import UserError
 
 _INVENTED, _NEW_INVENTED_SHARE = 500, 0.25

@@ -12,7 +12,7 @@ from mm1.corpora.hands.english import number, plural
 from mm1.corpora.hands.vocabulary import KINDS, MEANT, KindOfThing, in_turn
 from mm1.corpora.seeded import seeded
 from mm1.corpora.wordnet import Meaning, noun_senses
-from mm1.data.corpus import Skips
+from mm1.data.skips import Skips
 
 HELD_OUT_SHARE = 0.1
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mm1.data.corpus import Skips
+from mm1.data.skips import Skips
 from mm1.errors import UserError
 
 Choose = Callable[[list[str]], tuple[list[str], Mapping[str, str]]]

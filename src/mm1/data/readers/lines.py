@@ -6,8 +6,10 @@ import codecs
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import IO, Any
 
+from mm1.data.located import Located, LocatedText
 from mm1.data.readers.layout import first_value, parse_json
 from mm1.data.readers.opening import (
     JSON_SUFFIXES,
@@ -38,18 +40,21 @@ def read_lines(text: TextStream, notes: Notes) -> Iterator[tuple[str, bytes]]:
         text: An open text.
         notes: Where it is counted.
     """
-    number = last = 0
+    number = last = end = 0
     try:
         while line := text.stream.readline(MAX_LINE_BYTES):
             number += 1
+            start, end = end, end + len(line)
             if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
                 notes.skipped.add(f"line longer than {MAX_LINE_BYTES >> 20} MiB", f"{text.name}:{number}")
-                while (rest := text.stream.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
-                    pass
+                while rest := text.stream.readline(MAX_LINE_BYTES):
+                    end += len(rest)
+                    if rest.endswith(b"\n"):
+                        break
                 last = number
             elif not line.isspace():
                 last = number
-                yield f"{text.name}:{number}", line
+                yield f"{text.name}:{number}", text.located(line, start)
     except UNREADABLE as error:
         notes.skipped.add(why_unreadable(error), f"{text.name} after line {number} ({error})")
     else:
@@ -82,8 +87,14 @@ def read_json_records(file: str, name: str, notes: Notes) -> Iterator[tuple[str,
         yield from json_records(text, notes)
 
 
-def json_records(text: TextStream, notes: Notes) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield `name:number` and every object of one open text (see `read_json_records`)."""
+def json_records(text: TextStream, notes: Notes, column: str | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield `name:number` and every object of one open text (see `read_json_records`).
+
+    Args:
+        text: The open text.
+        notes: Where it is counted what is left out.
+        column: The field whose texts are located, where they stand in lines of a file.
+    """
     try:
         start = text.stream.peek(_CHUNK).removeprefix(codecs.BOM_UTF8).lstrip()
     except UNREADABLE as error:
@@ -91,7 +102,7 @@ def json_records(text: TextStream, notes: Notes) -> Iterator[tuple[str, dict[str
         return
     kind = "array" if start.startswith(b"[") else "object" if _SPREAD_OBJECT.match(start) else None
     if kind is None:
-        yield from _of_lines(text, notes)
+        yield from _of_lines(text, notes, column)
         return
     number = -1
     try:
@@ -107,7 +118,7 @@ def json_records(text: TextStream, notes: Notes) -> Iterator[tuple[str, dict[str
         notes.skipped.add(reason, f"{text.name} after {number} ({error})")
 
 
-def _of_lines(text: TextStream, notes: Notes) -> Iterator[tuple[str, dict[str, Any]]]:
+def _of_lines(text: TextStream, notes: Notes, column: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
     for where, line in read_lines(text, notes):
         try:
             value = parse_json(decode(line, notes, where))
@@ -118,6 +129,8 @@ def _of_lines(text: TextStream, notes: Notes) -> Iterator[tuple[str, dict[str, A
             notes.skipped.add("broken JSON line", f"{where} ({error})")
             continue
         if isinstance(value, dict):
+            if isinstance(line, Located) and type(value.get(column)) is str:
+                value[column] = LocatedText(value[column], replace(line.location, column=json.dumps([column])))
             yield where, value
         else:
             notes.skipped.add("JSON line that is no object", where)

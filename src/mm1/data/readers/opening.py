@@ -20,6 +20,7 @@ from typing import IO, Any, cast
 
 import pyarrow as pa
 
+from mm1.data.located import SHORTEST_TEXT, Located, Location
 from mm1.data.readers.find import ending, is_hidden
 from mm1.data.readers.reader import PACKINGS, Notes
 from mm1.data.readers.values import LeftOutError
@@ -49,11 +50,19 @@ class TextStream:
         name: What to call it: the file, or `archive/member`.
         ending: The end of its name when all packing is taken off, in lower case: `.jsonl`.
         stream: Its bytes, in UTF-8 if they are well-formed.
+        file: The file whose bytes these are, from its first on; None if it was unpacked or recoded.
     """
 
     name: str
     ending: str
     stream: io.BufferedReader
+    file: str | None = None
+
+    def located(self, data: bytes, offset: int) -> bytes:
+        """Return bytes of the stream with their place in the file, unless they are too short for a located text."""
+        if self.file is None or len(data) < SHORTEST_TEXT:
+            return data
+        return Located(data, Location(os.path.abspath(self.file), offset, len(data)))
 
 
 def open_texts(file: str, name: str, takes: Takes, notes: Notes) -> Iterator[TextStream]:
@@ -159,7 +168,7 @@ def _texts(
     if reason is not None:
         notes.skipped.add(f"file that is no text: it is {reason}", name)
         return
-    yield TextStream(name, end, stream)
+    yield TextStream(name, end, stream, path if stream is raw and not inside else None)
 
 
 def _zip_members(stream: IO[bytes], name: str, path: str, takes: Takes, notes: Notes) -> Iterator[TextStream]:

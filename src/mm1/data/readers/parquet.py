@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mm1.data.located import SHORTEST_TEXT, Located, LocatedText, Location
 from mm1.data.readers.opening import why_unreadable
 from mm1.data.readers.reader import Notes
 from mm1.data.readers.values import Unreadable
@@ -23,19 +26,23 @@ def is_parquet(file: str) -> bool:
     return file.lower().endswith(".parquet") or _head(file).startswith(_MAGIC)
 
 
-def read_rows(file: str, name: str, columns: list[str], notes: Notes) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield `name:row` and the row (all columns) of a parquet file.
+def read_rows(
+    file: str, name: str, columns: list[str], notes: Notes, text: str | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield `name:row` and the row (all columns) of a parquet file; bytes in it are located.
 
     Args:
         file: The file.
         name: What to call it.
         columns: Those that must be there; `a|b` stands for any of several.
         notes: Where damage is counted.
+        text: A column whose long texts are located too.
 
     Raises:
         UserError: If a column is missing; the message lists those that are there.
     """
     number = rows = 0
+    path = os.path.abspath(file)
 
     def left_out(reason: str, detail: str) -> None:
         notes.skipped.add(reason, f"{name} ({detail})", max(1, rows - number))
@@ -49,8 +56,14 @@ def read_rows(file: str, name: str, columns: list[str], notes: Notes) -> Iterato
         with pq.ParquetFile(file) as parquet:
             rows = _row_count(parquet.metadata)
             check_columns(file, parquet.schema_arrow.names, columns)
+            with_bytes = [column.name for column in parquet.schema_arrow if _holds_bytes(column.type)]
             for batch in parquet.iter_batches(batch_size=_ROWS_PER_BATCH, use_threads=False):
                 for row in rows_of_batch(batch):
+                    for column in with_bytes:
+                        row[column] = _located(row[column], path, number, (column,))
+                    if text is not None and type(row.get(text)) is str and len(row[text]) >= SHORTEST_TEXT:
+                        place = Location(path, number, len(row[text]), json.dumps([text]))
+                        row[text] = LocatedText(row[text], place)
                     yield f"{name}:{number}", row
                     number += 1
             if number != rows:
@@ -61,6 +74,23 @@ def read_rows(file: str, name: str, columns: list[str], notes: Notes) -> Iterato
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         damaged = why_unreadable(error, "damaged parquet: the rest of it could not be read")
         left_out(damaged, f"after row {number}: {reason}")
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if isinstance(kind, pa.StructType | pa.ListType | pa.LargeListType):
+        return any(_holds_bytes(kind.field(number).type) for number in range(kind.num_fields))
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _located(value: Any, file: str, row: int, path: tuple[str | int, ...]) -> Any:
+    """Return a value of a row with the bytes in it located."""
+    if isinstance(value, bytes):
+        return Located(value, Location(file, row, len(value), json.dumps(path)))
+    if isinstance(value, dict):
+        return {key: _located(one, file, row, (*path, key)) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_located(one, file, row, (*path, number)) for number, one in enumerate(value)]
+    return value
 
 
 def _head(file: str) -> bytes:

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import unquote, unquote_to_bytes
 
+from mm1.data.located import Located, Location
 from mm1.data.readers.pictures import MAX_PICTURE_BYTES, PictureError, picture_size
 from mm1.data.readers.values import as_text, is_given, is_missing, kind_of, plain_python
 from mm1.document import Image
@@ -195,7 +196,8 @@ def _content(path: str) -> bytes:
     with open(path, "rb") as stream:
         if os.fstat(stream.fileno()).st_size > MAX_PICTURE_BYTES:
             raise PictureError(f"picture file larger than {MAX_PICTURE_BYTES >> 20} MiB")
-        return stream.read()
+        data = stream.read()
+    return Located(data, Location(os.path.abspath(path), 0, len(data)))
 
 
 def _is_below(path: str, folders: Iterable[str]) -> bool:

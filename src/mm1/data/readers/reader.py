@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from mm1.data.corpus import Skips
 from mm1.data.readers.find import find_files
+from mm1.data.skips import Skips
 from mm1.document import Document
 
 PACKINGS = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip")

@@ -6,12 +6,14 @@ Memory holds the picture and the captions of one sample.
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from tarfile import HeaderError, ReadError
 from typing import IO, Any, Literal, Self, cast
 
+from mm1.data.located import Located, Location
 from mm1.data.readers.find import is_hidden
 from mm1.data.readers.opening import UNREADABLE, unpacked, why_unreadable
 from mm1.data.readers.pictures import CAPTION_SUFFIXES, MAX_PICTURE_BYTES, PICTURE_SUFFIXES
@@ -142,7 +144,11 @@ def _members(file: str, name: str, notes: Notes) -> Iterator[tuple[str, bytes | 
                     elif member.size > MAX_PICTURE_BYTES:
                         notes.skipped.add(f"tar member larger than {MAX_PICTURE_BYTES >> 20} MiB", f"{name}/{last}")
                     else:
-                        yield last, cast("IO[bytes]", tar.extractfile(member)).read()
+                        content = cast("IO[bytes]", tar.extractfile(member)).read()
+                        if stream is raw and f".{last.rpartition('.')[2].lower()}" in PICTURE_SUFFIXES:
+                            place = Location(os.path.abspath(file), member.offset_data, member.size)
+                            content = Located(content, place)
+                        yield last, content
                 rest = cast("IO[bytes]", tar.fileobj)  # to the end, where gzip checks its sum
                 if any(chunk.strip(b"\0") for chunk in iter(lambda: rest.read(1 << 20), b"")):
                     raise ReadError("there is more behind the end of the archive")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
+from mm1.data.located import located_in, unless_changed
 from mm1.data.readers.lines import begins_as_json, json_records, read_lines
 from mm1.data.readers.opening import (
     JSON_SUFFIXES,
@@ -52,13 +53,13 @@ class PlainText(Reader):
         for file in shard.files:
             name = shard.name(file)
             if file.lower().endswith(PARQUET_SUFFIX):  # damaged ones too
-                yield from self._of_rows(read_rows(file, name, [self.column], notes), notes)
+                yield from self._of_rows(read_rows(file, name, [self.column], notes, self.column), notes)
                 continue
             for text in open_texts(file, name, self.takes, notes):
                 if text.ending == PARQUET_SUFFIX:
-                    yield from self._of_rows(read_rows(file, name, [self.column], notes), notes)
+                    yield from self._of_rows(read_rows(file, name, [self.column], notes, self.column), notes)
                 elif text.ending in JSON_SUFFIXES or (text.ending not in _PROSE and begins_as_json(text)):
-                    yield from self._of_rows(json_records(text, notes), notes)
+                    yield from self._of_rows(json_records(text, notes, self.column), notes)
                 elif text.ending in _OTHER_READERS:
                     notes.skipped.add(f"file that is no plain text: {_OTHER_READERS[text.ending]}", text.name)
                 else:
@@ -79,11 +80,12 @@ def _whole(text: TextStream, notes: Notes) -> Iterator[tuple[str, bytes]]:
     if len(content) > MAX_FILE_BYTES:
         notes.skipped.add(f"text file larger than {MAX_FILE_BYTES >> 20} MiB (read it with lines=true)", text.name)
     else:
-        yield text.name, content
+        yield text.name, text.located(content, 0)
 
 
 def _document(content: bytes, place: Place) -> Document:
-    return Document(place.name, "text", (Text(trimmed(decode(content, place.notes, place.name))),))
+    text = trimmed(decode(content, place.notes, place.name))
+    return Document(place.name, "text", (Text(located_in(text, content)),))
 
 
 def text_of_row(row: Mapping[str, Any], place: Place, column: str) -> Document:
@@ -97,4 +99,4 @@ def text_of_row(row: Mapping[str, Any], place: Place, column: str) -> Document:
         raise LeftOutError(f"record without a text '{column}'", f"it has {present or 'nothing'}")
     text = text_of(row[column], "text")
     meta = {name: value for name, value in row.items() if name != column and value is not None}
-    return Document(place.name, "text", (Text(trimmed(text)),), meta)
+    return Document(place.name, "text", (Text(unless_changed(trimmed(text), row[column])),), meta)
