@@ -185,7 +185,8 @@ def test_a_shown_answer_has_the_tokens_of_a_learned_one(answer: str, tmp_path: P
     """Few-shot prompts only show the answers that training learned; a tokenizer may join letters across the border."""
     for own in (tokenizer(), sentencepiece(tmp_path)):
         processor = build_processor(own, 16, 2, chat_template=CHATML.replace("<|im_end|>", own.eos_token))
-        learned = chat(*[("user", [image()]), ("assistant", [answer])] * 2, ("user", [image()]))
+        one_round: list[tuple[str, list[str | Image]]] = [("user", [image()]), ("assistant", [answer])]
+        learned = chat(*one_round, *one_round, ("user", [image()]))
         parts = tuple(Text(part.text, target=False) if isinstance(part, Text) else part for part in learned.parts)
         shown = Document("c", "chat", parts, learned.meta)
         tokens, expected = (processor.encode(document, close=False).input_ids for document in (shown, learned))
