@@ -5,17 +5,20 @@
     USER: [picture]  ASSISTANT: blauer Kreis
 
 A model that reads the rounds before answers the next one better: so a chat model learns from examples that a user gives
-as rounds. It needs the corpus easy-vqa. Some of the conventions of pages are held out, so that a score on them tells
-whether examples are followed in general.
+as rounds. There are 282 conventions, so that it is easier to read the rounds than to know the conventions by heart.
+Six of pages are held out, so that a score on them tells whether examples are followed in general.
+
+It needs the corpus easy-vqa.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from mm1.corpora.conventions import CONVENTIONS, Convention
 from mm1.corpora.dialogue import Turn, dialogue
+from mm1.corpora.easy_vqa import COLORS, SHAPES
 from mm1.corpora.material import Material
 from mm1.corpora.pages import OPENINGS
 from mm1.corpora.seeded import seeded
@@ -25,7 +28,26 @@ from mm1.errors import UserError
 from mm1.progress import track
 
 HELD_OUT = ("Color", "SHAPE", "shape, color", "it is color.", "German shape", "French color")
-"""Names of the conventions that no conversation follows: a third, and of every sort some."""
+"""Names of the conventions of pages that no conversation follows: a third of them, and of every sort some."""
+
+# What the conventions of the conversations are put together from.
+_WORDINGS = (
+    "color",
+    "shape",
+    "color shape",
+    "shape, color",
+    "German color",
+    "German shape",
+    "German color shape",
+    "French color",
+    "French shape color",
+    "Spanish color",
+    "Spanish shape",
+)
+_CASES: dict[str, Callable[[str], str]] = {"": str, ", upper case": str.upper, ", title case": str.title}
+_BARE = "{}"
+FRAMES = ("it is {}.", "a picture of a {}", "{}!", "({})", "I see {}", "{}, I think", "a {} thing", "{} {}")
+SHARE_WITH_FRAME = 0.5
 
 # None of these tells the convention. The last one asks for a caption wherever a user asks nothing.
 PHRASES = (
@@ -60,26 +82,51 @@ def build(*, count: int = 4000, several: float = 0.2, seed: int = 0) -> Material
             f"several={several})"
         )
     pictures = open_split(_PICTURES)
-    followed = [convention for convention in CONVENTIONS if convention.name not in HELD_OUT]
-    examples = "; ".join(convention.phrase("red", "circle") for convention in followed)
+    bare = "; ".join(convention.phrase("red", "circle") for convention in followed([_BARE]))
     return Material(
-        splits={"train": _conversations(pictures, followed, count, several, seed)},
+        splits={"train": _conversations(pictures, count, several, seed)},
         licence=str(pictures.corpus["licence"]),
         sources=[f"corpus {_PICTURES}"],
         derived="Conversations are made up: the user shows pictures drawn at random, alone or with a fixed phrase, and "
         "each is put into words, from its colour and shape as easy-vqa's answers tell them, by the conversation's one "
-        f"convention. {several:.0%} show two or three pictures a turn. The conventions, by example: {examples}. Held "
-        f"out are the conventions of pages named {', '.join(repr(name) for name in HELD_OUT)}. The first answer of a "
-        "conversation is no target.",
+        f"convention. {several:.0%} show two or three pictures a turn. A convention is a wording of pages in a letter "
+        f"case, by example: {bare}. {SHARE_WITH_FRAME:.0%} put it into a frame: {' | '.join(FRAMES)}. Held out are the "
+        f"conventions of pages named {' | '.join(HELD_OUT)}. The first answer of a conversation is no target.",
     )
 
 
-def _conversations(
-    pictures: Split, followed: Sequence[Convention], count: int, several: float, seed: int
-) -> Iterator[Document]:
+def followed(frames: Sequence[str]) -> list[Convention]:
+    """Return the conventions with these frames that conversations follow: none that is held out, and none twice."""
+    of_pages = {convention.name: convention for convention in CONVENTIONS}
+    made = {
+        _sayings(convention): convention
+        for frame in frames
+        for wording in _WORDINGS
+        for case in _CASES
+        for convention in [_convention(of_pages[wording], case, frame)]
+    }
+    held_out = {_sayings(of_pages[name]) for name in HELD_OUT}
+    return [convention for sayings, convention in made.items() if sayings not in held_out]
+
+
+def _convention(wording: Convention, case: str, frame: str) -> Convention:
+    def phrase(color: str, shape: str) -> str:
+        words = _CASES[case](wording.phrase(color, shape))
+        return frame.format(words, words)
+
+    return Convention(f"{wording.name}{case}{'' if frame == _BARE else f', in {frame}'}", phrase)
+
+
+def _sayings(convention: Convention) -> tuple[str, ...]:
+    """Return all that is said by a convention, which is what tells it from others."""
+    return tuple(convention.phrase(color, shape) for color in COLORS for shape in SHAPES)
+
+
+def _conversations(pictures: Split, count: int, several: float, seed: int) -> Iterator[Document]:
+    bare, framed = followed([_BARE]), followed(FRAMES)
     for number in track(range(count), "rounds: train"):
         draw = seeded(seed, "rounds", number)
-        convention = draw.choice(followed)
+        convention = draw.choice(framed if draw.random() < SHARE_WITH_FRAME else bare)
         at_once = draw.randint(2, 3) if draw.random() < several else 1
         turns = _turns(pictures, convention, draw.randint(2, 9), at_once, draw)
         yield dialogue(f"train/{number}", turns, convention=convention.name, pictures_a_turn=at_once)
