@@ -5,7 +5,7 @@
     USER: [picture]  ASSISTANT: blauer Kreis
 
 A model that reads the rounds before answers the next one better: so a chat model learns from examples that a user gives
-as rounds. There are 282 conventions, so that it is easier to read the rounds than to know the conventions by heart.
+as rounds. There are 250 conventions, so that it is easier to read the rounds than to know the conventions by heart.
 Six of pages are held out, so that a score on them tells whether examples are followed in general.
 
 It needs the corpus easy-vqa.
@@ -46,8 +46,8 @@ _WORDINGS = (
 )
 _CASES: dict[str, Callable[[str], str]] = {"": str, ", upper case": str.upper, ", title case": str.title}
 _BARE = "{}"
-FRAMES = ("it is {}.", "a picture of a {}", "{}!", "({})", "I see {}", "{}, I think", "a {} thing", "{} {}")
-SHARE_WITH_FRAME = 0.5
+FRAMES = ("it is {}.", "a picture of a {}", "{}!", "({})", "I see {}", "{}, I think", "a {} thing")
+SHARE_WITH_FRAME = 0.4
 
 # None of these tells the convention. The last one asks for a caption wherever a user asks nothing.
 PHRASES = (
@@ -112,7 +112,7 @@ def followed(frames: Sequence[str]) -> list[Convention]:
 def _convention(wording: Convention, case: str, frame: str) -> Convention:
     def phrase(color: str, shape: str) -> str:
         words = _CASES[case](wording.phrase(color, shape))
-        return frame.format(words, words)
+        return frame.format(words)
 
     return Convention(f"{wording.name}{case}{'' if frame == _BARE else f', in {frame}'}", phrase)
 
