@@ -16,6 +16,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "pages": {"count": 12, "heldout": 36, "shots": 2},
     "chats": {"count": 40},
     "find": {"count": 6, "heldout": 4},
+    "rounds": {"count": 6},
     "openmoji": {"size": 16},
     "tuxpaint": {"size": 32, "heldout": 0.5},
     "openclipart": {"size": 32, "heldout": 0.5},
@@ -40,7 +41,7 @@ def test_same_options_same_corpus(name: str, data: Path) -> None:
     if name in ("openmoji", "chats"):
         put_openmoji(data / "downloads", "1F3C4", "1F3C4-1F3FD-200D-2640-FE0F")
         put_emoji_groups(data / "downloads")
-    if name == "chats":  # it is derived from these
+    if name in ("chats", "rounds"):  # they are derived from these
         for source in ("openmoji", "easy-vqa", "text"):
             build_corpus(source)
     if name in PUT:

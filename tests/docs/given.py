@@ -40,7 +40,8 @@ def prepare(home: Path, mm1: Callable[..., None]) -> None:
     for put in (put_emoji_groups, put_tuxpaint, put_openclipart, put_gimp_help, put_hands):
         put(data / "downloads")
     mm1("demo", *(word for setting in DEMO for word in ("--set", setting)))
-    mm1("data", "build", "chats", "--set", "count=60")
+    for corpus in ("chats", "rounds"):
+        mm1("data", "build", corpus, "--set", "count=60")
     mm1("data", "build", "find", "--set", "count=30", "--set", "heldout=20")
     small = ("train.steps=3", "train.warmup_steps=1", "train.batch_size=2", "evaluate.limit=4")
     mm1("sft", "sft-demo", *(word for setting in small for word in ("--set", setting)))

@@ -44,6 +44,7 @@ SMALL_CORPORA = {
     "scenes": "count=60 questions=9 heldout=20",
     "pages": "count=30 heldout=36 shots=8",
     "chats": "count=60",
+    "rounds": "count=60",
     "find": "count=30 heldout=20",
 }
 """Options of the corpora in `data`, with which a build keeps them."""

@@ -1,5 +1,7 @@
 """Other families' models, tiny and random, through the adapter: batches of any size answer alike."""
 
+import json
+
 import pytest
 import torch
 from transformers import (
@@ -23,10 +25,13 @@ from mm1.document import Document, Image
 from mm1.errors import UserError
 from mm1.evaluate.models.loading import load_generator
 from mm1.evaluate.models.transformers import TransformersGenerator
+from mm1.evaluate.run import evaluate_run
+from mm1.evaluate.settings import EvaluationSettings
 from mm1.model.resolve import model_hash
 from mm1.processing.tokenizer import train_tokenizer
 
 from .conftest import question
+from .test_evaluate_model import BASE
 from .test_generation import STOP, prompts
 
 CHAT = (
@@ -178,6 +183,19 @@ def test_saved_and_loaded(tmp_path):
     expected = TransformersGenerator(model, processor).generate(prompts(3), max_new_tokens=3, stop=STOP)
     assert loaded.generate(prompts(3), max_new_tokens=3, stop=STOP) == expected
     assert len(model_hash(tmp_path)) == 32
+
+
+def test_a_plain_task_is_not_laid_into_another_family_s_template(squares, tmp_path):
+    model, processor = idefics3(CHAT)
+    model.save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    file = tmp_path / "squares.yaml"
+    file.write_text(json.dumps({key: value for key, value in {**BASE, "plain": True}.items() if key != "name"}))
+    settings = {"tasks": [str(file)], "shots": [0], "limit": 2, "device": "cpu"}
+    with pytest.raises(UserError, match=r"task squares: .* template would be laid around them: add --plain"):
+        evaluate_run(tmp_path / "model", settings=EvaluationSettings(**settings))
+    (result,) = evaluate_run(tmp_path / "model", settings=EvaluationSettings(**settings, plain=True))
+    assert result["protocol"]["adapter"] == "plain prompt"
 
 
 def test_no_model_there(tmp_path):

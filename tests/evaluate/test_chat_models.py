@@ -92,6 +92,14 @@ def test_scoring_a_chat_model(squares, tmp_path, model, chat):
     assert all("Short answer" not in prediction["prompt"] for prediction in plain["predictions"])
 
 
+def test_a_task_in_the_form_of_pre_training(squares, tmp_path, model, chat):
+    """One command scores both forms: a task says for itself that its prompts are plain."""
+    results = run(MM1Generator(model, chat), tmp_path, task(), task(name="squares-plain", plain=True), shots=(2,))
+    assert [result["protocol"].get("prompt_style") for result in results] == ["chat", None]
+    assert load_task("pages-plain").plain
+    assert not load_task("rounds").plain
+
+
 def test_mixed_resolution_fits_where_full_does_not(squares, tmp_path, model, chat, monkeypatch):
     generator = MM1Generator(model, chat)
     monkeypatch.setattr(MM1Generator, "max_context", 125)

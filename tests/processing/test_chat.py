@@ -17,6 +17,7 @@ from mm1.errors import UserError
 from mm1.processing.chat import chat_layout, default_chat_template
 from mm1.processing.processor import MM1Processor, build_processor
 from mm1.processing.tokenizer import train_tokenizer
+from tests.processing.sample_tokenizers import sentencepiece
 
 TEXTS = ["USER: What is this?\nASSISTANT: A red bus.", "SYSTEM: Be short.\nUSER: And the colour of it? two"]
 CHATML = (
@@ -177,6 +178,20 @@ def test_an_answer_that_is_only_shown_is_not_learned(plain: MM1Processor) -> Non
     parts = (first.parts[0], Text("two", target=False), *first.parts[2:])
     encoded = plain.encode(Document("c", "chat", parts, first.meta))
     assert plain.tokenizer.decode(encoded.input_ids[encoded.target]) == " A red bus.<eos>"
+
+
+@pytest.mark.parametrize("answer", ["two", "\na red bus", "a red bus"])
+def test_a_shown_answer_has_the_tokens_of_a_learned_one(answer: str, tmp_path: Path) -> None:
+    """Few-shot prompts only show the answers that training learned; a tokenizer may join letters across the border."""
+    for own in (tokenizer(), sentencepiece(tmp_path)):
+        processor = build_processor(own, 16, 2, chat_template=CHATML.replace("<|im_end|>", own.eos_token))
+        one_round: list[tuple[str, list[str | Image]]] = [("user", [image()]), ("assistant", [answer])]
+        learned = chat(*one_round, *one_round, ("user", [image()]))
+        parts = tuple(Text(part.text, target=False) if isinstance(part, Text) else part for part in learned.parts)
+        shown = Document("c", "chat", parts, learned.meta)
+        tokens, expected = (processor.encode(document, close=False).input_ids for document in (shown, learned))
+        assert tokens.tolist() == expected.tolist()
+        assert not processor.encode(shown).target.any()
 
 
 def test_roles_follow_from_what_is_learned_where_none_are_named(plain: MM1Processor) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from mm1.document import Document, Image, Part, Text
 
-Turn = tuple[str, Sequence[str | Image]]
-"""A role (`system`, `user` or `assistant`), and texts and pictures in order."""
+Turn = tuple[str, Sequence[str | Part]]
+"""A role (`system`, `user` or `assistant`), and texts and pictures in order; a `Text` says whether it is a target."""
 
 
 def dialogue(id: str, turns: Sequence[Turn], **meta: object) -> Document:
@@ -22,7 +22,7 @@ def dialogue(id: str, turns: Sequence[Turn], **meta: object) -> Document:
     roles: list[str] = []
     for role, contents in turns:
         for content in contents:
-            parts.append(content if isinstance(content, Image) else Text(content, target=role == "assistant"))
+            parts.append(Text(content, target=role == "assistant") if isinstance(content, str) else content)
             roles.append(role)
     return Document(id, "chat", tuple(parts), {**meta, "turns": roles})
 

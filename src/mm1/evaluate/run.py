@@ -60,6 +60,11 @@ def evaluate_run(
         plain=settings.plain,
         quantize=settings.quantize,
     )
+    if asked_plainly := [task.name for task in loaded if task.plain and getattr(generator, "chat", False)]:
+        raise UserError(
+            f"task {asked_plainly[0]}: its prompts are plain, and this model's chat template would be laid around "
+            "them: add --plain"
+        )
     return evaluate_model(
         generator,
         loaded,

@@ -1,4 +1,4 @@
-"""The table of scores: one row per task with its floors below, one column per number of shots."""
+"""The table of scores: one row per task with its subsets and floors below, one column per number of shots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mm1.evaluate.scoring import RIGHT_ANSWER, Result
 
 
 def score_table(results: Sequence[Result]) -> Table:
-    """Return a table of scores in percent with half the width of their 95 % intervals, with draws and floors below.
+    """Return a table of scores in percent with half the width of their 95 % intervals; subsets, draws, floors below.
 
     Args:
         results: Results of `evaluate_model`, in any order.
@@ -31,6 +31,9 @@ def score_table(results: Sequence[Result]) -> Table:
         items = f"{first['items']:,}" + (f" ({errors} errors)" if errors else "")
         scores = [_cell(by_count.get(count)) for count in counts]
         table.add_row(task, METRICS[first["metric"]].title, items, *scores)
+        for name, subset in first.get("subsets", {}).items():
+            values = [_cell(by_count[c]["subsets"].get(name)) if c in by_count else "" for c in counts]
+            table.add_row(f"  {name}", "", f"{subset['items']:,}", *values)
         if any(len(result["draws"]) > 1 for result in by_count.values()):
             draws = (_draws(by_count.get(count)) for count in counts)
             table.add_row("  lowest and highest draw", "", "", *draws, style="dim")
@@ -50,7 +53,7 @@ def score_table(results: Sequence[Result]) -> Table:
 
 
 def _cell(result: Result | None) -> str | Styled:
-    if result is None:
+    if result is None or result["score"] is None:  # nothing was scored
         return ""
     low, high = result["interval"]
     return Styled.assemble(f"{100 * result['score']:.1f} ", (f"±{50 * (high - low):.1f}", "dim"))

@@ -33,6 +33,7 @@ from mm1.evaluate.models.generator import Advance, Answer, ContextTooShort, Gene
 from mm1.evaluate.prompts import PromptStyle, as_text, build_prompt, shown_answer
 from mm1.evaluate.settings import EvaluationSettings
 from mm1.evaluate.shots import ShotPool
+from mm1.evaluate.subsets import score_subsets
 from mm1.evaluate.tasks.item import Item, field
 from mm1.evaluate.tasks.items import chosen_items, open_items, read_ids
 from mm1.evaluate.tasks.options import right_words
@@ -74,7 +75,8 @@ class Scorer:
         self, generator: Generator, task: Task, settings: EvaluationSettings, model: Mapping[str, str]
     ) -> None:
         self.generator, self.task, self.settings, self.model = generator, task, settings, model
-        chat = bool(getattr(generator, "takes_turns", False)) and task.likelihood is None and not settings.plain
+        plain = settings.plain or task.plain or task.likelihood is not None
+        chat = bool(getattr(generator, "takes_turns", False)) and not plain
         self.style = PromptStyle(chat, settings.detailed_shots)
         self.asks_right_answers = settings.right_answers and task.likelihood is None
         self.metric = METRICS[task.metric]
@@ -144,6 +146,7 @@ class Scorer:
             "together": task.together,
             "data_hash": _hash(self.source.data_hash, self.pool.data_hash, self._ids_hash),
             **({"after": task.after} if task.after else {}),
+            **({"subsets": task.subsets} if task.subsets else {}),
             **({"right_answers": True} if self.asks_right_answers else {}),
             **self.style.protocol(),
             **self.model,
@@ -193,10 +196,8 @@ class Scorer:
     def result(self, count: int, parts: Sequence[Part]) -> Result:
         """Return the result of all parts: score, interval, floors, predictions."""
         draws = [[answer for part in parts for answer in part["draws"][draw]] for draw in range(len(self.seeds(count)))]
-        each = [
-            [float(self.metric.score(rows[i : i + 1])) for i in range(len(rows))]
-            for rows in self._statistics(draws, self.metric)
-        ]
+        statistics = self._statistics(draws, self.metric)
+        each = [[float(self.metric.score(rows[i : i + 1])) for i in range(len(rows))] for rows in statistics]
         predictions = []
         for i, item in enumerate(self._items):
             first, *others = ({**draw[i], "score": each[d][i]} for d, draw in enumerate(draws))
@@ -221,6 +222,7 @@ class Scorer:
             **self._perfect(),
             **self._mean_likelihood(draws),
             "also": {name: self._score(draws, METRICS[name]) for name in self.task.also},
+            **score_subsets(self.task, self._items, statistics, self.metric, self.settings.seed),
             "floors": self._floors(parts),
             "protocol": self.protocol(count),
             "example_prompt": parts[0]["example_prompt"],

@@ -51,6 +51,9 @@ class Special:
 Piece = Text | Image | Special
 """What a document's tokens are made of: texts are tokenized each on its own."""
 
+_Answer = bool | None
+"""Whether an answer is a target; None: outside of answers."""
+
 
 def default_chat_template() -> str:
     """Return the template that comes with the package."""
@@ -134,7 +137,7 @@ class ChatLayout:
         shown = [int(m[1]) if m[1] else None for m in found if m[1] or m[0] == IMAGE_TOKEN]
         if shown != [None if isinstance(part, Image) else number for number, part in enumerate(parts)]:
             raise UserError(f"document '{document.id}': the chat template drops or moves some of its texts or pictures")
-        return list(_joined(self._pieces(text, found, _target(text, spans, parts), parts)))
+        return list(_joined(self._pieces(text, found, _answers(text, spans, parts), parts)))
 
     @property
     def _pattern(self) -> re.Pattern[str]:
@@ -142,23 +145,23 @@ class ChatLayout:
         return re.compile(f"{_MARK.pattern}|{special}")
 
     def _pieces(
-        self, text: str, found: Sequence[re.Match[str]], target: Sequence[bool], parts: Sequence[Part]
-    ) -> Iterator[Piece]:
+        self, text: str, found: Sequence[re.Match[str]], answers: Sequence[_Answer], parts: Sequence[Part]
+    ) -> Iterator[tuple[Piece, _Answer]]:
         """Yield what a rendered conversation consists of, texts in bits."""
         images = (part for part in parts if isinstance(part, Image))
         end = 0
         for match in found:
-            yield from _plain(text, target, end, match.start())
-            end, is_target = match.end(), target[match.start()]
+            yield from _plain(text, answers, end, match.start())
+            end, answer = match.end(), answers[match.start()]
             if match[1] is not None:
                 part = parts[int(match[1])]
                 assert isinstance(part, Text)
-                yield Text(part.text, is_target)
+                yield Text(part.text, answer is True), answer
             elif match[0] == IMAGE_TOKEN:
-                yield next(images)
+                yield next(images), answer
             else:
-                yield Special(self.ids[match[0]], is_target)
-        yield from _plain(text, target, end, len(text))
+                yield Special(self.ids[match[0]], answer is True), answer
+        yield from _plain(text, answers, end, len(text))
 
 
 def names_targets(template: str) -> bool:
@@ -193,25 +196,27 @@ def turns(document: Document) -> list[tuple[str, list[int]]]:
     return [(role, list(numbers)) for role, numbers in groupby(range(len(roles)), roles.__getitem__)]
 
 
-def _target(text: str, spans: Sequence[tuple[int, int]], parts: Sequence[Part]) -> list[bool]:
-    """Return for every character whether it is a target: answers are, unless their own text says otherwise."""
-    target = [False] * len(text)
+def _answers(text: str, spans: Sequence[tuple[int, int]], parts: Sequence[Part]) -> list[_Answer]:
+    """Return what every character belongs to: answers are targets, unless their own text says otherwise."""
+    answers: list[_Answer] = [None] * len(text)
     for start, end in spans:
-        answer = [parts[int(match[1])] for match in _MARK.finditer(text, start, end)]
-        if all(isinstance(part, Text) and part.target for part in answer):
-            target[start:end] = [True] * (end - start)
-    return target
+        own = [parts[int(match[1])] for match in _MARK.finditer(text, start, end)]
+        answers[start:end] = [all(isinstance(part, Text) and part.target for part in own)] * (end - start)
+    return answers
 
 
-def _plain(text: str, target: Sequence[bool], start: int, end: int) -> Iterator[Text]:
-    for is_target, places in groupby(range(start, end), target.__getitem__):
-        yield Text("".join(text[place] for place in places), is_target)
+def _plain(text: str, answers: Sequence[_Answer], start: int, end: int) -> Iterator[tuple[Text, _Answer]]:
+    for answer, places in groupby(range(start, end), answers.__getitem__):
+        yield Text("".join(text[place] for place in places), answer is True), answer
 
 
-def _joined(pieces: Iterator[Piece]) -> Iterator[Piece]:
-    """Join texts that follow each other and are alike targets or not, so that they are tokenized as one."""
-    for alike, some in groupby(pieces, lambda piece: piece.target if isinstance(piece, Text) else None):
-        if alike is None:
-            yield from some
+def _joined(pieces: Iterator[tuple[Piece, _Answer]]) -> Iterator[Piece]:
+    """Join texts that follow each other inside an answer, or outside of answers, so that they are tokenized as one.
+
+    An answer is tokenized apart from what is around it even if it is no target: so a prompt has the tokens of training.
+    """
+    for (is_text, answer), some in groupby(pieces, lambda one: (isinstance(one[0], Text), one[1])):
+        if is_text:
+            yield Text("".join(piece.text for piece, _ in some if isinstance(piece, Text)), answer is True)
         else:
-            yield Text("".join(piece.text for piece in some if isinstance(piece, Text)), alike)
+            yield from (piece for piece, _ in some)

@@ -29,7 +29,6 @@ def conversation(body: ChatBody, pictures: PictureReader) -> Document:
                     )
                 parts.append(pictures.read(part.image_url, where))
             else:
-                # Answers are targets, as in training: that decides where their tokens begin.
                 parts.append(Text(part if isinstance(part, str) else part.text, target=role == "assistant"))
             roles.append(role)
     if roles[-1] != "user":

@@ -167,12 +167,18 @@ class Task(_Strict):
         None, description="With {option} in the prompt: template of the scored text after it (WinoGrande)."
     )
     separator: str = Field("\n", description="Text that ends a shot.")
+    plain: bool = Field(
+        False, description="Prompt models that take turns as pre-trained ones, as `evaluate.plain` does for all tasks."
+    )
     shots: ShotSource = Field(default_factory=lambda: ShotSource.model_validate({}))
     stop: list[str] = Field(["\n"], description="Generation ends before the first of these (paper sec. 5).")
     max_new_tokens: int = Field(20, gt=0)
     metric: str
     together: str | None = Field(
         None, description="Items with the same value of this field count as one: right if all are (circular MMBench)."
+    )
+    subsets: dict[str, dict[str, list[str | int | bool]]] = Field(
+        {}, description="Items whose score is reported apart as well: a subset's name -> field -> its values."
     )
     also: list[str] = Field([], description="Further metrics to report besides `metric`.")
     postprocess: list[str] = Field([], description="Patterns; the prediction ends before the first match.")
@@ -184,6 +190,12 @@ class Task(_Strict):
             raise ValueError("likelihood chooses among options: name their field as data.options")
         if ("{option}" in self.prompt) != (self.continuation is not None):
             raise ValueError("{option} in the prompt needs the key continuation, and the key needs {option}: give both")
+        return self
+
+    @model_validator(mode="after")
+    def _subsets_of_items(self) -> Task:
+        if self.subsets and self.together is not None:
+            raise ValueError("subsets are of single items, and `together` makes several count as one: leave one out")
         return self
 
     @model_validator(mode="after")
