@@ -55,7 +55,16 @@ SCHEMAS: dict[str, tuple[dict[str, list[Any]], str, str]] = {
         "B. blue",
     ),
 }
-OWN = {"easy-vqa", "scenes-caption", "scenes-questions", "pages", "find", "text-continuation"}
+OWN = {
+    "tuxpaint-caption",
+    "skimage-caption",
+    "easy-vqa",
+    "scenes-caption",
+    "scenes-questions",
+    "pages",
+    "find",
+    "text-continuation",
+}
 APART = {"gqa", "mmmu", "mmbench", "mathvista"}
 TEXT = {"arc-easy", "arc-challenge", "piqa", "hellaswag", "sciq", "winogrande", "lambada", "triviaqa", "webqs"}
 

@@ -29,6 +29,7 @@ from transformers import (
 )
 
 from mm1.errors import UserError
+from mm1.export.standalone import write_standalone_code
 from mm1.model import MM1ForConditionalGeneration, build_model
 from mm1.model.convolutional import CONVOLUTIONAL, ConvolutionalTower
 from mm1.model.parts import blocks_of
@@ -78,10 +79,13 @@ def resnet(tmp_path) -> str:
     return str(tmp_path / "resnet")
 
 
+ALONE = "import sys; sys.modules['mm1'] = None  # as if it were not installed"
 PROGRAM = """
-import sys, torch, mm1
+import sys, torch
 from transformers import AutoModelForImageTextToText
-model = AutoModelForImageTextToText.from_pretrained(sys.argv[1])
+if "mm1" not in sys.modules:
+    import mm1
+model = AutoModelForImageTextToText.from_pretrained(sys.argv[1], trust_remote_code=sys.modules["mm1"] is None)
 pixels = torch.load(sys.argv[2])
 print(type(model.model.vision_tower).__name__)
 print(model.get_image_features(pixels).pooler_output.double().sum().item())
@@ -181,6 +185,9 @@ def test_a_saved_model_is_the_same_in_a_new_process(tmp_path, resnet):
     wanted = image_tokens(model, pixels)
     with fresh_python(tmp_path) as python:
         kind, total, length = python.run(PROGRAM, tmp_path / "model", tmp_path / "pixels.pt", where=tmp_path)
+        write_standalone_code(tmp_path / "model")
+        alone = python.run(ALONE + PROGRAM, tmp_path / "model", tmp_path / "pixels.pt", where=tmp_path)
+    assert alone == [kind, total, length]
     assert kind == "ConvolutionalTower"
     assert float(total) == pytest.approx(wanted.double().sum().item(), abs=1e-5)
     assert int(length) == 7

@@ -94,8 +94,7 @@ def test_two_ranks_train_as_one(recipe_file: Path, data: Path, tmp_path: Path) -
 def test_two_ranks_share_a_convolutional_tower(recipe_file: Path, data: Path, tmp_path: Path, dtype: str) -> None:
     """Its statistics come from the tower's folder on every rank, stay as they are, and are in the result."""
     torch.manual_seed(0)
-    sizes = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 24], "depths": [1, 1, 1, 1]}
-    backbone = ResNetModel(ResNetConfig(**sizes))
+    backbone = ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 16, 24], depths=[1, 1, 1, 1]))
     for name, buffer in backbone.named_buffers():
         if "running" in name:
             buffer.uniform_(0.01, 0.1)

