@@ -210,6 +210,7 @@ def test_sizes_are_counted(resnet):
     model = build(resnet)
     assert parameters_by_part(model)["vision"] == sum(p.numel() for p in backbone.parameters())
     units = unit_flops(model)
+    assert units.vision_backward == 2 * units.vision > 0
     resize_images(model, 128)
     assert model.config.patch_grid == 4
     assert unit_flops(model).vision == 4 * units.vision
