@@ -16,12 +16,12 @@ RUNS = "runs"
 HUB = "hub:"
 """Prefix of a Hub id; needed only where a folder has the same name."""
 
-PACKAGED = ("smollm2",)
+PACKAGED = ("smollm2", "efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 """Models that Python packages ship, by name."""
 
 MODEL_HELP = (
     "A run's directory (runs/demo), a step of a run (runs/demo@750), a model's folder, a Hub id (owner/name, "
-    "owner/name@revision), or smollm2."
+    "owner/name@revision), or one that a Python package ships: smollm2, efficientnet-lite0, -lite1 or -lite2."
 )
 """What every option and key that names a model accepts."""
 

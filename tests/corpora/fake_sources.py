@@ -322,3 +322,40 @@ DEBIAN = {"tuxpaint": put_tuxpaint, "openclipart": put_openclipart, "gimp-help":
 """The corpora that are built from packages of Debian, and what writes their fake packages."""
 
 needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="packages of Debian need dpkg-deb")
+
+
+SKIMAGE = '''
+def _load(name):
+    """Not a picture."""
+
+def cup():
+    """Coffee cup on
+    a table.
+
+    Notes
+    -----
+    No copyright restrictions.  CC0 by the photographer.
+    """
+    return _load("data/cup.png")
+
+def moon():
+    """Surface of the moon."""
+    return _load("data/moon.png", as_gray=True)
+
+def eagle():
+    """A golden eagle. CC0."""
+    return _load("data/eagle.png")
+
+def pair():
+    """Two of a kind, in the public domain."""
+    return _load("data/cup.png"), _load("data/moon.png")
+'''
+"""Four functions: with a licence, without one, of a picture that the wheel lacks, of two pictures."""
+
+
+def put_skimage(downloads: Path) -> Path:
+    """Write a fake wheel of scikit-image."""
+    members = {"skimage/data/_fetchers.py": SKIMAGE.encode()}
+    for number, name in enumerate(("cup", "moon")):
+        members[f"skimage/data/{name}.png"] = shape_png("red", "circle", random.Random(number))
+    return write_zip(downloads / "scikit_image-0.26.0-cp311-cp311-manylinux_2_28_x86_64.whl", members)

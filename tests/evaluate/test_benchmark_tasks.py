@@ -55,7 +55,18 @@ SCHEMAS: dict[str, tuple[dict[str, list[Any]], str, str]] = {
         "B. blue",
     ),
 }
-OWN = {"easy-vqa", "scenes-caption", "scenes-questions", "pages", "find", "text-continuation"}
+OWN = {
+    "tuxpaint-caption",
+    "skimage-caption",
+    "easy-vqa",
+    "scenes-caption",
+    "scenes-questions",
+    "pages",
+    "pages-plain",
+    "rounds",
+    "find",
+    "text-continuation",
+}
 HANDS = {name for name in packaged_tasks() if name.startswith("hands-")}  # tests/corpora/test_hands.py
 APART = {"gqa", "mmmu", "mmbench", "mathvista"}
 TEXT = {"arc-easy", "arc-challenge", "piqa", "hellaswag", "sciq", "winogrande", "lambada", "triviaqa", "webqs"}

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import ResNetConfig, ResNetModel
 
 from mm1.recipe import load_recipe
 from mm1.train.pretrain import pretrain
@@ -87,6 +88,33 @@ def test_two_ranks_train_as_one(recipe_file: Path, data: Path, tmp_path: Path) -
     images = np.diff([0, *column(one, "images")])
     assert 0 in images
     assert len(set(images)) > 2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_two_ranks_share_a_convolutional_tower(recipe_file: Path, data: Path, tmp_path: Path, dtype: str) -> None:
+    """Its statistics come from the tower's folder on every rank, stay as they are, and are in the result."""
+    torch.manual_seed(0)
+    backbone = ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 16, 24], depths=[1, 1, 1, 1]))
+    for name, buffer in backbone.named_buffers():
+        if "running" in name:
+            buffer.uniform_(0.01, 0.1)
+    backbone.save_pretrained(tmp_path / "tower")
+    settings = [
+        f"model.vision.from={tmp_path / 'tower'}",
+        "model.vision.image_size=64",
+        f"train.dtype={dtype}",
+        *MOSTLY_TEXT,
+    ]
+    one, two = tmp_path / "one", tmp_path / "two"
+    pretrain(load_recipe(str(recipe_file), settings), one)
+    result = train_on_two(recipe_file, two, data, *settings)
+    assert result.returncode == 0, result.stderr
+    assert column(two, "loss") == pytest.approx(column(one, "loss"), rel=2e-4 if dtype == "float32" else 2e-2)
+    for run in (one, two):
+        trained = load_file(run / "model" / "model.safetensors")
+        for name, tensor in backbone.state_dict().items():
+            same = trained[f"model.vision_tower.backbone.{name}"].equal(tensor)
+            assert same is name.endswith(("running_mean", "running_var", "num_batches_tracked")), name
 
 
 def test_a_run_goes_on_with_another_number_of_ranks(recipe_file: Path, data: Path, tmp_path: Path) -> None:

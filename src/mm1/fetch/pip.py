@@ -18,7 +18,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mm1.errors import UserError
@@ -43,9 +43,15 @@ def fetch_sdist(name: str, version: str) -> Path:
     return _fetch_with_pip(name, version, suffix=".tar.gz", pip_options=["--no-binary", ":all:"])
 
 
-def fetch_wheel(name: str, version: str) -> Path:
-    """Return the wheel of a package; download it if necessary. Otherwise like `fetch_sdist`."""
-    return _fetch_with_pip(name, version, suffix=".whl", pip_options=["--only-binary", ":all:"])
+def fetch_wheel(name: str, version: str, platform: Sequence[str] = ()) -> Path:
+    """Return the wheel of a package; download it if necessary. Otherwise like `fetch_sdist`.
+
+    Args:
+        name: The package's name on the Python package index.
+        version: The exact version.
+        platform: pip's options that choose one of several wheels; default: the one for this machine.
+    """
+    return _fetch_with_pip(name, version, suffix=".whl", pip_options=["--only-binary", ":all:", *platform])
 
 
 def fetch_once(

@@ -28,7 +28,8 @@ class MM1Config(PreTrainedConfig):
     """Everything that fixes the shape of an `MM1ForConditionalGeneration`.
 
     Attributes:
-        vision_config: Configuration of any ViT of `transformers` (CLIP, SigLIP, DINOv2, AIMv2).
+        vision_config: Configuration of any ViT of `transformers` (CLIP, SigLIP, DINOv2, AIMv2), or of a convolutional
+            tower (`mm1.model.convolutional`).
         text_config: Configuration of any decoder of `transformers` (Llama, Qwen, OLMo).
         connector: Kind of connector, a name in `mm1.model.configuration.CONNECTORS`.
         image_seq_length: Tokens per image (paper sec. 3.2: 64 or 144).
@@ -140,6 +141,11 @@ class MM1Config(PreTrainedConfig):
             UserError: If the tower has no such layer.
         """
         layers = self.vision_config.num_hidden_layers
+        if not layers and self.vision_feature_layer != -1:
+            raise UserError(
+                f"vision_feature_layer {self.vision_feature_layer} is out of range: a convolutional tower gives its "
+                "last feature map: leave it at -1"
+            )
         if not -layers - 1 <= self.vision_feature_layer <= layers:
             raise UserError(
                 f"vision_feature_layer {self.vision_feature_layer} is out of range: the vision tower has "

@@ -25,6 +25,7 @@ from mm1.model.base import MM1PreTrainedModel
 from mm1.model.borders import BORDERS, Borders, has_windows, needs_borders
 from mm1.model.configuration import MM1Config
 from mm1.model.connectors import build_connector
+from mm1.model.convolutional import ConvolutionalTower  # noqa: F401  (registers itself with AutoModel)
 from mm1.model.generation import MM1GenerationMixin, unmatched
 from mm1.model.loss import mean_loss, next_tokens, summed_loss
 from mm1.model.outputs import MM1ImageFeatures, MM1ModelOutput, MM1Output

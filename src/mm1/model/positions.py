@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from mm1.errors import UserError
+from mm1.model.convolutional import ConvolutionalTower, ConvolutionalTowerConfig
 
 if TYPE_CHECKING:
     from mm1.model.modeling import MM1ForConditionalGeneration
@@ -54,12 +55,33 @@ def resize_positions(table: torch.Tensor, old_side: int, side: int, antialias: b
     return torch.cat([table[:special], resize_table(table[special:], side, antialias)])
 
 
+def check_image_size(config: PreTrainedConfig, image_size: int) -> None:
+    """Check that a tower takes images of a size.
+
+    Args:
+        config: The tower's configuration.
+        image_size: Side in pixels.
+
+    Raises:
+        UserError: If it isn't a multiple of the patch or the stride.
+    """
+    patch: int = config.patch_size
+    if image_size % patch:
+        unit = "stride" if isinstance(config, ConvolutionalTowerConfig) else "patch size"
+        below = image_size // patch * patch
+        near = f"{below} or {below + patch}" if below else str(patch)
+        raise UserError(
+            f"model.vision.image_size: {image_size} is not a multiple of the {unit} {patch}: set it to {near}"
+        )
+
+
 @torch.no_grad()
 def resize_tower(tower: PreTrainedModel, image_size: int, antialias: bool | None = None) -> None:
     """Make a tower take images of another size, in place.
 
     Args:
-        tower: A CLIP, SigLIP, DINOv2 (with or without registers) or AIMv2 vision model.
+        tower: A CLIP, SigLIP, DINOv2 (with or without registers) or AIMv2 vision model, or a convolutional tower,
+            which has no positions to interpolate.
         image_size: The new side in pixels.
         antialias: Default: as the tower's own library does it.
 
@@ -67,9 +89,11 @@ def resize_tower(tower: PreTrainedModel, image_size: int, antialias: bool | None
         UserError: If the size is not a multiple of the patch, or the tower has no table that is known here.
     """
     config: Any = tower.config
+    check_image_size(config, image_size)
+    if isinstance(tower, ConvolutionalTower):
+        config.image_size = image_size
+        return
     embeddings: Any = tower.embeddings
-    if image_size % config.patch_size:
-        raise UserError(f"image size {image_size} is not a multiple of the patch size {config.patch_size}")
     if antialias is None:
         antialias = config.model_type in ANTIALIASED
     side = image_size // config.patch_size

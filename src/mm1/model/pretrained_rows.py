@@ -14,6 +14,7 @@ import torch
 from transformers import CLIPVisionModel
 
 from mm1.model.configuration import MM1Config
+from mm1.model.convolutional import ConvolutionalTowerConfig
 from mm1.model.factory import fresh_rows, load_decoder, load_whole, whole_config
 from mm1.model.open_clip import WEIGHTS, check_names, convert, find_open_clip, open_clip_vision_config, weights_file
 from mm1.model.positions import ANTIALIASED, resize_positions
@@ -65,6 +66,9 @@ def rows_of_tower(source: str, config: MM1Config) -> Source:
         source: As of `mm1.model.towers.load_tower`.
         config: Of the model to be trained.
     """
+    if isinstance(config.vision_config, ConvolutionalTowerConfig):  # small, and its files have the backbone's names
+        tensors = load_tower(source).state_dict()
+        return lambda name, rows: tensors[name.removeprefix(TOWER)][rows]
     own, side = tower_config(source), config.patch_grid
     old = own.image_size // own.patch_size
     open_clip = find_open_clip(source)

@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig
 from mm1.errors import UserError
 from mm1.model.configuration import MM1Config
 from mm1.model.factory import compose, scratch_decoder, whole_config
+from mm1.model.positions import check_image_size
 from mm1.model.pretrained import pretrained_config
 from mm1.model.towers import scratch_tower, tower_config
 from mm1.processing.tokenizer import load_tokenizer
@@ -51,7 +52,8 @@ def _tower(recipe: VisionRecipe) -> PreTrainedConfig:
     config = _float32(tower_config(recipe.from_, recipe.image_size))
     if recipe.size is not None:
         stated = recipe.patch_size, recipe.hidden_size, recipe.num_layers, recipe.num_heads
-        own = config.patch_size, config.hidden_size, config.num_hidden_layers, config.num_attention_heads
+        heads = getattr(config, "num_attention_heads", None)  # a convolutional tower has none
+        own = config.patch_size, config.hidden_size, config.num_hidden_layers, heads
         if stated != own:
             raise UserError(
                 f"model.vision.size: '{recipe.from_}' is no {recipe.size} (patch, width, layers and heads are {own}, "
@@ -65,11 +67,7 @@ def _whole(source: str, image_size: int | None) -> MM1Config:
     for part in (config, config.vision_config, config.text_config):
         _float32(part)
     if image_size is not None and image_size != config.vision_config.image_size:
-        if image_size % config.vision_config.patch_size:
-            raise UserError(
-                f"model.vision.image_size: {image_size} is not a multiple of the patch size "
-                f"{config.vision_config.patch_size}"
-            )
+        check_image_size(config.vision_config, image_size)
         config.vision_config.image_size = image_size
         if config.connector == "mlp":
             config.image_seq_length = config.patch_grid**2

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import GenerationConfig
 
@@ -180,7 +181,21 @@ def start_sharded(
         set_tokens(model.generation_config, tokens)
     elif (Path(whole) / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(whole)
-    return ShardedStart(model.train(), share, {} if resumes else _sources(recipe, config, vocab_size, seed), seed)
+    sources = {} if resumes else _sources(recipe, config, vocab_size, seed)
+    _fill_statistics(model, sources)
+    return ShardedStart(model.train(), share, sources, seed)
+
+
+@torch.no_grad()
+def _fill_statistics(model: MM1ForConditionalGeneration, sources: dict[str, Source]) -> None:
+    """Give a pre-trained tower its batch norms' statistics: buffers, which every rank has whole."""
+    for name, module in model.named_modules():
+        for buffer in ("running_mean", "running_var") if isinstance(module, nn.BatchNorm2d) else ():
+            full = f"{name}.{buffer}"
+            source = next((source for start, source in sources.items() if full.startswith(start)), None)
+            if source is not None:
+                values = module.get_buffer(buffer)
+                values.copy_(source(full, slice(len(values))))
 
 
 def _sources(recipe: ModelRecipe, config: MM1Config, vocab_size: int, seed: int) -> dict[str, Source]:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mm1.model.convolutional import ConvolutionalTower
 from mm1.model.modeling import MM1ForConditionalGeneration
 from mm1.model.sparse import SparseBlock
 from mm1.model.vision import patch_features
@@ -60,7 +61,8 @@ class UnitFlops:
         pair: Forward pass, all layers: one token attends to one (scores and weighted sum).
         target_token: Forward pass of the vocabulary head, which runs where a token is a target.
         vision: Forward pass of the tower for one image.
-        vision_backward: Its backward pass: less than twice as much, since pixels need no gradient.
+        vision_backward: Its backward pass: less than twice as much, since pixels need no gradient; of a convolutional
+            tower twice as much.
         connector: Forward pass for one image.
     """
 
@@ -94,6 +96,9 @@ def unit_flops(model: MM1ForConditionalGeneration) -> UnitFlops:
         patches = patch_features(inner.vision_tower, model.config, pixels)
     with FlopCounterMode(display=False) as vision_backward:
         patches.sum().backward()
+    backward = vision_backward.get_total_flops()
+    if isinstance(inner.vision_tower, ConvolutionalTower):  # of grouped convolutions torch counts it as of whole ones
+        backward = 2 * vision.get_total_flops()
     with torch.no_grad(), FlopCounterMode(display=False) as connector:
         inner.connector(patches.detach())
     return UnitFlops(
@@ -101,7 +106,7 @@ def unit_flops(model: MM1ForConditionalGeneration) -> UnitFlops:
         pair=2 * 2 * text.num_hidden_layers * text.num_attention_heads * head_size,
         target_token=2 * model.lm_head.weight.numel(),
         vision=vision.get_total_flops(),
-        vision_backward=vision_backward.get_total_flops(),
+        vision_backward=backward,
         connector=connector.get_total_flops(),
     )
 

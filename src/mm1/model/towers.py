@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModel, CLIPVisionConfig, PreTrainedConfig, PreTrainedModel
@@ -17,8 +18,9 @@ from transformers.image_utils import (
 )
 
 from mm1.errors import UserError
+from mm1.model.convolutional import CONVOLUTIONAL, convolutional_config, load_convolutional
 from mm1.model.open_clip import find_open_clip, load_open_clip_tower, open_clip_vision_config
-from mm1.model.positions import resize_tower
+from mm1.model.positions import check_image_size, resize_tower
 from mm1.model.pretrained import first_line, pretrained_config
 from mm1.recipe import VisionRecipe
 
@@ -33,7 +35,8 @@ TOWERS = frozenset(
         "aimv2_vision_model",
     }
 )
-"""Model types of the towers that are tested here. SigLIP 2 at a fixed resolution is of SigLIP's type."""
+"""Model types of the ViTs that are tested here. SigLIP 2 at a fixed resolution is of SigLIP's type. Those of
+convolutional towers are in `mm1.model.convolutional`."""
 
 
 def scratch_tower(recipe: VisionRecipe) -> CLIPVisionConfig:
@@ -63,16 +66,18 @@ def load_tower(source: str, image_size: int | None = None) -> PreTrainedModel:
 
     Args:
         source: A folder: of a vision model, of a two-tower model (CLIP, SigLIP, AIMv2), whose vision half is
-            taken, or of an open_clip checkpoint, which is converted.
+            taken, of a convolutional network, or of an open_clip checkpoint, which is converted.
         image_size: Side of the images it will get, to which its position embedding is interpolated as its own
-            library does it (open_clip antialiases); None: its own.
+            library does it (open_clip antialiases); None: its own, of a convolutional one
+            `mm1.model.convolutional.IMAGE_SIZE`.
 
     Raises:
         UserError: If there is no tower, or one that can't be used here.
     """
     open_clip = find_open_clip(source)
     model = _load_transformers(source) if open_clip is None else load_open_clip_tower(open_clip)
-    tower = _without_heads(model, source)
+    convolutional = model.config.model_type in CONVOLUTIONAL
+    tower = load_convolutional(model, source) if convolutional else _without_heads(model, source)
     if image_size is not None:
         resize_tower(tower, image_size, antialias=True if open_clip else None)
     return tower
@@ -89,14 +94,17 @@ def tower_config(source: str, image_size: int | None = None) -> PreTrainedConfig
         UserError: If there is no tower, or one that can't be used here.
     """
     open_clip = find_open_clip(source)
+    config: PreTrainedConfig
     if open_clip is None:
         whole = pretrained_config(source, KEY)
-        config = _bare_config(getattr(whole, "vision_config", whole), source)
+        if whole.model_type in CONVOLUTIONAL:
+            config = convolutional_config(whole, source)
+        else:
+            config = _bare_config(getattr(whole, "vision_config", whole), source)
     else:
         config = open_clip_vision_config(open_clip)
     if image_size is not None:
-        if image_size % config.patch_size:
-            raise UserError(f"image size {image_size} is not a multiple of the patch size {config.patch_size}")
+        check_image_size(config, image_size)
         config.image_size = image_size
     return config
 
@@ -127,10 +135,13 @@ def pixel_statistics(source: str | None) -> tuple[list[float], list[float]]:
             raise UserError(f"{file}: is not valid JSON of a checkpoint ({first_line(error)})") from None
         if mean and std:
             return mean, std
-    family = "clip" if open_clip else pretrained_config(source, KEY).model_type
+    config: Any = None if open_clip else pretrained_config(source, KEY)
+    family = "clip" if config is None else config.model_type
+    if family == "timm_wrapper" and config.pretrained_cfg:
+        return config.pretrained_cfg["mean"], config.pretrained_cfg["std"]
     if family.startswith("siglip"):
         return IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD
-    if family.startswith("dinov2"):
+    if family.startswith("dinov2") or family in CONVOLUTIONAL:
         return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
     return OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
@@ -139,7 +150,7 @@ def _load_transformers(source: str) -> PreTrainedModel:
     config = pretrained_config(source, KEY)
     try:
         model, report = AutoModel.from_pretrained(source, config=config, dtype=torch.float32, output_loading_info=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise UserError(f"{KEY}: '{source}' can't be loaded ({first_line(error)})") from None
     tower: PreTrainedModel | None = getattr(model, "vision_model", None) if hasattr(config, "vision_config") else model
     if tower is None:
@@ -159,7 +170,8 @@ def _without_heads(tower: PreTrainedModel, source: str) -> PreTrainedModel:
 
 def _bare_config(whole: PreTrainedConfig, source: str) -> PreTrainedConfig:
     if whole.model_type not in TOWERS:
-        raise UserError(f"{KEY}: '{source}' is a {whole.model_type}: take one of {', '.join(sorted(TOWERS))}")
+        known = ", ".join(sorted(TOWERS | CONVOLUTIONAL))
+        raise UserError(f"{KEY}: '{source}' is a {whole.model_type}: take one of {known}")
     config = type(whole).from_dict(whole.to_dict())
     # Some families write sizes as pairs.
     for name in ("image_size", "patch_size"):

@@ -17,7 +17,7 @@ from mm1.publish.private import public
 from mm1.report.read_run import Run, Score, mapping, number, read_run
 
 PACKAGED_IDS = {"smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct"}
-"""Hub ids of the models that Python packages ship (`mm1.places.PACKAGED`)."""
+"""Hub ids of the models that Python packages ship (`mm1.places.PACKAGED`), as far as the Hub has the same weights."""
 
 _PARTS = {"": "the whole model", "vision": "vision encoder", "language_model": "decoder"}
 
@@ -153,7 +153,7 @@ def _base(part: str, source: str, run: Path) -> Base:
         return Base(part, str(public(source)), False)
     shown = str(public(name.place))
     if name.kind == "packaged":
-        return Base(part, PACKAGED_IDS[name.place], True)
+        return Base(part, PACKAGED_IDS.get(name.place, name.place), name.place in PACKAGED_IDS)
     if name.kind == "hub":
         is_id = "/" in name.place
         return Base(part, name.place, is_id)

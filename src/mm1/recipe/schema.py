@@ -42,13 +42,19 @@ def _with_sizes(data: Any, shapes: Mapping[str, Mapping[str, int]]) -> Any:
 
 
 class VisionRecipe(Section):
-    """The vision tower: a CLIP-type ViT, from scratch or pre-trained."""
+    """The vision tower: a CLIP-type ViT from scratch, or a pre-trained ViT or convolutional network."""
 
     from_: str | None = Field(
-        None, alias="from", description="Folder or Hub id of a pre-trained tower; null: from scratch."
+        None,
+        alias="from",
+        description="`efficientnet-lite0`, `-lite1` or `-lite2`, or folder or Hub id of a pre-trained tower; "
+        "null: from scratch.",
     )
     image_size: int = Field(
-        336, gt=0, description="Side of the square input in pixels (paper sec. 3.2: 336; final 378)."
+        336,
+        gt=0,
+        description="Side of the square input in pixels, a multiple of the tower's patch or stride (paper sec. 3.2: "
+        "336; final 378).",
     )
     size: str | None = Field(
         None,
@@ -60,7 +66,10 @@ class VisionRecipe(Section):
     num_layers: int = Field(24, gt=0, description="Transformer blocks (ViT-L).")
     num_heads: int = Field(16, gt=0, description="Attention heads (ViT-L).")
     intermediate_size: int | None = Field(None, gt=0, description="Default: 4 x hidden_size.")
-    feature_layer: int = Field(-1, description="The layer whose output the connector reads (-1: the last).")
+    feature_layer: int = Field(
+        -1,
+        description="The layer whose output the connector reads (-1: the last; convolutional towers have no other).",
+    )
     attention: Attention | Annotated[list[Attention], Field(min_length=1)] = Field(
         "sdpa", description="One name, or several in order of preference: the first that works on the machine is used."
     )

@@ -118,7 +118,12 @@ def _shape(config: Mapping[str, Any]) -> dict[str, str]:
     """Return a short text for each part of the model, from its configuration."""
     vision, text = mapping(config, "vision_config"), mapping(config, "text_config")
     shape = {}
-    if {"num_hidden_layers", "hidden_size", "image_size", "patch_size"} <= vision.keys():
+    if backbone := mapping(vision, "backbone_config"):
+        shape["vision"] = (
+            f"{backbone.get('model_type')}, {vision.get('hidden_size')} channels, {vision.get('image_size')} px with "
+            f"a stride of {vision.get('patch_size')}"
+        )
+    elif {"num_hidden_layers", "hidden_size", "image_size", "patch_size"} <= vision.keys():
         shape["vision"] = (
             f"{vision['num_hidden_layers']} layers × {vision['hidden_size']}, "
             f"{vision['image_size']} px in patches of {vision['patch_size']}"

@@ -81,7 +81,7 @@ class Weights:
             routed=len(sparse) * config.moe_top_k * config.text_config.hidden_size,
             root=sum(parts.values()) - in_blocks,
             largest=max(pairs),
-            block=max(map(max, sizes)),
+            block=max(size for tower in sizes for size in tower),
             largest_parameter=max((p.numel() for p in parameters), default=0),
             sums=sum(
                 p.numel() // p.shape[-1] + p.numel() // p.shape[-2] if p.ndim > 1 else p.numel() for p in parameters

@@ -49,9 +49,10 @@ def prepare_model(
     if compiles(recipe.compile, world.device):
         for block in (*tower, *decoder):
             block.compile()
-    routers = [module for module in model.modules() if isinstance(module, Router)]
+    # Batch norms have statistics in float32, which FSDP doesn't cast; torch wants scale and shift to be like them.
+    float32_parts = [module for module in model.modules() if isinstance(module, Router | nn.BatchNorm2d)]
     units = [*_grouped(tower, max(map(_size, decoder))), *([block] for block in decoder)]
-    shard_model(model, units, world, recipe, autocast, float32_parts=routers)
+    shard_model(model, units, world, recipe, autocast, float32_parts=float32_parts)
 
 
 def _grouped(blocks: list[nn.Module], size: int) -> list[list[nn.Module]]:
@@ -64,6 +65,8 @@ def _grouped(blocks: list[nn.Module], size: int) -> list[list[nn.Module]]:
         blocks: The tower's, in order.
         size: Parameters of the decoder's largest block.
     """
+    if not blocks:
+        return []
     groups = min(len(blocks), -(-sum(map(_size, blocks)) // size))
     borders = [number * len(blocks) // groups for number in range(groups + 1)]
     return [blocks[first:last] for first, last in pairwise(borders)]
