@@ -155,12 +155,15 @@ def recaption(
 @app.command()
 def clean(
     corpus: Annotated[Path, typer.Argument(help="Directory of the corpus, such as data/web.")],
-    to: Annotated[Path | None, typer.Option(help="Directory of the clean corpus. Or give --in-place.")] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Directory of the clean corpus. Default: none, so give it or --in-place.")
+    ] = None,
     in_place: Annotated[
         bool,
         typer.Option(
             "--in-place",
-            help="Write masks beside the splits, which recipes name as corpus/split@clean, and no other corpus.",
+            help="Write masks beside the splits, which recipes name as corpus/split@clean. Default: a corpus is "
+            "written.",
         ),
     ] = False,
     name: Annotated[str, typer.Option(help="With --in-place: name of the masks.")] = "clean",
