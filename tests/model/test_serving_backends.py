@@ -1,6 +1,7 @@
 """What vLLM's transformers backend, and SGLang's, ask of a model and a processor; neither runs without a GPU.
 
-The calls are those of vllm/model_executor/models/transformers/{base,multimodal}.py.
+The calls are those of vllm/model_executor/models/transformers/{base,multimodal}.py, and of SGLang 0.5.23's
+sglang/srt/{models/transformers,multimodal/processors/transformers_auto}.py.
 """
 
 from __future__ import annotations
@@ -134,6 +135,28 @@ def test_the_backend_s_forward(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == [0, 1]
     # The names in the file of weights lead to the backend's own after its prefixes.
     assert {name.split(".")[0] for name in whole.state_dict()} == {"model", "lm_head"}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_sglang_lays_out_a_prompt(rule: TilingRule) -> None:
+    """It finds pictures by runs of the image token, and gives every run the rows of `get_image_features` in order."""
+    config, processor = tiny_config(), build_processor(own(), 16, 4, resolution=rule)
+    pictures = [PILImage.new("RGB", size, (9, 40, 90)) for size in ((30, 20), (16, 16), (70, 35))]
+    text = f"one {processor.image_token} two {processor.image_token} three {processor.image_token} end"
+    found = processor(text=text, images=pictures, return_tensors="pt")
+    assert found["pixel_values"].ndim == 4  # five dimensions are padded by tiles
+    assert config.image_token_id is not None
+    ids = found["input_ids"].flatten()
+    is_picture = ids == processor.image_token_id
+    starts = (is_picture & ~torch.roll(is_picture, 1)).nonzero(as_tuple=True)[0]
+    ends = (is_picture & ~torch.roll(is_picture, -1)).nonzero(as_tuple=True)[0]
+    counts: Any = processor._get_num_multimodal_tokens(image_sizes=[picture.size[::-1] for picture in pictures])
+    assert (ends - starts + 1).tolist() == list(counts.num_image_tokens)
+    model: Any = AutoModel.from_config(config).eval()
+    assert model._supports_attention_backend
+    with torch.no_grad():
+        features = model.get_image_features(pixel_values=found["pixel_values"]).pooler_output
+    assert len(features.reshape(-1, features.shape[-1])) == int(is_picture.sum())
 
 
 def test_the_entry_points_are_there() -> None:
