@@ -22,7 +22,7 @@ from mm1.corpora.hands.pages import Pages
 from mm1.corpora.hands.picture import Painter
 from mm1.corpora.hands.questions import FORMATS, NEW_FORMAT
 from mm1.corpora.hands.tales import spoken
-from mm1.corpora.hands.texts import texts
+from mm1.corpora.hands.texts import texts as make_texts
 from mm1.corpora.hands.things import hold_out, read_things, words
 from mm1.corpora.hands.vocabulary import in_turn
 from mm1.corpora.hands.world import CARD_WORDS, HANDS, NEW_HAND, World
@@ -81,7 +81,7 @@ def build(
     painter = Painter(Drawings(drawn, size))
     asked = round(_QUESTIONS_SHARE * captions)
     make, shots = Items(world, painter), items // 2
-    held_out_texts = list(_texts(world, max(10, round(_CONTINUED * texts)), "text-heldout"))
+    held_out_texts = list(make_texts(world, max(10, round(_CONTINUED * texts)), "text-heldout"))
     per_trained, per_new = items // len(TRAINED), items // len(NEW)
     line_shots = max(_FEWEST_SHOTS, items // 20)
     word_pages = items // QUERIES_PER_PAGE
@@ -90,7 +90,7 @@ def build(
             "captions": make.captions("captions", captions - asked),
             "captions-questions": make.questions("captions-questions", asked),
             "pages": Pages(world, painter, trained_words)(pages, "pages"),
-            "text": _texts(world, texts, "text"),
+            "text": make_texts(world, texts, "text"),
             "text-heldout": held_out_texts,
             "continuations": continuations(held_out_texts, seed),
             "captions-heldout": make.captions("captions-heldout", items),
@@ -122,9 +122,6 @@ def build(
         f"Held-out format: {NEW_FORMAT}",
         skips=skips,
     )
-
-
-_texts = texts
 
 
 def _invented(world: World, seed: int) -> tuple[list[str], list[str]]:
