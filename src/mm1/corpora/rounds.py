@@ -49,6 +49,10 @@ _BARE = "{}"
 FRAMES = ("it is {}.", "a picture of a {}", "{}!", "({})", "I see {}", "{}, I think", "a {} thing")
 SHARE_WITH_FRAME = 0.4
 
+# What a picture is answered with where no rounds before it tell a convention.
+_CAPTION = Convention("caption", lambda color, shape: f"a {color} {shape}")
+SHARE_OF_CAPTIONS = 0.2
+
 # None of these tells the convention. The last one asks for a caption wherever a user asks nothing.
 PHRASES = (
     "What is this?",
@@ -66,10 +70,12 @@ _PICTURES = "easy-vqa/train-captions"
 
 
 def build(*, count: int = 4000, several: float = 0.2, seed: int = 0) -> Material:
-    """Return the material of rounds: the split `train`, of conversations of 2 to 9 rounds.
+    """Return the material of rounds: the split `train`, of conversations of 2 to 9 rounds, and of one.
 
-    The first answer is shown and no target: nothing before it tells the convention, and a model that learned it would
-    answer a user's first picture by a convention that it guesses. All other answers are targets.
+    The first of several answers is shown and no target: nothing before it tells the convention, and a model that
+    learned it would answer a user's first picture by a convention that it guesses. In conversations of one round the
+    answer is the picture's caption and a target, so that a picture without examples is captioned. All other answers are
+    targets.
 
     Args:
         count: Number of conversations.
@@ -91,7 +97,8 @@ def build(*, count: int = 4000, several: float = 0.2, seed: int = 0) -> Material
         "each is put into words, from its colour and shape as easy-vqa's answers tell them, by the conversation's one "
         f"convention. {several:.0%} show two or three pictures a turn. A convention is a wording of pages in a letter "
         f"case, by example: {bare}. {SHARE_WITH_FRAME:.0%} put it into a frame: {' | '.join(FRAMES)}. Held out are the "
-        f"conventions of pages named {' | '.join(HELD_OUT)}. The first answer of a conversation is no target.",
+        f"conventions of pages named {' | '.join(HELD_OUT)}. The first of several answers is no target. "
+        f"{SHARE_OF_CAPTIONS:.0%} of the conversations have one round instead: a picture and its caption.",
     )
 
 
@@ -126,9 +133,11 @@ def _conversations(pictures: Split, count: int, several: float, seed: int) -> It
     bare, framed = followed([_BARE]), followed(FRAMES)
     for number in track(range(count), "rounds: train"):
         draw = seeded(seed, "rounds", number)
-        convention = draw.choice(framed if draw.random() < SHARE_WITH_FRAME else bare)
-        at_once = draw.randint(2, 3) if draw.random() < several else 1
-        turns = _turns(pictures, convention, draw.randint(2, 9), at_once, draw)
+        convention, rounds, at_once = _CAPTION, 1, 1
+        if draw.random() >= SHARE_OF_CAPTIONS:
+            convention = draw.choice(framed if draw.random() < SHARE_WITH_FRAME else bare)
+            rounds, at_once = draw.randint(2, 9), draw.randint(2, 3) if draw.random() < several else 1
+        turns = _turns(pictures, convention, rounds, at_once, draw)
         yield dialogue(f"train/{number}", turns, convention=convention.name, pictures_a_turn=at_once)
 
 
@@ -142,5 +151,8 @@ def _turns(pictures: Split, convention: Convention, rounds: int, at_once: int, d
         images: list[Image] = [image for document in shown for image in document.images]
         answer = SEPARATOR.join(convention.phrase(one.meta["color"], one.meta["shape"]) for one in shown)
         before = opening if number == 0 else []
-        turns += [("user", [*before, *images, *phrase]), ("assistant", [Text(answer, target=number > 0)])]
+        turns += [
+            ("user", [*before, *images, *phrase]),
+            ("assistant", [Text(answer, target=number > 0 or rounds == 1)]),
+        ]
     return turns
