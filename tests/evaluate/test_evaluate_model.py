@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,40 @@ def test_a_finished_result_is_kept_unless_the_protocol_changed(squares, tmp_path
     assert oracle.calls == before
     run(oracle, tmp_path, task(max_new_tokens=5), shots=(0,))
     assert oracle.calls == before + 2
+
+
+def test_more_draws_are_kept_and_fewer_are_not(squares, tmp_path):
+    oracle = Oracle("test", 20)
+    (three,) = run(oracle, tmp_path, task(), shots=(2,), draws=3)
+    before = oracle.calls
+    assert run(oracle, tmp_path, task(), shots=(2,)) == [three]
+    assert oracle.calls == before
+    (four,) = run(oracle, tmp_path, task(), shots=(2,), draws=4)
+    assert len(four["draws"]) == 4
+    (other,) = run(oracle, tmp_path, task(), shots=(2,), seed=1)
+    assert [draw["seed"] for draw in other["draws"]] == [1]
+
+
+def _slowly(data: str, out_dir: str) -> None:
+    os.environ["MM1_DATA"] = data
+    oracle = Oracle("test", 20)
+    generate = oracle.generate
+
+    def slow(prompts, **options):
+        time.sleep(0.5)
+        with open(f"{out_dir}/calls", "a") as calls:
+            calls.write(".")
+        return generate(prompts, **options)
+
+    oracle.generate = slow
+    (result,) = run(oracle, Path(out_dir), task(), shots=(2,))
+    assert result["score"] == 1.0
+
+
+def test_two_processes_share_one_result(squares, tmp_path):
+    """The later one waits for the earlier one, and keeps its result."""
+    on_ranks(2, _slowly, str(squares), str(tmp_path))
+    assert len((tmp_path / "calls").read_text()) == 2  # the queries, and those with swapped pictures
 
 
 def test_a_damaged_picture_counts_as_an_error(squares, tmp_path, model, processor):

@@ -150,6 +150,32 @@ def test_what_changes_before_the_first_checkpoint_is_no_change(data: Path, recip
     assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["train"]["micro_batch_size"] == 2
 
 
+@pytest.mark.parametrize(
+    ("wrong", "mended"),
+    [
+        ("model.language_model.from=no/such", "model.language_model.hidden_size=32"),
+        ("data.sequence_length=4", "tokenizer.vocab_size=330"),  # fails after a tokenizer was trained
+    ],
+)
+def test_a_start_that_fails_because_of_its_recipe_may_be_mended(
+    wrong: str, mended: str, data: Path, recipe_file: Path, tmp_path: Path
+) -> None:
+    run, key = tmp_path / "run", mended.split("=")[0]
+    with pytest.raises(UserError):
+        pretrain(load_recipe(str(recipe_file), [wrong]), run)
+    with breaking_at(2):
+        pretrain(load_recipe(str(recipe_file), [mended]), run)
+    for file in (run / "recipe.yaml", run / "tokenizer" / "tokenizer.json"):
+        assert file.is_file()
+    content = yaml.safe_load((run / "recipe.yaml").read_text())
+    for name in key.split("."):
+        content = content[name]
+    assert str(content) == mended.split("=")[1]
+    if key == "tokenizer.vocab_size":
+        tokenizer = json.loads((run / "tokenizer" / "tokenizer.json").read_text())
+        assert 300 < len(tokenizer["model"]["vocab"]) <= 330
+
+
 def test_keys_that_came_after_a_run_are_no_change(data: Path, recipe_file: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with breaking_at(5):

@@ -1,7 +1,8 @@
 """Scores a model on tasks at several numbers of shots; each pair has one result file.
 
 A result file contains the whole protocol and every prediction, so a score can be explained and recomputed. A result
-that exists for the same protocol, model and data is kept. An incomplete result is resumed part by part.
+that exists for the same protocol, model and data is kept, also one with more draws of shots. An incomplete result is
+resumed part by part. Two processes never make one result at the same time: the later one waits, and keeps it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from mm1.evaluate.result_page import write_result_page
 from mm1.evaluate.scoring import PARTS_AT_ONCE, Result, Scorer
 from mm1.evaluate.settings import EvaluationSettings
 from mm1.evaluate.tasks.task import Task
-from mm1.files import write_json
+from mm1.files import hold, write_json
 from mm1.progress import progress_bar
 
 
@@ -61,7 +63,7 @@ def evaluate_model(
             for count in settings.shots:
                 row = bar.add_task(f"{task.name}, {count}-shot", total=scorer.work(count), note="")
                 result, kept = _scored(scorer, count, out_dir, partial(bar.advance, row))
-                note = summary(result) + (" (kept)" if kept else "")
+                note = summary(result) + (_kept_note(result, scorer.seeds(count)) if kept else "")
                 bar.update(row, completed=scorer.work(count), note=note)
                 results.append(result)
     return results
@@ -75,12 +77,24 @@ def summary(result: Result) -> str:
 
 def _scored(scorer: Scorer, count: int, out_dir: Path, advance: Advance) -> tuple[Result, bool]:
     """Return the result, and whether it existed already."""
-    file = out_dir / f"{scorer.task.name}.{count}-shot.json"
+    name = f"{scorer.task.name}.{count}-shot"
+    file, folder = out_dir / f"{name}.json", out_dir / ".parts" / f"{name}.{scorer.protocol_hash(count)}"
+    group, protocol = own_group(), scorer.protocol(count)
+    with ExitStack() as stack:
+        if group.leads and not _is_kept(_read(file), protocol):
+            lock = out_dir / f".{folder.name}.lock"
+            stack.enter_context(hold(lock, wait=True))
+            stack.callback(lock.unlink, missing_ok=True)  # whoever waits for it, or makes it anew, finds the result
+        wait_for_all()
+        kept = group.from_first(lambda: _read(file))
+        if kept is not None and _is_kept(kept, protocol):
+            return kept, True
+        return _score(scorer, count, file, folder, advance), False
+
+
+def _score(scorer: Scorer, count: int, file: Path, folder: Path, advance: Advance) -> Result:
+    """Make a result and its file; the parts are kept in a folder until then."""
     group = own_group()
-    kept = group.from_first(lambda: _read(file))
-    if kept is not None and kept.get("protocol") == scorer.protocol(count):
-        return kept, True
-    folder = out_dir / ".parts" / f"{scorer.task.name}.{count}-shot.{scorer.protocol_hash(count)}"
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{index:05d}.json" for index in range(len(scorer.parts))]
     share = range(group.number, len(files), group.count)
@@ -100,7 +114,19 @@ def _scored(scorer: Scorer, count: int, out_dir: Path, advance: Advance) -> tupl
         if not any(folder.parent.iterdir()):
             folder.parent.rmdir()
     wait_for_all()
-    return json.loads(file.read_text()), False
+    scored: Result = json.loads(file.read_text())
+    return scored
+
+
+def _is_kept(there: dict[str, Any] | None, asked: dict[str, Any]) -> bool:
+    """Return whether a result is of the protocol that is asked for, with at least the draws of shots of that."""
+    protocol, seeds = (there or {}).get("protocol", {}), asked["shot_seeds"]
+    return {**protocol, "shot_seeds": seeds} == asked and protocol["shot_seeds"][: len(seeds)] == seeds
+
+
+def _kept_note(result: Result, seeds: Sequence[int]) -> str:
+    drawn = len(result["protocol"]["shot_seeds"])
+    return f" (kept, {drawn} draws of shots)" if drawn > len(seeds) else " (kept)"
 
 
 def _read(file: Path) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,8 @@ SCHEDULER_LOGS = "slurm"
 """Folder of a run that `mm1 launch` writes to before the run begins."""
 _BEFORE = (SCHEDULER_LOGS, "recipe.yaml.partial")
 """What a run directory without a recipe may contain: the run is about to begin, or was killed at its start."""
+_BEGUN = ("plan", ENVIRONMENT, "checkpoints", "model")
+"""What a run has from the plan on. Before that, a start may have failed because of the recipe."""
 
 TRACES = "traces"
 """Folder of a run on several GPUs that NCCL's records of collectives go to when one times out."""
@@ -37,7 +40,9 @@ LOCK = ".lock"
 
 
 def open_run(directory: Path, recipe: RunRecipe) -> None:
-    """Make the run directory, or check that the run there may take the recipe. An existing recipe.yaml stays.
+    """Make the run directory, or check that the run there may take the recipe.
+
+    The recipe.yaml of a run with a plan stays. A run without one takes any recipe.
 
     Args:
         directory: The run's directory.
@@ -47,7 +52,12 @@ def open_run(directory: Path, recipe: RunRecipe) -> None:
         UserError: If the directory belongs to another recipe (the message names the keys), or isn't a run's.
     """
     if (directory / "recipe.yaml").is_file():
-        check_changes(directory, recipe)
+        if any((directory / name).exists() for name in _BEGUN):
+            check_changes(directory, recipe)
+        elif (directory / "recipe.yaml").read_text() != recipe.to_yaml():
+            with locked_run(directory):
+                shutil.rmtree(directory / "tokenizer", ignore_errors=True)  # of the recipe whose start failed
+                _write_recipe(directory, recipe)
         return
     if directory.is_dir() and any(entry.name not in _BEFORE for entry in directory.iterdir()):
         raise UserError(f"{directory}: not a run directory and not empty: choose another one with --to")
