@@ -169,11 +169,28 @@ def test_only_the_shots_of_a_page_tell_its_words(corpus: Path) -> None:
         shots = pages[query.meta["page"]]
         (shown,) = query.meta["pictures"][0]["groups"]
         told = {shot.meta["answer"]: shot.meta["pictures"][0]["groups"][0] for shot in shots}
-        assert len(shots) == 8
-        assert len(told) == 2
+        assert len(shots) == 9
+        assert len(told) == 3
         assert told[query.meta["answer"]]["thing"] == shown["thing"]
         assert told[query.meta["answer"]]["hand"] != shown["hand"]
     assert {document.meta["new_things"] for document in documents(corpus, "words")} == {True, False}
+
+
+def test_texts_of_training_say_what_is_recalled(corpus: Path) -> None:
+    said = "\n".join(document.text for document in documents(corpus, "text"))
+    items = documents(corpus, "recall")
+    assert {item.meta["about"] for item in items} == {"German", "Spanish", "French", "kind", "letters"}
+    for item in items:
+        assert item.meta["answer"] in item.meta["options"]
+        assert len(set(item.meta["options"])) == 4
+    recalled = [f"{item.meta['context']} {item.meta['answer']}" in said for item in items]
+    assert sum(recalled) > 0.5 * len(recalled)  # 40 texts have 3 to 6 of 11 sentences on 27 things
+    assert not any(
+        f"{item.meta['context']} {option}." in said
+        for item in items
+        for option in item.meta["options"]
+        if option != item.meta["answer"]
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in packaged_tasks() if name.startswith("hands-")])

@@ -12,7 +12,6 @@ Drawings: icon sets of Iconify on npm, each under its licence. Names: emojibase,
 
 from __future__ import annotations
 
-from mm1.corpora.continuations import continuations
 from mm1.corpora.hands import sources
 from mm1.corpora.hands.conventions import CONVENTIONS, NEW, TRAINED
 from mm1.corpora.hands.drawings import Drawings
@@ -21,6 +20,7 @@ from mm1.corpora.hands.items import QUERIES_PER_PAGE, Items
 from mm1.corpora.hands.pages import Pages
 from mm1.corpora.hands.picture import Painter
 from mm1.corpora.hands.questions import FORMATS, NEW_FORMAT
+from mm1.corpora.hands.recall import recall
 from mm1.corpora.hands.tales import spoken
 from mm1.corpora.hands.texts import texts as make_texts
 from mm1.corpora.hands.things import hold_out, read_things, words
@@ -35,14 +35,13 @@ from mm1.errors import UserError
 _INVENTED, _NEW_INVENTED_SHARE = 500, 0.25
 _QUESTIONS_SHARE = 0.2  # of the captions' documents
 _FEWEST_SHOTS = 9  # of a convention, so that a query has eight with other pictures
-_CONTINUED = 0.1  # texts that are held out, as a share of those of training
 
 
 def build(
     *,
-    things: int = 120,
-    captions: int = 12000,
-    pages: int = 8000,
+    things: int = 48,
+    captions: int = 20000,
+    pages: int = 6000,
     texts: int = 3000,
     items: int = 480,
     size: int = 128,
@@ -52,7 +51,7 @@ def build(
 
     Splits of training: `captions` and `captions-questions` (a fifth), `pages`, `text`. Items, each with shots in
     `NAME-shots`: `captions-heldout`, `names-heldout`, `lines`, `new-lines`, `words`, `scenes-questions`, `find`,
-    `read`, `new-format`. Text that is held out: `text-heldout`, `continuations`.
+    `read`, `new-format`. Items without pictures: `recall`, what the texts say.
 
     Args:
         things: Number of things, held-out ones included.
@@ -81,7 +80,6 @@ def build(
     painter = Painter(Drawings(drawn, size))
     asked = round(_QUESTIONS_SHARE * captions)
     make, shots = Items(world, painter), items // 2
-    held_out_texts = list(make_texts(world, max(10, round(_CONTINUED * texts)), "text-heldout"))
     per_trained, per_new = items // len(TRAINED), items // len(NEW)
     line_shots = max(_FEWEST_SHOTS, items // 20)
     word_pages = items // QUERIES_PER_PAGE
@@ -91,8 +89,7 @@ def build(
             "captions-questions": make.questions("captions-questions", asked),
             "pages": Pages(world, painter, trained_words)(pages, "pages"),
             "text": make_texts(world, texts, "text"),
-            "text-heldout": held_out_texts,
-            "continuations": continuations(held_out_texts, seed),
+            "recall": recall(world, items, "recall"),
             "captions-heldout": make.captions("captions-heldout", items),
             "captions-heldout-shots": make.captions("captions-heldout-shots", shots),
             "names-heldout": make.names("names-heldout", items),

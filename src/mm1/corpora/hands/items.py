@@ -16,9 +16,9 @@ from mm1.corpora.seeded import seeded
 from mm1.document import Document, Image, Text
 from mm1.progress import track
 
-WORDS_PER_PAGE = 2
-SHOTS_PER_PAGE = 8
-QUERIES_PER_PAGE = 4
+WORDS_PER_PAGE = 3
+SHOTS_PER_PAGE = 9
+QUERIES_PER_PAGE = 3
 _CLUTTER = 24  # faint shapes around a small thing that is to be found
 _SCENES: tuple[Layout, ...] = ("group", "left-right", "top-bottom", "quarters", "mixed")
 
@@ -77,10 +77,10 @@ class Items:
             yield Document(id, "interleaved", parts, {**meta, "pictures": [scene.meta()]})
 
     def words(self, split: str, words: Sequence[str], pages: int, shots: bool) -> Iterator[Document]:
-        """Yield the queries or the shots of pages that bind two held-out words to two things.
+        """Yield the queries or the shots of pages that bind three held-out words to three things.
 
-        The shots of a page show both things by one hand, its queries by another one. The things of every second page
-        are held out themselves.
+        The shots of a page show each thing three times by one hand, its queries by another one. The things of every
+        second page are held out themselves.
 
         Args:
             split: The split.

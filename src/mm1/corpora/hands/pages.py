@@ -84,7 +84,7 @@ class Pages:
     def _of_words(self, draw: random.Random) -> Lines:
         """Show things by one hand with invented words for them, then the same by others."""
         world = self._world
-        things = draw.sample(world.things, draw.randint(2, 3))
+        things = draw.sample(world.things, draw.randint(2, 4))
         words = dict(zip(things, draw.sample(self._words, len(things)), strict=True))
         form = draw.choice(("{}", "{}", "this is a {}", "a {}"))
         first, *others = draw.sample(world.hands, len(world.hands))

@@ -37,14 +37,17 @@ CARD_WORDS = word_list(
 """What cards say."""
 
 _LAYOUTS: tuple[tuple[Layout, float], ...] = (
-    ("alone", 0.3),
-    ("group", 0.18),
-    ("left-right", 0.13),
-    ("top-bottom", 0.13),
-    ("quarters", 0.08),
-    ("mixed", 0.1),
-    ("card", 0.08),
+    ("alone", 0.5),
+    ("group", 0.14),
+    ("left-right", 0.1),
+    ("top-bottom", 0.1),
+    ("quarters", 0.05),
+    ("mixed", 0.06),
+    ("card", 0.05),
 )
+
+_SIZES_ALONE = ((SMALLEST, SMALL), (SMALL, 0.6), (0.6, 1.0))
+"""Sides of single things, as shares of the picture's."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +110,10 @@ class World:
             first: The thing of the first group; default: any.
         """
         layout = layout or draw.choices([name for name, _ in _LAYOUTS], [share for _, share in _LAYOUTS])[0]
-        clutter = draw.choice((0, 0, 3, 6, 10))
+        clutter = draw.choice((0, 0, 0, 4, 8))
         thing = first or self.thing(draw)
         if layout == "alone":
-            least, most = draw.choice(((SMALLEST, SMALL), (SMALL, 0.6), (0.6, 1.0)))
+            least, most = draw.choices(_SIZES_ALONE, (0.15, 0.35, 0.5))[0]
             return self.alone(thing, self.hand(draw), draw, least=least, most=most, clutter=clutter)
         if layout == "group":
             count = draw.randint(2, 5) if draw.random() < 0.7 else draw.randint(6, MOST_THINGS)
