@@ -32,7 +32,8 @@ from mm1.corpora.wordnet import noun_senses
 from mm1.data.skips import Skips
 from mm1.errors import UserError
 
-_INVENTED, _NEW_INVENTED_SHARE = 500, 0.25
+# So many that a word occurs about once in training: a model can't learn them, only copy them from the lines before.
+_INVENTED, _NEW_INVENTED_SHARE = 4000, 0.25
 _QUESTIONS_SHARE = 0.2  # of the captions' documents
 _FEWEST_SHOTS = 9  # of a convention, so that a query has eight with other pictures
 
@@ -113,7 +114,7 @@ def build(
         sources=sources.sources(),
         derived=f"Pictures are made up: drawings of {len(known)} things on a background of {size} pixels; captions, "
         "questions, answers and prose follow from what was drawn, names and glosses from the sources. Training has the "
-        f"hands {', '.join(HANDS)}; items show {NEW_HAND} where they ask for names or lines. Held-out things: "
+        f"hands {', '.join(HANDS)}; items show {NEW_HAND} where they ask for names. Held-out things: "
         f"{', '.join(thing.name for thing in new)}. Conventions, by the example of {old[0].name}: "
         f"{' | '.join(convention.answer(old[0]) for convention in CONVENTIONS)}; the last {len(NEW)} are held out. "
         f"Held-out format: {NEW_FORMAT}",

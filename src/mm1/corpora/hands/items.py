@@ -66,11 +66,11 @@ class Items:
             yield self._asked(id, scene, ("name", "What is this?", scene.groups[0].name), FORMATS[0], draw)
 
     def lines(self, split: str, conventions: Sequence[Convention], per_convention: int) -> Iterator[Document]:
-        """Yield single things by the held-out hand with their lines, equally many for every convention."""
+        """Yield single things by the hands of training with their lines, equally many for every convention."""
         for number, id, draw in self._each(split, per_convention * len(conventions)):
             convention = conventions[number % len(conventions)]
             thing = self._world.thing(draw)
-            scene = self._alone(thing, self._world.new_hand, draw)
+            scene = self._alone(thing, self._world.hand(draw), draw)
             answer = convention.answer(thing)
             meta = {"form": "convention", "convention": convention.name, "new": convention.is_new, "answer": answer}
             parts = (self._image(scene, draw), Text(f" {answer}\n"))

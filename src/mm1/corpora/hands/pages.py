@@ -17,7 +17,7 @@ from mm1.corpora.seeded import seeded
 from mm1.document import Document, Image, Part, Text
 from mm1.progress import track
 
-FORMS = (("convention", 0.35), ("prose", 0.3), ("questions", 0.15), ("words", 0.2))
+FORMS = (("convention", 0.45), ("prose", 0.2), ("questions", 0.15), ("words", 0.2))
 """The forms of pages with their shares."""
 
 _IN_PROSE: tuple[Layout, ...] = ("alone", "alone", "group", "left-right", "top-bottom")
