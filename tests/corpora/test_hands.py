@@ -17,7 +17,7 @@ from mm1.corpora.hands.tales import definition
 from mm1.corpora.hands.things import Thing, words
 from mm1.corpora.hands.world import CARD_WORDS, HANDS, NEW_HAND
 from mm1.data.corpus import open_split
-from mm1.document import Document
+from mm1.document import Document, Text
 from mm1.evaluate.prompts import build_prompt
 from mm1.evaluate.shots import ShotPool
 from mm1.evaluate.tasks.items import open_items
@@ -28,12 +28,13 @@ from tests.corpora.fake_sources import needs_dpkg
 
 pytestmark = needs_dpkg
 
-TRAINING = ("captions", "captions-questions", "pages", "text")
+TRAINING = ("captions", "captions-questions", "pages", "text", "conversations", "rounds")
 ITEMS = (
     "captions-heldout",
     "names-heldout",
     "lines",
     "new-lines",
+    "small-lines",
     "words",
     "scenes-questions",
     "find",
@@ -48,7 +49,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     put_hands(data / "downloads")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MM1_DATA", str(data))
-        build_corpus("hands", things=30, captions=150, pages=100, texts=40, items=60, size=64)
+        build_corpus("hands", things=30, captions=150, pages=100, texts=40, conversations=60, items=70, size=64)
         yield data / "hands"
 
 
@@ -153,7 +154,7 @@ def test_shots_never_show_a_query_or_training(split: str, corpus: Path) -> None:
 
 
 def test_lines(corpus: Path) -> None:
-    for split, conventions in (("lines", TRAINED), ("new-lines", NEW)):
+    for split, conventions in (("lines", TRAINED), ("new-lines", NEW), ("small-lines", TRAINED)):
         for name in (split, f"{split}-shots"):
             counts = Counter(document.meta["convention"] for document in documents(corpus, name))
             assert set(counts) == {convention.name for convention in conventions}
@@ -161,6 +162,15 @@ def test_lines(corpus: Path) -> None:
             assert {group["hand"] for scene in scenes(corpus, name) for group in scene["groups"]} == set(HANDS)
     names = {group["hand"] for scene in scenes(corpus, "names-heldout") for group in scene["groups"]}
     assert names == {NEW_HAND}
+
+
+def test_rounds_follow_one_trained_convention(corpus: Path) -> None:
+    answers = {convention.name: convention.answer for convention in TRAINED}
+    for document in documents(corpus, "rounds"):
+        said = [part for part in document.parts if isinstance(part, Text)]
+        assert [part.target for part in said] == [False] + [True] * (len(said) - 1)
+        assert len(said) == len(document.images) >= 2
+        assert document.meta["convention"] in answers
 
 
 def test_only_the_shots_of_a_page_tell_its_words(corpus: Path) -> None:
@@ -216,7 +226,7 @@ def test_no_two_conventions_agree_on_many_things() -> None:
     ]
     for one, other in itertools.combinations(CONVENTIONS, 2):
         assert sum(one.answer(thing) == other.answer(thing) for thing in things) <= 2, (one.name, other.name)
-    assert len(NEW) * 3 >= len(CONVENTIONS) - 2
+    assert len(NEW) * 3 == len(CONVENTIONS) == 105
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ Drawings: icon sets of Iconify on npm, each under its licence. Names: emojibase,
 from __future__ import annotations
 
 from mm1.corpora.hands import sources
-from mm1.corpora.hands.conventions import CONVENTIONS, NEW, TRAINED
+from mm1.corpora.hands.conventions import NEW, TRAINED
+from mm1.corpora.hands.conversations import Conversations
 from mm1.corpora.hands.drawings import Drawings
 from mm1.corpora.hands.invented import invented_words
 from mm1.corpora.hands.items import QUERIES_PER_PAGE, Items
@@ -44,30 +45,34 @@ def build(
     captions: int = 20000,
     pages: int = 6000,
     texts: int = 3000,
+    conversations: int = 6000,
     items: int = 480,
     size: int = 128,
     seed: int = 0,
 ) -> Material:
     """Return the material of hands.
 
-    Splits of training: `captions` and `captions-questions` (a fifth), `pages`, `text`. Items, each with shots in
-    `NAME-shots`: `captions-heldout`, `names-heldout`, `lines`, `new-lines`, `words`, `scenes-questions`, `find`,
-    `read`, `new-format`. Items without pictures: `recall`, what the texts say.
+    Splits of training: `captions` and `captions-questions` (a fifth), `pages`, `text`; of fine-tuning: `conversations`
+    and `rounds`. Items, each with shots in `NAME-shots`: `captions-heldout`, `names-heldout`, `lines`, `new-lines`,
+    `small-lines`, `words`, `scenes-questions`, `find`, `read`, `new-format`. Items without pictures: `recall`, what the
+    texts say.
 
     Args:
         things: Number of things, held-out ones included.
         captions: Number of documents of `captions` and `captions-questions`.
         pages: Number of documents of `pages`.
         texts: Number of documents of `text`.
+        conversations: Number of documents of `conversations` and of `rounds` together, half of them each.
         items: Number of items of each split, rounded down to equally many for every convention and page.
         size: Side of the pictures in pixels.
         seed: The seed of all choices, including what is held out.
     """
-    if things < 20 or min(captions, pages, texts) < 10 or items < len(TRAINED) or not 64 <= size <= 1024:
+    if things < 20 or min(captions, pages, texts, conversations) < 10 or items < len(TRAINED) or not 64 <= size <= 1024:
         raise UserError(
-            "options of corpus hands: set things to at least 20, captions, pages and texts to at least 10, items to at "
-            f"least {len(TRAINED)} and size from 64 to 1024 (given: things={things}, captions={captions}, "
-            f"pages={pages}, texts={texts}, items={items}, size={size})"
+            "options of corpus hands: set things to at least 20, captions, pages, texts and conversations to at least "
+            f"10, items to at least {len(TRAINED)} and size from 64 to 1024 (given: things={things}, "
+            f"captions={captions}, pages={pages}, texts={texts}, conversations={conversations}, items={items}, "
+            f"size={size})"
         )
     skips = Skips()
     names = {sources.icon_name(label) for label, _ in in_turn()}
@@ -80,7 +85,7 @@ def build(
     drawn = {(hand, thing.icon): svgs[thing.icon] for hand, svgs in icons.items() for thing in known}
     painter = Painter(Drawings(drawn, size))
     asked = round(_QUESTIONS_SHARE * captions)
-    make, shots = Items(world, painter), items // 2
+    make, talk, shots = Items(world, painter), Conversations(world, painter), items // 2
     per_trained, per_new = items // len(TRAINED), items // len(NEW)
     line_shots = max(_FEWEST_SHOTS, items // 20)
     word_pages = items // QUERIES_PER_PAGE
@@ -90,6 +95,8 @@ def build(
             "captions-questions": make.questions("captions-questions", asked),
             "pages": Pages(world, painter, trained_words)(pages, "pages"),
             "text": make_texts(world, texts, "text"),
+            "conversations": talk.on_questions(conversations // 2, "conversations"),
+            "rounds": talk.in_rounds(conversations // 2, "rounds"),
             "recall": recall(world, items, "recall"),
             "captions-heldout": make.captions("captions-heldout", items),
             "captions-heldout-shots": make.captions("captions-heldout-shots", shots),
@@ -99,6 +106,8 @@ def build(
             "lines-shots": make.lines("lines-shots", TRAINED, line_shots),
             "new-lines": make.lines("new-lines", NEW, per_new),
             "new-lines-shots": make.lines("new-lines-shots", NEW, line_shots),
+            "small-lines": make.lines("small-lines", TRAINED, per_trained, small=True),
+            "small-lines-shots": make.lines("small-lines-shots", TRAINED, line_shots, small=True),
             "words": make.words("words", new_words, word_pages, shots=False),
             "words-shots": make.words("words-shots", new_words, word_pages, shots=True),
             "scenes-questions": make.scenes("scenes-questions", items),
@@ -115,9 +124,9 @@ def build(
         derived=f"Pictures are made up: drawings of {len(known)} things on a background of {size} pixels; captions, "
         "questions, answers and prose follow from what was drawn, names and glosses from the sources. Training has the "
         f"hands {', '.join(HANDS)}; items show {NEW_HAND} where they ask for names. Held-out things: "
-        f"{', '.join(thing.name for thing in new)}. Conventions, by the example of {old[0].name}: "
-        f"{' | '.join(convention.answer(old[0]) for convention in CONVENTIONS)}; the last {len(NEW)} are held out. "
-        f"Held-out format: {NEW_FORMAT}",
+        f"{', '.join(thing.name for thing in new)}. Conventions of training, by the example of {old[0].name}: "
+        f"{' | '.join(convention.answer(old[0]) for convention in TRAINED)}. Held-out ones: "
+        f"{' | '.join(convention.answer(old[0]) for convention in NEW)}. Held-out format: {NEW_FORMAT}",
         skips=skips,
     )
 

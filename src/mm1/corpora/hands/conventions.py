@@ -1,7 +1,8 @@
 """The conventions of pages: ways to answer with a picture of a thing.
 
-A picture alone doesn't show its page's convention; the lines before it do. A third of them never occur in training.
-Each of those puts together what trained ones have: `FOX.` the capitals of `FOX` and the full stop of `fox.`.
+A picture alone doesn't show its page's convention; the lines before it do. A convention is a wording in a frame. A
+third of them never occur in training; each has a wording and a frame that do, in other conventions: `FOX.` those of
+`FOX` and of `fox.`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mm1.corpora.hands.english import number, sentence, with_article
+from mm1.corpora.hands.english import number as count_word
+from mm1.corpora.hands.english import plural
 from mm1.corpora.hands.things import Thing
 
 
@@ -28,40 +30,37 @@ class Convention:
     is_new: bool = False
 
 
-CONVENTIONS = (
-    Convention("name", lambda thing: thing.name),
-    Convention("NAME", lambda thing: thing.name.upper()),
-    Convention("Name", lambda thing: sentence(thing.name)),
-    Convention("name.", lambda thing: f"{thing.name}."),
-    Convention('"name"', lambda thing: f'"{thing.name}"'),
-    Convention("name, name", lambda thing: f"{thing.name}, {thing.name}"),
-    Convention("plural", lambda thing: thing.plural),
-    Convention("kind", lambda thing: thing.kind),
-    Convention("KIND", lambda thing: thing.kind.upper()),
-    Convention("kind: name", lambda thing: f"{thing.kind}: {thing.name}"),
-    Convention("name (kind)", lambda thing: f"{thing.name} ({thing.kind})"),
-    Convention("German", lambda thing: thing.german),
-    Convention("Spanish", lambda thing: thing.spanish),
-    Convention("French", lambda thing: thing.french),
-    Convention("first letter", lambda thing: thing.name[0]),
-    Convention("last letter", lambda thing: thing.name[-1]),
-    Convention("letters", lambda thing: letters(thing.name)),
-    Convention("a picture of ...", lambda thing: f"a picture of {with_article(thing.name)}"),
-    Convention("it is ... .", lambda thing: f"it is {with_article(thing.name)}."),
-    Convention("NAME.", lambda thing: f"{thing.name.upper()}.", is_new=True),
-    Convention("Kind", lambda thing: sentence(thing.kind), is_new=True),
-    Convention('"kind"', lambda thing: f'"{thing.kind}"', is_new=True),
-    Convention("KIND: NAME", lambda thing: f"{thing.kind}: {thing.name}".upper(), is_new=True),
-    Convention("GERMAN", lambda thing: thing.german.upper(), is_new=True),
-    Convention("Spanish (kind)", lambda thing: f"{thing.spanish} ({thing.kind})", is_new=True),
-    Convention("plural, plural", lambda thing: f"{thing.plural}, {thing.plural}", is_new=True),
-    Convention("FIRST LETTER", lambda thing: thing.name[0].upper(), is_new=True),
-    Convention("it is kind.", lambda thing: f"it is {with_article(thing.kind)}.", is_new=True),
+_WORDINGS: tuple[tuple[str, Callable[[Thing], str]], ...] = (
+    ("name", lambda thing: thing.name),
+    ("NAME", lambda thing: thing.name.upper()),
+    ("names", lambda thing: thing.plural),
+    ("kind", lambda thing: thing.kind),
+    ("KIND", lambda thing: thing.kind.upper()),
+    ("kinds", lambda thing: plural(thing.kind)),
+    ("kind: name", lambda thing: f"{thing.kind}: {thing.name}"),
+    ("name = kind", lambda thing: f"{thing.name} = {thing.kind}"),
+    ("German", lambda thing: thing.german),
+    ("GERMAN", lambda thing: thing.german.upper()),
+    ("Spanish", lambda thing: thing.spanish),
+    ("French", lambda thing: thing.french),
+    ("first letter", lambda thing: thing.name[0]),
+    ("LAST LETTER", lambda thing: thing.name[-1].upper()),
+    ("number of letters", lambda thing: letters(thing.name)),
 )
+FRAMES = ("{}", "{}.", '"{}"', "({})", "{}!", "{}, {}", "I see {}")
+
+
+def _convention(number: int, frame: str) -> Convention:
+    name, word = _WORDINGS[number]
+    is_new = (number + FRAMES.index(frame)) % 3 == 2  # so every wording and every frame has trained conventions
+    return Convention(frame.replace("{}", name), lambda thing: frame.replace("{}", word(thing)), is_new)
+
+
+CONVENTIONS = tuple(_convention(number, frame) for frame in FRAMES for number in range(len(_WORDINGS)))
 TRAINED = tuple(convention for convention in CONVENTIONS if not convention.is_new)
 NEW = tuple(convention for convention in CONVENTIONS if convention.is_new)
 
 
 def letters(name: str) -> str:
     """Return the number of letters of a name, as a word."""
-    return number(sum(letter.isalpha() for letter in name))
+    return count_word(sum(letter.isalpha() for letter in name))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from mm1.corpora.hands.captions import captions
 from mm1.corpora.hands.conventions import Convention
+from mm1.corpora.hands.conversations import SMALL_CLUTTER
 from mm1.corpora.hands.picture import Painter
 from mm1.corpora.hands.questions import FORMATS, NEW_FORMAT, About, Question, one_question
 from mm1.corpora.hands.scene import SMALLEST, Layout, Scene
@@ -19,7 +20,6 @@ from mm1.progress import track
 WORDS_PER_PAGE = 3
 SHOTS_PER_PAGE = 9
 QUERIES_PER_PAGE = 3
-_CLUTTER = 24  # faint shapes around a small thing that is to be found
 _SCENES: tuple[Layout, ...] = ("group", "left-right", "top-bottom", "quarters", "mixed")
 
 Make = Callable[[int, random.Random], Document]
@@ -65,12 +65,22 @@ class Items:
             scene = self._alone(self._world.things[number % len(self._world.things)], self._world.new_hand, draw)
             yield self._asked(id, scene, ("name", "What is this?", scene.groups[0].name), FORMATS[0], draw)
 
-    def lines(self, split: str, conventions: Sequence[Convention], per_convention: int) -> Iterator[Document]:
-        """Yield single things by the hands of training with their lines, equally many for every convention."""
+    def lines(
+        self, split: str, conventions: Sequence[Convention], per_convention: int, *, small: bool = False
+    ) -> Iterator[Document]:
+        """Yield single things by the hands of training with their lines, equally many for every convention.
+
+        Args:
+            split: The split.
+            conventions: The conventions.
+            per_convention: Number of pictures for each.
+            small: Whether a thing is an eighth of the picture's side, among faint shapes, so that it needs resolution.
+        """
+        world = self._world
         for number, id, draw in self._each(split, per_convention * len(conventions)):
             convention = conventions[number % len(conventions)]
-            thing = self._world.thing(draw)
-            scene = self._alone(thing, self._world.hand(draw), draw)
+            thing, hand = world.thing(draw), world.hand(draw)
+            scene = self._small(thing, hand, draw) if small else self._alone(thing, hand, draw)
             answer = convention.answer(thing)
             meta = {"form": "convention", "convention": convention.name, "new": convention.is_new, "answer": answer}
             parts = (self._image(scene, draw), Text(f" {answer}\n"))
@@ -121,9 +131,7 @@ class Items:
         """Yield questions on one thing, an eighth of the picture's side, among faint shapes."""
         for number, id, draw in self._each(split, count):
             thing = self._world.things[number % len(self._world.things)]
-            scene = self._world.alone(
-                thing, self._world.hand(draw), draw, least=SMALLEST, most=SMALLEST, clutter=_CLUTTER
-            )
+            scene = self._small(thing, self._world.hand(draw), draw)
             yield self._asked(id, scene, ("name", "What is this?", thing.name), FORMATS[0], draw)
 
     def read(self, split: str, count: int) -> Iterator[Document]:
@@ -142,8 +150,12 @@ class Items:
             assert question is not None
             yield self._asked(id, scene, question, NEW_FORMAT, draw)
 
+    def _small(self, thing: Thing, hand: str, draw: random.Random) -> Scene:
+        return self._world.alone(thing, hand, draw, most=SMALLEST, clutter=SMALL_CLUTTER)
+
     def _alone(self, thing: Thing, hand: str, draw: random.Random) -> Scene:
-        return self._world.alone(thing, hand, draw, least=0.35)
+        # Faint shapes, since a large thing on a plain background may be a picture of training by chance.
+        return self._world.alone(thing, hand, draw, least=0.35, clutter=draw.choice((2, 4)))
 
     def _asked(self, id: str, scene: Scene, question: Question, form: str, draw: random.Random) -> Document:
         about, asked, answer = question
