@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mm1.errors import UserError
-from mm1.plan.index import IMAGE
-from mm1.plan.lengths import Index
+from mm1.plan.lengths import IMAGE, Index
 
 BLOCK = 65_536
 """Number of pieces that are packed at a time; larger blocks fill better and take more memory."""
