@@ -96,7 +96,12 @@ def test_rows_of_files_that_are_not_mapped(
     monkeypatch.setattr(single_rows, "_MOST_BYTES", most_bytes)
     mapped: list[str] = []
     opened = batches._opened
-    monkeypatch.setattr(batches, "_opened", lambda file, corpus: mapped.append(file) or opened(file, corpus))
+
+    def counted(file: str, corpus: batches._Corpus) -> batches._OpenFile:
+        mapped.append(file)
+        return opened(file, corpus)
+
+    monkeypatch.setattr(batches, "_opened", counted)
     split = Split(corpus / "train")
     rows = [(number * 431) % (FILES * ROWS) for number in range(FILES * ROWS)]
     for row in rows:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from mm1.data import batches, corpus
@@ -51,7 +52,12 @@ def test_only_what_a_file_names_is_read(source: ItemSource, tmp_path: Path, monk
     items = open_items(source)
     read: list[int] = []
     row = batches.Batches.row
-    monkeypatch.setattr(batches.Batches, "row", lambda self, number: read.append(number) or row(self, number))
+
+    def noted(self: batches.Batches, number: int) -> pa.RecordBatch:
+        read.append(number)
+        return row(self, number)
+
+    monkeypatch.setattr(batches.Batches, "row", noted)
     monkeypatch.setattr(corpus, "from_row", lambda *_: pytest.fail("a whole document was read"))
     assert list(chosen_rows(items, str(only))) == [("d4", 4), ("d7", 7), ("d300", 300)]
     assert read == []

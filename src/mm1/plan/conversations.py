@@ -175,8 +175,14 @@ def fit_conversations(
         except OSError as error:
             raise UserError(f"{folder}: the index can't be written ({error}): free some space") from error
     arrays = {name: map_array(folder / f"{name}.npy") for name in names}
-    rows = [arrays.pop(name) for name in ("documents", "shortened", "left_out")]
-    return FittedConversations(replace(index, **arrays), *rows)
+    cut = replace(
+        index,
+        parts=arrays["parts"],
+        offsets=arrays["offsets"],
+        target=arrays["target"],
+        sub_images=arrays.get("sub_images"),
+    )
+    return FittedConversations(cut, arrays["documents"], arrays["shortened"], arrays["left_out"])
 
 
 def _fit_some(

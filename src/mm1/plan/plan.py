@@ -233,7 +233,7 @@ def _needed(mixture: Mixture, sources: int, count: int) -> list[int]:
     needed = np.zeros(sources, dtype=np.int64)
     for start, stop in _chunks(count):
         needed += np.bincount(mixture(start, stop), minlength=sources)
-    return needed.tolist()  # type: ignore[no-any-return]
+    return needed.tolist()
 
 
 def _chunks(count: int) -> Iterator[tuple[int, int]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +46,7 @@ class _Position(NamedTuple):
 
     epoch: int
     block: int
-    random: dict[str, Any] | None
+    random: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Packing:
     def read_part(self, chain: int, part: int) -> dict[str, Any] | None:
         """Return what a part has counted, and where it ends; None if it isn't done."""
         try:
-            return json.loads(self.part_file(chain, part, ".json").read_text())  # type: ignore[no-any-return]
+            return json.loads(self.part_file(chain, part, ".json").read_text())
         except (OSError, ValueError):
             return None
 
@@ -155,8 +155,8 @@ def pack_part(packing: Packing, chain: int, part: int, limit: int) -> None:
     before = packing.read_part(chain, part - 1) if part else None
     at = _Position(*before["end"]) if before else _Position(chain * packing.epochs_together, 0, None)
     arrays = {name: map_array(file) for name, file in packing.arrays.items()}
-    rows = arrays.pop("documents", None)
-    index = Index(**arrays)
+    rows = arrays.get("documents")
+    index = Index(arrays["parts"], arrays["offsets"], arrays["target"], sub_images=arrays.get("sub_images"))
     sequences = documents = 0
     counts_file, pieces_file = (packing.part_file(chain, part, f".{name}.npy") for name in ("counts", "pieces"))
     with (

@@ -93,10 +93,12 @@ class CorpusItems:
     def without_pictures(self, rows: Iterable[int] | None = None) -> Iterator[Item]:
         """Yield the items of these rows, or all, without their pictures, which are not read."""
         if rows is None:
-            numbered = enumerate(self._split.without_pictures())
+            numbers: Iterable[int] = range(len(self))
+            documents = self._split.without_pictures()
         else:
-            numbered = ((row, self._split.row_without_pictures(row)) for row in rows)
-        return (replace(self._item(document, row), images=()) for row, document in numbered)
+            numbers = list(rows)
+            documents = map(self._split.row_without_pictures, numbers)
+        return (replace(self._item(document, row), images=()) for row, document in zip(numbers, documents, strict=True))
 
     def _item(self, document: Document, row: int) -> Item:
         if self._source.answers is None:
