@@ -36,7 +36,7 @@ def made(directory: Path, mixture: str, **how: Any) -> Any:
 @pytest.mark.parametrize("mixture", MIXTURES)
 def test_a_plan_is_what_it_was(mixture: str, tmp_path: Path) -> None:
     assert made(tmp_path / "plan", mixture) == GOLDEN[mixture]
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["plan", "plan.packing.lock"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".plan.lock", "plan"]
 
 
 @pytest.mark.parametrize("per_part", [100, 66_000])
@@ -88,7 +88,7 @@ def test_a_killed_job_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert made(tmp_path / "plan", MANY_PARTS) == GOLDEN[MANY_PARTS]
     assert again
     assert not again & done
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["plan", "plan.packing.lock"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".plan.lock", "plan"]
 
 
 def test_ctrl_c_and_a_full_disk_keep_what_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,7 +156,7 @@ def write_plan(
     job = directory.with_name(f"{directory.name}.packing").absolute()
     try:
         job.parent.mkdir(parents=True, exist_ok=True)
-        with hold(job.with_name(f"{job.name}.lock"), wait=True):
+        with hold(job.with_name(".plan.lock"), wait=True):
             open_job(job, {"plan": name, "version": PARTS_VERSION})
             streams = [
                 Stream(Packing.of(source, job / f"source-{number}", recipe, tokens_per_image, (seed, number)), needed)
