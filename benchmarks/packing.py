@@ -1,7 +1,7 @@
 """How full are sequences, and how long does a plan take?
 
     python benchmarks/packing.py fill      # ours against first fit, best fit decreasing and cutting anywhere
-    python benchmarks/packing.py plan      # a plan over a million documents: seconds and memory
+    python benchmarks/packing.py plan      # plans of millions of documents: seconds and memory, by number of processes
     python benchmarks/packing.py index     # counting the tokens of 300,000 documents, by number of processes
     python benchmarks/packing.py fill --tiny     # the same in seconds, to see that it runs
 
@@ -27,6 +27,7 @@ import numpy as np
 
 from mm1.data.corpus import open_split, write_corpus
 from mm1.document import Document, Text
+from mm1.files import hash_files
 from mm1.plan.index import IMAGE, build_index
 from mm1.plan.lengths import Index
 from mm1.plan.packing import Pieces, cut_documents, pack
@@ -127,41 +128,59 @@ def fill(tiny: bool) -> dict[str, Any]:
 
 
 def plan(tiny: bool) -> dict[str, Any]:
-    """Time and memory of one plan over 45 % captions, 45 % pages and 10 % texts."""
-    documents = 10_000 if tiny else 1_000_000
+    """Time and memory of plans by number of processes (their start included), and whether they are the same plan.
+
+    The first mixture has the paper's kinds: 45 % captions, 45 % pages and 10 % texts. The second has one source, whose
+    three epochs can be packed beside each other.
+    """
+    documents = 10_000 if tiny else 4_000_000
+    steps = 2 if tiny else 900
     random = np.random.default_rng(0)
-    sources = [
+    kinds = [
         Source("captions", "caption", 1, "", captions(documents, 12, random)),
-        Source("pages", "interleaved", 1, "", pages(documents // 2, random)),
-        Source("texts", "text", 1, "", texts(documents // 2, random)),
+        Source("pages", "interleaved", 1, "", pages(documents // 4, random)),
+        Source("texts", "text", 1, "", texts(documents // 4, random)),
     ]
-    weights = {"caption": 0.45, "interleaved": 0.45, "text": 0.1}
+    one = [Source("captions", "caption", 1, "", captions(documents, 12, random))]
+    return {
+        "45 % captions, 45 % pages, 10 % texts": by_processes(
+            kinds, {"caption": 0.45, "interleaved": 0.45, "text": 0.1}, steps
+        ),
+        "one source, three epochs": by_processes(one, {"caption": 1.0}, 2 if tiny else 3 * documents // 16 // 512),
+    }
+
+
+def by_processes(sources: list[Source], weights: dict[str, float], steps: int) -> dict[str, Any]:
+    """Return the figures of one plan made by one process and by as many as there are cores."""
     mixture = {s.kind: {"weight": weights[s.kind], "sources": [{"corpus": s.name}]} for s in sources}
     recipe = DataRecipe.model_validate({"mixture": mixture})
-    before = peak_mib()
+    results: dict[str, Any] = {}
+    same = set()
     with tempfile.TemporaryDirectory() as folder:
-        began, began_cpu = time.perf_counter(), time.process_time()
-        made = write_plan(
-            Path(folder) / "plan",
-            sources,
-            recipe,
-            tokenizer_fingerprint="",
-            tokens_per_image=TOKENS_PER_IMAGE,
-            batch_size=512,
-            steps=2 if tiny else 225,
-            seed=0,
-        )
-        seconds, cpu = time.perf_counter() - began, time.process_time() - began_cpu
-    placed = sum(entry["documents"] for entry in made.info["sources"].values())
-    return {
-        "documents": placed,
-        "sequences": len(made),
-        "fill": made.info["fill"],
-        "seconds": round(seconds, 2),
-        "cpu seconds": round(cpu, 2),
-        "documents a minute": round(placed / seconds * 60),
-        "memory above the indexes, MiB": round(peak_mib() - before),
-    }
+        for workers in (1, os.cpu_count() or 1):
+            before, began, began_cpu = peak_mib(), time.perf_counter(), time.process_time()
+            made = write_plan(
+                Path(folder) / f"plan-{workers}",
+                sources,
+                recipe,
+                tokenizer_fingerprint="",
+                tokens_per_image=TOKENS_PER_IMAGE,
+                batch_size=512,
+                steps=steps,
+                seed=0,
+                workers=workers,
+            )
+            seconds, cpu = time.perf_counter() - began, time.process_time() - began_cpu
+            placed = sum(entry["documents"] for entry in made.info["sources"].values())
+            same.add(hash_files([made.directory / name for name in ("sequences.npy", "pieces.npy")]))
+            results |= {"documents": placed, "sequences": len(made), "fill": made.info["fill"]}
+            results[f"{workers} processes"] = {
+                "seconds": round(seconds, 2),
+                "cpu seconds of this process": round(cpu, 2),
+                "documents a minute": round(placed / seconds * 60),
+                "memory of this process above the indexes, MiB": round(peak_mib() - before),
+            }
+    return {**results, "the same plan": len(same) == 1}
 
 
 def index(tiny: bool) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mm1.data import batches
+from mm1.data import batches, single_rows
 from mm1.data.batches import FILE
 from mm1.data.build import build_from
 from mm1.data.corpus import Split, write_corpus
@@ -85,6 +85,50 @@ def test_more_files_than_are_open_at_a_time(tmp_path: Path) -> None:
     assert len(os.listdir("/dev/fd")) <= before + batches._OPEN_FILES + 5
 
 
+@pytest.mark.parametrize("first_bytes", [4096, 60_000, 1 << 20])
+@pytest.mark.parametrize("most_bytes", [0, 1 << 20])
+def test_rows_of_files_that_are_not_mapped(
+    corpus: Path, first_bytes: int, most_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the pictures begin, and whether or not the batch is small enough."""
+    monkeypatch.setattr(batches, "_OPEN_FILES", FILES - 1)
+    monkeypatch.setattr(single_rows, "_FIRST_BYTES", first_bytes)
+    monkeypatch.setattr(single_rows, "_MOST_BYTES", most_bytes)
+    mapped: list[str] = []
+    opened = batches._opened
+
+    def counted(file: str, corpus: batches._Corpus) -> batches._OpenFile:
+        mapped.append(file)
+        return opened(file, corpus)
+
+    monkeypatch.setattr(batches, "_opened", counted)
+    split = Split(corpus / "train")
+    rows = [(number * 431) % (FILES * ROWS) for number in range(FILES * ROWS)]
+    for row in rows:
+        assert split[row] == document(row)
+    assert (len(mapped) > ROWS) == (most_bytes == 0 and first_bytes < 1 << 20)
+    mapped.clear()
+    assert [split[row] for row in range(ROWS)] == [document(row) for row in range(ROWS)]
+    assert len(mapped) >= ROWS - 1, "neighbours are read from a mapping"
+
+
+def test_an_unmapped_row_reads_its_own_picture_only(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "_OPEN_FILES", FILES - 1)
+    split, read = Split(corpus / "train"), []
+    preadv = os.preadv
+
+    def counted(descriptor: int, buffers: list[memoryview], position: int) -> int:
+        read.append(sum(map(len, buffers)))
+        return preadv(descriptor, buffers, position)
+
+    monkeypatch.setattr(os, "preadv", counted)
+    for row in (3 * ROWS + 1, 4 * ROWS, ROWS + 6):
+        read.clear()
+        assert split[row] == document(row)
+        assert 0 < sum(read) < single_rows._FIRST_BYTES + 60_000
+    assert (corpus / "train" / "00001.arrow").stat().st_size > 600_000
+
+
 def test_every_way_to_write_a_split_writes_it(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"{number}.txt").write_text(f"text {number}")
@@ -108,26 +152,30 @@ def test_a_corpus_with_the_same_documents_in_its_place_is_read_on(tmp_path: Path
         opened[0]
 
 
-def test_damage_is_told_when_it_is_met(corpus: Path, tmp_path: Path) -> None:
+def test_damage_is_told_when_it_is_met(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = tmp_path / "corpus"
     shutil.copytree(corpus, directory)
     Split(directory / "train")
     file = directory / "train" / "00001.arrow"
     file.write_bytes(file.read_bytes()[:2000])
-    split = Split(directory / "train")
-    assert split[0] == document(0)
-    for read in (lambda: split[ROWS], lambda: list(split)):
-        with pytest.raises(UserError, match="00001.arrow: the corpus is damaged"):
-            read()
+    for open_files in (128, 1):
+        monkeypatch.setattr(batches, "_OPEN_FILES", open_files)
+        split = Split(directory / "train")
+        assert split[0] == document(0)
+        for read in (lambda split: split[ROWS], list):
+            with pytest.raises(UserError, match="00001.arrow: the corpus is damaged"):
+                read(split)
 
 
-def test_a_table_of_other_files_is_no_silent_other_document(tmp_path: Path) -> None:
+def test_a_table_of_other_files_is_no_silent_other_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = tmp_path / "corpus"
     write_corpus(directory, {"train": [document(n) for n in range(9)]}, licence="none", sources=[])
     other = tmp_path / "other"
     write_corpus(other, {"train": [document(n) for n in range(5)]}, licence="none", sources=[])
     shutil.copy(directory / "train" / FILE, other / "train" / FILE)
-    split = Split(other / "train")
-    for read in (lambda: split[7], lambda: list(split)):
-        with pytest.raises(UserError, match=r"damaged \(batches.npy beside it is of other files\)"):
-            read()
+    for open_files in (128, 0):
+        monkeypatch.setattr(batches, "_OPEN_FILES", open_files)
+        split = Split(other / "train")
+        for read in (lambda split: split[7], list):
+            with pytest.raises(UserError, match=r"damaged \(batches.npy beside it is of other files\)"):
+                read(split)

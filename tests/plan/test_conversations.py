@@ -101,12 +101,13 @@ def test_another_template_is_another_index(chats: Path, processor: MM1Processor)
 
 @pytest.mark.parametrize(("tokens", "images"), [(26, 8), (40, 8), (60, 1), (33, 2), (12, 8)])
 def test_a_long_conversation_ends_behind_an_answer(
-    chats: Path, processor: MM1Processor, tokens: int, images: int
+    chats: Path, processor: MM1Processor, tokens: int, images: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Against looking at every conversation's tokens one by one."""
+    """Against looking at every conversation's tokens one by one; in ranges of documents, as many are fitted."""
+    monkeypatch.setattr("mm1.plan.conversations._DOCUMENTS_AT_ONCE", tokens // 4)
     split = open_split("chats/train")
     index = build_index(split, processor.tokenizer, chat=processor.chat_layout)
-    fitted = fit_conversations(index, 4, tokens, images)
+    fitted = fit_conversations(index, 4, tokens, images, tmp_path / "fitted")
     assert len(fitted.documents) + len(fitted.left_out) == len(split)
     pieces = cut_documents(fitted.index.take(fitted.documents), 4, max(tokens, 1000), 100)
     of = {int(row): place for place, row in enumerate(fitted.documents)}
@@ -187,7 +188,7 @@ def test_conversations_that_cannot_be_laid_out(chats: Path, processor: MM1Proces
     unusable = sorted(row for rows in index.unusable.values() for row in rows)
     assert {4, 5} <= set(unusable) <= {1, 2, 3, 4, 5}
     assert (3 in unusable) == (len(processor.encode(odd[2]).input_ids) < 2)
-    fitted = fit_conversations(index, 4, 10_000, 100)
+    fitted = fit_conversations(index, 4, 10_000, 100, chats / "fitted")
     assert sorted([*fitted.documents, *unusable]) == list(range(7))
     pieces = cut_documents(fitted.index.take(fitted.documents), 4, 10_000, 100)
     for length, place in zip(pieces.length, pieces.document, strict=True):

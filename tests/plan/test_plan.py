@@ -145,7 +145,7 @@ def test_the_chunks_in_which_it_is_written_make_no_difference(tmp_path, monkeypa
 
 
 def test_blocks_hold_every_document_once_an_epoch(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("mm1.plan.plan.BLOCK", 7)
+    monkeypatch.setattr("mm1.plan.streams.BLOCK", 7)
     one = recipe(mixture={"caption": {"weight": 1, "sources": [{"corpus": "a/train"}]}})
     made = plan(tmp_path / "plan", sources=SOURCES[:1], data=one)
     whole = int(made.info["sources"]["a/train"]["epochs"])
@@ -240,7 +240,7 @@ def test_no_token_is_lost_or_repeated_within_an_epoch(documents, steps, seed, bl
     cut = cut_documents(given_source.index, 5, 40, 3)
     expected = sorted(zip(cut.document, cut.first, cut.length, strict=True))
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mm1.plan.plan.BLOCK", block)
+        patch.setattr("mm1.plan.streams.BLOCK", block)
         made = plan(Path(folder) / "plan", sources=[given_source], data=one, steps=steps, seed=seed)
         placed = list(zip(made.document, made.first, made.length, strict=True))
         for start in range(0, len(placed) - len(expected) + 1, len(expected)):

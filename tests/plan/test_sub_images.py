@@ -14,8 +14,9 @@ from mm1.data.corpus import open_split, write_corpus
 from mm1.document import Document, Image, Part, Text
 from mm1.errors import UserError
 from mm1.model.processor import recipe_processor
+from mm1.plan import picture_sizes as sizes_module
 from mm1.plan.loader import PlanDataset, build_loader
-from mm1.plan.picture_sizes import picture_sizes
+from mm1.plan.picture_sizes import picture_sizes, sizes_file
 from mm1.recipe import load_recipe
 from mm1.train.prepare import make_plan, open_sequences, prepare_plan
 from tests.conftest import png
@@ -151,3 +152,32 @@ def test_one_document_by_hand(monkeypatch, tmp_path: Path, recipe_file: Path) ->
         recipe_processor(recipe, dataset.processor.tokenizer),
     )
     assert again.hash == dataset.plan.hash
+
+
+def test_sizes_of_several_processes_are_those_of_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    documents = [
+        Document(str(n), "interleaved", tuple(Image(png("red", 3 + (n + i) % 9)) for i in range(n % 4)))
+        for n in range(50)
+    ]
+    documents[3] = Document("bad", "interleaved", (Image(b"nothing"),))
+    write_corpus(tmp_path / "c", {"train": documents}, licence="none", sources=[])
+    split = open_split(str(tmp_path / "c" / "train"))
+    known = [(3 + (n + i) % 9,) * 2 for n in range(50) for i in range(n % 4)]
+    known[3:6] = [(0, 0)]
+    assert list(map(tuple, picture_sizes(split, workers=1).tolist())) == known
+    sizes_file(split).unlink()
+    monkeypatch.setattr(sizes_module, "_ROWS_PER_UNIT", 7)
+    measure, begun = sizes_module._measure, []
+
+    def interrupted(reference: str, rows: range, file: Path) -> dict:
+        begun.append(rows.start)
+        if len(begun) == 4:
+            raise KeyboardInterrupt
+        return measure(reference, rows, file)
+
+    monkeypatch.setattr(sizes_module, "_measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        picture_sizes(split, workers=1)
+    monkeypatch.setattr(sizes_module, "_measure", measure)
+    assert list(map(tuple, picture_sizes(split, workers=2).tolist())) == known
+    assert not list((tmp_path / "c" / "index").glob("*.measuring"))

@@ -3,7 +3,8 @@
     train/batches.npy    (batches + 1, 3) int64: number of the file, position of the batch in it, first row
 
 The last entry is what would come next: the number of files, 0, the number of rows. The array is memory-mapped, so the
-processes of a machine share it. Files are mapped when a row of theirs is read, a limited number at a time.
+processes of a machine share it. Files are mapped when rows of theirs are read, a limited number at a time. If there
+are more, single rows are read without a mapping.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from mm1.data.single_rows import OF_OTHERS, read_row
 from mm1.errors import UserError
 from mm1.files import whole_file
 from mm1.progress import track
@@ -28,7 +30,6 @@ from mm1.progress import track
 FILE = "batches.npy"
 """The array's file, beside the Arrow files."""
 
-_OF_OTHERS = f"{FILE} beside it is of other files"
 _OPEN_FILES = 128  # of all splits of a process; each takes a file descriptor
 _READ_AHEAD_FROM = 32 * 1024  # bytes of a batch's mean row; below, it takes few page faults
 
@@ -127,7 +128,7 @@ class _OpenFile:
             batch = pa.ipc.read_record_batch(self._buffer.slice(position), schema)
             self._last = position, batch
         if number >= batch.num_rows:
-            raise ValueError(_OF_OTHERS)
+            raise ValueError(OF_OTHERS)
         if size >= _READ_AHEAD_FROM * batch.num_rows:
             self._read_ahead(batch.column("parts"), number)
         return batch.slice(number, 1)
@@ -198,6 +199,8 @@ class Batches:
         self._table = open_batches(self._directory, self._files)
         self._first_rows = self._table[:, 2]
         self._rows = int(self._first_rows[-1])
+        # Of so many files, nearly every row lies in one that isn't mapped; but neighbours are often read together.
+        self._many, self._last_file = len(self._files) > _OPEN_FILES, -1
         self._schema = self._read_schema()
 
     def __len__(self) -> int:
@@ -217,12 +220,24 @@ class Batches:
         (file, position, first), (following, end, _) = self._table[batch : batch + 2].tolist()
         size = end - position if following == file else sys.maxsize  # of the last one it isn't known
         try:
+            if self._many and file != self._last_file:
+                self._last_file = file
+                row = self._unmapped_row(file, position, end if following == file else None, number - first)
+                if row is not None:
+                    return row
             return _opened(self._files[file], self._corpus).row(position, size, number - first, self._schema)
         except _ReplacedError:
             self._open_again()
             return self.row(number)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise damaged(self._files[file], error) from error
+
+    def _unmapped_row(self, file: int, position: int, end: int | None, number: int) -> pa.RecordBatch | None:
+        try:
+            return read_row(self._files[file], position, end, number, self._schema)
+        finally:  # as in `_map_of`
+            if _Corpus.at(self._corpus.file) != self._corpus:
+                raise _ReplacedError
 
     def between(self, start: int = 0, stop: int | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a range in order, as batches of the files or parts of them.
@@ -249,7 +264,7 @@ class Batches:
             except (OSError, ValueError, pa.ArrowException) as error:
                 raise damaged(self._files[file], error) from error
             if first + batch.num_rows <= start:
-                raise damaged(self._files[file], ValueError(_OF_OTHERS))
+                raise damaged(self._files[file], ValueError(OF_OTHERS))
             batch = batch.slice(start - first, stop - start)
             yield batch
             start += batch.num_rows

@@ -113,16 +113,20 @@ class Split:
         for file, state in self.info.get("located", {}).get("files", {}).items():
             check_source(source_path(file, self.directory.parent), State(*state))
 
-    def without_pictures(self, start: int, stop: int) -> Iterator[Document]:
+    def without_pictures(self, start: int = 0, stop: int | None = None) -> Iterator[Document]:
         """Yield the documents of a row range; the bytes of their pictures are neither read nor there."""
-        for batch in self.batches(start, stop):
-            parts = batch.column("parts").flatten()
-            columns = [parts.field(name).to_pylist() for name in ("text", TARGET)]
-            made = [Image() if text is None else Text(text, target) for text, target in zip(*columns, strict=True)]
-            ends = np.cumsum([0, *(len(row) for row in batch.column("parts"))]).tolist()
-            rows = zip(*(batch.column(name).to_pylist() for name in ("id", "kind", "meta")), strict=True)
-            for (id, kind, meta), (first, last) in zip(rows, pairwise(ends), strict=True):
-                yield Document(id, kind, tuple(made[first:last]), json.loads(meta))
+        return (document for batch in self.batches(start, stop) for document in _without_pictures(batch))
+
+    def row_without_pictures(self, row: int) -> Document:
+        """Return a document; the bytes of its pictures are neither read nor there."""
+        batch = self._batches.row(row)
+        if self.info.get("located", {}).get("texts"):
+            batch = with_texts(batch, self.directory.parent)
+        return next(_without_pictures(batch))
+
+    def ids(self) -> Iterator[str]:
+        """Yield the ids of all documents in order; nothing else of them is read."""
+        return (id for batch in self._batches.between() for id in batch.column("id").to_pylist())
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -140,6 +144,16 @@ class Split:
 def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
     for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
         yield from batch.slice(start, _ROWS_AT_ONCE).to_pylist()
+
+
+def _without_pictures(batch: pa.RecordBatch) -> Iterator[Document]:
+    parts = batch.column("parts").flatten()
+    columns = [parts.field(name).to_pylist() for name in ("text", TARGET)]
+    made = [Image() if text is None else Text(text, target) for text, target in zip(*columns, strict=True)]
+    ends = np.cumsum([0, *(len(row) for row in batch.column("parts"))]).tolist()
+    rows = zip(*(batch.column(name).to_pylist() for name in ("id", "kind", "meta")), strict=True)
+    for (id, kind, meta), (first, last) in zip(rows, pairwise(ends), strict=True):
+        yield Document(id, kind, tuple(made[first:last]), json.loads(meta))
 
 
 @lru_cache(maxsize=4)

@@ -14,12 +14,13 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mm1.data.batches import write_batches
-from mm1.data.engines import ENGINES, WorkerDied
+from mm1.data.engines import ENGINES, SomeCall, WorkerDied, run_while_ready
 from mm1.data.references import sum_references
 from mm1.data.skips import merge_reasons
 from mm1.data.writer import content_hash, join_files
@@ -109,13 +110,45 @@ def do_units(
     Raises:
         UserError: See `run_units`.
     """
-    if engine not in ENGINES:
-        raise UserError(f"no engine is called '{engine}': {did_you_mean(engine, ENGINES)}")
     folder = folder.absolute()
     calls = [partial(_do, work, units[number], folder, number) for number in numbers]
-    try:
+    with _one_sentence(folder, description, engine):
         if calls:
             ENGINES[engine](calls, workers, done)
+
+
+def run_ready(
+    next_call: Callable[[], SomeCall | None],
+    folder: Path,
+    workers: int | None,
+    description: str,
+    engine: str,
+    done: Callable[[SomeCall], None],
+) -> None:
+    """Run calls of which some can begin only when others are done; see `mm1.data.engines.run_while_ready`.
+
+    Args:
+        next_call: As of `run_while_ready`.
+        folder: As of `run_units`.
+        workers: Likewise.
+        description: Likewise.
+        engine: Likewise.
+        done: As of `run_while_ready`.
+
+    Raises:
+        UserError: See `run_units`.
+    """
+    with _one_sentence(folder, description, engine):
+        run_while_ready(engine, next_call, workers, done)
+
+
+@contextmanager
+def _one_sentence(folder: Path, description: str, engine: str) -> Iterator[None]:
+    """Raise a `UserError` for what ends a job."""
+    if engine not in ENGINES:
+        raise UserError(f"no engine is called '{engine}': {did_you_mean(engine, ENGINES)}")
+    try:
+        yield
     except WorkerDied:
         raise UserError(
             f"{folder}: a process died while it worked ({description}), perhaps for want of memory: run the same "

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from mm1.data.sources import SourceError
 from mm1.document import KINDS, Document
 from mm1.encoder.augment import augment
 from mm1.errors import UserError
+from mm1.plan.arrays import map_array, mapped_file
 from mm1.plan.loader import TrainingBatch
 from mm1.plan.plan import Plan
 from mm1.processing.images import ImageError, decode_image
@@ -100,6 +102,14 @@ class PictureDataset(Dataset[PictureSample]):
         self.plan, self.splits, self.rows = plan, list(splits), list(rows)
         self.image_size, self.recipe, self.seed = image_size, recipe, seed
         self.kinds = [KINDS.index(source["kind"]) for source in plan.info["sources"].values()]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the rows as the files that they are mapped from, not as copies."""
+        return {**self.__dict__, "rows": [mapped_file(rows) or rows for rows in self.rows]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.rows = [map_array(rows) if isinstance(rows, Path) else rows for rows in state["rows"]]
 
     def __len__(self) -> int:
         return len(self.plan)

@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -20,6 +18,7 @@ from transformers import CLIPImageProcessorPil, PreTrainedTokenizerBase
 from mm1.data.corpus import Split
 from mm1.document import KINDS
 from mm1.encoder.autoregressive import AutoregressiveEncoder
+from mm1.encoder.captions import check_captions
 from mm1.encoder.contrastive import ContrastiveEncoder
 from mm1.encoder.pictures import EncoderBatch, PairCollate, PatchCollate, PictureDataset
 from mm1.encoder.selection import Pictures, select_pictures
@@ -47,9 +46,6 @@ from mm1.train.parallel import World
 from mm1.train.prepare import prepare_tokenizer, trained_plan_hash
 from mm1.train.run_directory import environment, write_environment
 from mm1.train.sharding import shard_model
-
-_CAPTIONS_LOOKED_AT = 1_000_000
-"""Captions of a split, the first ones, that are looked at before training: every rank does."""
 
 
 def pretrain_encoder(recipe: EncoderRecipe, directory: Path) -> Path:
@@ -79,6 +75,8 @@ def pretrain_encoder(recipe: EncoderRecipe, directory: Path) -> Path:
             tokenizer = _tokenizer(resolved, directory, splits)
             model = _model(resolved, tokenizer, autocast, world)
             pictures = _pictures(recipe, splits, tokenizer)
+            if recipe.objective.contrastive and world.is_first:
+                check_captions(splits)
             plan = _plan(recipe, directory, splits, pictures, tokenizer, _patches(model))
         world.check_equal(plan=plan.hash)
         images = image_processor(resolved.model)
@@ -130,7 +128,7 @@ def _pictures(
     """Select the documents of every split that the encoder can be trained on.
 
     Raises:
-        UserError: If a split has none, or all captions are the same.
+        UserError: If a split has none.
     """
     captions = recipe.objective.contrastive
     pictures = {}
@@ -143,31 +141,7 @@ def _pictures(
                 f"{name}: no document has {needed} ({reasons or 'it is empty'}): leave the split out of the mixture"
             )
         pictures[name] = selected
-    if captions:
-        _check_captions(splits)
     return pictures
-
-
-def _check_captions(splits: dict[str, Split]) -> None:
-    """Print the number of different captions, and raise an error if all are the same."""
-    different: set[str] = set()
-    for name, split in splits.items():
-        looked_at = min(len(split), _CAPTIONS_LOOKED_AT)
-        batches = split.batches(0, looked_at)
-        texts = pa.chunked_array([batch.column("parts").flatten().field("text") for batch in batches])
-        counts = pc.value_counts(texts.drop_null()).sort(order="descending", by="counts")
-        different |= {counts[rank]["values"].as_py() for rank in range(min(2, len(counts)))}
-        share = counts[0]["counts"].as_py() / looked_at
-        among = "" if looked_at == len(split) else f" among the first {looked_at:,}"
-        console.print(
-            f"{name}: {len(counts):,} different captions{among}; {share:.1%} of the pictures have the commonest one"
-        )
-    if len(different) == 1:
-        raise UserError(
-            f"{', '.join(splits)}: all captions are the same ('{next(iter(different)).strip()[:60]}'), so a "
-            "contrastive loss can't learn from them: use captions that describe the pictures, or set objective.kind: "
-            "aim"
-        )
 
 
 def _plan(

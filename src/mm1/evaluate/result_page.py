@@ -58,7 +58,7 @@ def _pictures(pool: Items, shots: set[str], pictures: dict[str, str]) -> dict[st
     """Add the shots' pictures to the page, and return their names by the shot's id."""
     if not shots:
         return {}
-    rows = {item.id: item.row for item in pool.without_pictures() if item.id in shots}
+    rows = {id: row for row, id in enumerate(pool.ids()) if id in shots}
     return {shot: [_keep(image, pictures) for image in pool[row].images] for shot, row in rows.items()}
 
 

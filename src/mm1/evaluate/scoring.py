@@ -35,7 +35,7 @@ from mm1.evaluate.settings import EvaluationSettings
 from mm1.evaluate.shots import ShotPool
 from mm1.evaluate.subsets import score_subsets
 from mm1.evaluate.tasks.item import Item, field
-from mm1.evaluate.tasks.items import chosen_items, open_items, read_ids
+from mm1.evaluate.tasks.items import chosen_items, chosen_rows, open_items, read_ids
 from mm1.evaluate.tasks.options import right_words
 from mm1.evaluate.tasks.task import Task
 from mm1.look.pictures import thumbnail
@@ -84,8 +84,12 @@ class Scorer:
         self.pool = self.source if task.pool == task.data else open_items(task.pool)
         self.shots = ShotPool(task, self.pool, getattr(generator, "embed", None))
         chosen: defaultdict[tuple[str, int], list[int]] = defaultdict(list)  # rows that count as one: mostly each alone
-        for item in chosen_items(self.source, task.data.only):
-            chosen[self._key(item), 0 if task.together else item.row].append(item.row)
+        if task.together is None:
+            for id, row in chosen_rows(self.source, task.data.only):
+                chosen[id, row].append(row)
+        else:
+            for item in chosen_items(self.source, task.data.only):
+                chosen[self._key(item), 0].append(item.row)
         if not chosen:
             raise UserError(f"task {task.name}: {self.source.name} has no items: check the task's data")
         # The order depends on the seed even without a limit, so that the first predictions are a random sample.
@@ -95,6 +99,9 @@ class Scorer:
         self.parts = [[row for place in share for row in chosen[keys[place]]] for share in shares if len(share)]
         self._starts = list(itertools.accumulate((len(part) for part in self.parts), initial=0))
         self._count = len(keys)
+        self._items = list(
+            self.source.without_pictures(self.rows)
+        )  # now, so that what doesn't fit the task is told now
         only = (task.data.only, task.pool.only)
         self._ids_hash = _hash(*("" if ids is None else _hash(*sorted(read_ids(ids)[0])) for ids in only))
 
@@ -247,12 +254,6 @@ class Scorer:
             return self.shots.draw(item, count, seed)
         drawn = self.shots.draw(item, self.task.shots.text_only_at_zero, seed)
         return tuple(replace(shot, images=()) for shot in drawn)
-
-    @cached_property
-    def _items(self) -> list[Item]:
-        chosen = set(self.rows)
-        items = {item.row: item for item in self.source.without_pictures() if item.row in chosen}
-        return [items[row] for row in self.rows]
 
     @cached_property
     def _majority(self) -> list[str]:

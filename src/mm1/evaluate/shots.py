@@ -13,7 +13,7 @@ import numpy as np
 from mm1.document import Image
 from mm1.errors import UserError
 from mm1.evaluate.tasks.item import Item, Items, field
-from mm1.evaluate.tasks.items import chosen_items
+from mm1.evaluate.tasks.items import chosen_items, chosen_rows
 from mm1.evaluate.tasks.task import Task
 
 Embed = Callable[[Sequence[Image]], np.ndarray]
@@ -42,11 +42,14 @@ class ShotPool:
         self._embed = embed
         same, only = task.shots.same, task.pool.only
         self._rows: dict[Any, np.ndarray] = {None: np.arange(len(pool))}
-        if same is not None or only is not None:
+        if same is not None:
             by_value: defaultdict[Any, list[int]] = defaultdict(list)
             for item in chosen_items(pool, only):
-                by_value[field(item, same, pool.name) if same else None].append(item.row)
+                by_value[field(item, same, pool.name)].append(item.row)
             self._rows = {value: np.array(rows) for value, rows in by_value.items()}
+        elif only is not None:
+            rows = [row for _, row in chosen_rows(pool, only)]
+            self._rows = {None: np.array(rows)} if rows else {}
         self._read = lru_cache(maxsize=4096)(pool.__getitem__)
         self._set = lru_cache(maxsize=4096)(self._draw_set)
         self._features: np.ndarray | None = None

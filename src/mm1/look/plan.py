@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich import box
+from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
@@ -59,7 +60,17 @@ def _caption(info: Mapping[str, Any]) -> Text:
         f"fill {fill['tokens']:.1%} of the tokens, {fill['images']:.1%} of the images, {fill['binding']:.1%} of the "
         f"binding limit: {info['wasted_sequences']:,.0f} of {info['sequences']:,} sequences are wasted",
     ]
+    lines += [_read(name, entry["read"]) for name, entry in info["sources"].items() if "read" in entry]
     return Text("\n").join([*map(Text, lines), *(Text(warning, "yellow") for warning in info["warnings"])])
+
+
+def _read(name: str, read: Mapping[str, Any]) -> str:
+    """Return how much of a source is read, and where."""
+    located = "" if read["located_in"] is None else f" and the files in {read['located_in']}"
+    return (
+        f"{name}: reads about {decimal(read['bytes'])} ({decimal(read['bytes_per_epoch'])} an epoch), from "
+        f"{read['from']}{located}"
+    )
 
 
 def compact(number: float) -> str:

@@ -52,3 +52,24 @@ def map_array(file: Path) -> np.ndarray:
     """Open a `.npy` file without reading it into memory."""
     # A plain array, since `np.memmap` reads single elements slowly.
     return np.asarray(np.load(file, mmap_mode="r"))
+
+
+def mapped_file(array: np.ndarray) -> Path | None:
+    """Return the file that an array of `map_array` is mapped from; None if it is another one, or a part of one."""
+    mapped = array.base
+    if isinstance(mapped, np.memmap) and mapped.size == array.size and mapped.ctypes.data == array.ctypes.data:
+        return Path(str(mapped.filename))
+    return None
+
+
+def on_disk(array: np.ndarray, file: Path) -> Path:
+    """Return the file that an array is mapped from; of one that isn't, a file that is written.
+
+    Args:
+        array: The array.
+        file: The `.npy` file to write if there is none yet.
+    """
+    mapped = mapped_file(array)
+    if mapped is None:
+        np.save(file, array)
+    return mapped or file

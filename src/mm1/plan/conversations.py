@@ -7,18 +7,33 @@ including the template's tokens. As in every document, the first and the last to
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
+from mm1.files import whole_folder
+from mm1.plan.arrays import ArrayWriter, map_array
 from mm1.plan.lengths import IMAGE
 from mm1.processing.chat import ChatLayout, Piece
 
 if TYPE_CHECKING:
     from mm1.plan.lengths import Index
+
+_FILES = {
+    "parts": np.int32,
+    "offsets": np.int64,
+    "target": np.bool_,
+    "sub_images": np.int32,
+    "documents": np.int64,
+    "shortened": np.int64,
+    "left_out": np.int64,
+}
+_DOCUMENTS_AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -107,7 +122,7 @@ def _runs(parts: list[tuple[int, bool]]) -> list[tuple[int, bool]]:
 
 @dataclass(frozen=True)
 class FittedConversations:
-    """The documents of a split after its conversations have been fitted to a sequence each.
+    """The documents of a split after its conversations have been fitted to a sequence each; all arrays are mapped.
 
     Attributes:
         index: The index; a conversation that is too long ends after the last answer that fits.
@@ -123,25 +138,66 @@ class FittedConversations:
     left_out: np.ndarray
 
 
-def fit_conversations(index: Index, tokens_per_image: int, max_tokens: int, max_images: int) -> FittedConversations:
+def fit_conversations(
+    index: Index, tokens_per_image: int, max_tokens: int, max_images: int, folder: Path
+) -> FittedConversations:
     """Shorten conversations that don't fit a sequence; they end after an answer, never inside one.
+
+    The result is read from the folder if it is there, otherwise made, from a range of documents after another.
 
     Args:
         index: The split's index.
         tokens_per_image: Tokens per image.
         max_tokens: Tokens per sequence.
         max_images: Images per sequence.
+        folder: The folder of the result, whose name tells all that it is made from.
+
+    Raises:
+        UserError: If it can't be written.
     """
+    names = [name for name in _FILES if name != "sub_images" or index.sub_images is not None]
+    if not folder.is_dir():
+        try:
+            with whole_folder(folder, shared=True) as new, ExitStack() as stack:
+                writers = {name: stack.enter_context(ArrayWriter(new / f"{name}.npy", _FILES[name])) for name in names}
+                writers["offsets"].write([0])
+                unusable = np.array(sorted(row for rows in index.unusable.values() for row in rows), dtype=np.int64)
+                for start in range(0, len(index), _DOCUMENTS_AT_ONCE):
+                    stop = min(start + _DOCUMENTS_AT_ONCE, len(index))
+                    here = unusable[slice(*unusable.searchsorted([start, stop]))] - start
+                    some = index.between(start, stop)
+                    fitted = _fit_some(some, here, tokens_per_image, max_tokens, max_images)
+                    fitted["offsets"] += writers["parts"].length
+                    for name in ("documents", "shortened", "left_out"):
+                        fitted[name] += start
+                    for name in names:
+                        writers[name].write(fitted[name])
+        except OSError as error:
+            raise UserError(f"{folder}: the index can't be written ({error}): free some space") from error
+    arrays = {name: map_array(folder / f"{name}.npy") for name in names}
+    cut = replace(
+        index,
+        parts=arrays["parts"],
+        offsets=arrays["offsets"],
+        target=arrays["target"],
+        sub_images=arrays.get("sub_images"),
+    )
+    return FittedConversations(cut, arrays["documents"], arrays["shortened"], arrays["left_out"])
+
+
+def _fit_some(
+    index: Index, unusable: np.ndarray, tokens_per_image: int, max_tokens: int, max_images: int
+) -> dict[str, np.ndarray]:
+    """Return the arrays of `_FILES` for some documents, rows and offsets counted from the first of them."""
     is_image, images = index.parts == IMAGE, index.images
     tokens = np.where(is_image, tokens_per_image * images, index.parts).astype(np.int64)
     ends = [np.concatenate([[0], np.cumsum(values, dtype=np.int64)]) for values in (tokens, images)]
     of_document = [np.diff(values[index.offsets]) for values in ends]
     chat = np.zeros(len(index), dtype=bool) if index.chat is None else index.chat.copy()
-    unusable = sorted(row for rows in index.unusable.values() for row in rows)
     chat[unusable] = False
     long = np.flatnonzero(chat & ((of_document[0] + 2 > max_tokens) | (of_document[1] > max_images)))
     parts, keep = index.parts.copy(), np.ones(len(index.parts), dtype=bool)
-    for document in unusable:
+    for document in unusable.tolist():
         keep[index.offsets[document] : index.offsets[document + 1]] = False
     shortened, left_out = [], []
     for document in long.tolist():
@@ -162,16 +218,12 @@ def fit_conversations(index: Index, tokens_per_image: int, max_tokens: int, max_
         else:
             keep[first:last] = False
             left_out.append(document)
-    counts = np.add.reduceat(np.append(keep, False), index.offsets[:-1]) if len(index) else np.zeros(0, np.int64)
-    counts = np.where(np.diff(index.offsets) > 0, counts, 0)
-    fitted = replace(
-        index,
-        parts=parts[keep],
-        target=index.target[keep],
-        offsets=np.concatenate([[0], np.cumsum(counts)]),
-        sub_images=None if index.sub_images is None else index.sub_images[keep],
-    )
-    documents = np.setdiff1d(np.arange(len(index)), [*left_out, *unusable])
-    return FittedConversations(
-        fitted, documents, np.array(shortened, dtype=np.int64), np.array(left_out, dtype=np.int64)
-    )
+    fitted = {
+        "parts": parts[keep],
+        "target": index.target[keep],
+        "offsets": np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])[index.offsets[1:]],
+        "documents": np.setdiff1d(np.arange(len(index)), [*left_out, *unusable]),
+        "shortened": np.array(shortened, dtype=np.int64),
+        "left_out": np.array(left_out, dtype=np.int64),
+    }
+    return fitted if index.sub_images is None else {**fitted, "sub_images": index.sub_images[keep]}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mm1.recipe import DataRecipe
 
 if TYPE_CHECKING:
-    from mm1.plan.sources import Source, Totals
+    from mm1.plan.sources import Place, Source, Totals
 
 MAX_EPOCHS = 4
 """Epochs of a source above which the plan warns. Up to four epochs, repeated tokens are worth nearly as much as new
@@ -29,7 +29,8 @@ def plan_figures(sources: Sequence[Source], totals: Sequence[Totals], recipe: Da
         `tokens`, `target_tokens`, `images`, `wasted_sequences` and `fill` of the whole plan; the same and more by kind
         (`kinds`) and source (`sources`); `warnings`. The fill is the mean share of each limit, tokens and images, that
         sequences use; `binding` is the fill of the binding limit of each source. Packing wastes the sequences that
-        `binding` lacks to one.
+        `binding` lacks to one. A source's `read` has `from` and `located_in` (see `Place`), the `bytes` that a training
+        reads, as estimated from the mean document, and those that the source has (`bytes_per_epoch`).
     """
     length = recipe.sequence_length
     by_source: dict[str, dict[str, Any]] = {}
@@ -42,6 +43,7 @@ def plan_figures(sources: Sequence[Source], totals: Sequence[Totals], recipe: Da
             "documents_per_epoch": len(source),
             "fill": fill,
             "wasted_sequences": round(total.sequences * (1 - fill["binding"]), 1),
+            **({} if source.place is None else {"read": _read(source.place, total.documents, len(source))}),
         }
     sequences = sum(total.sequences for total in totals)
     weights = {kind: mix.weight for kind, mix in recipe.mixture.items() if mix.weight > 0}
@@ -93,6 +95,15 @@ def with_present_names(figures: dict[str, Any]) -> dict[str, Any]:
 def _fill(tokens: int, images: int, sequences: int, max_tokens: int, max_images: int) -> dict[str, float]:
     by_tokens, by_images = tokens / max(1, sequences * max_tokens), images / max(1, sequences * max_images)
     return {"tokens": by_tokens, "images": by_images, "binding": max(by_tokens, by_images)}
+
+
+def _read(place: Place, documents: int, of_epoch: int) -> dict[str, Any]:
+    return {
+        "from": place.directory,
+        "located_in": place.located_in,
+        "bytes": round(documents * place.bytes_of_document),
+        "bytes_per_epoch": round(of_epoch * place.bytes_of_document),
+    }
 
 
 def _repeated(name: str, entry: Mapping[str, Any]) -> str:

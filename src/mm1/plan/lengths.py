@@ -71,10 +71,10 @@ class Index:
         parts: (number of parts,) int32 tokens of a text part, or `IMAGE`.
         offsets: (documents + 1,) int64 positions in `parts` where each document's parts begin.
         target: (number of parts,) bool, whether the part is a target text.
-        long_texts: The tokens of texts of `long_from` characters or more; None in the result of `take`.
+        long_texts: The tokens of texts of `long_from` characters or more; None in the results of `between` and `take`.
         sub_images: (number of parts,) int32 images that a picture becomes, 0 for a text; None: one image per picture.
         chat: (documents,) bool, whether a document is a conversation; None: none is.
-        unusable: Rows of conversations that can't be laid out, by the reason; empty in the result of `take`.
+        unusable: Rows of conversations that can't be laid out, by the reason; empty in those results.
     """
 
     parts: np.ndarray
@@ -87,6 +87,19 @@ class Index:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def between(self, start: int, stop: int) -> Index:
+        """Return the index of a range of documents, whose rows in `unusable` are left out.
+
+        Args:
+            start: The first row.
+            stop: The row after the last.
+        """
+        offsets = self.offsets[start : stop + 1]
+        parts = slice(int(offsets[0]), int(offsets[-1]))
+        sub_images = None if self.sub_images is None else self.sub_images[parts]
+        chat = None if self.chat is None else self.chat[start:stop]
+        return Index(self.parts[parts], offsets - offsets[0], self.target[parts], sub_images=sub_images, chat=chat)
 
     def take(self, documents: np.ndarray) -> Index:
         """Return the index of the given documents, in their order.

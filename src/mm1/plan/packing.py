@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mm1.errors import UserError
-from mm1.plan.index import IMAGE
-from mm1.plan.lengths import Index
+from mm1.plan.lengths import IMAGE, Index
 
 BLOCK = 65_536
 """Number of pieces that are packed at a time; larger blocks fill better and take more memory."""
@@ -208,7 +207,9 @@ class _Pool:
         self.taken: set[int] = set()
         # by_length[t][i] lists the pieces of t tokens and i images; fewest[t] is the smallest such i.
         self.by_length: list[dict[int, list[int]]] = [{} for _ in range(max_tokens + 1)]
-        self.fewest = np.full(max_tokens + 1, _NONE, dtype=np.int32)
+        # The lengths below 0, which no piece has, are there for `_totals_of_two`.
+        self._from_negative = np.full(_MAX_WASTE + max_tokens + 1, _NONE, dtype=np.int32)
+        self.fewest = self._from_negative[_MAX_WASTE:]
         for piece in reversed(range(len(length))):
             self.by_length[length[piece]].setdefault(images[piece], []).append(piece)
         for tokens, by_images in enumerate(self.by_length):
@@ -233,13 +234,13 @@ class _Pool:
 
     def best(self, tokens: int, images: int) -> list[int]:
         """Return the one or two pieces that leave the fewest tokens free; empty if none fits."""
-        fitting = np.flatnonzero(self.fewest[: tokens + 1] <= images)
-        if not len(fitting):
+        fits = self.fewest[tokens::-1] <= images
+        shorter_than_all = int(fits.argmax())
+        if not fits[shorter_than_all]:
             return []
-        longest = int(fitting[-1])
+        longest = tokens - shorter_than_all
         # Two pieces are better than the longest single one if together they are longer.
-        shortest_pair = max(longest + 1, tokens - _MAX_WASTE)
-        for total in range(tokens, shortest_pair - 1, -1):
+        for total in self._totals_of_two(max(longest + 1, tokens - _MAX_WASTE), min(tokens, 2 * longest), images):
             shorter, longer = self.fewest[: total // 2 + 1], self.fewest[total - total // 2 : total + 1][::-1]
             for one in np.flatnonzero(shorter + longer <= images)[::-1].tolist():
                 same = 2 * one == total
@@ -247,6 +248,17 @@ class _Pool:
                 if pair:
                     return pair
         return [self._one_of(longest)]
+
+    def _totals_of_two(self, least: int, most: int, images: int) -> list[int]:
+        """Return the lengths, the largest first, that some piece and another one, or itself, have together."""
+        if least > most:
+            return []
+        ones = self._from_negative[_MAX_WASTE : _MAX_WASTE + most // 2 + 1]
+        # others[row, one] is fewest[most - row - one], without a copy.
+        others = np.ndarray(
+            (most - least + 1, len(ones)), np.int32, self._from_negative, 4 * (_MAX_WASTE + most), (-4, -4)
+        )
+        return (most - np.flatnonzero((ones + others <= images).any(axis=1))).tolist()
 
     def _one_of(self, tokens: int) -> int:
         return self.by_length[tokens][int(self.fewest[tokens])][-1]

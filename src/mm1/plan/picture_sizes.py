@@ -9,29 +9,34 @@ on the rule. The images that pictures become by a rule are stored in the index.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from mm1.data.corpus import Split
+from mm1.data.corpus import Split, open_split
 from mm1.data.schema import from_part
+from mm1.data.shards import open_job, run_units, unit_file
 from mm1.document import Image
 from mm1.errors import UserError
-from mm1.files import whole_file
+from mm1.files import hold, whole_file
 from mm1.plan.arrays import ArrayWriter, map_array
 from mm1.plan.index import IMAGE, build_index, index_folder
 from mm1.plan.lengths import Index
 from mm1.processing.images import upright_size
 from mm1.processing.processor import MM1Processor
 from mm1.processing.tiles import TilingRule, tile
-from mm1.progress import progress_bar
 
 _VERSION = 2  # raised when `upright_size` changes
 _RULE_VERSION = 1  # raised when `tile` changes
 _DOCUMENTS_AT_ONCE = 1_000_000
+_ROWS_PER_UNIT = 8192
+_ONE_PROCESS_BELOW = 100_000  # pictures; more processes take seconds to start
 
 
 def processor_index(
@@ -55,7 +60,7 @@ def processor_index(
     rule = hashlib.blake2b(f"{processor.image_size} {processor.rule}".encode(), digest_size=8).hexdigest()
     file = folder / f"images-{rule}-{_RULE_VERSION}.npy"
     if not file.is_file():
-        sizes = picture_sizes(split)
+        sizes = picture_sizes(split, workers, engine)
         try:
             with whole_file(file, shared=True) as partial, ArrayWriter(partial, np.int32) as images:
                 for some in sub_images(index, sizes, processor.image_size, processor.rule):
@@ -65,34 +70,61 @@ def processor_index(
     return replace(index, sub_images=map_array(file))
 
 
-def picture_sizes(split: Split) -> np.ndarray:
+def picture_sizes(split: Split, workers: int | None = None, engine: str = "processes") -> np.ndarray:
     """Return width and height of every picture, turned as its EXIF says.
 
-    They are read from the file next to the split if it exists.
+    They are read from the file next to the split if it exists; otherwise made there, in a folder where an interrupted
+    call goes on.
+
+    Args:
+        split: The documents.
+        workers: Processes; None: one per core, or one for few pictures.
+        engine: As in `mm1.plan.index.build_index`.
 
     Returns:
         (pictures, 2) int32, in the order of documents; 0, 0 for a picture that can't be read.
 
     Raises:
-        UserError: If the file can't be written.
+        UserError: If the file can't be written, or a process died.
     """
     file = sizes_file(split)
     if not file.is_file():
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with (
-                whole_file(file, shared=True) as partial,
-                ArrayWriter(partial, np.int32) as sizes,
-                progress_bar() as bar,
-            ):
-                task = bar.add_task(f"sizes of pictures of {split.name}", total=len(split), note="")
-                for batch in split.batches():
-                    found = _sizes(batch.column("parts"), split.directory.parent)
-                    sizes.write([side for size in found for side in size])
-                    bar.advance(task, batch.num_rows)
+            with hold(file.with_name(f"{file.name}.lock"), wait=True):
+                if not file.is_file():  # another process may have written it meanwhile
+                    _write_sizes(file, split, workers, engine)
         except OSError as error:
             raise UserError(f"{file}: the sizes of pictures can't be written ({error}): free some space") from error
     return map_array(file).reshape(-1, 2)
+
+
+def _write_sizes(file: Path, split: Split, workers: int | None, engine: str) -> None:
+    job = file.with_suffix(".measuring").absolute()
+    units = [range(start, min(start + _ROWS_PER_UNIT, len(split))) for start in range(0, len(split), _ROWS_PER_UNIT)]
+    if workers is None and engine == "processes" and split.info["images"] < _ONE_PROCESS_BELOW:
+        workers = 1
+    open_job(job, {"rows_per_unit": _ROWS_PER_UNIT})
+    measure = partial(_measure, split.reference)
+    run_units(measure, units, job, workers=workers, description=f"sizes of pictures of {split.name}", engine=engine)
+    with whole_file(file, shared=True) as partial_file, ArrayWriter(partial_file, np.int32) as sizes:
+        for number in range(len(units)):
+            sizes.write(map_array(unit_file(job, number, ".npy")))
+    shutil.rmtree(job)
+
+
+def _measure(reference: str, rows: range, file: Path) -> dict[str, Any]:
+    """Write the sizes of the pictures of a range of rows next to `file`."""
+    split = _opened(reference)
+    with ArrayWriter(file.with_suffix(".npy"), np.int32) as sizes:
+        for batch in split.batches(rows.start, rows.stop):
+            sizes.write([side for size in _sizes(batch.column("parts"), split.directory.parent) for side in size])
+    return {}
+
+
+@lru_cache(maxsize=4)
+def _opened(reference: str) -> Split:
+    return open_split(reference)
 
 
 def sizes_file(split: Split) -> Path:

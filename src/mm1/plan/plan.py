@@ -1,10 +1,10 @@
 """The plan: the whole order of training, written before it begins.
 
-    sources (indexes) --blocks of documents: cut, pack--> sequences per source --drawn by weight--> plan
+    sources (indexes) --cut, pack: parts, over processes--> sequences per source --drawn by weight--> plan
 
 The plan is the paper's fixed snapshot: every model of a study sees the same documents in the same order. Sequence `i`
-depends only on the plan, so the state of the data stream is one integer. A plan is made block by block; besides a block
-it takes 4 bytes of memory per document of the largest source.
+depends only on the plan, so the state of the data stream is one integer. Sources are packed by parts, over processes
+(`mm1.plan.streams`); besides a part this takes 4 bytes of memory per document of the largest source.
 
     plan/plan.json       hash, limits, figures
     plan/sequences.npy   per sequence: source, first piece; in the order of training
@@ -17,27 +17,26 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mm1.document import Kind
+from mm1.data.shards import open_job
 from mm1.errors import UserError
-from mm1.files import whole_folder, write_json
+from mm1.files import hold, whole_folder, write_json
 from mm1.plan.arrays import ArrayWriter, map_array
 from mm1.plan.figures import plan_figures, with_present_names
 from mm1.plan.mixture import Mixture
-from mm1.plan.packing import BLOCK, cut_documents, pack
 from mm1.plan.sources import Source, Totals
+from mm1.plan.streams import PARTS_VERSION, PIECE, Drawn, Packing, Stream, make_parts
+from mm1.progress import track
 from mm1.recipe import DataRecipe
 
 RULE = 2
 """Version of the rule by which a plan is made; part of its hash."""
 
 SEQUENCE = np.dtype([("source", "<i4"), ("first_piece", "<i8")])
-PIECE = np.dtype([("document", "<i8"), ("first", "<i4"), ("length", "<i4"), ("images", "<i4")])
 
 _SEQUENCES_AT_ONCE = 65_536
 
@@ -100,8 +99,12 @@ def write_plan(
     fixed: str | None = None,
     resolution: Mapping[str, Any] | None = None,
     chat_template: str | None = None,
+    workers: int | None = None,
+    engine: str = "processes",
 ) -> Plan:
     """Write the plan, complete or not at all; a plan with the same hash is kept.
+
+    Sequences are packed in a folder beside the plan, where an interrupted call goes on.
 
     Args:
         directory: The plan's directory.
@@ -115,6 +118,8 @@ def write_plan(
         fixed: The hash of the plan that training has begun with; another plan is an error.
         resolution: The rule by which the indexes' pictures are cut; None: they are not cut.
         chat_template: Fingerprint of the chat template of the indexes' conversations; None: there are none.
+        workers: Processes that pack; None: one per core, or one for a small plan. The plan doesn't depend on it.
+        engine: One of `mm1.data.engines.ENGINES`.
 
     Raises:
         UserError: If a source is empty, the disk is full, or the plan differs from the `fixed` one.
@@ -146,22 +151,34 @@ def write_plan(
         raise UserError(_changed(directory, before.get("made_from") if before.get("hash") == fixed else None, identity))
     if before.get("hash") == name:
         return Plan(directory)
+    count = batch_size * steps
+    mixture = Mixture(kinds, [(source.kind, source.weight) for source in used], count)
+    job = directory.with_name(f"{directory.name}.packing").absolute()
     try:
-        with whole_folder(directory) as partial:
-            totals = _write_arrays(partial, used, kinds, recipe, tokens_per_image, batch_size * steps, seed)
-            info = {
-                "hash": name,
-                "sequences": batch_size * steps,
-                "sequence_length": recipe.sequence_length,
-                "images_per_sequence": recipe.images_per_sequence,
-                "tokens_per_image": tokens_per_image,
-                "batch_size": batch_size,
-                "steps": steps,
-                "seed": seed,
-                **plan_figures(used, totals, recipe),
-                "made_from": identity,
-            }
-            write_json(partial / "plan.json", info)
+        job.parent.mkdir(parents=True, exist_ok=True)
+        with hold(job.with_name(".plan.lock"), wait=True):
+            open_job(job, {"plan": name, "version": PARTS_VERSION})
+            streams = [
+                Stream(Packing.of(source, job / f"source-{number}", recipe, tokens_per_image, (seed, number)), needed)
+                for number, (source, needed) in enumerate(zip(used, _needed(mixture, len(used), count), strict=True))
+            ]
+            make_parts(streams, job, workers, engine)
+            with whole_folder(directory) as partial:
+                totals = _write_arrays(partial, mixture, streams, count)
+                info = {
+                    "hash": name,
+                    "sequences": count,
+                    "sequence_length": recipe.sequence_length,
+                    "images_per_sequence": recipe.images_per_sequence,
+                    "tokens_per_image": tokens_per_image,
+                    "batch_size": batch_size,
+                    "steps": steps,
+                    "seed": seed,
+                    **plan_figures(used, totals, recipe),
+                    "made_from": identity,
+                }
+                write_json(partial / "plan.json", info)
+            shutil.rmtree(job)
     except OSError as error:
         raise UserError(f"{directory}: the plan can't be written ({error}): free some space") from error
     return Plan(directory)
@@ -187,32 +204,17 @@ def _changed(directory: Path, before: dict[str, Any] | None, now: dict[str, Any]
     )
 
 
-def _write_arrays(
-    directory: Path,
-    sources: Sequence[Source],
-    kinds: dict[Kind, float],
-    recipe: DataRecipe,
-    tokens_per_image: int,
-    count: int,
-    seed: int,
-) -> list[Totals]:
+def _write_arrays(directory: Path, mixture: Mixture, streams: Sequence[Stream], count: int) -> list[Totals]:
     """Write sequences.npy and pieces.npy; return the amounts taken from each source."""
-    mixture = Mixture(kinds, [(source.kind, source.weight) for source in sources], count)
-    needed = np.zeros(len(sources), dtype=np.int64)
-    for start, stop in _chunks(count):
-        needed += np.bincount(mixture(start, stop), minlength=len(sources))
-    streams = []
-    for number, source in enumerate(sources):
-        stream = _Stream(source, recipe, tokens_per_image, (seed, number))
-        stream.write(directory / f"source-{number}", int(needed[number]))
-        streams.append(stream)
+    sources = [Drawn(stream) for stream in streams]
     with (
         ArrayWriter(directory / "sequences.npy", SEQUENCE) as sequences,
         ArrayWriter(directory / "pieces.npy", PIECE) as pieces,
     ):
-        for start, stop in _chunks(count):
+        chunks = list(_chunks(count))
+        for start, stop in track(chunks, "write the plan") if len(chunks) > 1 else chunks:
             order = mixture(start, stop)
-            taken = [stream.next(int((order == number).sum())) for number, stream in enumerate(streams)]
+            taken = [source.next(int((order == number).sum())) for number, source in enumerate(sources)]
             counts = np.empty(len(order), dtype=np.int64)
             for number, (lengths, _) in enumerate(taken):
                 counts[order == number] = lengths
@@ -223,79 +225,16 @@ def _write_arrays(
             for number, (_, own) in enumerate(taken):
                 rows[owner == number] = own
             pieces.write(rows)
-    for stream in streams:
-        stream.remove()
-    return [stream.totals for stream in streams]
+    return [source.totals for source in sources]
+
+
+def _needed(mixture: Mixture, sources: int, count: int) -> list[int]:
+    """Return how many sequences the plan takes of each source."""
+    needed = np.zeros(sources, dtype=np.int64)
+    for start, stop in _chunks(count):
+        needed += np.bincount(mixture(start, stop), minlength=sources)
+    return needed.tolist()
 
 
 def _chunks(count: int) -> Iterator[tuple[int, int]]:
     return ((start, min(start + _SEQUENCES_AT_ONCE, count)) for start in range(0, count, _SEQUENCES_AT_ONCE))
-
-
-@dataclass
-class _Stream:
-    """The sequences of one source, epoch after epoch, in two files until they are drawn."""
-
-    source: Source
-    recipe: DataRecipe
-    tokens_per_image: int
-    seed: tuple[int, int]
-    totals: Totals = field(default_factory=Totals)
-
-    def write(self, directory: Path, needed: int) -> None:
-        """Pack the needed number of sequences."""
-        self._directory = directory
-        self._sequence = self._piece = 0
-        directory.mkdir()
-        with (
-            ArrayWriter(directory / "counts.npy", np.int32) as counts,
-            ArrayWriter(directory / "pieces.npy", PIECE) as pieces,
-        ):
-            blocks = self._blocks()
-            while counts.length < needed:
-                lengths, rows, target = next(blocks)
-                lengths = lengths[: needed - counts.length]
-                rows, target = rows[: lengths.sum()], target[: lengths.sum()]
-                counts.write(lengths)
-                pieces.write(rows)
-                self.totals.documents += int((rows["first"] == 0).sum())
-                self.totals.tokens += int(rows["length"].sum(dtype=np.int64))
-                self.totals.images += int(rows["images"].sum(dtype=np.int64))
-                self.totals.target_tokens += int(target.sum(dtype=np.int64))
-        self.totals.sequences = needed
-        self._counts, self._pieces = map_array(directory / "counts.npy"), map_array(directory / "pieces.npy")
-
-    def next(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the next sequences: (count,) pieces per sequence, and the pieces."""
-        counts = self._counts[self._sequence : self._sequence + count]
-        pieces = self._pieces[self._piece : self._piece + int(counts.sum())]
-        self._sequence, self._piece = self._sequence + count, self._piece + len(pieces)
-        return counts, pieces
-
-    def remove(self) -> None:
-        """Remove the files."""
-        shutil.rmtree(self._directory)
-
-    def _blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield blocks of packed sequences: pieces per sequence, the pieces, target tokens per piece."""
-        rows = self.source.documents
-        count, epoch = len(self.source), 0
-        while True:
-            random = np.random.default_rng([*self.seed, epoch])
-            order = np.arange(count, dtype=np.uint32 if count < 2**32 else np.uint64)
-            random.shuffle(order)  # in place, since this array takes most of the memory
-            for documents in np.array_split(order, -(-count // BLOCK)):
-                yield self._pack(documents.astype(np.int64) if rows is None else rows[documents], random)
-            epoch += 1
-
-    def _pack(self, documents: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        limits = self.recipe.sequence_length, self.recipe.max_images(self.source.kind)
-        cut = cut_documents(self.source.index.take(documents), self.tokens_per_image, *limits)
-        packed = pack(cut, random.permutation(len(cut)), *limits)
-        packed = [packed[i] for i in random.permutation(len(packed))]
-        which = np.concatenate(packed)
-        rows = np.empty(len(which), dtype=PIECE)
-        rows["document"] = documents[cut.document[which]]
-        for name in ("first", "length", "images"):
-            rows[name] = getattr(cut, name)[which]
-        return np.array([len(sequence) for sequence in packed]), rows, cut.target[which]

@@ -2,17 +2,51 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mm1.data.corpus import Split, open_split
+from mm1.data.schema import source_path
 from mm1.document import Kind
 from mm1.errors import UserError
 from mm1.plan.conversations import fit_conversations
+from mm1.plan.index import index_folder
 from mm1.plan.lengths import Index
 from mm1.processing.processor import MM1Processor
 from mm1.recipe import DataRecipe, EncoderRecipe, Recipe
+
+_FITTED_VERSION = 1  # of the rule and of the files of fitted conversations
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the documents of a source are read.
+
+    Attributes:
+        directory: The split's directory.
+        located_in: The folder of the source files that a corpus by reference reads; None: all is in the directory.
+        bytes_of_document: What a document takes on average, on disk.
+    """
+
+    directory: str
+    located_in: str | None
+    bytes_of_document: float
+
+    @classmethod
+    def of(cls, split: Split) -> Place:
+        """Return the place of a split."""
+        directory = split.directory.absolute()
+        with os.scandir(directory) as entries:
+            stored = sum(entry.stat().st_size for entry in entries if entry.name.endswith(".arrow"))
+        info = split.corpus["splits"][split.directory.name]  # of all documents, also those that a mask leaves out
+        located = info.get("located", {})
+        files = [source_path(file, directory.parent) for file in located.get("files", ())]
+        folder = os.path.commonpath([os.path.dirname(file) for file in files]) if files else None
+        size = (stored + located.get("bytes", 0)) / max(1, info["documents"])
+        return cls(str(directory), folder, size)
 
 
 @dataclass(frozen=True)
@@ -26,6 +60,7 @@ class Source:
         content_hash: Hash of the documents.
         index: The lengths of parts.
         documents: (n,) rows to draw from; None: all.
+        place: Where the documents are read; None: unknown.
         warnings: Sentences for the user.
     """
 
@@ -35,6 +70,7 @@ class Source:
     content_hash: str
     index: Index
     documents: np.ndarray | None = None
+    place: Place | None = None
     warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -61,7 +97,14 @@ def plan_sources(recipe: Recipe | EncoderRecipe, splits: dict[str, Split], index
         indexes: The splits' indexes, by name.
     """
     return [
-        Source(s.corpus, kind, s.weight, splits[s.corpus].content_hash, indexes[s.corpus])
+        Source(
+            s.corpus,
+            kind,
+            s.weight,
+            splits[s.corpus].content_hash,
+            indexes[s.corpus],
+            place=Place.of(splits[s.corpus]),
+        )
         for kind, mix in recipe.data.mixture.items()
         if mix.weight > 0
         for s in mix.sources
@@ -96,9 +139,11 @@ def fit_source(source: Source, split: Split, processor: MM1Processor, data: Data
             f"{source.name}: the chat template can lay out no conversation (document '{split[int(rows[0])].id}': "
             f"{reason}): use another template, or build the split again"
         )
-    fitted = fit_conversations(
-        source.index, processor.tokens_per_image, data.sequence_length, data.max_images(source.kind)
-    )
+    limits_of_kind = processor.tokens_per_image, data.sequence_length, data.max_images(source.kind)
+    key = [*limits_of_kind, *([processor.image_size, processor.rule] if processor.rule.cuts else [])]
+    name = hashlib.blake2b(" ".join(map(str, key)).encode(), digest_size=8).hexdigest()
+    folder = index_folder(split, processor.tokenizer, processor.chat_layout) / f"fitted-{name}-{_FITTED_VERSION}"
+    fitted = fit_conversations(source.index, *limits_of_kind, folder)
     limits = f"a sequence ({data.sequence_length:,} tokens, {data.max_images(source.kind)} images)"
     effects = [
         (fitted.shortened, f"are longer than {limits} and end after the last answer that fits"),

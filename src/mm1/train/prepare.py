@@ -53,8 +53,8 @@ def make_plan(
         recipe: The recipe of the training.
         directory: The run's directory, which keeps tokenizer and plan for the training; None: only the corpora's
             indexes are kept.
-        workers: Processes that count tokens; default: one per core.
-        engine: Where tokens are counted: `processes` on this machine, or `ray` on a cluster.
+        workers: Processes; default: one per core.
+        engine: Where they work: `processes` on this machine, or `ray` on a cluster.
 
     Returns:
         The content of plan.json, for `mm1.look.plan.plan_table`.
@@ -150,8 +150,8 @@ def prepare_plan(
         directory: The run's directory.
         splits: The corpora.
         processor: The model's processor.
-        workers: Processes that count tokens; default: one per core.
-        engine: Where tokens are counted.
+        workers: Processes; default: one per core.
+        engine: Where they work.
         ranks: How many processes wait for the plan.
 
     Raises:
@@ -178,6 +178,8 @@ def prepare_plan(
         fixed=trained_plan_hash(directory),
         resolution={"image_size": processor.image_size, **processor.resolution} if processor.rule.cuts else None,
         chat_template=layout.fingerprint if layout and any(s.index.chat is not None for s in sources) else None,
+        workers=workers,
+        engine=engine,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -44,8 +44,12 @@ class Items(Protocol):
 
     def __getitem__(self, row: int) -> Item: ...
 
-    def without_pictures(self) -> Iterator[Item]:
-        """Yield all items; their pictures may be left out, which is faster."""
+    def ids(self) -> Iterator[str]:
+        """Yield the ids of all items in order."""
+        ...
+
+    def without_pictures(self, rows: Iterable[int] | None = None) -> Iterator[Item]:
+        """Yield the items of these rows, or all; their pictures may be left out, which is faster."""
         ...
 
 

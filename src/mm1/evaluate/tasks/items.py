@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 from mm1.data.corpus import open_split
@@ -34,15 +33,21 @@ def chosen_items(items: Items, only: str | IdTable | None) -> Iterator[Item]:
     Raises:
         UserError: If the file is missing or names an unknown id.
     """
+    return items.without_pictures(None if only is None else [row for _, row in chosen_rows(items, only)])
+
+
+def chosen_rows(items: Items, only: str | IdTable | None) -> Iterator[tuple[str, int]]:
+    """Yield the ids and the rows of the items that count, of which no more is read; see `chosen_items`."""
+    rows = zip(items.ids(), range(len(items)), strict=True)
     if only is None:
-        yield from items.without_pictures()
+        yield from rows
         return
     ids, title = read_ids(only)
     missing = set(ids)
-    for item in items.without_pictures():
-        if item.id in ids:
-            missing.discard(item.id)
-            yield item
+    for id, row in rows:
+        if id in ids:
+            missing.discard(id)
+            yield id, row
     if missing:
         raise UserError(
             f"{title}: {len(missing)} ids are not in {items.name}, for example '{min(missing)}': remove them, or check "
@@ -81,14 +86,19 @@ class CorpusItems:
     def __getitem__(self, row: int) -> Item:
         return self._item(self._split[row], row)
 
-    def without_pictures(self) -> Iterator[Item]:
-        """Yield all items without their pictures; the split is read once."""
-        return iter(self._light)
+    def ids(self) -> Iterator[str]:
+        """Yield the ids of all items in order."""
+        return self._split.ids()
 
-    @cached_property
-    def _light(self) -> list[Item]:
-        items = (self._item(document, row) for row, document in enumerate(self._split))
-        return [replace(item, images=()) for item in items]
+    def without_pictures(self, rows: Iterable[int] | None = None) -> Iterator[Item]:
+        """Yield the items of these rows, or all, without their pictures, which are not read."""
+        if rows is None:
+            numbers: Iterable[int] = range(len(self))
+            documents = self._split.without_pictures()
+        else:
+            numbers = list(rows)
+            documents = map(self._split.row_without_pictures, numbers)
+        return (replace(self._item(document, row), images=()) for row, document in zip(numbers, documents, strict=True))
 
     def _item(self, document: Document, row: int) -> Item:
         if self._source.answers is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +71,13 @@ class TableItems:
     def __getitem__(self, row: int) -> Item:
         return self._item(self._table[row], row)
 
-    def without_pictures(self) -> Iterator[Item]:
-        """Yield all items without their pictures."""
-        for row, values in enumerate(self._light):
+    def ids(self) -> Iterator[str]:
+        """Yield the ids of all items in order."""
+        return map(str, self._table[self._source.id] if self._source.id else range(len(self)))
+
+    def without_pictures(self, rows: Iterable[int] | None = None) -> Iterator[Item]:
+        """Yield the items of these rows, or all, without their pictures."""
+        for row, values in enumerate(self._light) if rows is None else ((row, self._light[row]) for row in rows):
             yield self._item(values, row)
 
     def _item(self, values: Mapping[str, Any], row: int) -> Item:
