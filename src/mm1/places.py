@@ -16,6 +16,11 @@ RUNS = "runs"
 HUB = "hub:"
 """Prefix of a Hub id; needed only where a folder has the same name."""
 
+LEAST_CACHE = 10**9
+"""Bytes of the smallest cache; a smaller one would lose what it is filled with at once."""
+
+_ADDRESS = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
 PACKAGED = ("smollm2", "efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 """Models that Python packages ship, by name."""
 
@@ -29,6 +34,31 @@ MODEL_HELP = (
 def data_directory() -> Path:
     """Return the directory that holds the corpora: `$MM1_DATA`, else `./data`."""
     return Path(os.environ.get("MM1_DATA", "data"))
+
+
+def is_address(text: Path | str) -> bool:
+    """Whether a text is the address of something in a store, such as `s3://bucket/shards/000.tar`."""
+    return _ADDRESS.match(str(text)) is not None
+
+
+def cache_directory() -> Path:
+    """Return the directory of what was read from addresses: `$MM1_CACHE`, else `mm1` in the user's cache folder."""
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("MM1_CACHE") or Path(caches) / "mm1")
+
+
+def cache_size() -> int:
+    """Return how many bytes that directory may hold: `$MM1_CACHE_SIZE`, else 50 GB; 0: nothing is kept.
+
+    Raises:
+        UserError: If the variable is no size, or below 1 GB and not 0.
+    """
+    text = os.environ.get("MM1_CACHE_SIZE") or "50GB"
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)B?", text.strip().upper())
+    size = int(float(match[1]) * 1000 ** " KMGT".index(match[2] or " ")) if match else -1
+    if size != 0 and size < LEAST_CACHE:
+        raise UserError(f"MM1_CACHE_SIZE is '{text}': give a size of at least 1GB, such as 50GB or 2TB, or 0 for none")
+    return size
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from mm1.data.batches import Batches, write_batches
 from mm1.data.masks import MaskedBatches, open_mask
 from mm1.data.schema import TARGET, from_row, source_path, with_texts
 from mm1.data.skips import Skips
-from mm1.data.sources import State, check_source
+from mm1.data.sources import State, check_sources
 from mm1.data.writer import ShardWriter, content_hash
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
@@ -110,8 +110,8 @@ class Split:
         Raises:
             SourceError: If one is gone or has changed.
         """
-        for file, state in self.info.get("located", {}).get("files", {}).items():
-            check_source(source_path(file, self.directory.parent), State(*state))
+        files = self.info.get("located", {}).get("files", {})
+        check_sources({source_path(file, self.directory.parent): State(*state) for file, state in files.items()})
 
     def without_pictures(self, start: int, stop: int) -> Iterator[Document]:
         """Yield the documents of a row range; the bytes of their pictures are neither read nor there."""
