@@ -25,8 +25,9 @@ PACKAGED = ("smollm2", "efficientnet-lite0", "efficientnet-lite1", "efficientnet
 """Models that Python packages ship, by name."""
 
 MODEL_HELP = (
-    "A run's directory (runs/demo), a step of a run (runs/demo@750), a model's folder, a Hub id (owner/name, "
-    "owner/name@revision), or one that a Python package ships: smollm2, efficientnet-lite0, -lite1 or -lite2."
+    "A run's directory (runs/demo), a step of a run (runs/demo@750), a model's folder, the address of a run or of such "
+    "a folder (s3://bucket/demo), a Hub id (owner/name, owner/name@revision), or one that a Python package ships: "
+    "smollm2, efficientnet-lite0, -lite1 or -lite2."
 )
 """What every option and key that names a model accepts."""
 
@@ -67,23 +68,25 @@ class ModelName:
 
     Attributes:
         text: The name as the user gave it.
-        kind: `folder` (of a model or a run), `step` (of a run), `hub` or `packaged`.
-        place: The folder, the Hub id, or the package's name for the model.
+        kind: `folder` (of a model or a run), `step` (of a run), `address` (of either in a store), `hub` or `packaged`.
+        place: The folder, the address, the Hub id, or the package's name for the model.
         version: The step's number, or the revision on the Hub (None: the latest).
     """
 
     text: str
-    kind: Literal["folder", "step", "hub", "packaged"]
+    kind: Literal["folder", "step", "address", "hub", "packaged"]
     place: str
     version: str | None = None
 
     @property
     def folder(self) -> Path | None:
-        """The folder on this machine, whether or not it exists; None for a Hub id and a packaged model."""
+        """The folder on this machine, whether or not it exists; None for an address, a Hub id and a packaged model."""
         return Path(self.place) if self.kind in ("folder", "step") else None
 
     def scores(self) -> Path:
         """Return the folder that the model's scores are written to by default."""
+        if self.kind == "address":
+            return Path("scores") / self.place.partition("://")[2].strip("/").replace("/", "--")
         if self.folder is None:
             return Path("scores") / "@".join([self.place.replace("/", "--"), *([self.version] if self.version else [])])
         if self.kind == "step":
@@ -103,6 +106,8 @@ def parse_model_name(text: Path | str) -> ModelName:
         UserError: If the text after a run's `@` isn't the number of a step.
     """
     text = str(text)
+    if is_address(text):
+        return ModelName(text, "address", text)
     if text.startswith(HUB):
         return _hub(text, text.removeprefix(HUB))
     if Path(text).is_dir():

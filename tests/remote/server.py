@@ -128,7 +128,8 @@ class Store:
         connection = http.client.HTTPConnection(ADDRESS, self.behind)
         credentials = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request"
         path = "/" + address.removeprefix("s3://")
-        connection.request(method, path, data, {"Authorization": credentials, "Content-Length": str(len(data or b""))})
+        headers = {"Authorization": credentials, "X-Amz-Acl": "public-read", "Content-Length": str(len(data or b""))}
+        connection.request(method, path, data, headers)
         answer = connection.getresponse()
         content = answer.read()
         assert answer.status < 300, content

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from mm1.data.located import Location
 from mm1.errors import UserError
 from mm1.places import is_address
-from mm1.remote.errors import ChangedError, RemoteError
+from mm1.remote.errors import ChangedError, MissingError, RemoteError
 from mm1.remote.objects import State, difference, remote_object, states_of
 from mm1.remote.opening import stream_of
 
@@ -100,7 +100,9 @@ def _read(location: Location, state: State) -> Any:
     except SourceError:
         raise
     except ChangedError as error:
-        raise _changed(location.file, str(error)) from error
+        raise _changed(location.file, str(error).removeprefix(f"{location.file}: ")) from error
+    except MissingError as error:
+        raise _gone(location.file, "nothing is there") from error
     except RemoteError as error:
         raise SourceError(f"{error}; a corpus refers to it") from error
     except (OSError, ValueError, LookupError, TypeError, pa.ArrowException) as error:

@@ -41,11 +41,11 @@ class Blocks:
 
     Args:
         folder: Where they are; made when the first is written.
-        size: Bytes that they may take together.
+        size: Bytes that they may take, together with the copies of folders (`mm1.remote.folders`).
     """
 
     def __init__(self, folder: Path, size: int) -> None:
-        self._folder, self._room = str(folder), size // _FOLDERS
+        self._folder, self._size = str(folder), size
         self._writes = True
 
     def get(self, name: str, length: int) -> bytes | None:
@@ -91,11 +91,17 @@ class Blocks:
                 "is read from the store each time: free some space, or set MM1_CACHE to another disk"
             )
             return
-        if random.random() * _BETWEEN * self._room < _HASH_BYTES + len(data):  # noqa: S311
+        if random.random() * _BETWEEN * self._size / _FOLDERS < _HASH_BYTES + len(data):  # noqa: S311
             self._make_room(os.path.dirname(file))
 
     def _file(self, name: str) -> str:
         return f"{self._folder}/{name[:2]}/{name}"
+
+    def make_room(self) -> None:
+        """Remove what was not read for longest where copies of folders have taken the room."""
+        with suppress(OSError), os.scandir(self._folder) as folders:
+            for folder in folders:
+                self._make_room(folder.path)
 
     def _make_room(self, folder: str) -> None:
         """Remove what was not read for longest from a folder that holds more than its share."""
@@ -105,7 +111,8 @@ class Blocks:
                 with suppress(OSError):  # another process has removed it
                     state = entry.stat()
                     found.append((state.st_mtime_ns, state.st_size, entry.path))
-        surplus = sum(size for _, size, _ in found) - _KEPT * self._room
+        room = max(0, self._size - copied_bytes()) / _FOLDERS
+        surplus = sum(size for _, size, _ in found) - _KEPT * room
         for _, size, path in sorted(found):
             if surplus <= 0:
                 return
@@ -117,6 +124,19 @@ class Blocks:
 def name_of(*facts: object) -> str:
     """Return a block's name for what tells it from all others."""
     return xxhash.xxh3_128_hexdigest("\n".join(map(str, facts)).encode("utf-8", "surrogateescape"))
+
+
+def copies_folder() -> Path:
+    """Return the folder of the cache that holds copies of folders."""
+    return cache_directory() / "folders"
+
+
+def copied_bytes() -> int:
+    """Return how many bytes these copies take; their names say it."""
+    with suppress(FileNotFoundError), os.scandir(copies_folder()) as entries:
+        sizes = (entry.name.rpartition("-")[2] for entry in entries if entry.is_dir())
+        return sum(int(size) for size in sizes if size.isdigit())
+    return 0
 
 
 def blocks() -> Blocks | None:

@@ -132,6 +132,10 @@ class RemoteObject:
         self._ahead.append((start, content))
         return content[: stop - start]
 
+    def read_at_once(self, start: int, length: int) -> bytes:
+        """Return a range as `read` does, for copying: neither cached nor kept."""
+        return self._fetch(start, min(start + length, self.state.size))
+
     def _find_ahead(self, start: int, stop: int) -> bytes | None:
         for place, content in tuple(self._ahead):
             if place <= start and stop <= place + len(content):

@@ -71,12 +71,13 @@ def _refuse_password(address: str) -> None:
         raise UserError(f"{shown}: a password in an address would be written to files: use the store's own credentials")
 
 
-def attempt(call: Callable[[], T], address: str) -> T:
+def attempt(call: Callable[[], T], address: str, seconds: float | None = 0) -> T:
     """Return what a call returns, which is tried again while another try may help.
 
     Args:
         call: Asks the store. It may go on in the background after it has taken too long.
         address: What it asks for, for messages.
+        seconds: That a try may take; 0: `SLOWEST`; None: any.
 
     Raises:
         MissingError: If nothing is there.
@@ -84,7 +85,7 @@ def attempt(call: Callable[[], T], address: str) -> T:
     """
     for pause in (*PAUSES, None):
         try:
-            return _in_time(call)
+            return _in_time(call, SLOWEST if seconds == 0 else seconds)
         except UserError:
             raise
         except Exception as error:  # the libraries' have no common base
@@ -97,7 +98,7 @@ def attempt(call: Callable[[], T], address: str) -> T:
     raise AssertionError
 
 
-def _in_time(call: Callable[[], T]) -> T:
+def _in_time(call: Callable[[], T], seconds: float | None) -> T:
     """Return what a call returns; raise `TimeoutError` when it takes too long, as no library does for all it does."""
     box: Future[T] = Future()
 
@@ -109,9 +110,9 @@ def _in_time(call: Callable[[], T]) -> T:
 
     threading.Thread(target=work, daemon=True, name="mm1-remote").start()
     try:
-        return box.result(SLOWEST)
+        return box.result(seconds)
     except TimeoutError as error:
-        raise TimeoutError(str(error) or f"no answer within {SLOWEST:.0f} seconds") from None
+        raise TimeoutError(str(error) or f"no answer within {seconds:.0f} seconds") from None
 
 
 def missing_bucket(address: str) -> MissingBucketError | None:
@@ -122,7 +123,7 @@ def missing_bucket(address: str) -> MissingBucketError | None:
     if library is None or not library.has_buckets:
         return None
     try:
-        if _in_time(lambda: file_system(address).exists(f"{protocol}://{bucket}")):
+        if _in_time(lambda: file_system(address).exists(f"{protocol}://{bucket}"), SLOWEST):
             return None
     except Exception:  # whoever may not ask is told of the object
         return None
