@@ -139,6 +139,7 @@ def test_commands_that_need_a_folder_say_so(line: str) -> None:
 
 
 def test_other_commands_take_addresses() -> None:
+    refuse_addresses([])
     refuse_addresses(["push", "runs/demo", "--to", "s3://data/demo"])
     refuse_addresses(["evaluate", "s3://data/run", "--tasks", "pages", "--to", "scores"])
     refuse_addresses(["pretrain", "demo", "--to", "runs/demo", "--set", "model.language_model.from=s3://data/m"])

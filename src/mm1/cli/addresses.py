@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from mm1.errors import UserError
 from mm1.places import is_address
@@ -23,7 +24,7 @@ def refuse_addresses(arguments: Sequence[str]) -> None:
         UserError: If an address stands in the place of a folder.
     """
     if set(_TAKE_THEM).isdisjoint(arguments[:1]):
-        for option, value in zip(arguments, [*arguments[1:], ""], strict=True):
+        for option, value in pairwise([*arguments, ""]):
             target = option.removeprefix("--to=") if option.startswith("--to=") else value if option == "--to" else ""
             if is_address(target):
                 raise UserError(
