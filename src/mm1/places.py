@@ -16,12 +16,18 @@ RUNS = "runs"
 HUB = "hub:"
 """Prefix of a Hub id; needed only where a folder has the same name."""
 
+LEAST_CACHE = 10**9
+"""Bytes of the smallest cache; a smaller one would lose what it is filled with at once."""
+
+_ADDRESS = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
 PACKAGED = ("smollm2", "efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 """Models that Python packages ship, by name."""
 
 MODEL_HELP = (
-    "A run's directory (runs/demo), a step of a run (runs/demo@750), a model's folder, a Hub id (owner/name, "
-    "owner/name@revision), or one that a Python package ships: smollm2, efficientnet-lite0, -lite1 or -lite2."
+    "A run's directory (runs/demo), a step of a run (runs/demo@750), a model's folder, the address of a run or of such "
+    "a folder (s3://bucket/demo), a Hub id (owner/name, owner/name@revision), or one that a Python package ships: "
+    "smollm2, efficientnet-lite0, -lite1 or -lite2."
 )
 """What every option and key that names a model accepts."""
 
@@ -31,29 +37,56 @@ def data_directory() -> Path:
     return Path(os.environ.get("MM1_DATA", "data"))
 
 
+def is_address(text: Path | str) -> bool:
+    """Whether a text is the address of something in a store, such as `s3://bucket/shards/000.tar`."""
+    return _ADDRESS.match(str(text)) is not None
+
+
+def cache_directory() -> Path:
+    """Return the directory of what was read from addresses: `$MM1_CACHE`, else `mm1` in the user's cache folder."""
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("MM1_CACHE") or Path(caches) / "mm1")
+
+
+def cache_size() -> int:
+    """Return how many bytes that directory may hold: `$MM1_CACHE_SIZE`, else 50 GB; 0: nothing is kept.
+
+    Raises:
+        UserError: If the variable is no size, or below 1 GB and not 0.
+    """
+    text = os.environ.get("MM1_CACHE_SIZE") or "50GB"
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)B?", text.strip().upper())
+    size = int(float(match[1]) * 1000 ** " KMGT".index(match[2] or " ")) if match else -1
+    if size != 0 and size < LEAST_CACHE:
+        raise UserError(f"MM1_CACHE_SIZE is '{text}': give a size of at least 1GB, such as 50GB or 2TB, or 0 for none")
+    return size
+
+
 @dataclass(frozen=True)
 class ModelName:
     """What the name of a model stands for.
 
     Attributes:
         text: The name as the user gave it.
-        kind: `folder` (of a model or a run), `step` (of a run), `hub` or `packaged`.
-        place: The folder, the Hub id, or the package's name for the model.
+        kind: `folder` (of a model or a run), `step` (of a run), `address` (of either in a store), `hub` or `packaged`.
+        place: The folder, the address, the Hub id, or the package's name for the model.
         version: The step's number, or the revision on the Hub (None: the latest).
     """
 
     text: str
-    kind: Literal["folder", "step", "hub", "packaged"]
+    kind: Literal["folder", "step", "address", "hub", "packaged"]
     place: str
     version: str | None = None
 
     @property
     def folder(self) -> Path | None:
-        """The folder on this machine, whether or not it exists; None for a Hub id and a packaged model."""
+        """The folder on this machine, whether or not it exists; None for an address, a Hub id and a packaged model."""
         return Path(self.place) if self.kind in ("folder", "step") else None
 
     def scores(self) -> Path:
         """Return the folder that the model's scores are written to by default."""
+        if self.kind == "address":
+            return Path("scores") / self.place.partition("://")[2].strip("/").replace("/", "--")
         if self.folder is None:
             return Path("scores") / "@".join([self.place.replace("/", "--"), *([self.version] if self.version else [])])
         if self.kind == "step":
@@ -73,6 +106,8 @@ def parse_model_name(text: Path | str) -> ModelName:
         UserError: If the text after a run's `@` isn't the number of a step.
     """
     text = str(text)
+    if is_address(text):
+        return ModelName(text, "address", text)
     if text.startswith(HUB):
         return _hub(text, text.removeprefix(HUB))
     if Path(text).is_dir():

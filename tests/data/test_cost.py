@@ -47,7 +47,8 @@ def test_small_source_files_are_read_together(tmp_path: Path, monkeypatch: pytes
     write_files(tmp_path / "texts", {f"{n:02d}.txt": "" if n == 3 else "w" * (50 if n == 5 else 10) for n in range(12)})
     monkeypatch.setattr(build, "_JOINED_BYTES", 40)
     monkeypatch.setattr(build, "_JOINED_FILES", 4)
-    joined = build._joined(make_reader("text").shards([str(tmp_path / "texts")]))
+    shards = make_reader("text").shards([str(tmp_path / "texts")])
+    joined = build._joined(shards, build._states(shards))
     assert [len(shard.files) for shard in joined] == [4, 1, 1, 4, 2]
     info = build_from("text", [str(tmp_path / "texts")], tmp_path / "to", workers=1)["splits"]["train"]
     assert (info["read"], info["documents"]) == (12, 11)

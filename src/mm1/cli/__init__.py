@@ -19,6 +19,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from mm1.cli import data, model, recipe, scale, study
+from mm1.cli.addresses import refuse_addresses
 from mm1.cli.caption import caption
 from mm1.cli.chat import chat
 from mm1.cli.demo import demo
@@ -110,6 +111,7 @@ def main() -> None:
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
+        refuse_addresses(sys.argv[1:])
         app(prog_name="mm1")
     except SystemExit as done:
         if world_size() > 1 and isinstance(done.code, int):

@@ -37,6 +37,9 @@ from mm1.data.skips import merge_reasons
 from mm1.data.writer import ShardWriter
 from mm1.errors import UserError
 from mm1.files import link, whole_folder, write_json
+from mm1.places import is_address
+from mm1.remote.objects import State, states_of
+from mm1.remote.opening import absolute
 from mm1.version import __version__
 
 # Raised when a reader's output changes for the same sources: corpora built by an earlier one are built anew.
@@ -71,7 +74,8 @@ def build_from(
 
     Args:
         format: One of `mm1.data.readers.READERS`.
-        patterns: Files, directories, globs, or braces as in `{00000..00041}.tar` (Hub ids for `hub`).
+        patterns: Files, directories, globs, or braces as in `{00000..00041}.tar`, or addresses of them (Hub ids for
+            `hub`).
         directory: Where the corpus is to be, such as `data/laion`.
         split: The split to build.
         workers: Processes; default: as many as there are cores.
@@ -95,7 +99,9 @@ def build_from(
         raise UserError(f"limit is {limit}: take at least one document, or leave it out to take all")
     reader = make_reader(format, **(options or {}))
     reader = _at_commit(reader, format, patterns, None if force else _earlier_job(directory, split))
-    shards = _joined(reader.shards(patterns))
+    found = reader.shards(patterns)
+    states = _states(found)
+    shards = _joined(found, states)
     if in_place:
         _refuse_sources_inside(shards, directory)
     chosen = dataclasses.asdict(reader)
@@ -103,7 +109,7 @@ def build_from(
         "format": format,
         "options": chosen,
         "patterns": list(patterns),
-        "sources": _fingerprint(shards),
+        "sources": _fingerprint(shards, states),
         "reader_version": READER_VERSION,
         **({} if limit is None else {"limit": limit}),
         **({"in_place": True} if in_place else {}),
@@ -318,17 +324,23 @@ def _refuse_sources_inside(shards: Sequence[Shard], directory: Path) -> None:
     """Raise `UserError` if a source file lies in the folder of the corpus, which is replaced when it is complete."""
     inside = os.path.join(directory.absolute(), "")
     for file in (file for shard in shards for file in shard.files):
-        if os.path.abspath(file).startswith(inside):
+        if absolute(file).startswith(inside):
             raise UserError(f"{file}: it lies in the folder of the corpus, which a build replaces: choose another --to")
 
 
-def _joined(shards: Sequence[Shard]) -> list[Shard]:
+def _states(shards: Sequence[Shard]) -> dict[str, State]:
+    """Return the states of the shards' files, without names that are none (of datasets of the Hub)."""
+    files = [file for shard in shards for file in shard.files]
+    return states_of(file for file in files if is_address(file) or os.path.isfile(file))
+
+
+def _joined(shards: Sequence[Shard], states: Mapping[str, State]) -> list[Shard]:
     """Return shards with small neighbours as one: each costs a few milliseconds, whatever is in it."""
     joined: list[Shard] = []
     room = 0
     for shard in shards:
-        is_whole = shard.parts == 1 and all(map(os.path.isfile, shard.files))
-        size = sum(map(os.path.getsize, shard.files)) if is_whole else _JOINED_BYTES + 1
+        is_whole = shard.parts == 1 and all(file in states for file in shard.files)
+        size = sum(states[file].size for file in shard.files) if is_whole else _JOINED_BYTES + 1
         room -= size
         if joined and room >= 0 and len(joined[-1].files) + len(shard.files) <= _JOINED_FILES:
             joined[-1] = dataclasses.replace(joined[-1], files=(*joined[-1].files, *shard.files))
@@ -338,13 +350,13 @@ def _joined(shards: Sequence[Shard]) -> list[Shard]:
     return joined
 
 
-def _fingerprint(shards: Sequence[Shard]) -> str:
-    """Return a hash of which files there are, how they are grouped, their sizes and times of change."""
+def _fingerprint(shards: Sequence[Shard], states: Mapping[str, State]) -> str:
+    """Return a hash of which files there are, how they are grouped, and their states."""
     digest = hashlib.blake2b(digest_size=16)
     for shard in shards:
         digest.update(f"{shard.part}/{shard.parts}\n".encode())
         for file in shard.files:
-            state = os.stat(file) if os.path.isfile(file) else None
-            facts = (shard.name(file) if state else file, state and (state.st_size, state.st_mtime_ns))
+            state = states.get(file)
+            facts = (shard.name(file) if state else file, state and tuple(state))
             digest.update(f"{facts}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

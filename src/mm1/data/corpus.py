@@ -26,13 +26,14 @@ from mm1.data.batches import Batches, write_batches
 from mm1.data.masks import MaskedBatches, open_mask
 from mm1.data.schema import TARGET, from_row, source_path, with_texts
 from mm1.data.skips import Skips
-from mm1.data.sources import State, check_source
+from mm1.data.sources import State, check_sources
 from mm1.data.writer import ShardWriter, content_hash
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 from mm1.files import whole_folder, write_json
 from mm1.nearest import did_you_mean, nearest_path
-from mm1.places import data_directory
+from mm1.places import data_directory, is_address
+from mm1.remote.folders import local_copy
 from mm1.version import __version__
 
 _ROWS_AT_ONCE = 16  # as Python objects, pictures among them
@@ -110,8 +111,8 @@ class Split:
         Raises:
             SourceError: If one is gone or has changed.
         """
-        for file, state in self.info.get("located", {}).get("files", {}).items():
-            check_source(source_path(file, self.directory.parent), State(*state))
+        files = self.info.get("located", {}).get("files", {})
+        check_sources({source_path(file, self.directory.parent): State(*state) for file, state in files.items()})
 
     def without_pictures(self, start: int = 0, stop: int | None = None) -> Iterator[Document]:
         """Yield the documents of a row range; the bytes of their pictures are neither read nor there."""
@@ -178,13 +179,17 @@ def open_split(reference: str) -> Split:
     """Open `corpus/split` from the data directory, or the split at a path.
 
     Args:
-        reference: `scenes/train` (a corpus of the data directory), or a path such as `/my/corpora/news/train`; either
-            with a mask behind it, as in `scenes/train@clean`.
+        reference: `scenes/train` (a corpus of the data directory), a path such as `/my/corpora/news/train`, or an
+            address such as `s3://bucket/corpora/news/train`, which is copied into the cache; each with a mask behind it
+            or not, as in `scenes/train@clean`.
 
     Raises:
         UserError: If there is no such corpus, split or mask, or only a corpus is named.
     """
     mask = None
+    if is_address(reference):
+        reference, mask = _copied(reference)
+        return Split(Path(reference), mask)
     if "@" in Path(reference).name and not any(
         place.is_dir() for place in (data_directory() / reference, Path(reference))
     ):
@@ -199,6 +204,14 @@ def open_split(reference: str) -> Split:
             )
             raise UserError(f"{reference}: this is a whole corpus: name one of its splits ({splits})")
     return Split(path if (path.parent / "corpus.json").is_file() and not named.is_dir() else named, mask)
+
+
+def _copied(reference: str) -> tuple[str, str | None]:
+    """Return the directory of this machine of a split at an address, and the mask that is named behind it."""
+    address, at, mask = reference.rpartition("@") if "@" in reference.rpartition("/")[2] else (reference, "", "")
+    corpus, _, split = address.rstrip("/").rpartition("/")
+    copy = local_copy(corpus, lambda name: name == "corpus.json" or name.startswith(f"{split}/"))
+    return str(copy / split), mask if at else None
 
 
 def write_corpus(

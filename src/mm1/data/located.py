@@ -18,7 +18,7 @@ class Location:
     """A place of a source file.
 
     Attributes:
-        file: The file's absolute path.
+        file: The file's absolute path, or its address.
         offset: The first byte; of a cell of a parquet file, its row.
         length: The number of bytes.
         column: None: the bytes are the value itself. Else a JSON list of keys and positions that lead to it: from the

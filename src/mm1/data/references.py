@@ -15,6 +15,7 @@ from mm1.data.schema import place_of, told_path
 from mm1.data.skips import Skips, merge_reasons
 from mm1.data.sources import SourceError, State, read_bytes, read_text
 from mm1.document import Part, Text
+from mm1.places import is_address
 
 _NOWHERE = "{} that lies in no source file as it is (packed, encoded, cut or put together)"
 _OTHERWISE = "{} whose source file gives back something else"
@@ -50,9 +51,11 @@ class References:
             return None
         location = value.location
         try:
-            state = State.of(location.file)
+            state = self._state_of(location.file)
             found = read_text(location, state) if is_text else read_bytes(location, state)
-        except SourceError:
+        except (SourceError, OSError):
+            if is_address(location.file):  # what a store doesn't give back now it would not give in training
+                raise
             found = None
         if found != value:
             self._stored.add(_OTHERWISE.format(noun), where)
@@ -61,6 +64,10 @@ class References:
         self._counts["texts" if is_text else "pictures"] += 1
         self._counts["bytes"] += len(value.encode()) if isinstance(value, str) else len(value)
         return place_of(location, state, self._corpus)
+
+    def _state_of(self, file: str) -> State:
+        """Return the state of a file as it is now; that of an object, which takes a request, when it was first used."""
+        return (self._files.get(file) if is_address(file) else None) or State.of(file)
 
     def counts(self) -> dict[str, Any]:
         """Return what `corpus.json` says: `located` (counts, files with size and time of change) and `stored`."""

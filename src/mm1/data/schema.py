@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from mm1.data.located import Located, LocatedText, Location
 from mm1.data.sources import State, read_bytes, read_text
 from mm1.document import Document, Image, Part, Text
+from mm1.places import is_address
 
 TARGET = "learned"
 """Column that says whether a text is a target. The name is older than the word; corpora that are there keep it."""
@@ -92,7 +93,7 @@ def told_path(file: str, corpus: Path) -> str:
 
 def source_path(told: str, corpus: Path) -> str:
     """Return the path of a source file that a corpus has."""
-    return os.path.normpath(os.path.join(corpus, told))
+    return told if is_address(told) else os.path.normpath(os.path.join(corpus, told))
 
 
 def place_from(at: Mapping[str, Any], corpus: Path) -> tuple[Location, State]:

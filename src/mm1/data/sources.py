@@ -1,15 +1,18 @@
 """The source files of a corpus by reference: read where they lie, and never silently other bytes than were built.
 
 A file that is gone, or that has another size or time of change than when the corpus was built, is a `SourceError`. A
-process looks at that whenever it opens a file; some are kept open.
+process looks at that whenever it opens a file; some are kept open. Objects of stores (`s3://`) are read through the
+cache (`mm1.remote`): what is in it is read without asking the store, and is what the corpus was built from.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +20,10 @@ import pyarrow.parquet as pq
 
 from mm1.data.located import Location
 from mm1.errors import UserError
+from mm1.places import is_address
+from mm1.remote.errors import ChangedError, MissingError, RemoteError
+from mm1.remote.objects import State, difference, remote_object, states_of
+from mm1.remote.opening import stream_of
 
 _OPEN_FILES = 128  # of a process
 _PARQUET = b"PAR1"
@@ -26,39 +33,31 @@ class SourceError(UserError):
     """A source file is gone, has changed, or can't be read."""
 
 
-class State(NamedTuple):
-    """What tells a source file from a later one: its size in bytes and its time of change in nanoseconds."""
+def check_sources(states: Mapping[str, State]) -> None:
+    """Check that files and objects are as they were.
 
-    size: int
-    modified: int
-
-    @classmethod
-    def of(cls, file: str) -> State:
-        """Return the state of a file as it is now.
-
-        Raises:
-            SourceError: If it is gone.
-        """
-        try:
-            found = os.stat(file)
-        except OSError as error:
-            raise _gone(file, error) from error
-        return cls(found.st_size, found.st_mtime_ns)
-
-
-def check_source(file: str, state: State) -> None:
-    """Check that a file is as it was.
+    Args:
+        states: Their states when a corpus was built that refers to them.
 
     Raises:
-        SourceError: If it is gone or has changed.
+        SourceError: If one is gone or has changed.
     """
-    now = State.of(file)
-    if now != state:
-        what = f"{now.size:,} bytes, {state.size:,} then" if now.size != state.size else "another time of change"
-        raise SourceError(
-            f"{file}: the file has changed since a corpus was built that refers to it ({what}): put the older file "
-            "back, or build the corpus again"
-        )
+    for file, now in _states_of(states).items():
+        _compare(file, now, states[file])
+
+
+def _states_of(files: Iterable[str]) -> dict[str, State]:
+    try:
+        return states_of(files)
+    except OSError as error:
+        raise _gone(str(error.filename), str(error.strerror)) from error
+    except RemoteError as error:
+        raise SourceError(f"{error}; a corpus refers to it") from error
+
+
+def _compare(file: str, now: State, then: State) -> None:
+    if now != then:
+        raise _changed(file, difference(now, then, "etag" if is_address(file) else "time of change"))
 
 
 def read_bytes(location: Location, state: State) -> bytes:
@@ -94,12 +93,18 @@ def _read(location: Location, state: State) -> Any:
         source = _opened(location.file, state)
         if location.column is not None and source.is_parquet:
             return _value(source.cell(location.offset, location.column), json.loads(location.column)[1:])
-        data = os.pread(source.descriptor, location.length, location.offset)
+        data = source.read(location.offset, location.length)
         if len(data) != location.length:
             raise ValueError("it ends before")
         return data if location.column is None else _value(json.loads(data), json.loads(location.column))
     except SourceError:
         raise
+    except ChangedError as error:
+        raise _changed(location.file, str(error).removeprefix(f"{location.file}: ")) from error
+    except MissingError as error:
+        raise _gone(location.file, "nothing is there") from error
+    except RemoteError as error:
+        raise SourceError(f"{error}; a corpus refers to it") from error
     except (OSError, ValueError, LookupError, TypeError, pa.ArrowException) as error:
         raise _unreadable(location, str(error)) from error
 
@@ -110,10 +115,17 @@ def _value(value: Any, path: list[str | int]) -> Any:
     return value
 
 
-def _gone(file: str, error: OSError) -> SourceError:
+def _gone(file: str, reason: str) -> SourceError:
     return SourceError(
-        f"{file}: a corpus refers to this file, and it can't be opened ({error.strerror}): put it back, or build the "
-        "corpus again from files that are there"
+        f"{file}: a corpus refers to this file, and it can't be opened ({reason}): put it back, or build the corpus "
+        "again from files that are there"
+    )
+
+
+def _changed(file: str, difference: str) -> SourceError:
+    return SourceError(
+        f"{file}: the file has changed since a corpus was built that refers to it ({difference}): put the older file "
+        "back, or build the corpus again"
     )
 
 
@@ -124,33 +136,32 @@ def _unreadable(location: Location, reason: str) -> SourceError:
     )
 
 
-@lru_cache(maxsize=_OPEN_FILES)
-def _opened(file: str, state: State) -> _Source:
-    return _Source(file, state)
-
-
-class _Source:
-    """A source file that is open.
-
-    Raises:
-        SourceError: If it is not in the state that is expected.
-    """
+class _Source(ABC):
+    """A source file that is open, in the state that is expected."""
 
     def __init__(self, file: str, state: State) -> None:
         self.file, self.state = file, state
-        self.descriptor = -1
-        try:
-            self.descriptor = os.open(file, os.O_RDONLY)
-        except OSError as error:
-            raise _gone(file, error) from error
-        check_source(file, state)
-        if hasattr(os, "posix_fadvise"):  # else the system reads ahead of what is asked for; macOS hasn't it
-            os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_RANDOM)
-        self.is_parquet = os.pread(self.descriptor, len(_PARQUET), 0) == _PARQUET
 
-    def __del__(self) -> None:
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
+    @abstractmethod
+    def read(self, start: int, length: int) -> bytes:
+        """Return a range, cut off at the end."""
+
+    @abstractmethod
+    def stream(self) -> IO[bytes]:
+        """Return the whole of it as a stream that can be sought in."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Check that what was read since is of the state.
+
+        Raises:
+            SourceError: If it isn't.
+        """
+
+    @cached_property
+    def is_parquet(self) -> bool:
+        """Whether it is a parquet file."""
+        return self.read(0, len(_PARQUET)) == _PARQUET
 
     def cell(self, row: int, column: str) -> Any:
         """Return the value of a row in the column that a path begins with."""
@@ -159,29 +170,88 @@ class _Source:
         return _row_group(self.file, self.state, group).column(name)[row - int(self._first_rows[group])].as_py()
 
     @cached_property
+    def metadata(self) -> pq.FileMetaData:
+        """The metadata of a parquet file."""
+        with self.stream() as stream:
+            return pq.read_metadata(stream)
+
+    @cached_property
     def _first_rows(self) -> np.ndarray:
-        metadata = pq.read_metadata(self.file)
-        rows = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+        rows = [self.metadata.row_group(number).num_rows for number in range(self.metadata.num_row_groups)]
         return np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])[:-1]
+
+
+class _File(_Source):
+    """A file.
+
+    Raises:
+        SourceError: If it is gone, or not in the state.
+    """
+
+    def __init__(self, file: str, state: State) -> None:
+        super().__init__(file, state)
+        self._descriptor = -1
+        try:
+            self._descriptor = os.open(file, os.O_RDONLY)
+        except OSError as error:
+            raise _gone(file, str(error.strerror)) from error
+        self.check()
+        if hasattr(os, "posix_fadvise"):  # else the system reads ahead of what is asked for; macOS hasn't it
+            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+    def read(self, start: int, length: int) -> bytes:
+        return os.pread(self._descriptor, length, start)
+
+    def stream(self) -> IO[bytes]:
+        return open(self.file, "rb")
+
+    def check(self) -> None:
+        _compare(self.file, _states_of([self.file])[self.file], self.state)
+
+
+class _Object(_Source):
+    """An object of a store, of which nothing is read until it is needed."""
+
+    def __init__(self, file: str, state: State) -> None:
+        super().__init__(file, state)
+        self._object = remote_object(file, state)
+
+    def read(self, start: int, length: int) -> bytes:
+        return self._object.read(start, length)
+
+    def stream(self) -> IO[bytes]:
+        return stream_of(self._object)
+
+    def check(self) -> None:
+        """Do nothing: each read is checked."""
+
+
+@lru_cache(maxsize=_OPEN_FILES)
+def _opened(file: str, state: State) -> _Source:
+    return (_Object if is_address(file) else _File)(file, state)
 
 
 @lru_cache(maxsize=1)
 def _row_group(file: str, state: State, number: int) -> _RowGroup:
     """Return a row group; the last one is kept, since its documents are often read together."""
-    return _RowGroup(file, state, number)
+    return _RowGroup(_opened(file, state), number)
 
 
 class _RowGroup:
     """A row group of a parquet file, whose columns are read when they are needed."""
 
-    def __init__(self, file: str, state: State, number: int) -> None:
-        self._file, self._state, self._number = file, state, number
+    def __init__(self, source: _Source, number: int) -> None:
+        self._source, self._number = source, number
         self._columns: dict[str, pa.ChunkedArray] = {}
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Return a column."""
         if name not in self._columns:
-            with pq.ParquetFile(self._file) as parquet:
+            with self._source.stream() as stream, pq.ParquetFile(stream, metadata=self._source.metadata) as parquet:
                 self._columns[name] = parquet.read_row_group(self._number, [name], use_threads=False).column(name)
-            check_source(self._file, self._state)
+            self._source.check()
         return self._columns[name]

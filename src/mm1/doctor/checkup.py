@@ -64,8 +64,9 @@ def warn(machine: Machine, found: Mapping[str, Place]) -> Iterator[str]:
         yield "no C++ compiler: train.compile: auto compiles nothing; install g++ to have it"
     for name, place in found.items():
         if not place.writable:
-            yield f"{place.path.absolute()}: the folder of {name} can't be written: go elsewhere, or set MM1_DATA"
-        elif place.free < _LEAST_DISK:
+            variable = "MM1_CACHE" if name == "cache" else "MM1_DATA"
+            yield f"{place.path.absolute()}: the folder of {name} can't be written: go elsewhere, or set {variable}"
+        elif name != "cache" and place.free < _LEAST_DISK:
             yield f"{place.path.absolute()}: {_gb(place.free)} are free, and the demo takes up to {_gb(_LEAST_DISK)}"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from mm1.devices import choose_device
-from mm1.places import RUNS, data_directory
+from mm1.places import RUNS, cache_directory, cache_size, data_directory
 from mm1.recipe import LanguageModelRecipe, TrainRecipe
 from mm1.scaling.duration import STEP, seconds_of_pass
 from mm1.train.capabilities import autocast_dtype, decoder_attention, multiplies_bfloat16
@@ -130,10 +130,15 @@ class Place:
 
 
 def places() -> dict[str, Place]:
-    """Return the folders of data and of runs, as seen from here."""
+    """Return the folders of data and of runs, as seen from here, and that of copies in the cache.
+
+    Raises:
+        UserError: If `$MM1_CACHE_SIZE` is no size.
+    """
     return {
         "data": _place(data_directory(), "corpus.json", "corpora"),
         "runs": _place(Path(RUNS), "recipe.yaml", "runs"),
+        "cache": _place(cache_directory() / "folders", "*", f"copies; at most {cache_size() / 1e9:g} GB"),
     }
 
 

@@ -12,7 +12,7 @@ from mm1.evaluate.models.loading import load_generator
 from mm1.evaluate.scoring import Result
 from mm1.evaluate.settings import EvaluationSettings
 from mm1.evaluate.tasks.task import load_task
-from mm1.model.resolve import model_hash, resolve_model
+from mm1.model.resolve import copy_of_run, model_hash, resolve_model
 from mm1.places import parse_model_name
 from mm1.recipe import EvaluateRecipe, load_recipe
 
@@ -32,8 +32,8 @@ def evaluate_run(
         tasks: Short for `settings.tasks`.
         shots: Short for `settings.shots`.
         settings: The settings of the scoring; those that aren't set come from the run's recipe.
-        to: The folder for results; default: `scores` in the directory, or `scores/owner--name` for a Hub model; of a
-            quantized model, a folder in there.
+        to: The folder for results; default: `scores` in the directory, or `scores/owner--name` for a Hub model or an
+            address; of a quantized model, a folder in there.
 
     Returns:
         The contents of the result files (see `mm1.evaluate.evaluate_model`).
@@ -44,7 +44,8 @@ def evaluate_run(
     settings = settings or EvaluationSettings()
     join_ranks(settings.ranks_per_model)
     name = parse_model_name(path)
-    file = name.folder / "recipe.yaml" if name.folder else None
+    folder = copy_of_run(name) if name.kind == "address" else name.folder
+    file = folder / "recipe.yaml" if folder else None
     recipe = load_recipe(str(file)).evaluate if file and file.is_file() else EvaluateRecipe()
     short = {key: list(value) for key, value in (("tasks", tasks), ("shots", shots)) if value is not None}
     settings = settings.over(recipe).model_copy(update=short)

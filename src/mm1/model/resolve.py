@@ -1,6 +1,6 @@
 """From the name of a model to its folder: the one place where a name becomes files.
 
-    resolve_model("runs/demo" | "runs/demo@750" | "folder" | "owner/name@revision" | "smollm2") --> a folder
+    resolve_model("runs/demo" | "runs/demo@750" | "folder" | "s3://bucket/demo" | "owner/name" | "smollm2") --> a folder
 
 Commands call `resolve_model` on what they are given, and `resolve_models` on a recipe before anything is built from
 it. Everything behind that door works on folders.
@@ -8,6 +8,7 @@ it. Everything behind that door works on folders.
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from mm1.model.packaged import packaged_model
 from mm1.nearest import nearest_path
 from mm1.places import HUB, ModelName, parse_model_name
 from mm1.recipe import EncoderRecipe, Recipe, Section, load_recipe
+from mm1.remote.folders import local_copy
 
 R = TypeVar("R", Recipe, EncoderRecipe)
 
@@ -32,7 +34,8 @@ def resolve_model(name: Path | str, key: str | None = None, *, weights: bool = T
     """Return the folder of the model that a name stands for.
 
     Args:
-        name: A run's directory, a step of a run, a folder, a Hub id or a packaged model (see `mm1.places.MODEL_HELP`).
+        name: A run's directory, a step of a run, a folder, an address, a Hub id or a packaged model (see
+            `mm1.places.MODEL_HELP`).
         key: The recipe's key or the option that holds the name, for messages.
         weights: Whether the weights are needed; without them little is downloaded.
 
@@ -43,6 +46,8 @@ def resolve_model(name: Path | str, key: str | None = None, *, weights: bool = T
         found = parse_model_name(name)
         if found.kind == "hub":
             return _from_hub(found, weights)
+        if found.kind == "address":
+            return _folder(ModelName(found.text, "folder", str(copy_of_run(found, weights=weights))))
         if found.kind == "packaged":
             return packaged_model(found.place)
         if found.kind == "step":
@@ -80,6 +85,25 @@ def resolve_models(recipe: R, *, weights: bool = True) -> R:
 def model_hash(folder: Path) -> str:
     """Return a hash of the weights, the configuration and the processor in a model's folder."""
     return hash_files(sorted(file for pattern in ("*.safetensors", "*.json") for file in folder.glob(pattern)))
+
+
+def copy_of_run(name: ModelName, *, weights: bool = True) -> Path:
+    """Return the folder in the cache that holds what is needed of a run, or of a model's folder, at an address.
+
+    Args:
+        name: A name of the kind `address`.
+        weights: Whether the weights are needed.
+
+    Raises:
+        UserError: If nothing is there, or it can't be had.
+    """
+    patterns = _FILES + (_WEIGHTS if weights else [])
+
+    def is_wanted(file: str) -> bool:
+        place = file.removeprefix("model/")
+        return file == "recipe.yaml" or ("/" not in place and any(fnmatch(place, pattern) for pattern in patterns))
+
+    return local_copy(name.place, is_wanted)
 
 
 def _folder(name: ModelName) -> Path:

@@ -22,6 +22,7 @@ from mm1.publish.facts import RunFacts, read_facts, run_of
 from mm1.publish.hub import upload
 from mm1.publish.private import check_private
 from mm1.publish.whole import check_whole, count_parameters
+from mm1.remote.folders import upload as to_store
 
 
 @dataclass(frozen=True)
@@ -31,21 +32,27 @@ class Target:
     Attributes:
         folder: A folder that doesn't exist, or None.
         repository: `owner/name` on the Hub, or None.
+        address: An address in a store where nothing is, or None.
         revision: Branch on the Hub.
     """
 
     folder: Path | None = None
     repository: str | None = None
     revision: str | None = None
+    address: str | None = None
 
     @property
     def name(self) -> str:
         """What the model is called there."""
+        if self.address is not None:
+            return self.address.rstrip("/").rpartition("/")[2]
         return self.repository or (self.folder or Path()).absolute().name
 
 
 def parse_target(text: str, revision: str | None = None) -> Target:
-    """Return what `--to` means: `owner/name` is on the Hub, unless `owner` is a folder; all else is a folder.
+    """Return what `--to` means: `owner/name` is on the Hub, unless `owner` is a folder.
+
+    An address is in a store; all else is a folder.
 
     Raises:
         UserError: If a folder exists already, or has a revision.
@@ -57,6 +64,8 @@ def parse_target(text: str, revision: str | None = None) -> Target:
         return Target(repository=name.place, revision=revision or name.version)
     if revision:
         raise UserError(f"--revision {revision}: {text} is a folder, and folders have no revisions: leave it out")
+    if name.kind == "address":
+        return Target(address=text)
     folder = Path(text).expanduser()
     if folder.exists():
         raise UserError(f"{folder} exists already: give --to another folder, or remove this one")
@@ -118,6 +127,9 @@ def push(
                 console.print(f"{file.stat().st_size:>15,} bytes  {file.name}")
             terminal().print(text, soft_wrap=True)
             return f"nowhere (dry run); it would go to {to}"
+        if target.address is not None:
+            to_store(place, target.address, last="config.json")
+            return target.address
         assert target.repository is not None
         return upload(
             place, target.repository, private=private, revision=target.revision, message=f"{target.name}, by mm1 push"
@@ -139,7 +151,7 @@ def _subject(name: ModelName, folder: Path, processor: MM1Processor, target: Tar
     config = MM1Config.from_pretrained(folder)
     parameters = count_parameters(TensorFiles(folder))
     step = int(str(name.version)) if name.kind == "step" else None
-    placed = target.folder is not None
+    placed = target.repository is None
     return CardSubject(target.name, placed, config, processor, parameters, licence, facts, step)
 
 

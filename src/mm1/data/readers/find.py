@@ -1,6 +1,7 @@
 """From patterns to source files: braces, globs, folders and links; whatever is not read there is named and counted.
 
-Names that begin with a dot are hidden, as in a shell: they are found only if a pattern names them.
+Names that begin with a dot are hidden, as in a shell: they are found only if a pattern names them. Addresses of stores
+(`s3://bucket/shards/*.tar`) are patterns too.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mm1.data.skips import Skips
 from mm1.errors import UserError
+from mm1.places import is_address
+from mm1.remote.opening import absolute
+from mm1.remote.search import below, common_folder, kinds_of, matches
 
 Choose = Callable[[list[str]], tuple[list[str], Mapping[str, str]]]
 """From the names of the files of one folder: those of source files, and those that are left out, each with the reason
@@ -30,7 +34,7 @@ class Found:
     """What patterns name.
 
     Attributes:
-        files: Absolute paths in reading order, each once.
+        files: Absolute paths, or addresses, in reading order, each once.
         root: Directory that ids are told from: the one directory that was named, or what all files share.
         unread: Files and folders that were found there and are not read.
     """
@@ -51,14 +55,18 @@ def find_files(patterns: Sequence[str], choose: Choose, wanted: str) -> Found:
         wanted: What source files are called, for messages: `.tar`.
 
     Raises:
-        UserError: If a pattern, or one of the names that its braces spell out, names nothing.
+        UserError: If a pattern, or one of the names that its braces spell out, names nothing; if some are addresses and
+            others aren't.
     """
+    if 0 < sum(map(is_address, patterns)) < len(patterns):
+        raise UserError(f"{', '.join(patterns)}: files and addresses can't be one source: build them one by one")
     if not patterns:
         raise UserError("no source is named: give files, directories or patterns such as 'shards/{00000..00041}.tar'")
     search = _Search(choose)
     found: dict[str, str] = {}
     for pattern in patterns:
         names = expand_braces(os.path.expanduser(pattern))  # a shell leaves quoted ones as they are
+        search.look_at([name for name in names if is_address(name)])
         files = {name: search.files_of(name) for name in names}
         missing = [name for name in names if not files[name]]
         if missing:
@@ -66,7 +74,7 @@ def find_files(patterns: Sequence[str], choose: Choose, wanted: str) -> Found:
         for file in (file for name in names for file in files[name]):
             folder, name = os.path.split(file)
             found.setdefault(os.path.join(search.real(folder), name), file)
-    return Found(list(found.values()), _root(found.values(), patterns), search.unread())
+    return Found(list(found.values()), search.root(list(found.values()), patterns), search.unread())
 
 
 def expand_braces(pattern: str) -> list[str]:
@@ -107,6 +115,7 @@ class _Search:
         self._skips = Skips()
         self._others: dict[str, str] = {}  # file that is not read -> its ending
         self._real: dict[str, str] = {}
+        self._kinds: dict[str, str | None] = {}  # of addresses
 
     def unread(self) -> Skips:
         """Return what was left out so far."""
@@ -120,11 +129,13 @@ class _Search:
     def real(self, folder: str) -> str:
         """Return where a folder really is."""
         if folder not in self._real:
-            self._real[folder] = os.path.realpath(folder)
+            self._real[folder] = folder if is_address(folder) else os.path.realpath(folder)
         return self._real[folder]
 
     def files_of(self, name: str) -> list[str]:
         """Return the files that a name without braces stands for."""
+        if is_address(name):
+            return self._files_at(name)
         if os.path.isdir(name):
             return list(self._below(name))
         if os.path.exists(name):  # names with brackets are names, not patterns
@@ -137,6 +148,46 @@ class _Search:
             else:
                 folder, file = os.path.split(os.path.abspath(match))
                 by_folder.setdefault(folder, []).append(file)
+        return files + self._matched(by_folder)
+
+    def root(self, files: Sequence[str], patterns: Sequence[str]) -> str:
+        """Return the directory that ids of files are told from."""
+        if is_address(patterns[0]):
+            alone = len(patterns) == 1 and self._kinds.get(patterns[0]) == "directory"
+            return patterns[0].rstrip("/") if alone else common_folder(files)
+        if len(patterns) == 1 and os.path.isdir(patterns[0]):
+            return os.path.abspath(patterns[0])
+        return os.path.commonpath([os.path.dirname(file) for file in files])
+
+    def look_at(self, addresses: list[str]) -> None:
+        """Ask what lies at addresses, together."""
+        self._kinds.update(kinds_of(addresses) if addresses else {})
+
+    def _files_at(self, address: str) -> list[str]:
+        """Return the addresses that one without braces stands for."""
+        kind = self._kinds[address]
+        if kind == "file":
+            return [address]
+        folders = [address.rstrip("/")] if kind == "directory" else []
+        by_folder: dict[str, list[str]] = {}
+        for match, is_folder in {} if folders else matches(address).items():
+            if is_folder:
+                folders.append(match)
+            else:
+                folder, name = os.path.split(match)
+                by_folder.setdefault(folder, []).append(name)
+        files: list[str] = []
+        for top in folders:
+            within: dict[str, list[str]] = {}
+            for folder, name in map(os.path.split, below(top)):
+                within.setdefault(folder, []).append(name)
+            for folder, names in within.items():
+                files += self._chosen(folder, dict.fromkeys(names, True))
+        return files + self._matched(by_folder)
+
+    def _matched(self, by_folder: Mapping[str, list[str]]) -> list[str]:
+        """Return the source files among those that a glob matches, by their folders."""
+        files: list[str] = []
         for folder, names in by_folder.items():
             sources, left_out = self._choose(names)
             taken = {*sources, *(name for name, reason in left_out.items() if not reason)}
@@ -168,20 +219,23 @@ class _Search:
 
     def _below(self, top: str) -> Iterator[str]:
         for folder, files in self._walk(top):
-            sources, left_out = self._choose(list(files))
-            place = os.path.abspath(folder)
-            for name in sources:
-                if files[name]:
-                    yield os.path.join(place, name)
-                else:
-                    path = os.path.join(folder, name)
-                    self._skips.add("link that leads nowhere, or no regular file", path)
-            for name, reason in left_out.items():
-                path = os.path.join(folder, name)
-                if reason:
-                    self._skips.add(reason, path)
-                else:
-                    self._others[path] = ending(name)
+            yield from self._chosen(folder, files)
+
+    def _chosen(self, folder: str, files: Mapping[str, bool]) -> Iterator[str]:
+        """Yield the source files of a folder; of each of its files it is told whether it is one."""
+        sources, left_out = self._choose(list(files))
+        place = absolute(folder)
+        for name in sources:
+            if files[name]:
+                yield os.path.join(place, name)
+            else:
+                self._skips.add("link that leads nowhere, or no regular file", os.path.join(folder, name))
+        for name, reason in left_out.items():
+            path = os.path.join(folder, name)
+            if reason:
+                self._skips.add(reason, path)
+            else:
+                self._others[path] = ending(name)
 
     def _walk(self, top: str) -> Iterator[tuple[str, dict[str, bool]]]:
         """Yield every folder from a top one down with its files' names, and whether they are files; each folder once.
@@ -216,12 +270,6 @@ def _is(true: Callable[[], bool]) -> bool:
         return False
 
 
-def _root(files: Iterable[str], patterns: Sequence[str]) -> str:
-    if len(patterns) == 1 and os.path.isdir(patterns[0]):
-        return os.path.abspath(patterns[0])
-    return os.path.commonpath([os.path.dirname(file) for file in files])
-
-
 def _nothing(pattern: str, missing: list[str], names: int, wanted: str, unread: Skips) -> str:
     """Return the message about names that stand for nothing."""
     if names > 1:
@@ -230,7 +278,9 @@ def _nothing(pattern: str, missing: list[str], names: int, wanted: str, unread: 
             f"{pattern}: of the {names} names that the braces spell out, {len(missing)} lead to no file ({which}): "
             "fetch what is missing, or name the files that there are (with * in place of the braces, say)"
         )
-    if os.path.isdir(pattern):
+    if os.path.isdir(pattern) or (is_address(pattern) and unread.counts):
         there = "; ".join(f"{count}x {reason}" for reason, count in unread.counts.most_common(5))
         return f"{pattern}: there is no {wanted} below it" + (f", only this: {there}" if there else ": check the path")
+    if is_address(pattern):
+        return f"{pattern}: nothing is there: check the address (and quote patterns)"
     return f"{pattern}: no such file: check the path (and quote patterns)"

@@ -22,6 +22,7 @@ from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.data.readers.rows import Place, documents_of
 from mm1.data.readers.values import LeftOutError, says_something
 from mm1.document import Document, Image, Kind
+from mm1.remote.opening import join
 
 HTML_SUFFIXES = (".html", ".htm", ".xhtml")
 MAX_FILE_BYTES = 64 * 2**20
@@ -175,7 +176,7 @@ def _take(picture: _Picture, place: Place) -> Image | None:
     root = place.pictures.folders[-1]  # of the site, which addresses that begin with a slash are told from
     is_rooted = [address.startswith("/") and not address.startswith("//") for address in picture.addresses]
     addresses = [
-        os.path.join(root, address.lstrip("/")) if rooted else address
+        join(root, address.lstrip("/")) if rooted else address
         for address, rooted in zip(picture.addresses, is_rooted, strict=True)
     ]
     return place.picture_or_loss(addresses[0], others=addresses[1:])

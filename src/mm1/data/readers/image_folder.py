@@ -16,6 +16,9 @@ from mm1.data.readers.reader import Notes, Shard
 from mm1.data.readers.rows import Place, documents_of
 from mm1.data.readers.values import LeftOutError
 from mm1.document import Document
+from mm1.places import is_address
+from mm1.remote.opening import absolute, open_binary
+from mm1.remote.search import names_in
 
 MAX_CAPTION_BYTES = 16 * 2**20
 
@@ -44,7 +47,7 @@ class ImageFolder(CaptionReader):
     def _documents(self, file: str, place: Place) -> list[Document]:
         picture = {"path": place.name}
         if self.classes:
-            label = os.path.basename(os.path.dirname(os.path.abspath(file)))
+            label = os.path.basename(os.path.dirname(absolute(file)))
             return self.captioned(picture, None, label, place, {"label": label})
         return self.captioned(picture, None, self._caption(file, place), place, {})
 
@@ -94,8 +97,10 @@ def _caption_files(picture: str) -> Iterator[tuple[str, bytes]]:
     for of in (os.path.splitext(picture)[0], picture):
         for suffix in CAPTION_SUFFIXES:
             for path in (of + suffix, of + suffix.upper(), of + suffix.replace(suffix[1], suffix[1].upper(), 1)):
+                if is_address(path) and path not in names_in(os.path.dirname(path)):  # asking for each takes long
+                    continue
                 try:
-                    with open(path, "rb") as stream:
+                    with open_binary(path) as stream:
                         content = read_up_to(stream, MAX_CAPTION_BYTES + 1)
                 except (FileNotFoundError, IsADirectoryError):
                     continue

@@ -25,6 +25,7 @@ from mm1.data.readers.find import ending, is_hidden
 from mm1.data.readers.reader import PACKINGS, Notes
 from mm1.data.readers.values import LeftOutError
 from mm1.processing.signatures import HEAD_BYTES, bom_encoding, no_text
+from mm1.remote.opening import absolute, open_binary
 
 # What the libraries raise on damaged input has no common base. RuntimeError: a zip with a password, or packed in a
 # way that zipfile doesn't know.
@@ -62,7 +63,7 @@ class TextStream:
         """Return bytes of the stream with their place in the file, unless they are too short for a located text."""
         if self.file is None or len(data) < SHORTEST_TEXT:
             return data
-        return Located(data, Location(os.path.abspath(self.file), offset, len(data)))
+        return Located(data, Location(absolute(self.file), offset, len(data)))
 
 
 def open_texts(file: str, name: str, takes: Takes, notes: Notes) -> Iterator[TextStream]:
@@ -79,7 +80,7 @@ def open_texts(file: str, name: str, takes: Takes, notes: Notes) -> Iterator[Tex
         notes: Where it is counted what is not opened.
     """
     try:
-        with cast("io.BufferedReader", open(file, "rb", buffering=_CHUNK)) as raw:
+        with cast("io.BufferedReader", open_binary(file, _CHUNK)) as raw:
             if raw.peek(4).startswith(b"PAR1") and takes(PARQUET_SUFFIX):
                 yield TextStream(name, PARQUET_SUFFIX, raw)
             else:

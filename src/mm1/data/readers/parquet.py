@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from mm1.data.readers.reader import Notes
 from mm1.data.readers.values import Unreadable
 from mm1.errors import UserError
 from mm1.processing.signatures import HEAD_BYTES, what_is
+from mm1.remote.opening import absolute, open_binary
 
 _MAGIC, _MAGIC_ENCRYPTED = b"PAR1", b"PARE"
 _ROWS_PER_BATCH = 32  # pictures are among the columns
@@ -42,7 +42,7 @@ def read_rows(
         UserError: If a column is missing; the message lists those that are there.
     """
     number = rows = 0
-    path = os.path.abspath(file)
+    path = absolute(file)
 
     def left_out(reason: str, detail: str) -> None:
         notes.skipped.add(reason, f"{name} ({detail})", max(1, rows - number))
@@ -53,7 +53,7 @@ def read_rows(
         left_out("file that is no Parquet" + (f": it is {other}" if other else ""), "no row is read")
         return
     try:
-        with pq.ParquetFile(file) as parquet:
+        with open_binary(file) as raw, pq.ParquetFile(raw) as parquet:
             rows = _row_count(parquet.metadata)
             check_columns(file, parquet.schema_arrow.names, columns)
             with_bytes = [column.name for column in parquet.schema_arrow if _holds_bytes(column.type)]
@@ -95,7 +95,7 @@ def _located(value: Any, file: str, row: int, path: tuple[str | int, ...]) -> An
 
 def _head(file: str) -> bytes:
     try:
-        with open(file, "rb") as stream:
+        with open_binary(file) as stream:
             return stream.read(HEAD_BYTES)
     except OSError:
         return b""

@@ -21,6 +21,10 @@ from mm1.data.located import Located, Location
 from mm1.data.readers.pictures import MAX_PICTURE_BYTES, PictureError, picture_size
 from mm1.data.readers.values import as_text, is_given, is_missing, kind_of, plain_python
 from mm1.document import Image
+from mm1.places import is_address
+from mm1.remote.errors import MissingError
+from mm1.remote.objects import remote_object
+from mm1.remote.opening import absolute, join
 
 _ODD = re.compile(r"[?#%\\]")
 _EVERYDAY = re.compile(r"[\w-]+(?:[./][\w-]+)*", re.ASCII)  # below the folder for certain
@@ -72,9 +76,9 @@ class PictureFolder:
             root: The common folder of the sources.
             pictures: The option: a path from here, or from the file's folder.
         """
-        own = os.path.dirname(os.path.abspath(file))
-        named = [pictures if os.path.isdir(pictures) else os.path.join(own, pictures)] if pictures else []
-        return cls(tuple(dict.fromkeys([own, *map(os.path.abspath, named), os.path.abspath(root)])))
+        own = os.path.dirname(absolute(file))
+        named = [pictures if os.path.isdir(pictures) else join(own, pictures)] if pictures else []
+        return cls(tuple(dict.fromkeys([own, *map(absolute, named), absolute(root)])))
 
     def picture(self, value: object, source: str | None = None) -> Image:
         """Return the picture that a value holds or names.
@@ -128,20 +132,23 @@ class PictureFolder:
 
     @cached_property
     def _roots(self) -> list[str]:
-        return [os.path.abspath(folder) for folder in self.folders]
+        return [absolute(folder) for folder in self.folders]
 
     def _is_inside(self, path: str) -> bool:
         """Whether a path leads into one of the folders; links below them are their owner's, and followed."""
         if _is_below(path, self._roots):
             return True
+        if is_address(path):
+            return False
         return _is_below(os.path.realpath(path), map(os.path.realpath, self._roots))
 
     def _read(self, reference: str) -> bytes:
         if not reference.strip():
             raise PictureError("a picture that is an empty text")
-        if is_web_address(reference):
+        is_told = is_address(reference) and _is_below(reference, self._roots)  # by an address below the source folder
+        if is_web_address(reference) and not is_told:
             raise PictureError("the picture is a web address: fetch it first (with img2dataset, say)")
-        if reference.startswith("hf://"):
+        if reference.startswith("hf://") and not is_told:
             raise PictureError("the picture lies on the Hub beside the rows: download the dataset, and read its folder")
         everyday = self._read_everyday(reference)
         if everyday is not None:
@@ -186,18 +193,31 @@ class PictureFolder:
         seen: set[str] = set()
         for root in self._roots:
             for name in names:
-                path = os.path.normpath(os.path.join(root, name))
+                path = join(root, name)
                 if path not in seen:
                     seen.add(path)
                     yield path
 
 
 def _content(path: str) -> bytes:
+    if is_address(path):
+        return _content_at(path)
     with open(path, "rb") as stream:
         if os.fstat(stream.fileno()).st_size > MAX_PICTURE_BYTES:
             raise PictureError(f"picture file larger than {MAX_PICTURE_BYTES >> 20} MiB")
         data = stream.read()
     return Located(data, Location(os.path.abspath(path), 0, len(data)))
+
+
+def _content_at(address: str) -> bytes:
+    try:
+        picture = remote_object(address)
+    except MissingError as error:
+        raise FileNotFoundError(str(error)) from error
+    if picture.state.size > MAX_PICTURE_BYTES:
+        raise PictureError(f"picture file larger than {MAX_PICTURE_BYTES >> 20} MiB")
+    data = picture.read_on(0, picture.state.size)
+    return Located(data, Location(address, 0, len(data)))
 
 
 def _is_below(path: str, folders: Iterable[str]) -> bool:

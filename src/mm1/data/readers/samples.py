@@ -6,7 +6,6 @@ Memory holds the picture and the captions of one sample.
 
 from __future__ import annotations
 
-import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from mm1.data.readers.opening import UNREADABLE, unpacked, why_unreadable
 from mm1.data.readers.pictures import CAPTION_SUFFIXES, MAX_PICTURE_BYTES, PICTURE_SUFFIXES
 from mm1.data.readers.reader import Notes
 from mm1.processing.signatures import HEAD_BYTES, what_is
+from mm1.remote.opening import absolute, open_binary
 
 _WANTED = {suffix[1:] for suffix in (*PICTURE_SUFFIXES, *CAPTION_SUFFIXES)}
 _BUFFER = 1 << 16
@@ -122,7 +122,7 @@ def _members(file: str, name: str, notes: Notes) -> Iterator[tuple[str, bytes | 
     """Yield name and content of every member that makes a sample; None instead of what no sample needs."""
     last: str | None = None
     try:
-        with open(file, "rb", buffering=_BUFFER) as raw:
+        with open_binary(file, _BUFFER) as raw:
             stream = unpacked(raw)
             other = what_is(stream.peek(HEAD_BYTES))
             if other not in (None, "a tar archive"):
@@ -146,7 +146,7 @@ def _members(file: str, name: str, notes: Notes) -> Iterator[tuple[str, bytes | 
                     else:
                         content = cast("IO[bytes]", tar.extractfile(member)).read()
                         if stream is raw and f".{last.rpartition('.')[2].lower()}" in PICTURE_SUFFIXES:
-                            place = Location(os.path.abspath(file), member.offset_data, member.size)
+                            place = Location(absolute(file), member.offset_data, member.size)
                             content = Located(content, place)
                         yield last, content
                 rest = cast("IO[bytes]", tar.fileobj)  # to the end, where gzip checks its sum
