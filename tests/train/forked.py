@@ -17,6 +17,8 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import chdir
+from functools import cache
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -24,6 +26,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
+ROOT = Path(__file__).parents[2]
 WATCHDOG_SECONDS = 240
 _servers: list[int] = []
 _starting = threading.Lock()
@@ -164,7 +167,9 @@ def _server() -> ForkServerContext:
     with _starting:
         if not _servers:  # one that another test left has its preloads, not ours
             forkserver._forkserver._stop()  # type: ignore[attr-defined]  # private: typeshed leaves it out
-            context.set_forkserver_preload(["mm1.train.pretrain", "mm1.cli", "tests.train.forked"])
+            context.set_forkserver_preload(["tests.train.forked", "tests.train.forked_parent"])
+            with chdir(ROOT):  # the server finds `tests` there, and is silent about modules that it does not find
+                forkserver.ensure_running()
             _servers.append(1)
     return context
 
@@ -249,10 +254,11 @@ def _stop_at(number: int) -> None:
 
 def _count_lines(kill_at: int, file: Path) -> Callable[[], object]:
     lines = 0
+    is_saving = cache(lambda file: any(part in file for part in _SAVING))  # asked at every call of a function
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
         nonlocal lines
-        if not any(part in frame.f_code.co_filename for part in _SAVING):
+        if not is_saving(frame.f_code.co_filename):
             return None
         if event == "line":
             lines += 1
