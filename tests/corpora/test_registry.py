@@ -28,7 +28,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "tuxpaint": {"size": 32, "heldout": 0.5},
     "openclipart": {"size": 32, "heldout": 0.5},
     "gimp-help": {"heldout": 0.5},
-    "hands": {"things": 20, "captions": 10, "pages": 10, "texts": 10, "items": 20, "size": 64},
+    "hands": {"things": 20, "captions": 10, "pages": 10, "texts": 10, "conversations": 10, "items": 70, "size": 64},
 }
 PUT = {**DEBIAN, "hands": put_hands}
 """The corpora that need dpkg, and what writes their fake packages."""

@@ -44,7 +44,7 @@ def test_ray_makes_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         info_clean["splits"]["train"].pop("cleaned_from")  # tells the name of the corpus
         split = open_split(str(tmp_path / f"{engine}-clean" / "train"))
         build_index(split, train_tokenizer(["a ramp"], 300), workers=2, engine=engine)
-        (counted,) = (tmp_path / f"{engine}-clean" / "index").iterdir()
+        (counted,) = filter(Path.is_dir, (tmp_path / f"{engine}-clean" / "index").iterdir())
         files = sorted((tmp_path / engine / "train").iterdir()) + sorted((tmp_path / f"{engine}-clean/train").iterdir())
         files += sorted(counted.iterdir())
         built[engine] = info["splits"], info_clean["splits"], [(file.name, file.read_bytes()) for file in files]

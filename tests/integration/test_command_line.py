@@ -100,6 +100,7 @@ def test_the_demo_leaves_a_whole_run_and_a_report(home: Path) -> None:
     run = home / "runs" / "demo"
     assert {p.name for p in run.iterdir()} == {
         ".lock",
+        ".plan.lock",
         "recipe.yaml",
         "environment.json",
         "tokenizer",
