@@ -48,6 +48,7 @@ from mm1.data.corpus import Split
 from mm1.processing.tokenizer import train_tokenizer
 
 BUCKET = "s3://data"
+END = "end"
 ROOT = Path(__file__).resolve().parent.parent
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -59,7 +60,7 @@ CREDENTIALS = {
 
 
 def serve_slowly(milliseconds: float) -> None:
-    """Serve until standard input ends; a line with a folder uploads it, an empty one asks for the count of requests."""
+    """Serve until a line says `end`; one with a folder uploads it, an empty one asks for the count of requests."""
     sys.path.append(str(ROOT))
     from tests.remote.server import serve, slow
 
@@ -67,7 +68,7 @@ def serve_slowly(milliseconds: float) -> None:
         store.rule = slow(milliseconds / 1000, "")
         store.put(BUCKET)
         print(store.url, flush=True)
-        for line in sys.stdin:
+        for line in iter(sys.stdin.readline, f"{END}\n"):
             if folder := line.strip():
                 store.upload(Path(folder), f"{BUCKET}/tars")
             print(len(store.gets("tars/")), flush=True)
@@ -106,8 +107,8 @@ def server(milliseconds: float) -> Iterator[Server]:
         try:
             yield Server(process)
         finally:
-            assert process.stdin is not None
-            process.stdin.close()
+            # Workers that were forked meanwhile keep the pipe open, so its end would not come.
+            process.communicate(f"{END}\n")
 
 
 def energon(folder: Path, url: str, work: Work) -> Run:
