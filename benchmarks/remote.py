@@ -164,7 +164,8 @@ def with_cache(run: Run, folder: Path, *, fresh: bool) -> Run:
 
 def referring(folder: Path, sources: list[str]) -> Split:
     """Return a corpus by reference to tars."""
-    build_from("webdataset", sources, folder / "corpus", in_place=True, workers=1)
+    # In processes of their own, so that this one and those that it forks have nothing of the tars in memory.
+    build_from("webdataset", sources, folder / "corpus", in_place=True, workers=2)
     return Split(folder / "corpus" / "train")
 
 
