@@ -122,7 +122,7 @@ def energon(folder: Path, url: str, work: Work) -> Run:
     )
     os.environ["XDG_CONFIG_HOME"] = str(folder)
 
-    class Encoder(library.DefaultTaskEncoder):  # type: ignore[misc, name-defined]  # it has no types
+    class Encoder(library.DefaultTaskEncoder):
         def encode_sample(self, sample: Any) -> tuple[np.ndarray, list[int]]:
             return work(sample.image, sample.caption.decode())
 
