@@ -45,7 +45,7 @@ from PIL import Image as PILImage
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from mm1.data.corpus import open_split, write_corpus
+from mm1.data.corpus import Split, open_split, write_corpus
 from mm1.document import Document, Image, Text
 from mm1.plan.index import build_index
 from mm1.plan.loader import PlanDataset, build_loader
@@ -110,7 +110,11 @@ def mm1(folder: Path, samples: list[tuple[bytes, str]], tokenizer: PreTrainedTok
     """The loader over a plan of about one epoch, and how many pictures that is."""
     documents = (Document(str(n), "caption", (Image(d), Text(t))) for n, (d, t) in enumerate(samples))
     write_corpus(folder / "corpus", {"train": documents}, licence="none", sources=["made up"])
-    split = open_split(str(folder / "corpus" / "train"))
+    return planned(folder, open_split(str(folder / "corpus" / "train")), tokenizer)
+
+
+def planned(folder: Path, split: Split, tokenizer: PreTrainedTokenizerBase) -> tuple[Run, int]:
+    """The loader over a plan of about one epoch of a split, and how many pictures that is."""
     index = build_index(split, tokenizer)
     recipe = DataRecipe.model_validate(
         {
@@ -126,17 +130,15 @@ def mm1(folder: Path, samples: list[tuple[bytes, str]], tokenizer: PreTrainedTok
         tokenizer_fingerprint="",
         tokens_per_image=TOKENS_PER_IMAGE,
         batch_size=IMAGES_A_BATCH // 16,
-        steps=max(1, len(samples) // IMAGES_A_BATCH),
+        steps=max(1, len(split) // IMAGES_A_BATCH),
         seed=0,
     )
     dataset = PlanDataset(plan, [split], build_processor(tokenizer, SIZE, TOKENS_PER_IMAGE))
     return lambda workers: build_loader(dataset, 0, IMAGES_A_BATCH // 16, workers=workers), plan.info["images"]
 
 
-def webdataset(folder: Path, samples: list[tuple[bytes, str]], work: Work, usual: bool) -> Run:
-    """`WebDataset` over tar files."""
-    import webdataset as wds
-
+def write_tars(folder: Path, samples: list[tuple[bytes, str]]) -> list[str]:
+    """Write samples as WebDataset has them; return the files."""
     files = []
     for number, start in enumerate(range(0, len(samples), PER_SHARD)):
         files.append(str(folder / f"{number:05d}.tar"))
@@ -146,6 +148,12 @@ def webdataset(folder: Path, samples: list[tuple[bytes, str]], work: Work, usual
                     entry = tarfile.TarInfo(f"{n:08d}.{suffix}")
                     entry.size = len(content)
                     tar.addfile(entry, io.BytesIO(content))
+    return files
+
+
+def webdataset(files: list[str], work: Work, usual: bool) -> Run:
+    """`WebDataset` over tar files."""
+    import webdataset as wds
 
     def same_work(sample: dict[str, Any]) -> tuple[np.ndarray, list[int]]:
         return work(sample["jpg"], sample["txt"].decode())
@@ -232,7 +240,7 @@ def main() -> None:
         }
         try:
             for side, usual in (("webdataset", False), ("webdataset, PIL as usual", True)):
-                sides[side] = (webdataset(folder, samples, work, usual), len(samples))
+                sides[side] = (webdataset(write_tars(folder, samples), work, usual), len(samples))
         except ImportError:
             print("webdataset is not installed: left out", file=sys.stderr)
         for number in range(1 if arguments.tiny else 5):

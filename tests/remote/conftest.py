@@ -56,6 +56,7 @@ def forget() -> None:
     store._file_systems.clear()
     s3fs.S3FileSystem.clear_instance_cache()
     objects._shared.cache_clear()
+    objects._ahead.clear()
     search.names_in.cache_clear()
     sources._opened.cache_clear()
     sources._row_group.cache_clear()

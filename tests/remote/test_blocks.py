@@ -9,7 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+from mm1.remote import objects
 from mm1.remote.blocks import Blocks, name_of
+from mm1.remote.opening import open_binary
+from tests.remote.server import Store
 
 
 def used(folder: Path) -> int:
@@ -70,3 +73,11 @@ def test_many_processes_keep_the_bound_and_a_kill_leaves_whole_blocks(tmp_path: 
     found = [(number, cache.get(name_of(number), 4000)) for number in range(20000)]
     assert all(data in (None, number.to_bytes(4) * 1000) for number, data in found)
     assert sum(data is not None for _, data in found) > 1000
+
+
+def test_what_was_read_from_end_to_end_does_not_stay_in_memory(s3: Store) -> None:
+    for number in range(10):
+        s3.put(f"s3://data/{number}", bytes([number]) * 1000)
+        with open_binary(f"s3://data/{number}") as stream:
+            assert stream.read() == bytes([number]) * 1000
+    assert len(objects._ahead) == 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,30 @@ def test_a_model_goes_to_a_store_and_is_used_from_there(s3: Store, runs: Path) -
     assert remote == local
     mm1("pull s3://data/models/chat --to again")
     assert model_hash(runs / "again") == model_hash(runs / "chat" / "model")
+
+
+def test_a_run_in_a_store_is_scored_as_on_a_disk(
+    s3: Store,
+    models: Path,  # noqa: F811
+    corpora: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MM1_DATA", str(corpora))
+    task = {"description": "Squares.", "prompt": "{image}", "metric": "accuracy", "max_new_tokens": 4}
+    (tmp_path / "squares.yaml").write_text(yaml.safe_dump({**task, "data": {"corpus": "captions/train"}}))
+    shutil.copytree(models / "turns", tmp_path / "runs" / "demo" / "model")
+    s3.upload(tmp_path / "runs", "s3://data/runs")
+    for run in ("runs/demo", "s3://data/runs/demo"):
+        mm1(f"evaluate {run} --tasks squares.yaml --shots 0,1 --limit 3")
+    for name in ("squares.0-shot.json", "squares.1-shot.json"):
+        local, remote = (
+            json.loads((tmp_path / folder / name).read_text())
+            for folder in ("runs/demo/scores", "scores/data--runs--demo")
+        )
+        assert remote["predictions"] == local["predictions"]
+        assert remote["protocol"]["model_hash"] == local["protocol"]["model_hash"]
 
 
 def test_tars_are_read_over_http(s3: Store, tmp_path: Path) -> None:

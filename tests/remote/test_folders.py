@@ -16,6 +16,7 @@ from mm1.model.resolve import copy_of_run, model_hash, resolve_model
 from mm1.places import parse_model_name
 from mm1.remote import blocks, folders
 from mm1.remote.folders import local_copy, upload
+from mm1.study.plan import weights_digest
 from tests.remote.conftest import forget
 from tests.remote.server import Store
 
@@ -72,6 +73,20 @@ def test_of_a_run_the_model_is_copied_and_no_checkpoint(s3: Store, tmp_path: Pat
     assert parse_model_name("s3://data/runs/demo").scores() == Path("scores/data--runs--demo")
     with pytest.raises(UserError, match=r"model\.from: s3://data/runs/other: nothing is there"):
         resolve_model("s3://data/runs/other", "model.from")
+
+
+def test_a_run_of_a_study_is_another_where_the_weights_at_an_address_changed(s3: Store) -> None:
+    address, digests = "s3://data/runs/start", []
+    s3.put(f"{address}/model/config.json", b"{}")
+    s3.put(f"{address}/checkpoints/step-000001/a.safetensors", b"no part of it")
+    for content in (b"one", b"two", b"one"):
+        s3.put(f"{address}/model/model.safetensors", content)
+        weights_digest.cache_clear()
+        digests.append(weights_digest(address))
+    assert digests[0] == digests[2] != digests[1]
+    assert s3.gets() == []
+    with pytest.raises(UserError, match="s3://data/runs/other: nothing is there"):
+        weights_digest("s3://data/runs/other")
 
 
 def test_the_least_recently_used_copy_makes_room(s3: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

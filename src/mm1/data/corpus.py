@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,11 @@ class Split:
             return batches
         return (with_texts(batch, self.directory.parent) for batch in batches)
 
+    @cached_property
+    def is_remote(self) -> bool:
+        """Whether pictures or texts lie in a store."""
+        return any(map(is_address, self.info.get("located", {}).get("files", ())))
+
     def check_sources(self) -> None:
         """Check that the source files that a corpus by reference refers to are there, as they were.
 
@@ -133,9 +138,18 @@ class Split:
         return len(self._batches)
 
     def __getitem__(self, index: int) -> Document:
+        return from_row(self.columns(index), self.directory.parent)
+
+    def columns(self, index: int) -> dict[str, Any]:
+        """Return a document as Arrow holds it (see `mm1.data.schema`); what lies in source files isn't read.
+
+        Raises:
+            IndexError: If there is no such row.
+        """
         if not 0 <= index < len(self):
             raise IndexError(index)
-        return from_row(self._batches.row(index).to_pylist()[0], self.directory.parent)
+        row: dict[str, Any] = self._batches.row(index).to_pylist()[0]
+        return row
 
     def __iter__(self) -> Iterator[Document]:
         batches = self._batches.between()

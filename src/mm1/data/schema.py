@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,12 @@ def from_row(row: Mapping[str, Any], corpus: Path) -> Document:
     Raises:
         SourceError: If a source file that the row refers to is gone or has changed.
     """
-    parts = tuple([from_part(part, corpus) for part in row["parts"]])
-    return Document(row["id"], row["kind"], parts, json.loads(row["meta"]))
+    return document_of(row, [from_part(part, corpus) for part in row["parts"]])
+
+
+def document_of(row: Mapping[str, Any], parts: Iterable[Part]) -> Document:
+    """Return the document of an Arrow row whose parts are there."""
+    return Document(row["id"], row["kind"], tuple(parts), json.loads(row["meta"]))
 
 
 def from_part(part: Mapping[str, Any], corpus: Path) -> Part:

@@ -12,6 +12,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
+from threading import Lock
 from typing import IO, Any
 
 import numpy as np
@@ -27,6 +28,8 @@ from mm1.remote.opening import stream_of
 
 _OPEN_FILES = 128  # of a process
 _PARQUET = b"PAR1"
+_locks: dict[int, Lock] = {}
+"""By process. Row groups can be large: threads read one at a time, and find what another has just read."""
 
 
 class SourceError(UserError):
@@ -165,9 +168,10 @@ class _Source(ABC):
 
     def cell(self, row: int, column: str) -> Any:
         """Return the value of a row in the column that a path begins with."""
-        group = int(self._first_rows.searchsorted(row, "right")) - 1
         name = json.loads(column)[0]
-        return _row_group(self.file, self.state, group).column(name)[row - int(self._first_rows[group])].as_py()
+        with _locks.setdefault(os.getpid(), Lock()):  # a forked process has its own
+            group = int(self._first_rows.searchsorted(row, "right")) - 1
+            return _row_group(self.file, self.state, group).column(name)[row - int(self._first_rows[group])].as_py()
 
     @cached_property
     def metadata(self) -> pq.FileMetaData:

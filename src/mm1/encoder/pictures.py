@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from mm1.data.corpus import Split
+from mm1.data.read_ahead import read_documents
 from mm1.data.sources import SourceError
 from mm1.document import KINDS, Document
 from mm1.encoder.augment import augment
@@ -115,17 +116,31 @@ class PictureDataset(Dataset[PictureSample]):
         return len(self.plan)
 
     def __getitem__(self, number: int) -> PictureSample:
+        return self.__getitems__([number])[0]
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[PictureSample]:
+        """Return several pictures; those in stores are read ahead. torch's `DataLoader` calls this."""
+        documents = read_documents(self._place(number, 0) for number in numbers)
+        return [self._sample(number, document) for number, document in zip(numbers, documents, strict=True)]
+
+    def _place(self, number: int, turn: int) -> tuple[Split, int]:
+        """Return the split and the row of a sequence's picture, or of the one so many places behind it."""
         source = int(self.plan.source[number])
-        split, rows = self.splits[source], self.rows[source]
+        rows = self.rows[source]
         first = int(self.plan.document[self.plan.pieces(number).start])
+        return self.splits[source], int(rows[(first + turn) % len(rows)])
+
+    def _sample(self, number: int, document: Document | SourceError) -> PictureSample:
+        source = int(self.plan.source[number])
+        split = self.splits[source]
         bad_images: list[str] = []
         # A contrastive batch must stay complete, so the next picture replaces one that can't be read.
-        for row in range(first, first + _TRIES):
+        for turn in range(_TRIES):
             random = np.random.default_rng([self.seed, number])
-            try:
-                document = split[int(rows[row % len(rows)])]
-            except SourceError as error:
-                bad_images.append(f"{split.name}: {error}")
+            if turn:
+                document = next(read_documents([self._place(number, turn)]))
+            if isinstance(document, SourceError):
+                bad_images.append(f"{split.name}: {document}")
                 continue
             try:
                 image = decode_image(document.images[0].read(), self.image_size)

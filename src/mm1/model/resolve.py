@@ -8,6 +8,7 @@ it. Everything behind that door works on folders.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +20,7 @@ from mm1.model.packaged import packaged_model
 from mm1.nearest import nearest_path
 from mm1.places import HUB, ModelName, parse_model_name
 from mm1.recipe import EncoderRecipe, Recipe, Section, load_recipe
-from mm1.remote.folders import local_copy
+from mm1.remote.folders import local_copy, remote_hash
 
 R = TypeVar("R", Recipe, EncoderRecipe)
 
@@ -97,13 +98,30 @@ def copy_of_run(name: ModelName, *, weights: bool = True) -> Path:
     Raises:
         UserError: If nothing is there, or it can't be had.
     """
+    return local_copy(name.place, _needed(weights))
+
+
+def hash_of_run(name: ModelName) -> str:
+    """Return a hash over names, sizes and etags of what is needed of a run, or of a model's folder, at an address.
+
+    Args:
+        name: A name of the kind `address`.
+
+    Raises:
+        UserError: If nothing is there, or its store doesn't tell.
+    """
+    return remote_hash(name.place, _needed(weights=True))
+
+
+def _needed(weights: bool) -> Callable[[str], bool]:
+    """Return what tells of a file's path from a run, or from a model's folder, whether it is needed."""
     patterns = _FILES + (_WEIGHTS if weights else [])
 
-    def is_wanted(file: str) -> bool:
+    def is_needed(file: str) -> bool:
         place = file.removeprefix("model/")
         return file == "recipe.yaml" or ("/" not in place and any(fnmatch(place, pattern) for pattern in patterns))
 
-    return local_copy(name.place, is_wanted)
+    return is_needed
 
 
 def _folder(name: ModelName) -> Path:

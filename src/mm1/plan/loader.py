@@ -9,7 +9,7 @@ positions of image tokens and target tokens, which batches contain as index tens
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypedDict
 
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mm1.data.corpus import Split
+from mm1.data.read_ahead import read_documents
 from mm1.data.sources import SourceError
 from mm1.document import KINDS, Document, Text
 from mm1.errors import UserError
@@ -136,7 +137,7 @@ class PlanDataset(Dataset[PackedSequence]):
         return len(self.plan)
 
     def __getitem__(self, number: int) -> PackedSequence:
-        return self._sequence(number, self._room([number]).numpy())
+        return self._sequence(number, self._documents([number]), self._room([number]).numpy())
 
     def __getitems__(self, numbers: Sequence[int]) -> Batch:
         """Return the micro-batch of several sequences; torch's `DataLoader` calls this.
@@ -146,8 +147,9 @@ class PlanDataset(Dataset[PackedSequence]):
         shapes = self.shapes if self.shapes and self.shapes.sequences == len(numbers) else None
         room = self._room(numbers, shapes)
         sequences, used = [], 0
+        documents = self._documents(numbers)
         for number in numbers:
-            sequences.append(self._sequence(number, room[used:].numpy()))
+            sequences.append(self._sequence(number, documents, room[used:].numpy()))
             used += len(sequences[-1].pixel_values)
         batch = _join(sequences, room[:used])
         return batch if shapes is None else self._padded(batch, room, shapes)
@@ -228,8 +230,16 @@ class PlanDataset(Dataset[PackedSequence]):
         # torch takes a size without strides, and declares no overload for it.
         return torch.empty(0, dtype=torch.uint8).set_(storage, 0, shape)  # type: ignore[call-overload]
 
-    def _sequence(self, number: int, room: np.ndarray) -> PackedSequence:
-        """Return a sequence whose images are at the beginning of `room`."""
+    def _documents(self, numbers: Sequence[int]) -> Iterator[Document | SourceError]:
+        """Yield the document of each piece of several sequences; those in stores are read ahead."""
+        return read_documents(
+            (self.splits[int(self.plan.source[number])], int(self.plan.document[row]))
+            for number in numbers
+            for row in self.plan.pieces(number)
+        )
+
+    def _sequence(self, number: int, documents: Iterator[Document | SourceError], room: np.ndarray) -> PackedSequence:
+        """Return a sequence of documents, as many as it has pieces, whose images are at the beginning of `room`."""
         plan, size = self.plan, self.plan.info["sequence_length"]
         source = int(plan.source[number])
         input_ids = np.full(size, self.processor.tokenizer.pad_token_id, dtype=np.int64)
@@ -243,12 +253,11 @@ class PlanDataset(Dataset[PackedSequence]):
             first, length = int(plan.first[row]), int(plan.length[row])
             start, end = end, end + length
             position_ids[start:end] = np.arange(length)
-            try:
-                document = self.splits[source][int(plan.document[row])]
-            except SourceError as error:  # its picture's file is gone: like a picture that can't be read
+            document = next(documents)
+            if isinstance(document, SourceError):  # its picture's file is gone: like a picture that can't be read
                 if KINDS[self.kinds[source]] == "text":
-                    raise
-                bad_images.append(f"{self.splits[source].name}: {error}")
+                    raise document
+                bad_images.append(f"{self.splits[source].name}: {document}")
                 continue
             encoded = self.encode(source, int(plan.document[row]), document, range(first, first + length))
             inside = (encoded.image_starts >= first) & (encoded.image_starts < first + length)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,25 +41,48 @@ def local_copy(address: str, wanted: Callable[[str], bool] = lambda name: True) 
         OSError: If it can't be written.
     """
     top = address.rstrip("/")
-    names = [name for file in below(top) if wanted(name := file.removeprefix(top + "/"))]
-    if not names:
-        raise MissingError(f"{address}: nothing is there: check the address")
-    states = states_of(f"{top}/{name}" for name in names)
+    states = _states_below(address, wanted)
     total = sum(state.size for state in states.values())
-    key = f"{name_of(*(f'{file} {state.size} {state.modified}' for file, state in states.items()))}-{total}"
+    key = f"{_hash(states)}-{total}"
     copy = copies_folder() / key / top.rpartition("/")[2]
     if not copy.is_dir():
         copies_folder().mkdir(parents=True, exist_ok=True)
         with hold(copies_folder() / f"{key}.lock", wait=True):
             if not copy.is_dir():
                 _make_room(total, address)
-                _download(top, names, states, copy)
+                _download(top, states, copy)
         cache = blocks()
         if cache is not None:
             cache.make_room()
     with suppress(OSError):
         os.utime(copy.parent)
     return copy
+
+
+def remote_hash(address: str, wanted: Callable[[str], bool] = lambda name: True) -> str:
+    """Return a hash over names, sizes and etags of what `local_copy` would copy; nothing is downloaded.
+
+    Args:
+        address: As of `local_copy`.
+        wanted: Likewise.
+
+    Raises:
+        MissingError: As of `local_copy`.
+        RemoteError: If the store doesn't tell.
+    """
+    return _hash(_states_below(address, wanted))
+
+
+def _states_below(address: str, wanted: Callable[[str], bool]) -> dict[str, State]:
+    top = address.rstrip("/")
+    files = [file for file in below(top) if wanted(file.removeprefix(top + "/"))]
+    if not files:
+        raise MissingError(f"{address}: nothing is there: check the address")
+    return states_of(files)
+
+
+def _hash(states: dict[str, State]) -> str:
+    return name_of(*(f"{file} {state.size} {state.modified}" for file, state in states.items()))
 
 
 def _make_room(size: int, address: str) -> None:
@@ -77,15 +100,15 @@ def _make_room(size: int, address: str) -> None:
         shutil.rmtree(copy, ignore_errors=True)
 
 
-def _download(top: str, names: Iterable[str], states: dict[str, State], copy: Path) -> None:
+def _download(top: str, states: dict[str, State], copy: Path) -> None:
     copy.parent.mkdir(exist_ok=True)
     with whole_folder(copy) as partial, progress_bar() as bar:
         total = sum(state.size for state in states.values())
         task = bar.add_task(f"download {copy.name}", total=round(total / 1e6, 1), note="MB")
         done = 0
-        for name in names:
-            source = remote_object(f"{top}/{name}", states[f"{top}/{name}"])
-            file = partial / name
+        for address, state in states.items():
+            source = remote_object(address, state)
+            file = partial / address.removeprefix(top + "/")
             file.parent.mkdir(parents=True, exist_ok=True)
             with file.open("wb") as stream:
                 for start in range(0, source.state.size, _STEP):

@@ -84,6 +84,10 @@ def state_of(info: Mapping[str, Any], address: str) -> State:
     return State(int(info["size"]), 0 if mark is None else xxhash.xxh3_64_intdigest(str(mark).encode()) - 2**63)
 
 
+_ahead: deque[tuple[RemoteObject, int, bytes]] = deque(maxlen=4)
+"""What this process has read last from end to end. Objects outlive their reading, so none keeps its own."""
+
+
 class RemoteObject:
     """An object in a known state.
 
@@ -95,7 +99,6 @@ class RemoteObject:
     def __init__(self, address: str, state: State) -> None:
         self.address, self.state = address, state
         self._files: dict[int, Any] = {}  # a forked process opens its own, and leaves its parent's alone
-        self._ahead: deque[tuple[int, bytes]] = deque(maxlen=2)
 
     def read(self, start: int, length: int) -> bytes:
         """Return a range, cut off at the object's end; from the cache, or into it.
@@ -129,7 +132,7 @@ class RemoteObject:
         if ready is not None:
             return ready
         content = self._fetch(start, min(max(stop, start + REQUEST), self.state.size))
-        self._ahead.append((start, content))
+        _ahead.append((self, start, content))
         return content[: stop - start]
 
     def read_at_once(self, start: int, length: int) -> bytes:
@@ -137,8 +140,8 @@ class RemoteObject:
         return self._fetch(start, min(start + length, self.state.size))
 
     def _find_ahead(self, start: int, stop: int) -> bytes | None:
-        for place, content in tuple(self._ahead):
-            if place <= start and stop <= place + len(content):
+        for source, place, content in tuple(_ahead):
+            if source is self and place <= start and stop <= place + len(content):
                 return content[start - place : stop - place]
         return None
 

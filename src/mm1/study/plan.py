@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mm1.errors import UserError
+from mm1.model.resolve import hash_of_run
 from mm1.places import parse_model_name
 from mm1.recipe import Recipe, load_recipe
 from mm1.study.schema import Arm, Study, arm_name, for_seed
@@ -174,12 +175,17 @@ def _hash(content: Any) -> str:
 
 @cache
 def weights_digest(source: str) -> str:
-    """Return a hash over the name of a model and, if it is on this machine, its weights.
+    """Return a hash over the name of a model and its weights, if they are on this machine; at an address, its etags.
 
     Args:
         source: See `mm1.places.MODEL_HELP`.
+
+    Raises:
+        UserError: If nothing is at the address, or it can't be had.
     """
     name = parse_model_name(source)
+    if name.kind == "address":
+        return hashlib.blake2b(f"{source} {hash_of_run(name)}".encode(), digest_size=16).hexdigest()
     folder = name.folder or Path(os.devnull)
     if name.kind == "step":
         folder = folder / "checkpoints" / f"step-{int(str(name.version)):06d}"
