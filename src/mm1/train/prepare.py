@@ -40,7 +40,7 @@ _TOKENIZER_CHARACTERS = 2_000_000
 
 LONGEST_PLANNING = 10.0
 """Minutes of planning for which several ranks may wait."""
-_PER_MINUTE = {"characters to count": 500e6, "pictures to measure": 1.5e6, "sequences to pack": 300e3}
+_PER_MINUTE = {"characters to count": 500e6, "pictures to measure": 1.5e6, "sequences to pack": 2e6}
 """Rates on two cores: docs/reference/internet-scale.md. A sequence of the paper's limits has about nine documents."""
 
 
