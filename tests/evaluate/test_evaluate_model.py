@@ -148,18 +148,15 @@ def test_more_draws_are_kept_and_fewer_are_not(squares, tmp_path):
 
 
 def _slowly(data: str, out_dir: str) -> None:
+    class Slow(Oracle):
+        def generate(self, prompts, **options):
+            time.sleep(0.5)
+            with open(f"{out_dir}/calls", "a") as calls:
+                calls.write(".")
+            return super().generate(prompts, **options)
+
     os.environ["MM1_DATA"] = data
-    oracle = Oracle("test", 20)
-    generate = oracle.generate
-
-    def slow(prompts, **options):
-        time.sleep(0.5)
-        with open(f"{out_dir}/calls", "a") as calls:
-            calls.write(".")
-        return generate(prompts, **options)
-
-    oracle.generate = slow
-    (result,) = run(oracle, Path(out_dir), task(), shots=(2,))
+    (result,) = run(Slow("test", 20), Path(out_dir), task(), shots=(2,))
     assert result["score"] == 1.0
 
 
