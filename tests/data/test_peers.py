@@ -306,15 +306,15 @@ def write_source(format_: str, file: Path) -> str:
 @pytest.mark.parametrize("format_", SOURCES)
 def test_paths_are_told_from_the_file_that_names_them(tmp_path: Path, format_: str) -> None:
     """Each of several files has its own pictures; then come the folder of the option, and the common one."""
-    write_files(tmp_path, {"a/images/1.png": picture(1), "b/images/1.png": picture(2)})
-    files = [write_source(format_, tmp_path / name / "x") for name in ("a", "b")]
+    write_files(tmp_path, {"a/images/1.png": picture(1), "not-here/images/1.png": picture(2)})
+    files = [write_source(format_, tmp_path / name / "x") for name in ("a", "not-here")]
     documents, notes = read(format_, *files)
     assert [document.images[0].data for document in documents] == [picture(1), picture(2)]
     assert not notes.skipped.counts | notes.lost.counts
     lone = write_source(format_, tmp_path / "c" / "x")
-    (first, second), _ = read(format_, files[0], lone, pictures=str(tmp_path / "b"))
+    (first, second), _ = read(format_, files[0], lone, pictures=str(tmp_path / "not-here"))
     assert [first.images[0].data, second.images[0].data] == [picture(1), picture(2)]
-    (document,), _ = read(format_, lone, pictures="../b")  # from the file's folder, if not from here
+    (document,), _ = read(format_, lone, pictures="../not-here")  # from the file's folder, if not from here
     assert document.images[0].data == picture(2)
     write_files(tmp_path, {"images/1.png": picture(3)})
     documents, _ = read(format_, files[0], lone)
