@@ -216,6 +216,8 @@ def test_a_full_queue_and_a_late_answer(chat_model: Path) -> None:
             late = answer.result()
             assert "not done within 2.5 s" in error(late, 504)
             assert late.headers["x-should-retry"] == "false"
+        while served.http.get("/metrics").text.count("mm1_requests_under_way 0.0") == 0:
+            time.sleep(0.02)
         assert served.chat(shown("a"), max_tokens=1).status_code == 200
         stream = served.openai.chat.completions.create(
             model="tiny",
