@@ -35,7 +35,7 @@ RECIPE = {
             "text": {"sources": [{"corpus": "prose/train"}]},
         }
     },
-    "train": {"steps": 20, "warmup_steps": 10, "log_every": 1, "dtype": "float32", "device": "cpu"},
+    "train": {"steps": 60, "warmup_steps": 10, "log_every": 1, "dtype": "float32", "device": "cpu"},
 }
 
 
