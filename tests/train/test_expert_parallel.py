@@ -17,16 +17,14 @@ from .expert_ranks import CASES, exchange_checkpoints, write_differences
 from .forked import end, on_ranks, start_ranks
 from .test_ranks import column, lines_of
 
-ON_FOUR = ("plain", "two_ranks", "more_ranks_than_experts", "more_and_recomputed", "replicas")
-"""Cases that need four ranks, and the plain one."""
 EXPERTS = ["model.language_model.num_experts=4", "model.language_model.sparse_every=1"]
 
 
 @pytest.mark.parametrize(
     ("ranks", "cases"),
     [
-        (2, ["plain", *(name for name in CASES if name not in ON_FOUR)]),
-        (4, [*ON_FOUR]),
+        (2, ["plain", "recomputed", "kept", "accumulated", "gathered", "one_rank_gets_none", "eager", "bf16"]),
+        (4, [name for name in CASES if name not in ("kept", "gathered", "eager")]),
     ],
 )
 def test_losses_and_gradients_are_those_of_one_process(ranks: int, cases: list[str], tmp_path: Path) -> None:
