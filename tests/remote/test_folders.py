@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_args, get_origin, get_type_hints
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from mm1.cli import app
-from mm1.cli.addresses import refuse_addresses
 from mm1.data.corpus import open_split
 from mm1.errors import UserError
 from mm1.model.resolve import copy_of_run, model_hash, resolve_model
@@ -146,15 +148,35 @@ def test_a_folder_is_uploaded_with_what_makes_it_whole_last(s3: Store, tmp_path:
         "data clean s3://data/scenes --to data/clean",
         "report s3://data/run",
         "compare runs/a s3://data/run",
+        "data show scenes/train --html s3://data/page.html",
+        "scale fit s3://data/points.csv",
+        "caption runs/a s3://data/a.png",
+        "headline runs/a runs/b s3://data/run --to scores.json",
+        "launch --dry-run pretrain demo --to s3://data/run",
+        "study lessons --to s3://data/lessons",
     ],
 )
 def test_commands_that_need_a_folder_say_so(line: str) -> None:
-    with pytest.raises(UserError, match=r"s3://data/\w+: .*aws s3 cp --recursive"):
-        refuse_addresses(line.split())
+    with pytest.raises(UserError, match=r"s3://data/[\w.]+: a file or folder of a disk .*aws s3 cp --recursive"):
+        CliRunner().invoke(app, line.split(), catch_exceptions=False)
 
 
-def test_other_commands_take_addresses() -> None:
-    refuse_addresses([])
-    refuse_addresses(["push", "runs/demo", "--to", "s3://data/demo"])
-    refuse_addresses(["evaluate", "s3://data/run", "--tasks", "pages", "--to", "scores"])
-    refuse_addresses(["pretrain", "demo", "--to", "runs/demo", "--set", "model.language_model.from=s3://data/m"])
+def functions(app: typer.Typer) -> Iterator[Callable[..., object]]:
+    yield from (command.callback for command in app.registered_commands if command.callback)
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        yield from functions(group.typer_instance)
+
+
+def test_every_parameter_that_is_a_path_refuses_an_address() -> None:
+    """Whatever commands and options come."""
+    refusing = 0
+    for function in functions(app):
+        for name, hint in get_type_hints(function).items():
+            several = get_origin(hint) is list
+            if hint is Path or Path in get_args(hint):
+                address = Path("s3://data/x")
+                with pytest.raises(UserError, match="s3://data/x: a file or folder of a disk"):
+                    function(**{name: [address] if several else address})
+                refusing += 1
+    assert refusing > 30

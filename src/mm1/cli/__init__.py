@@ -79,6 +79,7 @@ app.command(rich_help_panel="Use")(show_tiles)
 app.add_typer(study.app, name="study", rich_help_panel="Study")
 app.add_typer(scale.app, name="scale", rich_help_panel="Plan")
 app.add_typer(model.app, name="model", rich_help_panel="Plan")
+refuse_addresses(app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -111,7 +112,6 @@ def main() -> None:
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        refuse_addresses(sys.argv[1:])
         app(prog_name="mm1")
     except SystemExit as done:
         if world_size() > 1 and isinstance(done.code, int):

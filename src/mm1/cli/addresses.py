@@ -1,36 +1,54 @@
-"""Where a folder is needed and no address (`s3://`) will do: what is written, and what commands read as a whole."""
+"""No address (`s3://`) where a command needs a file or folder of a disk: wherever its parameter is a `Path`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import typer
 
 from mm1.errors import UserError
-from mm1.places import is_address
 
-_TAKE_THEM = ("push",)
-"""Commands that write to addresses."""
-_READ_FOLDERS = ("clean", "compare", "headline", "report", "score-encoder")
-"""Commands whose arguments are folders and no names of models or corpora."""
+_OF_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)  # a path joins the slashes
 
 
-def refuse_addresses(arguments: Sequence[str]) -> None:
-    """Check that an address stands only where one can be used.
+def refuse_addresses(app: typer.Typer) -> None:
+    """Let all commands of an app refuse addresses as values of parameters that are paths.
 
     Args:
-        arguments: Of the command line, without the program.
+        app: The app, with all its commands.
+    """
+    for command in app.registered_commands:
+        assert command.callback is not None
+        command.callback = _refusing(command.callback)
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        refuse_addresses(group.typer_instance)
+
+
+def _refusing(command: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(command)
+    def checked(*args: Any, **values: Any) -> Any:
+        for value in values.values():
+            for path in value if isinstance(value, list) else [value]:
+                check_on_disk(path)
+        return command(*args, **values)
+
+    return checked
+
+
+def check_on_disk(value: Any) -> None:
+    """Check that a value is no address that was made a path.
 
     Raises:
-        UserError: If an address stands in the place of a folder.
+        UserError: If it is.
     """
-    if set(_TAKE_THEM).isdisjoint(arguments[:1]):
-        for option, value in pairwise([*arguments, ""]):
-            target = option.removeprefix("--to=") if option.startswith("--to=") else value if option == "--to" else ""
-            if is_address(target):
-                raise UserError(
-                    f"--to {target}: what a command writes goes to a folder of a disk: name one, and copy it when it "
-                    f"is done (aws s3 cp --recursive FOLDER {target}, say; a model with mm1 push)"
-                )
-    if not set(_READ_FOLDERS).isdisjoint(arguments[:2]):
-        for argument in filter(is_address, arguments):
-            raise UserError(f"{argument}: this command takes a folder: copy it to one (aws s3 cp --recursive, say)")
+    if isinstance(value, Path) and (found := _OF_ADDRESS.match(str(value))):
+        address = f"{found[0]}/{str(value)[found.end() :]}"
+        raise UserError(
+            f"{address}: a file or folder of a disk is needed here: name one, and copy between it and the store "
+            "(aws s3 cp --recursive, say; a model with mm1 push)"
+        )

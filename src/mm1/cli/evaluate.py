@@ -153,12 +153,15 @@ def compare(
     Two runs are two models: the test says whether these models differ. Several runs a side, with other seeds, test
     whether their recipes differ. The tests are corrected for their number.
     """
+    from mm1.cli.addresses import check_on_disk
     from mm1.errors import UserError
     from mm1.evaluate.beside_paper import paper_table
     from mm1.evaluate.compare import compare_runs, comparison_table
     from mm1.evaluate.compare_recipes import compare_recipes
 
     ours, theirs = ([Path(name) for name in split_commas(side or "")] for side in (first, second))
+    for run in (*ours, *theirs):
+        check_on_disk(run)
     if not theirs and paper is None:
         raise UserError("compare: one side is missing: name another run, or a model of the paper with --paper")
     if theirs:

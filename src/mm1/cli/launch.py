@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mm1.cli.addresses import check_on_disk
 from mm1.cli.options import parse_options
 from mm1.errors import UserError
 from mm1.progress import console
@@ -96,6 +97,7 @@ def _run_of(context: typer.Context, command: list[str]) -> Path:
         return Path(settings["run"])
     schema: type[RunRecipe] = EncoderRecipe if name == "encoder" else Recipe
     recipe = load_recipe(settings["recipe"], settings["set_"] or [], schema=schema)
+    check_on_disk(settings["run"] and Path(settings["run"]))
     return settings["run"] or Path("runs") / recipe.name
 
 
