@@ -138,7 +138,7 @@ def places() -> dict[str, Place]:
     return {
         "data": _place(data_directory(), "corpus.json", "corpora"),
         "runs": _place(Path(RUNS), "recipe.yaml", "runs"),
-        "cache": _place(cache_directory() / "folders", "*", f"copies; at most {cache_size() / 1e9:g} GB"),
+        "cache": _place(cache_directory() / "folders", "*", f"copied; at most {cache_size() / 1e9:g} GB"),
     }
 
 

@@ -134,4 +134,4 @@ def upload(folder: Path, address: str, last: str) -> None:
     for file in files:
         place = f"{top}/{file.relative_to(folder).as_posix()}"
         # In its own time, since a file may be of many gigabytes.
-        attempt(lambda file=file, place=place: store.put_file(str(file), place), place, seconds=None)  # type: ignore[misc]
+        attempt(lambda file=file, place=place: store.put_file(str(file), place), place, in_time=False)  # type: ignore[misc]

@@ -108,10 +108,7 @@ class RemoteObject:
             ChangedError: If the object isn't in the state any more.
         """
         stop = min(start + length, self.state.size)
-        if start >= stop:
-            return b""
-        ready = self._find_ahead(start, stop)
-        if ready is not None:
+        if (ready := self._ready(start, stop)) is not None:
             return ready
         cache = blocks()
         if cache is None:
@@ -126,10 +123,7 @@ class RemoteObject:
         What was read last stays in memory, for whoever reads it again.
         """
         stop = min(start + length, self.state.size)
-        if start >= stop:
-            return b""
-        ready = self._find_ahead(start, stop)
-        if ready is not None:
+        if (ready := self._ready(start, stop)) is not None:
             return ready
         content = self._fetch(start, min(max(stop, start + REQUEST), self.state.size))
         _ahead.append((self, start, content))
@@ -139,7 +133,10 @@ class RemoteObject:
         """Return a range as `read` does, for copying: neither cached nor kept."""
         return self._fetch(start, min(start + length, self.state.size))
 
-    def _find_ahead(self, start: int, stop: int) -> bytes | None:
+    def _ready(self, start: int, stop: int) -> bytes | None:
+        """Return a range that takes no reading: none of the object, or one that was read ahead."""
+        if start >= stop:
+            return b""
         for source, place, content in tuple(_ahead):
             if source is self and place <= start and stop <= place + len(content):
                 return content[start - place : stop - place]

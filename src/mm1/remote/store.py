@@ -71,13 +71,13 @@ def _refuse_password(address: str) -> None:
         raise UserError(f"{shown}: a password in an address would be written to files: use the store's own credentials")
 
 
-def attempt(call: Callable[[], T], address: str, seconds: float | None = 0) -> T:
+def attempt(call: Callable[[], T], address: str, *, in_time: bool = True) -> T:
     """Return what a call returns, which is tried again while another try may help.
 
     Args:
         call: Asks the store. It may go on in the background after it has taken too long.
         address: What it asks for, for messages.
-        seconds: That a try may take; 0: `SLOWEST`; None: any.
+        in_time: Whether a try may take no more than `SLOWEST`.
 
     Raises:
         MissingError: If nothing is there.
@@ -85,7 +85,7 @@ def attempt(call: Callable[[], T], address: str, seconds: float | None = 0) -> T
     """
     for pause in (*PAUSES, None):
         try:
-            return _in_time(call, SLOWEST if seconds == 0 else seconds)
+            return _in_time(call, SLOWEST) if in_time else call()
         except UserError:
             raise
         except Exception as error:  # the libraries' have no common base
@@ -98,7 +98,7 @@ def attempt(call: Callable[[], T], address: str, seconds: float | None = 0) -> T
     raise AssertionError
 
 
-def _in_time(call: Callable[[], T], seconds: float | None) -> T:
+def _in_time(call: Callable[[], T], seconds: float) -> T:
     """Return what a call returns; raise `TimeoutError` when it takes too long, as no library does for all it does."""
     box: Future[T] = Future()
 
