@@ -125,7 +125,7 @@ def prepare_tokenizer(
 def _texts(splits: dict[str, Split]) -> Iterator[str]:
     for split in splits.values():
         characters = 0
-        for document in split.without_pictures(0, len(split)):
+        for document in split.without_pictures():
             for part in document.parts:
                 if isinstance(part, Text):
                     characters += len(part.text)

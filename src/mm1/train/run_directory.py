@@ -30,8 +30,8 @@ SCHEDULER_LOGS = "slurm"
 """Folder of a run that `mm1 launch` writes to before the run begins."""
 _BEFORE = (SCHEDULER_LOGS, "recipe.yaml.partial")
 """What a run directory without a recipe may contain: the run is about to begin, or was killed at its start."""
-_BEGUN = ("plan", ENVIRONMENT, "checkpoints", "model")
-"""What a run has from the plan on. Before that, a start may have failed because of the recipe."""
+_BEGUN = ("plan.packing", "plan", ENVIRONMENT, "checkpoints", "model")
+"""What a run has from the making of its plan on. Before that, a start may have failed because of the recipe."""
 
 TRACES = "traces"
 """Folder of a run on several GPUs that NCCL's records of collectives go to when one times out."""
@@ -42,7 +42,7 @@ LOCK = ".lock"
 def open_run(directory: Path, recipe: RunRecipe) -> None:
     """Make the run directory, or check that the run there may take the recipe.
 
-    The recipe.yaml of a run with a plan stays. A run without one takes any recipe.
+    The recipe.yaml of a run with a plan, or a part of one, stays. Another run takes any recipe.
 
     Args:
         directory: The run's directory.
