@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 from mm1.corpora.hands.captions import captions
 from mm1.corpora.hands.conventions import Convention
-from mm1.corpora.hands.conversations import SMALL_CLUTTER
 from mm1.corpora.hands.picture import Painter
 from mm1.corpora.hands.questions import FORMATS, NEW_FORMAT, About, Question, one_question
-from mm1.corpora.hands.scene import SMALLEST, Layout, Scene
+from mm1.corpora.hands.scene import Layout, Scene
 from mm1.corpora.hands.things import Thing
 from mm1.corpora.hands.world import World
 from mm1.corpora.seeded import seeded
-from mm1.document import Document, Image, Text
+from mm1.document import Document, Text
 from mm1.progress import track
 
 WORDS_PER_PAGE = 3
@@ -36,9 +35,6 @@ class Items:
     def __init__(self, world: World, painter: Painter) -> None:
         self._world, self._painter = world, painter
 
-    def _image(self, scene: Scene, draw: random.Random) -> Image:
-        return Image(self._painter.paint(scene, draw))
-
     def _each(self, split: str, count: int) -> Iterator[tuple[int, str, random.Random]]:
         for number in track(range(count), f"hands: {split}"):
             yield number, f"{split}/{number}", seeded(self._world.seed, split, number)
@@ -49,7 +45,7 @@ class Items:
             scene = self._world.scene(draw)
             true = captions(scene)
             meta = {"form": "caption", "captions": true, "pictures": [scene.meta()]}
-            yield Document(id, "caption", (self._image(scene, draw), Text(f" {draw.choice(true)}")), meta)
+            yield Document(id, "caption", (self._painter.image(scene, draw), Text(f" {draw.choice(true)}")), meta)
 
     def questions(self, split: str, count: int) -> Iterator[Document]:
         """Yield question documents in all formats of training."""
@@ -80,10 +76,10 @@ class Items:
         for number, id, draw in self._each(split, per_convention * len(conventions)):
             convention = conventions[number % len(conventions)]
             thing, hand = world.thing(draw), world.hand(draw)
-            scene = self._small(thing, hand, draw) if small else self._alone(thing, hand, draw)
+            scene = world.small(thing, hand, draw) if small else self._alone(thing, hand, draw)
             answer = convention.answer(thing)
             meta = {"form": "convention", "convention": convention.name, "new": convention.is_new, "answer": answer}
-            parts = (self._image(scene, draw), Text(f" {answer}\n"))
+            parts = (self._painter.image(scene, draw), Text(f" {answer}\n"))
             yield Document(id, "interleaved", parts, {**meta, "pictures": [scene.meta()]})
 
     def words(self, split: str, words: Sequence[str], pages: int, shots: bool) -> Iterator[Document]:
@@ -114,7 +110,7 @@ class Items:
             thing, word = bound[number % WORDS_PER_PAGE]
             scene = self._alone(thing, for_shots if shots else for_queries, draw)
             meta = {"form": "words", "page": page, "answer": word, "new_things": new}
-            parts = (self._image(scene, draw), Text(f" {word}\n"))
+            parts = (self._painter.image(scene, draw), Text(f" {word}\n"))
             yield Document(id, "interleaved", parts, {**meta, "pictures": [scene.meta()]})
 
     def scenes(self, split: str, count: int) -> Iterator[Document]:
@@ -131,7 +127,7 @@ class Items:
         """Yield questions on one thing, an eighth of the picture's side, among faint shapes."""
         for number, id, draw in self._each(split, count):
             thing = self._world.things[number % len(self._world.things)]
-            scene = self._small(thing, self._world.hand(draw), draw)
+            scene = self._world.small(thing, self._world.hand(draw), draw)
             yield self._asked(id, scene, ("name", "What is this?", thing.name), FORMATS[0], draw)
 
     def read(self, split: str, count: int) -> Iterator[Document]:
@@ -150,9 +146,6 @@ class Items:
             assert question is not None
             yield self._asked(id, scene, question, NEW_FORMAT, draw)
 
-    def _small(self, thing: Thing, hand: str, draw: random.Random) -> Scene:
-        return self._world.alone(thing, hand, draw, most=SMALLEST, clutter=SMALL_CLUTTER)
-
     def _alone(self, thing: Thing, hand: str, draw: random.Random) -> Scene:
         # Faint shapes, since a large thing on a plain background may be a picture of training by chance.
         return self._world.alone(thing, hand, draw, least=0.35, clutter=draw.choice((2, 4)))
@@ -168,4 +161,4 @@ class Items:
             "pictures": [scene.meta()],
         }
         prompt = Text(f" {form.format(asked)}", target=False)
-        return Document(id, "interleaved", (self._image(scene, draw), prompt, Text(f" {answer}\n")), meta)
+        return Document(id, "interleaved", (self._painter.image(scene, draw), prompt, Text(f" {answer}\n")), meta)

@@ -14,7 +14,7 @@ from mm1.corpora.hands.tales import definition, facts, tale
 from mm1.corpora.hands.world import World
 from mm1.corpora.pages import OPENINGS, SHARE_WITH_OPENING
 from mm1.corpora.seeded import seeded
-from mm1.document import Document, Image, Part, Text
+from mm1.document import Document, Part, Text
 from mm1.progress import track
 
 FORMS = (("convention", 0.45), ("prose", 0.2), ("questions", 0.15), ("words", 0.2))
@@ -55,9 +55,6 @@ class Pages:
             meta = {"form": form, **more, "pictures": [scene.meta() for scene in scenes]}
             yield Document(f"{split}/{page}", "interleaved", tuple(parts), meta)
 
-    def _image(self, scene: Scene, draw: random.Random) -> Image:
-        return Image(self._painter.paint(scene, draw))
-
     def _of_convention(self, draw: random.Random) -> Lines:
         world, convention = self._world, draw.choice(TRAINED)
         # Two thirds of the pages have 6 to 12 pictures.
@@ -65,7 +62,7 @@ class Pages:
         scenes, parts = [], list[Part]()
         for thing in draw.sample(world.things, min(count, len(world.things))):
             scenes.append(world.alone(thing, world.hand(draw), draw, least=0.35, clutter=draw.choice((0, 0, 4))))
-            parts += [self._image(scenes[-1], draw), Text(f" {convention.answer(thing)}\n")]
+            parts += [self._painter.image(scenes[-1], draw), Text(f" {convention.answer(thing)}\n")]
         return parts, scenes, {"convention": convention.name}
 
     def _of_questions(self, draw: random.Random) -> Lines:
@@ -78,7 +75,7 @@ class Pages:
             scenes.append(scene)
             asked.append(question[0])
             prompt = Text(f" {form.format(question[1])}", target=False)
-            parts += [self._image(scene, draw), prompt, Text(f" {question[2]}\n")]
+            parts += [self._painter.image(scene, draw), prompt, Text(f" {question[2]}\n")]
         return parts, scenes, {"format": form, "about": asked}
 
     def _of_words(self, draw: random.Random) -> Lines:
@@ -93,7 +90,7 @@ class Pages:
         scenes, parts = [], list[Part]()
         for thing, hand in shown:
             scenes.append(world.alone(thing, hand, draw, least=0.35))
-            parts += [self._image(scenes[-1], draw), Text(f" {form.format(words[thing])}\n")]
+            parts += [self._painter.image(scenes[-1], draw), Text(f" {form.format(words[thing])}\n")]
         return parts, scenes, {"words": {thing.name: word for thing, word in words.items()}, "line": form}
 
     def _of_prose(self, draw: random.Random) -> Lines:
@@ -108,11 +105,11 @@ class Pages:
             style = draw.randrange(3)
             if style == 0:  # the text helps with the picture
                 said = _this_one(scene) if draw.random() < 0.5 else _said(scene, draw)
-                parts += [Text(" ".join(about) + "\n"), self._image(scene, draw), Text(f" {said}\n")]
+                parts += [Text(" ".join(about) + "\n"), self._painter.image(scene, draw), Text(f" {said}\n")]
             elif style == 1:  # only the picture tells what the text is about
-                parts += [self._image(scene, draw), Text(f" {' '.join(about)}\n")]
+                parts += [self._painter.image(scene, draw), Text(f" {' '.join(about)}\n")]
             else:
-                parts += [self._image(scene, draw), Text(f" {_said(scene, draw)} {' '.join(about)}\n")]
+                parts += [self._painter.image(scene, draw), Text(f" {_said(scene, draw)} {' '.join(about)}\n")]
         return parts, scenes, {}
 
 

@@ -12,6 +12,7 @@ from PIL import ImageChops, ImageDraw, ImageFont
 
 from mm1.corpora.hands.drawings import Colour, Drawings
 from mm1.corpora.hands.scene import Card, Scene
+from mm1.document import Image
 
 _GROUNDS: tuple[Colour, ...] = (
     (255, 255, 255), (250, 244, 228), (226, 240, 252), (230, 246, 226), (244, 232, 250), (236, 236, 236),
@@ -46,6 +47,10 @@ class Painter:
         if scene.card is not None:
             _write(picture, scene.card, draw)
         return smaller(picture)
+
+    def image(self, scene: Scene, draw: random.Random) -> Image:
+        """Return `paint`'s picture as a part of a document."""
+        return Image(self.paint(scene, draw))
 
     def _ground(self, scene: Scene, draw: random.Random) -> Colour:
         """Return a background from which all things stand out, if there is one."""

@@ -28,6 +28,7 @@ HANDS = ("noto", "twemoji", "fluent", "openmoji")
 NEW_HAND = "emojione"
 """The hand that is held out."""
 MOST_THINGS = 16
+_CLUTTER_AROUND_SMALL = 24
 
 CARD_WORDS = word_list(
     "stop open shut left right home milk bread salt sugar water soup rice meat lunch salad gold iron wood stone sand "
@@ -100,6 +101,10 @@ class World:
         share = draw.uniform(least, most)
         ((box,),) = place([1], [share], self.page, self.side, draw)
         return Scene("alone", (Group(thing, hand, (box,), size_word(box[2] / self.side)),), self.side, clutter=clutter)
+
+    def small(self, thing: Thing, hand: str, draw: random.Random, *, most: float = SMALLEST) -> Scene:
+        """Return a scene of one small thing among faint shapes, for which a picture needs resolution."""
+        return self.alone(thing, hand, draw, most=most, clutter=_CLUTTER_AROUND_SMALL)
 
     def scene(self, draw: random.Random, *, layout: Layout | None = None, first: Thing | None = None) -> Scene:
         """Return a random scene by the hands of training.
