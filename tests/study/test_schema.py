@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from mm1.errors import UserError
 from mm1.files import write_text
+from mm1.model.factory import swiglu_size
 from mm1.recipe import load_recipe
 from mm1.study.claim import Claim
 from mm1.study.lessons import lesson_studies, write_lessons
@@ -263,3 +264,11 @@ def test_the_committed_scoreboard_is_that_of_the_committed_results(tmp_path: Pat
     for file in results.glob("*.json"):
         shutil.copy(file, tmp_path)
     assert write_lessons(lesson_studies(), tmp_path).read_text() == (results / "lessons.md").read_text()
+
+
+@pytest.mark.parametrize(("name", "sparse"), [("laptop/moe", "8 experts"), ("hands/experts", "8 experts")])
+def test_a_sparse_arm_has_the_active_parameters_of_the_dense_one(name: str, sparse: str, tmp_path: Path) -> None:
+    runs = {dict(run.arm)["variant"]: run.recipe.model.language_model for run in plan_runs(load_study(name), tmp_path)}
+    dense = runs["dense"].intermediate_size or swiglu_size(runs["dense"].hidden_size)
+    assert (runs[sparse].intermediate_size or 0) * runs[sparse].experts_per_token == dense
+    assert runs[sparse].hidden_size == runs["dense"].hidden_size
