@@ -43,11 +43,6 @@ _DEVICE_ATTRIBUTES, _HAS_SIXEL = "\x1b[c", "\x1b[?62;4c"
 """What asks a terminal for what it can, and the answer of one that shows pictures by sixel."""
 
 
-def _heed_interrupts() -> None:
-    """Undo what a shell does to commands in the background, whose children ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 class Person:
     """Somebody at a terminal that shows pictures."""
 
@@ -61,7 +56,6 @@ class Person:
             stderr=slave,
             env=ENVIRONMENT,
             start_new_session=True,
-            preexec_fn=_heed_interrupts,
         )
         os.close(slave)
         self.seen = ""

@@ -100,7 +100,7 @@ def test_a_row_group_is_read_once_by_all_threads(s3: Store, tmp_path: Path, monk
 
 def test_ctrl_c_does_not_wait_for_a_store(s3: Store, tmp_path: Path) -> None:
     split = captions(s3, tmp_path, 8)
-    s3.rule = slow(60, "f/")
+    s3.rule = slow(30, "f/")
     code = (
         "from pathlib import Path; from mm1.data.corpus import Split; from mm1.data.read_ahead import read_documents\n"
         f"split = Split(Path({str(split.directory)!r})); print(flush=True)\n"
@@ -117,6 +117,6 @@ def test_ctrl_c_does_not_wait_for_a_store(s3: Store, tmp_path: Path) -> None:
         time.sleep(0.05)
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=50)[1]
-    assert time.monotonic() - began < 50
+    said = process.communicate(timeout=25)[1]
+    assert time.monotonic() - began < 25
     assert said.strip().endswith("KeyboardInterrupt")
