@@ -141,6 +141,32 @@ def test_verdicts_on_no_difference(third: float, spread: float, verdict: str) ->
     assert len(finding.effects) == 3
 
 
+FIVE: dict[str, dict[str, dict[str, object]]] = {"rate": {str(rate): {} for rate in range(5)}}
+
+
+@pytest.mark.parametrize(
+    ("slope", "minimum", "verdict"), [(-5, 0.5, "holds"), (5, 0.5, "fails"), (-5, 0.95, "undecided")]
+)
+def test_scores_follow_the_loss_or_do_not(slope: float, minimum: float, verdict: str) -> None:
+    random = np.random.default_rng(11)
+    losses = np.array([5.0, 4.0, 3.0, 3.6, 2.0])[:, None] + random.normal(0, 0.05, size=(5, 8))
+    items = 50 + slope * losses[..., None] + random.normal(0, 10, size=(5, 8, 40))
+    claim = Claim(claim="Scores follow the loss.", follows="loss", minimum=minimum)
+    finding = judge(claim, results_of(study_of(axes=FIVE, seeds=list(range(8))), items, losses=losses))
+    (effect,) = finding.effects
+    assert finding.verdict == verdict
+    reference = [stats.spearmanr(-losses[:, seed], items[:, seed].mean(1)).statistic for seed in range(8)]
+    assert effect.by_seed == pytest.approx(np.array(reference))
+    assert (effect.measure, effect.text(0.5)) == ("correlation", "+0.50")
+
+
+def test_where_all_arms_score_alike_nothing_follows_the_loss() -> None:
+    losses = np.arange(15.0).reshape(5, 3)
+    results = results_of(study_of(axes=FIVE), np.full((5, 3, 6), 50.0), losses=losses)
+    claim = Claim(claim="Scores follow the loss.", follows="loss")
+    assert measure(claim, results).effects[0].by_seed.tolist() == [0, 0, 0]
+
+
 def test_a_missing_run_and_an_unknown_task_are_named() -> None:
     items = np.full((2, 3, 5), 50.0)
     items[1, 2] = np.nan

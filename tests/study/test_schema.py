@@ -33,6 +33,7 @@ CONTENT: dict[str, Any] = {
     "axes": {"size": {"small": {"train.steps": 100}, "large": {"train.steps": 200}}},
 }
 LARGER = {"claim": "It is.", "better": {"size": "large"}, "worse": {"size": "small"}}
+FOLLOWS = {"claim": "Scores follow the loss.", "follows": "loss"}
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,10 @@ LARGER = {"claim": "It is.", "better": {"size": "large"}, "worse": {"size": "sma
             {"claims": [{"claim": "Same.", "alike": [{"size": "small"}, {"size": "large"}]}]},
             "`within`, the largest difference",
         ),
+        ({"claims": [LARGER | {"follows": "loss"}]}, "`alike` and `within`, or `follows`: give one of the three"),
+        ({"claims": [FOLLOWS | {"metric": "loss"}]}, "`follows` needs scores"),
+        ({"claims": [FOLLOWS | {"minimum": 1}]}, "a `minimum` below 1, which is a correlation"),
+        ({"claims": [FOLLOWS]}, "claim 1: `follows` ranks the arms, so the study needs 5 or more"),
         ({"variants": {"one": {}}}, "`axes` or `variants`: give exactly one"),
         ({"looks": [5, 3]}, r"looks: \[5, 3\] must rise and end with the number of seeds, 3"),
         ({"claims": [LARGER | {"registered": "before"}]}, "`registered` .* and `written` .* go together"),
@@ -210,6 +215,16 @@ def test_a_test_over_the_wrong_unit_is_refused(
     base = "sft-demo" if "model.from" in arms["small"] else "demo"
     study = study_of(base=base, axes={"size": arms}, claims=[LARGER | more])
     with pytest.raises(UserError, match=message):
+        plan_runs(study, tmp_path)
+
+
+def test_a_claim_on_a_correlation_needs_what_all_arms_need(tmp_path: Path) -> None:
+    arms = {str(number): {"model.vision.from": f"runs/{number // 2}"} for number in range(5)}
+    study = study_of(axes={"size": arms}, claims=[FOLLOWS])
+    with pytest.raises(UserError, match="its arms start from different encoders .*, so its unit is 'encoder'"):
+        plan_runs(study, tmp_path)
+    study = study_of(axes={"size": arms}, claims=[FOLLOWS | {"unit": "encoder"}])
+    with pytest.raises(UserError, match=r"the seeds of arm size=0 share model.vision.from runs/0"):
         plan_runs(study, tmp_path)
 
 

@@ -22,6 +22,9 @@ Choice = Annotated[dict[str, str], BeforeValidator(_as_words)]
 Quantity = Literal["score", "loss", "log-likelihood"]
 """The quantity by which arms are compared."""
 
+Measure = Literal["points", "nats", "correlation"]
+"""What effects are measured in."""
+
 Unit = Literal["run", "encoder", "pre-training", "base model"]
 """What each seed has of its own, besides the initial weights and the order of the data (`run`)."""
 
@@ -59,9 +62,10 @@ class Claim(Section):
     The quantity is the mean score over `tasks` and `shots`, in percentage points of each metric's unit. With `better`
     and `worse` the claim is that their difference exceeds `minimum`. With `than` in addition, the difference exceeds
     that other difference by `minimum`. With `worse_shots`, `better` at `shots` exceeds `worse` at `worse_shots`. With
-    `alike`, no two of the choices differ by more than `within`. With `metric: loss` the quantity is the final training
-    loss in nats per token, and the better arm has the lower loss. With `metric: log-likelihood` it is the
-    log-likelihood of the right answers in nats per answer.
+    `alike`, no two of the choices differ by more than `within`. With `follows: loss`, arms with a lower training loss
+    score higher: the rank correlation over all arms, within a seed, exceeds `minimum`. With `metric: loss` the quantity
+    is the final training loss in nats per token, and the better arm has the lower loss. With `metric: log-likelihood`
+    it is the log-likelihood of the right answers in nats per answer.
     """
 
     claim: str = Field(description="The sentence.")
@@ -75,7 +79,10 @@ class Claim(Section):
     than: Contrast | None = Field(None, description="Another difference, which this one exceeds.")
     alike: list[Choice] | None = Field(None, description="Choices that don't differ.")
     within: float | None = Field(None, gt=0, description="With `alike`: the largest difference that counts as none.")
-    minimum: float = Field(0.0, ge=0, description="The claimed least difference, in percentage points or nats.")
+    follows: Literal["loss"] | None = Field(
+        None, description="What the quantity follows over all arms: the training loss."
+    )
+    minimum: float = Field(0.0, ge=0, description="The claimed least difference (points, nats) or correlation.")
     tasks: list[str] | None = Field(None, description="Default: all tasks of the runs.")
     shots: list[int] | None = Field(None, description="Default: all numbers of shots of the runs.")
     worse_shots: list[int] | None = Field(None, description="Numbers of shots of `worse`; default: `shots`.")
@@ -89,12 +96,17 @@ class Claim(Section):
     @model_validator(mode="after")
     def _one_form(self) -> Claim:
         compared = self.better is not None and self.worse is not None
-        if compared == (self.alike is not None) or (self.better is None) != (self.worse is None):
-            raise ValueError("a claim has either `better` and `worse`, or `alike` and `within`: give one of the pairs")
+        forms = (compared, self.alike is not None, self.follows is not None)
+        if sum(forms) != 1 or (self.better is None) != (self.worse is None):
+            raise ValueError(
+                "a claim has either `better` and `worse`, or `alike` and `within`, or `follows`: give one of the three"
+            )
+        if self.follows is not None and (self.metric == "loss" or self.minimum >= 1):
+            raise ValueError("`follows` needs scores as `metric`, and a `minimum` below 1, which is a correlation")
         if self.alike is not None and (len(self.alike) < 2 or self.within is None):
             raise ValueError("`alike` needs at least two choices, and `within`, the largest difference between them")
-        if self.than is not None and self.alike is not None:
-            raise ValueError("`than` needs `better` and `worse`: give them instead of `alike`, or leave `than` out")
+        if self.than is not None and not compared:
+            raise ValueError("`than` needs `better` and `worse`: give them, or leave `than` out")
         if self.worse_shots is not None and (self.shots is None or self.worse is None):
             raise ValueError("`worse_shots` needs `better`, `worse` and `shots`: give all of them, or leave it out")
         if self.better is not None and self.better == self.worse and self.worse_shots is None:
@@ -105,8 +117,22 @@ class Claim(Section):
             raise ValueError("`registered` (before or after) and `written` (date and commit) go together: give both")
         return self
 
+    @property
+    def measure(self) -> Measure:
+        """What the effect is measured in."""
+        if self.follows is not None:
+            return "correlation"
+        return "points" if self.metric == "score" else "nats"
+
+    @property
+    def threshold(self) -> str:
+        """The least effect in words, such as `by more than 1 points`."""
+        if self.follows is not None:
+            return f"a rank correlation above {self.minimum:g}"
+        return f"by more than {self.minimum:g} {self.measure}"
+
     def choices(self) -> list[Choice]:
-        """Return every choice of arms in the claim."""
+        """Return every choice of arms in the claim; none with `follows`, which takes every arm for itself."""
         pairs = [self.better, self.worse, *((self.than.better, self.than.worse) if self.than else ())]
         return self.alike or [choice for choice in pairs if choice is not None]
 

@@ -21,21 +21,23 @@ import numpy as np
 
 from mm1.confidence import SIGNIFICANCE, Error, chance_above, holm, reach
 from mm1.errors import UserError
-from mm1.study.claim import Choice, Claim, Unit
-from mm1.study.results import Floats, Measure, Results, Scores
+from mm1.study.claim import Choice, Claim, Measure, Unit
+from mm1.study.results import Floats, Results, Scores
 from mm1.study.schema import chosen
+
+_DECIMALS: dict[Measure, int] = {"points": 1, "nats": 3, "correlation": 2}
 
 Verdict = Literal["holds", "fails", "undecided", "undecided: wrong unit", "built-in: not counted"]
 
 
 @dataclass(frozen=True)
 class Effect:
-    """A difference between arms, in percentage points or nats.
+    """A difference between arms, in percentage points or nats; or a correlation over arms.
 
     Attributes:
         name: The compared arms.
-        by_seed: (seeds,) the difference for each seed.
-        items_variance: The variance of the mean difference over resamples of the items; 0 without items.
+        by_seed: (seeds,) the difference or correlation for each seed.
+        items_variance: The variance of its mean over resamples of the items; 0 without items.
         items: The number of items.
         measure: What it is measured in.
     """
@@ -80,8 +82,8 @@ class Effect:
         return self.p_value(margin if self.mean > 0 else -margin) if abs(self.mean) > margin else 1.0
 
     def text(self, value: float) -> str:
-        """Return a difference as text, with the decimals of its measure."""
-        return f"{value:+.1f}" if self.measure == "points" else f"{value:+.3f}"
+        """Return a difference or correlation as text, with the decimals of its measure."""
+        return f"{value:+.{_DECIMALS[self.measure]}f}"
 
     def _above(self, value: float) -> float:
         """Return the one-sided p value of a true mean of at most `value`: the chance of one that lies so high."""
@@ -195,6 +197,8 @@ def measure(claim: Claim, results: Results) -> Measured:
 
 def _effects(claim: Claim, results: Results) -> tuple[Effect, ...]:
     scores = results.select(claim.tasks, claim.shots, claim.metric)
+    if claim.follows is not None:
+        return (correlation(_effect_name(claim, "rank correlation with a low training loss"), scores, results),)
     if claim.alike is not None:
         pairs = itertools.combinations(claim.alike, 2)
         return tuple(
@@ -251,6 +255,36 @@ def estimate(name: str, terms: Sequence[tuple[Floats, Sequence[Scores]]]) -> Eff
         resampled = resampled + np.mean(sums, axis=0) / points.shape[1]
     every = [s for _, scores in terms for s in scores]
     return Effect(name, by_seed, float(resampled.var(ddof=1)), min(s.items for s in every), every[0].measure)
+
+
+def correlation(name: str, scores: Sequence[Scores], results: Results) -> Effect:
+    """Estimate Spearman's rank correlation, over the arms of a seed, between a low training loss and the mean score.
+
+    Where all arms have one score, nothing follows the loss: the correlation is 0.
+
+    Args:
+        name: The effect's name.
+        scores: The scores to average over.
+        results: Has the losses.
+
+    Raises:
+        UserError: If a run is missing.
+    """
+    from scipy import stats
+
+    points, resampled = (np.mean([getattr(s, what) for s in scores], axis=0) for what in ("points", "resampled"))
+    if results.missing:
+        raise UserError(f"{name}: a run is missing: make it with `mm1 study run`")
+
+    def of(ranked: Floats, losses: Floats) -> Floats:
+        ranks = [stats.rankdata(values, axis=0) for values in (ranked, -losses)]
+        x, y = (each - each.mean(0) for each in ranks)
+        spread = np.sqrt((x**2).sum(0) * (y**2).sum(0))
+        return np.divide((x * y).sum(0), spread, out=np.zeros_like(spread), where=spread > 0)
+
+    by_seed = of(points, results.losses)
+    over_items = of(resampled, np.broadcast_to(results.losses[..., None], resampled.shape)).mean(0)
+    return Effect(name, by_seed, float(over_items.var(ddof=1)), min(s.items for s in scores), "correlation")
 
 
 def _weights(results: Results, choice: Choice, less: Choice | None = None) -> Floats:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from mm1.evaluate.bootstrap import ITEM_RESAMPLES, resampled_scores
 from mm1.evaluate.compare import answer_likelihoods, differing_protocol, read_results, result_statistics
 from mm1.evaluate.metrics import METRICS, Metric
 from mm1.evaluate.tasks.task import Floor, load_task
-from mm1.study.claim import Quantity, Unit
+from mm1.study.claim import Measure, Quantity, Unit
 from mm1.study.plan import StudyRun
 from mm1.study.schema import Arm
 
@@ -30,9 +29,6 @@ MEAN = Metric("log_likelihood", "log-likelihood", "the model's own, in nats per 
 
 LAST = 0.1
 """A run's loss is the mean over this last share of its steps."""
-
-Measure = Literal["points", "nats"]
-"""What a quantity is measured in."""
 
 Floats = NDArray[np.float64]
 

@@ -33,6 +33,9 @@ from pydantic import BeforeValidator, Field, model_validator
 from mm1.recipe import Section, Shelf, check_recipe
 from mm1.study.claim import LOSS_STANDS_ALONE, Choice, Claim, Quantity
 
+_RANKED = 5
+"""Fewest arms whose ranks can tell of a correlation."""
+
 Arm = tuple[tuple[str, str], ...]
 """An arm: (axis, value) for every axis, in the study's order."""
 
@@ -142,6 +145,8 @@ class Study(Section):
         for number, claim in enumerate(self.claims, start=1):
             for choice in claim.choices():
                 self._check(choice, f"claim {number}")
+            if claim.follows is not None and len(self.arms()) < _RANKED:
+                raise ValueError(f"claim {number}: `follows` ranks the arms, so the study needs {_RANKED} or more")
         for row in self.paper:
             self._check(row.arm, "paper")
         for axis in filter(None, [self.figure and self.figure.x, self.figure and self.figure.lines]):

@@ -18,9 +18,9 @@ from pydantic import Field, ValidationError
 from mm1.errors import UserError
 from mm1.files import write_text
 from mm1.recipe import Section
-from mm1.study.claim import Unit
+from mm1.study.claim import Measure, Unit
 from mm1.study.claims import Effect, Measured
-from mm1.study.results import Floats, Measure, Results, Scores
+from mm1.study.results import Floats, Results, Scores
 from mm1.study.schema import Study
 
 FROM_RUNS = "runs"

@@ -38,7 +38,7 @@ def check_units(study: Study, recipes: Recipes) -> None:
         if claim.unit != needed:
             raise UserError(f"{where}: {why}, so its unit is '{needed}' and not '{claim.unit}': set unit to '{needed}'")
         for arm in study.arms():
-            if not any(chosen(arm, choice) for choice in claim.choices()):
+            if claim.follows is None and not any(chosen(arm, choice) for choice in claim.choices()):
                 continue
             if (shared := _shared(study, arm, needed, recipes)) is not None:
                 raise UserError(
@@ -50,6 +50,8 @@ def check_units(study: Study, recipes: Recipes) -> None:
 def required_unit(study: Study, claim: Claim, recipes: Recipes) -> tuple[Unit, str]:
     """Return the unit that a claim's arms need, and why."""
     choices = [[arm for arm in study.arms() if chosen(arm, choice)] for choice in claim.choices()]
+    if claim.follows is not None:
+        choices = [[arm] for arm in study.arms()]
     encoders, models = (
         [{frozenset(_start(recipes[arm, seed], unit) for arm in arms) for arms in choices} for seed in study.seeds]
         for unit in ("encoder", "base model")
