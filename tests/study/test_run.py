@@ -165,9 +165,9 @@ def test_a_study_from_its_file_to_its_page(
     # The scoreboard has all claims, one of them without a verdict; --page makes no run.
     unrun = STUDY | {"name": "unrun", "set": STUDY["set"] | {"train.batch_size": 3}}
     studies_there = [load_study("study.yaml"), Study.model_validate(unrun)]
-    monkeypatch.setattr("mm1.study.lessons.lesson_studies", lambda: studies_there)
+    monkeypatch.setattr("mm1.study.lessons.lesson_studies", lambda world: studies_there)
     assert mm1_here(home, corpora_with_test, monkeypatch, ["study", "lessons", "--page"]) == 0
-    board = (studies / "lessons.md").read_text()
+    board = (studies / "lessons-laptop.md").read_text()
     rows = [line.split(" | ") for line in board.splitlines() if "better." in line or "worse." in line]
     assert [row[0] for row in rows] == ["| [steps](steps.md)"] * 3 + ["| unrun"] * 3
     unmeasured = ["not measured (4 of 6 runs)", *["not measured"] * 3]

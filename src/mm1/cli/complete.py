@@ -17,6 +17,11 @@ def complete_study() -> list[str]:
     return packaged_studies()
 
 
+def complete_world() -> list[str]:
+    """Return the worlds of the packaged studies."""
+    return sorted({name.split("/")[0] for name in complete_study()})
+
+
 def complete_tasks(incomplete: str) -> list[str]:
     """Return the packaged tasks, each behind the tasks that are named already with a comma."""
     from mm1.evaluate.tasks.task import packaged_tasks

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mm1.cli.complete import complete_study
+from mm1.cli.complete import complete_study, complete_world
 from mm1.cli.options import parse_options
 from mm1.progress import console
 
@@ -103,6 +103,9 @@ def list_() -> None:
 
 @app.command()
 def lessons(
+    world: Annotated[
+        str, typer.Argument(help="The packaged studies WORLD/...: laptop or hands.", autocompletion=complete_world)
+    ] = "laptop",
     to: Directory = STUDIES,
     jobs: Jobs = 1,
     dry: ListOnly = False,
@@ -115,16 +118,16 @@ def lessons(
         ),
     ] = False,
 ) -> None:
-    """Make the missing runs of all laptop studies, and write their pages and the scoreboard of claims."""
+    """Make the missing runs of all studies of a world, and write their pages and the scoreboard of claims."""
     from mm1.study.lessons import lesson_studies, write_lessons
     from mm1.study.plan import plan_runs
     from mm1.study.report import write_study_report
     from mm1.study.run_table import lessons_table, run_table
     from mm1.study.runner import make_runs, prepared_runs
 
-    studies = lesson_studies()
+    studies = lesson_studies(world)
     if page:
-        console.print(f"the scoreboard: {write_lessons(studies, to)}")
+        console.print(f"the scoreboard: {write_lessons(studies, to, world)}")
         return
     prepare = plan_runs if dry else prepared_runs
     planned = [(study, prepare(study, to / "runs")) for study in studies]
@@ -138,6 +141,6 @@ def lessons(
         failed |= bool(failures)
         if any(run.seconds is not None for run in runs):
             write_study_report(study, runs, to, failures)
-    console.print(f"the scoreboard: {write_lessons(studies, to)}")
+    console.print(f"the scoreboard: {write_lessons(studies, to, world)}")
     if failed:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""The scoreboard of the paper's lessons: every claim of the laptop studies with its verdict, judged together."""
+"""The scoreboard of the paper's lessons: every claim of the studies in one world with its verdict, judged together."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mm1.study.claims import Finding, Measured, verdicts
 from mm1.study.schema import Study, load_study, packaged_studies
 from mm1.study.store import StoredStudy, measured_claims, read_store
 
-LAPTOP = "laptop/"
-"""Prefix of the studies on the scoreboard."""
+WORLD = "laptop"
+"""The world whose lessons are told unless another is named."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,19 @@ class Lesson:
     rows: tuple[tuple[Claim, Finding | None], ...]
 
 
-def lesson_studies() -> list[Study]:
-    """Return the studies on the scoreboard."""
-    return [load_study(name) for name in packaged_studies() if name.startswith(LAPTOP)]
+def lesson_studies(world: str = WORLD) -> list[Study]:
+    """Return the packaged studies of a world, which share a scoreboard.
+
+    Args:
+        world: The first part of their names, such as `laptop`.
+
+    Raises:
+        UserError: If there is no such world.
+    """
+    names = [name.split("/") for name in packaged_studies()]
+    if world not in (worlds := sorted({first for first, _ in names})):
+        raise UserError(f"there are no packaged studies '{world}/...': name one of {', '.join(worlds)}")
+    return [load_study("/".join(name)) for name in names if name[0] == world]
 
 
 def judged_lessons(studies: Sequence[Study], directory: Path) -> list[Lesson]:
@@ -64,12 +74,13 @@ def judged_lessons(studies: Sequence[Study], directory: Path) -> list[Lesson]:
     return lessons
 
 
-def write_lessons(studies: Sequence[Study], directory: Path) -> Path:
-    """Write `lessons.md`: the paper's lesson, our claim, what it rests on, our measurement, the verdict.
+def write_lessons(studies: Sequence[Study], directory: Path, world: str = WORLD) -> Path:
+    """Write `lessons-WORLD.md`: the paper's lesson, our claim, what it rests on, our measurement, the verdict.
 
     Args:
         studies: In the order of the table.
         directory: The directory of the studies' pages and results.
+        world: Names the page.
 
     Returns:
         The page's path.
@@ -81,8 +92,8 @@ def write_lessons(studies: Sequence[Study], directory: Path) -> Path:
     stored = [lesson.stored for lesson in lessons if lesson.stored]
     if not stored:
         raise UserError(
-            f"{directory}: there are no results of any study: make them with `mm1 study lessons`, or name their "
-            "directory with --to"
+            f"{directory}: there are no results of any study: make them with `mm1 study lessons {world}`, or "
+            "name their directory with --to"
         )
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mm1.study", "templates"),
@@ -93,7 +104,7 @@ def write_lessons(studies: Sequence[Study], directory: Path) -> Path:
         autoescape=False,  # noqa: S701 - Markdown
     )
     directory.mkdir(parents=True, exist_ok=True)
-    page = directory / "lessons.md"
+    page = directory / f"lessons-{world}.md"
     findings = [finding for lesson in lessons for _, finding in lesson.rows if finding]
     counts = {
         "claims": sum(len(lesson.rows) for lesson in lessons),
@@ -104,5 +115,7 @@ def write_lessons(studies: Sequence[Study], directory: Path) -> Path:
         "runs": sum(each.of for each in stored),
         "minutes": f"{sum(each.minutes for each in stored):.0f}",
     }
-    write_text(page, environment.get_template("lessons.md").render(lessons=lessons, p_text=p_text, **counts))
+    write_text(
+        page, environment.get_template("lessons.md").render(lessons=lessons, world=world, p_text=p_text, **counts)
+    )
     return page
