@@ -17,7 +17,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import chdir
 from functools import cache
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
@@ -25,6 +24,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 WATCHDOG_SECONDS = 240
@@ -168,7 +169,10 @@ def _server() -> ForkServerContext:
         if not _servers:  # one that another test left has its preloads, not ours
             forkserver._forkserver._stop()  # type: ignore[attr-defined]  # private: typeshed leaves it out
             context.set_forkserver_preload(["tests.train.forked", "tests.train.forked_parent"])
-            with chdir(ROOT):  # the server finds `tests` there, and is silent about modules that it does not find
+            # The server finds `tests` by the path, and is silent about modules that it does not find. A study's threads
+            # call this too, so the folder of this process must stay what it is.
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
                 forkserver.ensure_running()
             _servers.append(1)
     return context
