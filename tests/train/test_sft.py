@@ -75,10 +75,15 @@ def recipe_of(base: Path, tmp_path: Path, **model: Any) -> Path:
 
 
 def test_from_end_to_end(base: Path, tmp_path: Path) -> None:
-    """Answers alone are learned, with pre-training documents mixed in; the template stays with the model."""
-    run = tmp_path / "chat"
-    result = CliRunner().invoke(app, ["sft", str(recipe_of(base, tmp_path)), "--to", str(run)])
+    """Answers alone are learned, with pre-training documents mixed in; the model keeps the template and is scored."""
+    run, task = tmp_path / "chat", tmp_path / "colours.yaml"
+    captions = {"corpus": "captions/train"}
+    about = {"description": "Colours.", "data": captions, "shots": captions, "prompt": "{image}", "metric": "accuracy"}
+    task.write_text(yaml.safe_dump(about | {"max_new_tokens": 4}))
+    scored = ["--evaluate", "--set", f"evaluate={{tasks: ['{task}'], shots: [0], limit: 3}}"]
+    result = CliRunner().invoke(app, ["sft", str(recipe_of(base, tmp_path)), "--to", str(run), *scored])
     assert result.exit_code == 0, result.output
+    assert (run / "scores" / "colours.0-shot.json").is_file()
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert {"loss/chat", "loss/interleaved"} <= {key for line in lines for key in line}
     assert lines[-1]["loss/chat"] < lines[0]["loss/chat"]

@@ -23,6 +23,9 @@ DryRun = Annotated[
         "trains.",
     ),
 ]
+Score = Annotated[
+    bool, typer.Option("--evaluate", help="Score the model afterwards, as the recipe says. Default: it is not.")
+]
 RunOption = Annotated[Path | None, typer.Option("--to", help="Directory of the run. Default: runs/NAME.")]
 
 
@@ -30,9 +33,7 @@ def pretrain(
     recipe: RecipeArgument,
     run: RunOption = None,
     set_: Set = None,
-    score: Annotated[
-        bool, typer.Option("--evaluate", help="Score the model afterwards, as the recipe says. Default: it is not.")
-    ] = False,
+    score: Score = False,
     dry: DryRun = False,
 ) -> None:
     """Pre-train a model.
@@ -68,7 +69,9 @@ def encoder(recipe: RecipeArgument, run: RunOption = None, set_: Set = None) -> 
     console.print(f"the encoder: {model}")
 
 
-def sft(recipe: RecipeArgument, run: RunOption = None, set_: Set = None, dry: DryRun = False) -> None:
+def sft(
+    recipe: RecipeArgument, run: RunOption = None, set_: Set = None, score: Score = False, dry: DryRun = False
+) -> None:
     """Fine-tune a trained model on conversations.
 
     If the run exists, its training resumes from the last checkpoint.
@@ -81,8 +84,11 @@ def sft(recipe: RecipeArgument, run: RunOption = None, set_: Set = None, dry: Dr
         check_fine_tuning(loaded)
         _print_dry_run(loaded)
         return
-    model = fine_tune(loaded, run or Path("runs") / loaded.name)
+    directory = run or Path("runs") / loaded.name
+    model = fine_tune(loaded, directory)
     console.print(f"the model: {model}")
+    if score:
+        evaluate(str(directory))
 
 
 def _print_dry_run(recipe: Recipe) -> None:
