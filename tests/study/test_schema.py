@@ -189,6 +189,9 @@ def test_runs_that_studies_share_are_to_make_once(tmp_path: Path) -> None:
     table = lessons_table([(study, plan_runs(study, tmp_path)) for study in (one, other)], 1)
     assert [list(column.cells) for column in table.columns][2:] == [["6", "0"], ["18", "0"]]
     assert table.columns[3].footer == "18"
+    untimed = study_of(name="untimed", set={"train.batch_size": 4})
+    table = lessons_table([(study, plan_runs(study, tmp_path)) for study in (one, untimed)], 1)
+    assert [*table.columns[3].cells, table.columns[3].footer] == ["18", "unknown", "unknown"]
 
 
 @pytest.mark.parametrize(

@@ -65,19 +65,23 @@ def minutes_left(study: Study, runs: Sequence[StudyRun], jobs: int) -> float | N
 def lessons_table(planned: Sequence[tuple[Study, Sequence[StudyRun]]], jobs: int) -> Table:
     """Return a table of several studies: how many runs are done and to make, and how long the rest takes.
 
-    A run that a study shares with one above it counts for the one above.
+    A run that a study shares with one above it counts for the one above. Where no run has been timed, the time is
+    unknown, and that of all studies with it.
     """
     table = Table(title="Studies of the scoreboard", title_justify="left", show_footer=True)
-    rows, total, above = [], 0.0, set[Path]()
+    rows, times, above = [], list[float | None](), set[Path]()
     for study, runs in planned:
         own = [run for run in runs if run.seconds is not None or run.scores not in above]
         above.update(run.scores for run in runs)
         missing = sum(run.seconds is None for run in own)
-        left = minutes_left(study, own, jobs) or 0.0
-        total += left
-        rows.append((study.name, str(len(own) - missing), str(missing), f"{left:.0f}"))
-    for name, footer in (("study", "all"), ("done", ""), ("to make", ""), ("minutes left, about", f"{total:.0f}")):
+        times.append(minutes_left(study, own, jobs) if missing else 0.0)
+        rows.append((study.name, str(len(own) - missing), str(missing), _minutes(times[-1:])))
+    for name, footer in (("study", "all"), ("done", ""), ("to make", ""), ("minutes left, about", _minutes(times))):
         table.add_column(name, footer, justify="left" if name == "study" else "right")
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _minutes(times: Sequence[float | None]) -> str:
+    return "unknown" if None in times else f"{sum(filter(None, times)):.0f}"
