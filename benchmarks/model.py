@@ -194,7 +194,8 @@ def packed_by_hand(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     ids = batch["input_ids"]
     learned = torch.zeros(ids.numel(), dtype=torch.bool)
     learned[batch["target_positions"] + 1] = True
-    kept = {name: batch[name] for name in ("input_ids", "position_ids", "pixel_values") if name in batch}
+    names = ("input_ids", "position_ids", "pixel_values")
+    kept: dict[str, torch.Tensor] = {name: batch[name] for name in names if name in batch}
     return {**kept, "labels": ids.masked_fill(~learned.view_as(ids), -100)}
 
 
