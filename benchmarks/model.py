@@ -202,7 +202,7 @@ def packed_by_hand(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 SIZES = {
     "tiny": (64, 1, 512, 24, 256, 2, 1),
     "small": (384, 6, 8192, 192, 1024, 2, 3),
-    "smollm2": (576, 12, 49_152, 16, 1024, 1, 3),
+    "smollm2": (576, 12, 49_152, 24, 1024, 1, 3),
 }
 """Width, layers and words of the decoder; documents; tokens and number of a batch's rows; turns."""
 
