@@ -105,11 +105,13 @@ def test_two_ranks_share_a_convolutional_tower(recipe_file: Path, data: Path, tm
         f"train.dtype={dtype}",
         *MOSTLY_TEXT,
     ]
+    if dtype == "bfloat16":  # at the recipe's rate, a processor without units for it drifts apart by rounding alone
+        settings.append("train.learning_rate=0.004")
     one, two = tmp_path / "one", tmp_path / "two"
     pretrain(load_recipe(str(recipe_file), settings), one)
     result = train_on_two(recipe_file, two, data, *settings)
     assert result.returncode == 0, result.stderr
-    assert column(two, "loss") == pytest.approx(column(one, "loss"), rel=2e-4 if dtype == "float32" else 2e-2)
+    assert column(two, "loss") == pytest.approx(column(one, "loss"), rel=2e-4 if dtype == "float32" else 2e-3)
     for run in (one, two):
         trained = load_file(run / "model" / "model.safetensors")
         for name, tensor in backbone.state_dict().items():
