@@ -178,7 +178,7 @@ def test_a_study_from_its_file_to_its_page(
     # It is made from the stored results alone.
     (home / "kept").mkdir()
     shutil.copy(studies / "steps.json", home / "kept")
-    assert write_lessons(studies_there, home / "kept").read_text() == board
+    assert write_lessons(studies_there, home / "kept", "laptop").read_text() == board
     stored = read_store(home / "kept" / "steps.json")
     assert (stored.runs, stored.of, stored.units, stored.seeds) == (4, 6, ["run"], [0, 1])
     few_there = [run for run in runs_there if run.recipe.train.steps == 3]
@@ -301,7 +301,7 @@ def test_seeds_are_not_added_in_silence(tmp_path: Path) -> None:
 
 def test_without_any_run_there_is_no_scoreboard(home: Path) -> None:
     with pytest.raises(UserError, match="there are no results of any study"):
-        write_lessons([Study.model_validate(STUDY)], home)
+        write_lessons([Study.model_validate(STUDY)], home, "laptop")
 
 
 def test_a_run_is_another_where_the_weights_that_it_starts_from_changed(tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ def complete_study() -> list[str]:
 
 def complete_world() -> list[str]:
     """Return the worlds of the packaged studies."""
-    return sorted({name.split("/")[0] for name in complete_study()})
+    from mm1.study.schema import packaged_worlds
+
+    return packaged_worlds()
 
 
 def complete_tasks(incomplete: str) -> list[str]:

@@ -104,7 +104,8 @@ def list_() -> None:
 @app.command()
 def lessons(
     world: Annotated[
-        str, typer.Argument(help="The packaged studies WORLD/...: laptop or hands.", autocompletion=complete_world)
+        str,
+        typer.Argument(help="The packaged studies WORLD/..., such as laptop or hands.", autocompletion=complete_world),
     ] = "laptop",
     to: Directory = STUDIES,
     jobs: Jobs = 1,

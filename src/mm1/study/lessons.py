@@ -13,11 +13,8 @@ from mm1.errors import UserError
 from mm1.files import write_text
 from mm1.study.claim import Claim
 from mm1.study.claims import Finding, Measured, verdicts
-from mm1.study.schema import Study, load_study, packaged_studies
+from mm1.study.schema import Study, load_study, packaged_studies, packaged_worlds
 from mm1.study.store import StoredStudy, measured_claims, read_store
-
-WORLD = "laptop"
-"""The world whose lessons are told unless another is named."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Lesson:
     rows: tuple[tuple[Claim, Finding | None], ...]
 
 
-def lesson_studies(world: str = WORLD) -> list[Study]:
+def lesson_studies(world: str) -> list[Study]:
     """Return the packaged studies of a world, which share a scoreboard.
 
     Args:
@@ -44,10 +41,9 @@ def lesson_studies(world: str = WORLD) -> list[Study]:
     Raises:
         UserError: If there is no such world.
     """
-    names = [name.split("/") for name in packaged_studies()]
-    if world not in (worlds := sorted({first for first, _ in names})):
+    if world not in (worlds := packaged_worlds()):
         raise UserError(f"there are no packaged studies '{world}/...': name one of {', '.join(worlds)}")
-    return [load_study("/".join(name)) for name in names if name[0] == world]
+    return [load_study(name) for name in packaged_studies() if name.startswith(f"{world}/")]
 
 
 def judged_lessons(studies: Sequence[Study], directory: Path) -> list[Lesson]:
@@ -74,7 +70,7 @@ def judged_lessons(studies: Sequence[Study], directory: Path) -> list[Lesson]:
     return lessons
 
 
-def write_lessons(studies: Sequence[Study], directory: Path, world: str = WORLD) -> Path:
+def write_lessons(studies: Sequence[Study], directory: Path, world: str) -> Path:
     """Write `lessons-WORLD.md`: the paper's lesson, our claim, what it rests on, our measurement, the verdict.
 
     Args:

@@ -210,6 +210,11 @@ def packaged_studies() -> list[str]:
     return STUDIES.names()
 
 
+def packaged_worlds() -> list[str]:
+    """Return the first parts of their names, such as `laptop`: the studies of one share a scoreboard."""
+    return sorted({name.split("/")[0] for name in packaged_studies()})
+
+
 def load_study(name_or_path: str) -> Study:
     """Read a study and check it.
 
