@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from mm1.errors import UserError
+from mm1.study.beside_paper import paper_beside
 from mm1.study.claim import Claim
 from mm1.study.claims import Effect, Finding, Measured, estimate, measure, verdicts
 from mm1.study.results import Results
@@ -80,6 +81,17 @@ def test_arms_that_a_choice_leaves_open_are_averaged_and_effects_compared() -> N
     assert more.effects[0].mean == pytest.approx(19, abs=0.3)
     less = judge(Claim.model_validate({"claim": "Size counts for more.", **size, "than": pixels}), results)
     assert less.verdict == "fails"
+
+
+def test_beside_the_paper_stands_the_mean_of_the_tasks_in_the_figure() -> None:
+    arm = {"size": "large"}
+    paper = [{"arm": arm, "scores": {0: 39.3}, "certainty": "stated"}]
+    study = study_of(paper=paper, figure={"x": "size", "tasks": ["scenes-caption"]})
+    drawn = results_of(study, np.full((2, 3, 50), 40.0), "scenes-caption")
+    other = results_of(study, np.full((2, 3, 50), 90.0), "text-continuation")
+    results = Results(drawn.arms, drawn.seeds, (*drawn.scores, *other.scores), drawn.seconds, drawn.losses)
+    assert paper_beside(study, results)["rows"][0]["ours"] == {0: "40.0"}
+    assert paper_beside(study_of(paper=paper), results)["rows"][0]["ours"] == {0: "65.0"}
 
 
 def test_the_same_arms_are_compared_at_different_shots() -> None:

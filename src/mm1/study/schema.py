@@ -76,7 +76,7 @@ class FigureRecipe(Section):
 
 
 class PaperRow(Section):
-    """The paper's figures for an arm, shown next to ours: a row of its ablations, or scores given here."""
+    """The paper's figures for an arm, next to ours (means over the figure's tasks): its row, or scores given here."""
 
     arm: Choice
     row: str | None = Field(None, description="Name of a row of the paper's ablations (`mm1/paper/tables`).")
