@@ -175,6 +175,7 @@ def test_a_study_from_its_file_to_its_page(
     assert all(row[8].strip(" |*") in ("holds", "fails", "undecided") for row in rows[:2])
     assert rows[1][6].endswith(" nats")
     assert "4 of 6 runs" in board
+    assert "**4 are not measured yet: " in board
     # It is made from the stored results alone.
     (home / "kept").mkdir()
     shutil.copy(studies / "steps.json", home / "kept")

@@ -104,6 +104,7 @@ def write_lessons(studies: Sequence[Study], directory: Path, world: str) -> Path
     findings = [finding for lesson in lessons for _, finding in lesson.rows if finding]
     counts = {
         "claims": sum(len(lesson.rows) for lesson in lessons),
+        "missing": sum(finding is None for lesson in lessons for _, finding in lesson.rows),
         "built_in": sum(finding.verdict == "built-in: not counted" for finding in findings),
         "wrong_unit": sum(finding.verdict == "undecided: wrong unit" for finding in findings),
         "tested": [finding for finding in findings if finding.p_value is not None],
