@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,14 +27,15 @@ import yaml
 from mm1.cli import main
 from mm1.data.corpus import write_corpus
 from mm1.document import Document
-from mm1.errors import UserError
+from mm1.errors import Stopped, UserError
 from mm1.recipe import load_recipe
 from mm1.scaling.points import read_points
 from mm1.study.lessons import write_lessons
 from mm1.study.plan import minutes_of, plan_runs, weights_digest
+from mm1.study.prepare import prepared_runs, stages
 from mm1.study.report import write_study_report
 from mm1.study.results import read_study
-from mm1.study.runner import by_directory, make_command, make_runs, prepared_runs
+from mm1.study.runner import by_directory, make_command, make_runs
 from mm1.study.schema import Study, load_study
 from mm1.study.store import Counts, read_store, write_store
 from mm1.study.sweep import decoder_size, last_loss, write_points
@@ -93,7 +95,7 @@ def home(corpora_with_test: Path, recipe_file: Path) -> Path:
 
 @pytest.fixture
 def forked_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mm1.study.runner.subprocess.Popen", ForkedPopen)
+    monkeypatch.setattr("mm1.study.processes.subprocess.Popen", ForkedPopen)
 
 
 COMMAND = ["study", "run", "study.yaml", "--jobs", "2"]
@@ -127,7 +129,7 @@ def test_a_study_from_its_file_to_its_page(
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "the same command resumes" in said
-    monkeypatch.setattr("mm1.study.runner.subprocess.Popen", ForkedPopen)
+    monkeypatch.setattr("mm1.study.processes.subprocess.Popen", ForkedPopen)
     # A second one goes on; the arm that can't work is named and does not stop the others.
     assert mm1_here(home, corpora_with_test, monkeypatch) == 1
     said = capsys.readouterr().err
@@ -271,11 +273,95 @@ def test_what_runs_share_is_made_before_them(
     content |= {"variants": {"one": {}}, "claims": [], "paper": []}
     study = Study.model_validate(content)
     before = plan_runs(study, home / "runs")
-    runs = prepared_runs(study, home / "runs")
+    (runs,) = prepared_runs([study], home / "runs")
     assert (home / "start" / "model").is_dir()
     assert [run.directory for run in runs] != [run.directory for run in before]  # other weights to start from
     with pytest.raises(UserError, match="study steps: `mm1 pretrain nowhere.yaml` failed"):
-        prepared_runs(study.model_copy(update={"first": ["pretrain nowhere.yaml"]}), home / "runs")
+        prepared_runs([study.model_copy(update={"first": ["pretrain nowhere.yaml"]})], home / "runs")
+
+
+SEEDS_OF_THEIR_OWN = STUDY | {
+    "base": "on.yaml",
+    "first": [
+        "pretrain tiny-{seed}.yaml --to start-{seed} --set seed={seed} --set train.steps=3",
+        "pretrain on.yaml --to more-{seed} --set seed={seed} --set model.from=start-{seed} --set train.steps=3",
+    ],
+    "set": STUDY["set"] | {"model.from": "more-{seed}", "train.steps": 3},
+    "variants": {"one": {}},
+    "claims": [],
+    "paper": [],
+}
+
+
+@pytest.fixture
+def seeds_of_their_own(home: Path) -> Study:
+    """A study whose seeds each make two trainings first, one from the other."""
+    recipe = (home / "tiny.yaml").read_text()
+    for seed in (0, 1):
+        (home / f"tiny-{seed}.yaml").write_text(recipe)
+    (home / "on.yaml").write_text(yaml.safe_dump(yaml.safe_load(recipe) | {"model": {"from": "start-0"}}))
+    (home / "study.yaml").write_text(yaml.safe_dump(SEEDS_OF_THEIR_OWN))
+    return Study.model_validate(SEEDS_OF_THEIR_OWN)
+
+
+@pytest.mark.usefixtures("forked_runs")
+def test_what_each_seed_needs_is_made_several_seeds_at_a_time(
+    home: Path,
+    corpora_with_test: Path,
+    seeds_of_their_own: Study,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("MM1_DATA", str(corpora_with_test))
+    (home / "tiny-1.yaml").rename(home / "elsewhere.yaml")
+    with pytest.raises(UserError, match=r"`mm1 pretrain tiny-1.yaml --to start-1 .*` failed: .* \(see .*\.log\)"):
+        prepared_runs([seeds_of_their_own], home / "runs", jobs=2)
+    assert "tiny-1.yaml" in capsys.readouterr().err  # named at once
+    assert (home / "more-0" / "model").is_dir()  # the other seed went on
+    (home / "elsewhere.yaml").rename(home / "tiny-1.yaml")
+    other = seeds_of_their_own.model_copy(update={"name": "other"})
+    first, second = prepared_runs([seeds_of_their_own, other], home / "runs", jobs=2)
+    assert (home / "more-1" / "model").is_dir()
+    assert len({run.directory for run in first}) == 2  # each seed starts from weights of its own
+    assert [run.directory for run in first] == [run.directory for run in second]
+    logs = sorted((home / "runs" / "first").iterdir())
+    assert len(logs) == 4
+    assert all(log.read_text().count("already complete") <= 1 for log in logs)  # the second study called nothing again
+
+
+@pytest.mark.usefixtures("forked_runs")
+def test_a_stop_reaches_what_each_seed_needs(
+    home: Path, corpora_with_test: Path, seeds_of_their_own: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("MM1_DATA", str(corpora_with_test))
+    long = [command.replace("steps=3", "steps=3000") for command in seeds_of_their_own.first]
+
+    def stop_when_both_train() -> None:
+        deadline = time.monotonic() + 60
+        while len(list(home.glob("start-*/metrics.jsonl"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    stopper = threading.Thread(target=stop_when_both_train)
+    stopper.start()
+    with pytest.raises(Stopped):
+        prepared_runs([seeds_of_their_own.model_copy(update={"first": long})], home / "runs", jobs=2)
+    stopper.join()
+    assert all(any((home / f"start-{seed}" / "checkpoints").iterdir()) for seed in (0, 1))
+    assert not list(home.glob("more-*"))  # nothing else began
+
+
+def test_the_commands_of_a_seed_keep_their_order_and_others_wait_for_all_seeds() -> None:
+    first = ["data build scenes", "demo --to demo-{seed}", "pretrain a --to a-{seed}", "data build texts", "demo"]
+    study = study_of(first=first, seeds=[3, 5])
+    assert list(stages(study)) == [
+        [["data build scenes"]],
+        [["demo --to demo-3", "pretrain a --to a-3"], ["demo --to demo-5", "pretrain a --to a-5"]],
+        [["data build texts"]],
+        [["demo"]],
+    ]
 
 
 def test_the_loss_of_a_run_is_that_of_its_last_tenth(tmp_path: Path) -> None:

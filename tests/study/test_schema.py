@@ -21,6 +21,7 @@ from mm1.recipe import load_recipe
 from mm1.study.claim import Claim
 from mm1.study.lessons import lesson_studies, write_lessons
 from mm1.study.plan import DONE, TRAINED, identity, plan_runs, recipes_of, scores_folder
+from mm1.study.prepare import stages
 from mm1.study.run_table import lessons_table, minutes_left
 from mm1.study.schema import load_study, packaged_studies
 from mm1.study.units import replicated
@@ -239,10 +240,8 @@ def test_each_seed_has_an_encoder_of_its_own(tmp_path: Path) -> None:
     starts = [run.recipe.model.vision.from_ for run in runs]
     assert starts == ["runs/a-0", "runs/b-0", "runs/a-1", "runs/b-1"]
     assert replicated(study, recipes_of(runs)) == ("run", "encoder")
-    assert study.commands() == [
-        "data build scenes",
-        *(f"encoder clip-demo --to runs/a-{n} --set seed={n}" for n in (0, 1)),
-    ]
+    of_a_seed = [[f"encoder clip-demo --to runs/a-{n} --set seed={n}"] for n in (0, 1)]
+    assert list(stages(study)) == [[["data build scenes"]], of_a_seed]
 
 
 def test_scores_are_found_where_they_were_before_right_answers_could_be_asked_for(tmp_path: Path) -> None:

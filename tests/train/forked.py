@@ -48,7 +48,7 @@ def mm1(
 
 
 class ForkedPopen:
-    """The part of `subprocess.Popen` that `mm1.study.runner` uses for `python -m mm1 ARGUMENTS`, by forks."""
+    """The part of `subprocess.Popen` that `mm1.study.processes` uses for `python -m mm1 ARGUMENTS`, by forks."""
 
     def __init__(
         self,
@@ -63,6 +63,11 @@ class ForkedPopen:
         self._folder = tempfile.TemporaryDirectory()
         self._log, self._stderr = Path(self._folder.name, "log"), stderr
         self._process = start(command[3:], self._log, environment=env)
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
 
     def wait(self) -> int | None:
         """Wait for its end; return its exit code, and write what it said to the given file."""

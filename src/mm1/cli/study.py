@@ -20,7 +20,13 @@ Name = Annotated[
     ),
 ]
 Directory = Annotated[Path, typer.Option("--to", help="Directory of the runs and pages of all studies.")]
-Jobs = Annotated[int, typer.Option(min=1, help="Number of runs at the same time. They share the CPU cores.")]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Number of runs, or of seeds' encoders and base models, at the same time. They share the CPU cores.",
+    ),
+]
 ListOnly = Annotated[
     bool, typer.Option("--list", help="List the runs with their estimated time and exit. Default: they are made.")
 ]
@@ -45,9 +51,10 @@ def run(
     """Make the missing runs of a study, and write its pages."""
     from mm1.launch import require_slurm
     from mm1.study.plan import plan_runs
+    from mm1.study.prepare import prepared_runs
     from mm1.study.report import write_study_report
     from mm1.study.run_table import run_table, submitted_table
-    from mm1.study.runner import make_runs, prepared_runs
+    from mm1.study.runner import make_runs
     from mm1.study.schema import load_study
     from mm1.study.submit import resources_from, submit_runs
 
@@ -58,7 +65,7 @@ def run(
     resources = resources_from(parse_options(slurm, "--slurm")) if slurm else None
     if resources is not None:
         require_slurm()
-    runs = prepared_runs(loaded, to / "runs")
+    (runs,) = prepared_runs([loaded], to / "runs", jobs)
     console.print(run_table(loaded, runs, jobs))
     if resources is not None:
         console.print(submitted_table(submit_runs(loaded.name, runs, resources)))
@@ -122,21 +129,21 @@ def lessons(
     """Make the missing runs of all studies of a world, and write their pages and the scoreboard of claims."""
     from mm1.study.lessons import lesson_studies, write_lessons
     from mm1.study.plan import plan_runs
+    from mm1.study.prepare import prepared_runs
     from mm1.study.report import write_study_report
     from mm1.study.run_table import lessons_table, run_table
-    from mm1.study.runner import make_runs, prepared_runs
+    from mm1.study.runner import make_runs
 
     studies = lesson_studies(world)
     if page:
         console.print(f"the scoreboard: {write_lessons(studies, to, world)}")
         return
-    prepare = plan_runs if dry else prepared_runs
-    planned = [(study, prepare(study, to / "runs")) for study in studies]
+    store = to / "runs"
     if dry:
-        console.print(lessons_table(planned, jobs))
+        console.print(lessons_table([(study, plan_runs(study, store)) for study in studies], jobs))
         return
     failed = False
-    for study, runs in planned:
+    for study, runs in zip(studies, prepared_runs(studies, store, jobs), strict=True):
         console.print(run_table(study, runs, jobs))
         failures = make_runs(runs, jobs)
         failed |= bool(failures)

@@ -100,7 +100,8 @@ class Study(Section):
     first: list[str] = Field(
         [],
         description="`mm1` commands that make what the runs share, such as `encoder clip-demo`. They are called before "
-        "the runs and skip what exists already. One with `{seed}` is called for every seed.",
+        "the runs and skip what exists already. One with `{seed}` is called for every seed, `--jobs` seeds at a time: "
+        "what several seeds share comes before, in a command without `{seed}`.",
     )
     set: Changes = Field({}, description="Changes to the base recipe that all arms share.")
     axes: dict[str, Values] = Field({}, description="Axis -> value -> changes to the recipe; all combinations are run.")
@@ -169,10 +170,6 @@ class Study(Section):
                 changes |= more
             arms[arm] = changes
         return arms
-
-    def commands(self) -> list[str]:
-        """Return the commands of `first`; those that name `{seed}` once for each seed."""
-        return list(dict.fromkeys(for_seed(command, seed) for command in self.first for seed in self.seeds))
 
     def _check(self, choice: Choice, where: str) -> None:
         for axis, value in choice.items():
