@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
@@ -14,6 +15,7 @@ from mm1.evaluate.run import evaluate_run
 from mm1.evaluate.scoring import Scorer
 from mm1.evaluate.settings import EvaluationSettings
 from mm1.evaluate.tasks.item import Item
+from mm1.evaluate.tasks.items import open_items
 from mm1.evaluate.tasks.task import load_task, packaged_tasks
 from mm1.processing.chat import default_chat_template
 from mm1.processing.processor import build_processor
@@ -24,6 +26,13 @@ from .conftest import COLORS, square
 from .test_evaluate_model import BASE, Oracle, run, task
 
 CHAT = PromptStyle(chat=True)
+NO_SPACE = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'assistant' %}"
+    "{% generation %}{{ message['content'][0]['text'] + eos_token }}{% endgeneration %}"
+    "{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor %}{{ '\n' }}{% endif %}"
+    "{% endfor %}"
+)
 
 
 @pytest.fixture
@@ -90,6 +99,35 @@ def test_scoring_a_chat_model(squares, tmp_path, model, chat):
     assert mixed["protocol"]["detailed_shots"] == 0
     assert generator.images_encoded > 0
     assert all("Short answer" not in prediction["prompt"] for prediction in plain["predictions"])
+
+
+def in_training(model, processor, prompt, words):
+    """The log-likelihood of an answer by one forward pass over the conversation as training shows it."""
+    turns = [*prompt.meta["turns"], "assistant"]
+    whole = processor.encode(Document("w", "chat", (*prompt.parts, Text(words)), {"turns": turns}))
+    pixels = processor.normalize(torch.from_numpy(processor.pixel_values(whole.images)))
+    ids = torch.from_numpy(whole.input_ids)
+    with torch.no_grad():
+        logits = model(input_ids=ids[None], pixel_values=pixels).logits[0].double()
+    logits[:, processor.image_token_id] = -torch.inf
+    start = len(processor.encode(prompt, close=False).input_ids)
+    end = int(whole.target.nonzero()[0][-1])  # the token that ends the answer
+    by_token = logits.log_softmax(-1)
+    return sum(float(by_token[place - 1, ids[place]]) for place in range(start, end))
+
+
+@pytest.mark.parametrize("template", [default_chat_template(), NO_SPACE], ids=["space", "no space"])
+def test_right_answers_of_a_chat_model_have_the_tokens_of_training(squares, tmp_path, model, processor, template):
+    chat = build_processor(processor.tokenizer, image_size=16, tokens_per_image=4, chat_template=template)
+    generator = MM1Generator(model, chat)
+    asked = task(chat_prompt="{image} {question}")
+    (result,) = run(generator, tmp_path, asked, shots=(0,), limit=6, right_answers=True)
+    items = {item.id: item for item in open_items(asked.data)}
+    assert result["protocol"]["right_answers"] == "as turns"
+    for prediction in result["predictions"]:
+        prompt = build_prompt(asked, items[prediction["id"]], (), CHAT)
+        (words,) = items[prediction["id"]].answers
+        assert prediction["right_answer"] == pytest.approx(in_training(model, chat, prompt, words), rel=1e-4)
 
 
 def test_a_task_in_the_form_of_pre_training(squares, tmp_path, model, chat):

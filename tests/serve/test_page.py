@@ -20,11 +20,11 @@ from typer.testing import CliRunner
 from mm1.cli import app as cli
 from mm1.document import Document, Image, Text
 from mm1.evaluate.models.loading import load_generator
+from mm1.processing.answers import following
 from mm1.processing.chat import default_chat_template
 from mm1.processing.processor import MM1Processor
 from mm1.processing.tiles import TilingRule
 from mm1.serve.inputs import LibraryInputs
-from mm1.serve.page.answers import following
 from mm1.serve.page.mount import _FILES, mount_page
 from mm1.serve.service import Service
 from tests.serve import conftest

@@ -154,7 +154,7 @@ class Scorer:
             "data_hash": _hash(self.source.data_hash, self.pool.data_hash, self._ids_hash),
             **({"after": task.after} if task.after else {}),
             **({"subsets": task.subsets} if task.subsets else {}),
-            **({"right_answers": True} if self.asks_right_answers else {}),
+            **({"right_answers": "as turns" if self.style.chat else True} if self.asks_right_answers else {}),
             **self.style.protocol(),
             **self.model,
         }

@@ -139,6 +139,10 @@ def scores_folder(directory: Path, recipe: Recipe) -> Path:
     evaluate = recipe.evaluate.model_dump(mode="json")
     if not evaluate["right_answers"]:
         del evaluate["right_answers"]  # a later key; without it, the first results keep their names
+    elif not evaluate["plain"]:
+        # Until 2026-12-01 right answers in conversations had other tokens than in training. No recipe says whether its
+        # model takes conversations, so whatever is not asked plainly is scored again.
+        evaluate["right_answers"] = "as turns"
     return directory / "scores" / _hash(evaluate)
 
 

@@ -59,6 +59,8 @@ class Generator(Protocol):
     ) -> list[Likelihood]:
         """Return the likelihood of each continuation after its prompt.
 
+        After a conversation it is the assistant's answer, which gets the white space that the chat template puts there.
+
         Raises:
             ContextTooShort: If a prompt with its continuation doesn't fit.
         """

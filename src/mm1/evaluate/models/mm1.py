@@ -23,6 +23,7 @@ from mm1.evaluate.distributed import own_group
 from mm1.evaluate.models.generator import Advance, Answer, ContextTooShort, Likelihood
 from mm1.evaluate.models.stops import Stops
 from mm1.model.ends import end_with_turns
+from mm1.processing.answers import following
 from mm1.processing.images import ImageError
 
 
@@ -137,7 +138,8 @@ class MM1Generator:
         lengths: dict[int, int] = {}
         for index, (prompt, text) in enumerate(zip(prompts, continuations, strict=True)):
             encoded = self.processor.encode(prompt, close=False)
-            ending = self.processor.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+            answer = following(self.processor, prompt, text)
+            ending = self.processor.tokenizer(answer, add_special_tokens=False, split_special_tokens=True)
             ids = np.concatenate([encoded.input_ids, np.array(ending["input_ids"], dtype=np.int64)])
             if len(ids) > self.max_context:
                 raise ContextTooShort(index, len(ids), self.max_context)

@@ -16,9 +16,9 @@ import torch
 from transformers import DynamicCache
 
 from mm1.document import Document
+from mm1.processing.answers import following
 from mm1.serve.call import Call
 from mm1.serve.inputs import MM1Inputs, too_long
-from mm1.serve.page.answers import following
 from mm1.serve.problems import Problem
 
 _ROWS = 32

@@ -10,8 +10,8 @@ from mm1.document import Document
 from mm1.errors import UserError
 from mm1.evaluate.models.generator import ContextTooShort
 from mm1.evaluate.models.mm1 import MM1Generator
+from mm1.processing.answers import following
 from mm1.serve.inputs import too_long
-from mm1.serve.page.answers import following
 from mm1.serve.problems import Problem
 
 
@@ -21,7 +21,7 @@ def scores(generator: MM1Generator, document: Document, alternatives: Sequence[s
     Args:
         generator: The model.
         document: The prompt.
-        alternatives: Texts that may follow it; see `mm1.serve.page.answers.following`.
+        alternatives: Texts that may follow it; see `mm1.processing.answers.following`.
 
     Returns:
         `scores`, in the order of `alternatives`: `text`; `log_likelihood`, the sum over its tokens (natural logarithm);

@@ -12,7 +12,8 @@ _MARK = "\ue002"
 def following(processor: MM1Processor, document: Document, answer: str) -> str:
     """Return an answer with the white space that a chat template puts before it, as in training.
 
-    The server's answers in a conversation come without it, and a model finds words without it unlikely.
+    Answers in a conversation come without it. A model finds the same words without it unlikely: its first token is
+    another one.
 
     Args:
         processor: Of the model.
