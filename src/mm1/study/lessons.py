@@ -107,6 +107,7 @@ def write_lessons(studies: Sequence[Study], directory: Path, world: str) -> Path
         "missing": sum(finding is None for lesson in lessons for _, finding in lesson.rows),
         "built_in": sum(finding.verdict == "built-in: not counted" for finding in findings),
         "wrong_unit": sum(finding.verdict == "undecided: wrong unit" for finding in findings),
+        "unmeasured": sum(not finding.effects for finding in findings),
         "tested": [finding for finding in findings if finding.p_value is not None],
         "done": sum(each.runs for each in stored),
         "runs": sum(each.of for each in stored),
