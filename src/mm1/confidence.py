@@ -19,7 +19,9 @@ SIGNIFICANCE = 1 - CONFIDENCE
 TAILS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 """The quantiles between which a two-sided interval lies."""
 
-_NODES = 96
+_PANELS, _NODES = 36, 8
+_SMALLEST = 1e-16
+"""The share of each tail that is left out."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,19 @@ def reach(errors: Sequence[Error]) -> float:
 
 @cache
 def _nodes(freedom: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return values of Student's distribution and their weights (Gauss-Legendre over probabilities)."""
+    """Return values of Student's distribution and their weights: Gauss-Legendre over logarithms of the tails' shares.
+
+    Shares themselves as places would end at one in a thousand, and what lies beyond decides small p values.
+    """
     import numpy as np
     from scipy import special
 
     places, weights = np.polynomial.legendre.leggauss(_NODES)
-    return special.stdtrit(freedom, (places + 1) / 2), weights / 2
+    edges = np.linspace(np.log(_SMALLEST), np.log(0.5), _PANELS + 1)
+    half = np.diff(edges)[:, None] / 2
+    logs = (edges[:-1, None] + half * (places + 1)).ravel()
+    below, share = special.stdtrit(freedom, np.exp(logs)), (half * weights).ravel() * np.exp(logs)
+    return np.concatenate([below, -below]), np.concatenate([share, share])
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

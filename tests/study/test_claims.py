@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 
+from mm1.confidence import Error, chance_above
 from mm1.errors import UserError
 from mm1.study.beside_paper import paper_beside
 from mm1.study.claim import Claim
@@ -42,6 +44,23 @@ def test_an_interval_holds_the_truth_as_often_as_it_says(seeds: float, items: fl
     low, high = effect.interval
     assert (effect.p_value(low), effect.p_value(high)) == (pytest.approx(0.05), pytest.approx(0.05))
     assert inside / 300 >= 0.93
+
+
+@pytest.mark.parametrize("seeds", [0.0001, 0.03, 0.3, 3.0])
+@pytest.mark.parametrize("freedom", [1, 2, 4])
+def test_chances_are_right_far_out(seeds: float, freedom: int) -> None:
+    """Corrections for many tests look far out, where a few seeds' heavy tail decides, however small their error is."""
+
+    def beyond(value: float) -> float:  # the items' error is of size 0.3, with 299 degrees of freedom
+        return float(stats.t.pdf(value, 299) * stats.t.sf((distance - 0.3 * value) / seeds, freedom))
+
+    errors = (Error(seeds, freedom), Error(0.3, 299))
+    for distance in (0.0, 0.3, 0.6, 1.2, 3.0):
+        step = sorted((distance + near * seeds) / 0.3 for near in (-30, -3, 0, 3, 30))
+        edges = sorted({-40.0, -8.0, -3.0, 0.0, 3.0, 8.0, 40.0, *(max(-40.0, min(40.0, edge)) for edge in step)})
+        expected = sum(integrate.quad(beyond, *ends, epsabs=0, limit=200)[0] for ends in itertools.pairwise(edges))
+        assert chance_above(distance, errors) == pytest.approx(expected, rel=0.01)
+        assert chance_above(-distance, errors) == pytest.approx(1 - expected, rel=0.01)
 
 
 def test_without_items_it_is_the_paired_t_test() -> None:

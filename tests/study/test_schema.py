@@ -14,16 +14,19 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mm1.confidence import p_text
 from mm1.errors import UserError
 from mm1.files import write_text
 from mm1.model.factory import swiglu_size
 from mm1.recipe import load_recipe
 from mm1.study.claim import Claim
+from mm1.study.claims import verdicts
 from mm1.study.lessons import lesson_studies, write_lessons
 from mm1.study.plan import DONE, TRAINED, identity, plan_runs, recipes_of, scores_folder
 from mm1.study.prepare import stages
 from mm1.study.run_table import lessons_table, minutes_left
 from mm1.study.schema import load_study, packaged_studies
+from mm1.study.store import measured_claims, read_store
 from mm1.study.units import replicated
 from tests.study.builders import study_of
 
@@ -294,6 +297,24 @@ def test_a_committed_scoreboard_is_that_of_the_committed_results(page: Path, tmp
         shutil.copy(file, tmp_path)
     world = page.stem.removeprefix("lessons-")
     assert write_lessons(lesson_studies(world), tmp_path, world).read_text() == page.read_text()
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in packaged_studies() if (HISTORY / f"docs/results/{load_study(name).name}.json").is_file()]
+)
+def test_a_committed_page_judges_as_the_committed_results_do(name: str) -> None:
+    study = load_study(name)
+    file = HISTORY / "docs" / "results" / f"{study.name}.json"
+    page = file.with_suffix(".md").read_text()
+    for finding in verdicts([each for each in measured_claims(study, read_store(file)) if each]):
+        (line,) = [line for line in page.splitlines() if f"**: {finding.claim.claim} (" in line]
+        assert line.startswith(f"- **{finding.verdict}**")
+        assert ("corrected p" in line) == (finding.p_value is not None)
+        assert finding.p_value is None or f"corrected p {p_text(finding.p_value)};" in line
+        for effect in (*finding.effects, *finding.measured.beside):
+            low, high = map(effect.text, effect.interval)
+            assert f"{effect.text(effect.mean)} " in page
+            assert f"{low} to {high}" in page
 
 
 @pytest.mark.parametrize(("name", "sparse"), [("laptop/moe", "8 experts"), ("hands/experts", "8 experts")])
