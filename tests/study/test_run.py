@@ -340,7 +340,8 @@ def test_a_stop_reaches_what_each_seed_needs(
 
     def stop_when_both_train() -> None:
         deadline = time.monotonic() + 60
-        while len(list(home.glob("start-*/metrics.jsonl"))) < 2 and time.monotonic() < deadline:
+        logs = [home / f"start-{seed}" / "metrics.jsonl" for seed in (0, 1)]
+        while not all(log.is_file() and log.stat().st_size for log in logs) and time.monotonic() < deadline:
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
 
