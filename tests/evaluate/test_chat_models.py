@@ -122,7 +122,8 @@ def test_right_answers_of_a_chat_model_have_the_tokens_of_training(squares, tmp_
     generator = MM1Generator(model, chat)
     asked = task(chat_prompt="{image} {question}")
     (result,) = run(generator, tmp_path, asked, shots=(0,), limit=6, right_answers=True)
-    items = {item.id: item for item in open_items(asked.data)}
+    source = open_items(asked.data)
+    items = {item.id: item for item in (source[row] for row in range(len(source)))}
     assert result["protocol"]["right_answers"] == "as turns"
     for prediction in result["predictions"]:
         prompt = build_prompt(asked, items[prediction["id"]], (), CHAT)
