@@ -119,4 +119,4 @@ def _call_chains(study: Study, chains: Sequence[Sequence[str]], logs: Path, jobs
 
 def _slug(command: str) -> str:
     """Return a command as a file's name, such as `encoder-clip-hands-set-seed-0`."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", command).strip("-")[:150]
+    return re.sub(r"[^A-Za-z0-9.]+", "-", command).strip("-")[:240]
