@@ -12,8 +12,11 @@ import pytest
 from mm1.document import Document, Image, Text
 from mm1.errors import UserError
 from mm1.evaluate.models.mm1 import MM1Generator
+from mm1.processing.chat import default_chat_template
+from mm1.processing.processor import build_processor
 
 from .conftest import COLORS, QUESTIONS, square
+from .test_chat_models import in_training
 from .test_run import saved  # noqa: F401 - a fixture
 from .test_tables import pictures, write_parquet
 
@@ -95,6 +98,27 @@ def test_pictures_stand_where_the_text_marks_them(lmms_model):
     assert words == ["first ", "image", " , then ", "image", " ?"]
     prompt = lmms_model._prompt("\nwhich?", lambda row: row["image"], 0, "squares", "test")
     assert [part if isinstance(part, Image) else part.text for part in prompt.parts][2:] == ["\nwhich?"]
+
+
+def test_a_chat_model_is_asked_in_conversations(adapter, tmp_path, model, processor):
+    chat = build_processor(
+        processor.tokenizer, image_size=16, tokens_per_image=4, chat_template=default_chat_template()
+    )
+    for part in (model, chat):
+        part.save_pretrained(tmp_path / "chat" / "model")
+    found = adapter.LmmsEvalAdapter(str(tmp_path / "chat"), device="cpu")
+    found.task_dict = {"squares": {"test": [{"image": [opened(n)]} for n in range(4)]}}
+    questions = [f"{QUESTIONS[n % 3]}\nAnswer in a word." for n in range(4)]
+    prompts = [
+        Document(str(n), "chat", (square(COLORS[n], dot=n), Text(questions[n], False)), {"turns": ["user", "user"]})
+        for n in range(4)
+    ]
+    asked = [request(n, questions[n], {"until": ["\n"], "max_new_tokens": 4}) for n in range(4)]
+    own = MM1Generator(model, chat)
+    assert found.generate_until(asked) == own.generate(prompts, max_new_tokens=4, stop=["\n"])
+    likelihoods = found.loglikelihood([request(n, questions[n], "red") for n in range(4)])
+    expected = [in_training(model, chat, prompt, "red") for prompt in prompts]
+    assert [total for total, _ in likelihoods] == pytest.approx(expected, rel=1e-4)
 
 
 def test_what_it_cannot_do_is_said(lmms_model):

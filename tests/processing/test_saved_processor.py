@@ -106,6 +106,16 @@ def test_a_template_that_was_taken_away_stays_away(tmp_path: Path) -> None:
     assert MM1Processor.from_pretrained(tmp_path).chat_template is None
 
 
+def test_another_processor_s_template_is_not_saved(tmp_path: Path) -> None:
+    """Two processors that share a tokenizer each save a template of their own."""
+    plain = build_processor(own(), 16, 4)
+    chat = build_processor(plain.tokenizer, 16, 4, chat_template=default_chat_template())
+    for name, processor in (("plain", plain), ("chat", chat), ("plain again", plain)):
+        processor.save_pretrained(tmp_path / name)
+    loaded = [MM1Processor.from_pretrained(tmp_path / name) for name in ("plain", "chat", "plain again")]
+    assert [processor.takes_turns for processor in loaded] == [False, True, False]
+
+
 def test_what_the_last_call_padded_to_is_not_saved(tmp_path: Path) -> None:
     processor = build_processor(own(), 16, 4)
     processor(text="a red bus on a street", truncation=True, max_length=8, padding="max_length", pad_to_multiple_of=8)

@@ -68,6 +68,7 @@ class MM1Processor(ProcessorMixin):
         # What the last call padded and cut to is no property of the tokenizer; the library would save it as one.
         self.tokenizer.backend_tokenizer.no_padding()
         self.tokenizer.backend_tokenizer.no_truncation()
+        self.tokenizer.chat_template = self.chat_template  # another processor with the same tokenizer may have set it
         if self.chat_template is None:
             Path(save_directory, CHAT_TEMPLATE_FILE).unlink(missing_ok=True)
         write_code(save_directory)

@@ -10,8 +10,51 @@ from typing import Any
 from mm1.document import Document, Image, Part, Text
 from mm1.errors import UserError
 from mm1.evaluate.models.generator import Generator
+from mm1.processing.chat import ROLES
 
 _MARK = "<image>"
+
+
+def takes_turns(generator: Generator) -> bool:
+    """Return whether a model was fine-tuned on conversations and must be given them."""
+    return bool(getattr(generator, "takes_turns", False))
+
+
+def harness_conversation(messages: Sequence[Mapping[str, str]], visuals: Sequence[Any], where: str) -> Document:
+    """Return a conversation with pictures at its texts' marks, or before the last turn's text if it has another number.
+
+    Args:
+        messages: Each has a `role` and a text as `content`; the last one is the user's.
+        visuals: Pillow pictures.
+        where: Names the prompt in messages.
+
+    Raises:
+        UserError: If it shows something other than pictures, a role is unknown, or it doesn't end with the user's turn.
+    """
+    roles = [message["role"] for message in messages]
+    for role in roles:
+        if role not in ROLES:
+            raise UserError(f"{where}: it has a turn of '{role}', and mm1 takes turns of {', '.join(ROLES)}")
+    if roles[-1:] != ["user"]:
+        raise UserError(
+            f"{where}: it begins the answer itself, and mm1 writes whole answers in conversations: leave gen_prefix "
+            "out of the task, or the chat template out of the command"
+        )
+    pictures = [_picture(visual, where) for visual in visuals]
+    contents = [message["content"] for message in messages]
+    if sum(content.count(_MARK) for content in contents) != len(pictures):
+        contents[-1] = _MARK * len(pictures) + contents[-1].replace(_MARK, "")
+        contents[:-1] = [content.replace(_MARK, "") for content in contents[:-1]]
+    left = iter(pictures)
+    parts: list[Part] = []
+    turns: list[str] = []
+    for role, content in zip(roles, contents, strict=True):
+        for index, piece in enumerate(content.split(_MARK)):
+            own: list[Part] = [next(left)] if index else []
+            own += [Text(piece.strip(), target=False)] if piece.strip() else []  # the chat template separates texts
+            parts += own
+            turns += [role] * len(own)
+    return Document(where, "chat", tuple(parts), {"turns": turns})
 
 
 def harness_prompt(context: str, visuals: Sequence[Any], where: str) -> Document:

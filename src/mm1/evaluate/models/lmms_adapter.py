@@ -3,7 +3,8 @@
     lmms-eval --model mm1 --model_args pretrained=runs/demo --tasks pope
 
 lmms-eval finds the adapter by the entry point in `pyproject.toml`. It scores zero-shot with its own prompts and
-metrics. Decoding is greedy, in one process.
+metrics. A model that was fine-tuned on conversations gets the prompt as the user's turn. Decoding is greedy, in one
+process.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from lmms_eval.api.model import lmms
 
 from mm1.document import Document
-from mm1.evaluate.models.harness import answers, harness_prompt
+from mm1.evaluate.models.harness import answers, harness_conversation, harness_prompt, takes_turns
 from mm1.evaluate.models.loading import load_generator
 
 _NEW_TOKENS = 64
@@ -78,4 +79,6 @@ class LmmsEvalAdapter(lmms):
 
     def _prompt(self, context: str, doc_to_visual: Any, doc_id: int, task: str, split: str) -> Document:
         visuals = doc_to_visual(self.task_dict[task][split][doc_id]) or []
+        if takes_turns(self._generator):
+            return harness_conversation([{"role": "user", "content": context}], visuals, f"{task} {doc_id}")
         return harness_prompt(context, visuals, f"{task} {doc_id}")
