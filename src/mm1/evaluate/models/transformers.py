@@ -93,7 +93,7 @@ class TransformersGenerator:
         stop: Sequence[str],
         advance: Advance | None = None,
     ) -> list[Answer]:
-        """Return each prompt's greedy continuation; see `mm1.evaluate.models.mm1.Generator`."""
+        """Return each prompt's greedy continuation; see `mm1.evaluate.models.generator.Generator`."""
         answers: list[Answer] = [""] * len(prompts)
         by_length: defaultdict[int, list[int]] = defaultdict(list)
         for index, prompt in enumerate(prompts):
