@@ -155,6 +155,6 @@ def test_rows_with_and_without_bos_are_batched(tmp_path: Path) -> None:
     assert processor(text=["<bos>a red bus", "a red bus"], add_special_tokens=False)["input_ids"] == [one, one[1:]]
 
 
-def test_what_is_no_text_is_said_by_the_library() -> None:
+def test_what_is_no_text_is_an_error() -> None:
     with pytest.raises(ValueError, match="must be a string or list of strings"):
         build_processor(own(), 16, 4)(text=[["a"], ["b"]])

@@ -20,6 +20,12 @@ from mm1.document import Document, Image
 from mm1.processing.chat import ChatLayout, chat_layout, names_targets
 from mm1.processing.encode import EncodedDocument, encode_document
 from mm1.processing.images import cut_image, decode_image, normalize_pixels, upright_size
+from mm1.processing.input_checks import (
+    check_conversation,
+    check_pictures_of_texts,
+    check_texts,
+    refuse_other_media,
+)
 from mm1.processing.picture_inputs import picture_arrays, to_bytes
 from mm1.processing.tiles import Tiling, TilingRule, tile
 from mm1.processing.tokenizer import IMAGE_TOKEN, begin_texts, complete, keep_sides, texts_begin_alike
@@ -202,10 +208,17 @@ class MM1Processor(ProcessorMixin):
             images: What `mm1.processing.picture_inputs.picture_arrays` takes; nested lists have a list for each text.
             text: One text or several. BOS comes before each, once, as in training, unless `add_special_tokens` is
                 False; a text that begins as the chat template begins a conversation is left as it is.
-            videos: Not taken.
-            audio: Not taken.
+            videos: None: the model takes none.
+            audio: Likewise.
             kwargs: See `transformers.ProcessorMixin`.
+
+        Raises:
+            UserValueError: If the texts are none, if there are videos or sounds, or if the nested lists have other
+                numbers of pictures than their texts have marks.
+            ImageError: If a picture can't be read.
         """
+        if text is not None:
+            check_texts(text)
         if text is not None and _option(kwargs, "text_kwargs", "add_special_tokens") is not False:
             text, added = self._begun(text)
             if not added:
@@ -217,6 +230,7 @@ class MM1Processor(ProcessorMixin):
 
     def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
         """Lay out conversations by the chat template; what it writes is all: no BOS is put before it."""
+        check_conversation(conversation)
         options = kwargs.pop("processor_kwargs", None) or {}
         if all(_option(given, "text_kwargs", "add_special_tokens") is None for given in (options, kwargs)):
             options = {**options, "add_special_tokens": False}
@@ -230,8 +244,6 @@ class MM1Processor(ProcessorMixin):
     def _begun(self, text: Any) -> tuple[Any, bool]:
         """Return texts, and whether the tokenizer is to put BOS before them (it puts one before all or none)."""
         texts = [text] if isinstance(text, str) else text
-        if not all(isinstance(one, str) for one in texts):
-            return text, True  # the library says what is wrong with it
         bos = self.tokenizer.bos_token
         begun = [one.startswith((bos, *self.turn_marks.openings)) for one in texts]
         if not any(begun):
@@ -247,6 +259,14 @@ class MM1Processor(ProcessorMixin):
             if isinstance(images, list) and not any(len(some) for some in images):
                 images = None  # texts without pictures, each with its empty list
         return super().prepare_inputs_layout(images=images, text=text, videos=videos, audio=audio, **kwargs)
+
+    def validate_inputs(
+        self, images: Any = None, text: Any = None, videos: Any = None, audio: Any = None, **kwargs: Any
+    ) -> None:
+        """Check that what is given goes together (the library's hook, which checks totals alone)."""
+        refuse_other_media(videos, audio)
+        check_pictures_of_texts(images, text, self.image_token)
+        super().validate_inputs(images=images, text=text, **kwargs)
 
     def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
         """Return the placeholders that stand for one image (the library's hook)."""
