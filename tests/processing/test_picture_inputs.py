@@ -159,7 +159,8 @@ def test_a_size_that_the_caller_wants() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("nothing.png", "'nothing.png' is no picture"),
+        ("nothing.png", "'nothing.png' is no picture .there is no such file"),
+        ("abcd", "'abcd' is no picture .there is no such file"),
         (object(), "a object is no picture"),
         (np.zeros((2, 3, 4, 5, 6)), "an array of shape"),
         (np.zeros((6, 6, 6)), "it must have 1 to 4 channels"),
@@ -167,6 +168,11 @@ def test_a_size_that_the_caller_wants() -> None:
         (np.full((6, 6, 3), 1.5), "give floats from 0 to 1"),
         (np.full((6, 6, 3), 300), "run from 300 to 300"),
         (np.full((6, 6, 3), np.nan), "run from nan to nan"),
+        (np.full((6, 6, 3), None), "an array of object"),
+        (np.zeros((6, 6, 3), complex), "an array of complex128"),
+        (np.zeros((0, 6, 3), np.uint8), "without pixels"),
+        (torch.zeros(3, 6, 0), "without pixels"),
+        (PILImage.new("RGBA", (6, 0)), "without pixels"),
     ],
 )
 def test_what_is_no_picture(processor: MM1Processor, given: Any, message: str) -> None:

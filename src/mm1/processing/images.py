@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from PIL import ExifTags
+from PIL import ExifTags, UnidentifiedImageError
 from PIL import Image as PILImage
 
 from mm1.processing.headers import everyday_size
@@ -106,7 +106,9 @@ def decode_image(data: bytes, target_size: int | None = None) -> PILImage.Image:
     try:
         return _opened(data, decode)
     except ImageError as error:
-        cause = f", {type(error.__cause__).__name__}: {error.__cause__}" if error.__cause__ else ""
+        # What Pillow says of bytes that it doesn't know is where they are in memory.
+        known = error.__cause__ is None or isinstance(error.__cause__, UnidentifiedImageError)
+        cause = "" if known else f", {type(error.__cause__).__name__}: {error.__cause__}"
         raise ImageError(f"not a readable picture ({error}{cause})") from error
 
 

@@ -41,6 +41,8 @@ def picture_arrays(pictures: Any, channels: str | ChannelDimension | None = None
         pictures = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     if not isinstance(pictures, np.ndarray):
         raise ImageError(f"a {type(pictures).__name__} is no picture: give a path, a Pillow picture or an array")
+    if pictures.dtype.kind not in "buif":
+        raise ImageError(f"an array of {pictures.dtype} is no picture: give one of bytes or of floats from 0 to 1")
     if pictures.ndim == 4:
         return [picture_arrays(picture, channels) for picture in pictures]
     values, unit = _bytes(_channels_last(pictures, channels))
@@ -65,7 +67,9 @@ def _fetched(source: str) -> PILImage.Image:
             data = base64.b64decode(source.partition(",")[2] if source.startswith("data:") else source, validate=True)
         return decode_image(data)
     except (OSError, binascii.Error, ImageError) as error:
-        raise ImageError(f"'{source[:80]}' is no picture ({error}): give a path, a URL or base64") from None
+        named = source.startswith(("http://", "https://", "data:")) or os.path.isfile(source)
+        reason = error if named else "there is no such file, and it is no picture in base64"
+        raise ImageError(f"'{source[:80]}' is no picture ({reason}): give a path, a URL or base64") from None
 
 
 def _downloaded(url: str) -> bytes:
@@ -78,6 +82,8 @@ def _downloaded(url: str) -> bytes:
 
 
 def _channels_first(picture: PILImage.Image) -> np.ndarray:
+    if not picture.width or not picture.height:
+        raise ImageError("picture without pixels")  # as of one that is encoded
     return np.ascontiguousarray(np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1))
 
 
