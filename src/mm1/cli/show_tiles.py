@@ -86,9 +86,9 @@ def _settings(recipe: str | None, model: str | None) -> tuple[int, int, dict[str
         return loaded.vision.image_size, loaded.connector.num_tokens, loaded.resolution.model_dump()
     if model is not None:
         from mm1.model.resolve import resolve_model
-        from mm1.processing.processor import MM1Processor
+        from mm1.model.saved import load_processor
 
-        return _of_processor(MM1Processor.from_pretrained(resolve_model(model, "--model")))
+        return _of_processor(load_processor(resolve_model(model, "--model"), f"--model: '{model}'"))
     return 672, 144, {"grid": "2x2"}
 
 

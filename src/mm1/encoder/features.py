@@ -14,6 +14,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel, CLIPVisio
 from mm1.errors import UserError
 from mm1.model.pretrained import first_line, pretrained_config
 from mm1.model.resolve import resolve_model
+from mm1.model.saved import load_saved
 from mm1.processing.images import decode_image, normalize_pixels, resize_to_square
 
 
@@ -37,7 +38,8 @@ class Encoder:
                 f"{source}: it is a {kind}, which can't be scored as an encoder: name a CLIP model or vision tower"
             )
         try:
-            model: Any = (CLIPModel if kind == "clip" else CLIPVisionModel).from_pretrained(folder, dtype=torch.float32)
+            family = CLIPModel if kind == "clip" else CLIPVisionModel
+            model = load_saved(family, folder, str(source), dtype=torch.float32)
             self.images: Any = AutoImageProcessor.from_pretrained(folder)
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder) if kind == "clip" else None
         except (OSError, ValueError) as error:

@@ -18,7 +18,8 @@ from transformers import (
 from mm1.errors import UserError
 from mm1.model.fresh import build_fresh
 from mm1.model.positions import resize_tower
-from mm1.model.pretrained import first_line, pretrained_config
+from mm1.model.pretrained import pretrained_config
+from mm1.model.saved import load_saved
 from mm1.model.towers import load_tower, pixel_statistics, scratch_tower
 from mm1.recipe import EncoderModelRecipe, VisionRecipe
 
@@ -112,10 +113,7 @@ def _load_clip(recipe: EncoderModelRecipe) -> CLIPModel:
             f"{key}: '{recipe.from_}' is a {config.model_type}, not a CLIP model with two towers: to start from its "
             "vision tower only, set model.vision.from instead"
         )
-    try:
-        model: CLIPModel = CLIPModel.from_pretrained(source, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{key}: '{recipe.from_}' can't be loaded ({first_line(error)}): name another model") from None
+    model: CLIPModel = load_saved(CLIPModel, source, f"{key}: '{recipe.from_}'", dtype=torch.float32)
     resize_tower(model.vision_model, recipe.vision.image_size)
     model.config.vision_config = model.vision_model.config
     return model

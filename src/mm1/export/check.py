@@ -12,6 +12,7 @@ from PIL import Image as PILImage
 from mm1.errors import UserError
 from mm1.model import MM1Config, MM1ForConditionalGeneration, MM1Processor
 from mm1.model.pretrained import pretrained_config
+from mm1.model.saved import load_processor, load_saved
 
 LARGEST = 1e-3
 """Largest difference of logits, as a share of the largest logit, that arithmetic in another order may make."""
@@ -21,13 +22,13 @@ def load(folder: Path) -> tuple[Any, MM1Processor]:
     """Return the model of a folder in float32, in evaluation mode, and its processor.
 
     Raises:
-        UserError: If it is no model of mm1.
+        UserError: If it is no model of mm1, or no whole one.
     """
     if not isinstance(pretrained_config(folder, "model"), MM1Config):
         raise UserError(f"{folder} is no model of mm1 (model_type in config.json): only those are converted")
-    model = MM1ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    model = load_saved(MM1ForConditionalGeneration, folder, str(folder), dtype=torch.float32).eval()
     model.requires_grad_(False)
-    return model, MM1Processor.from_pretrained(folder)
+    return model, load_processor(folder, str(folder))
 
 
 def sample_batch() -> tuple[list[str], list[list[PILImage.Image]]]:

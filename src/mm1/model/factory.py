@@ -13,7 +13,8 @@ from mm1.model.configuration import MM1Config
 from mm1.model.fresh import build_fresh
 from mm1.model.modeling import MM1ForConditionalGeneration
 from mm1.model.positions import resize_images
-from mm1.model.pretrained import first_line, pretrained_config
+from mm1.model.pretrained import pretrained_config
+from mm1.model.saved import load_saved
 from mm1.model.sparse import upcycle
 from mm1.model.towers import load_tower, scratch_tower
 from mm1.recipe import LanguageModelRecipe, ModelRecipe
@@ -84,10 +85,9 @@ def set_tokens(config: PreTrainedConfig | GenerationConfig, tokens: dict[str, in
 def load_whole(source: str, image_size: int | None, vocab_size: int) -> MM1ForConditionalGeneration:
     """Load a whole model in float32, in training mode."""
     config = whole_config(source)
-    try:
-        model: MM1ForConditionalGeneration = MM1ForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"model.from: '{source}' can't be loaded ({first_line(error)})") from None
+    model: MM1ForConditionalGeneration = load_saved(
+        MM1ForConditionalGeneration, source, f"model.from: '{source}'", dtype=torch.float32
+    )
     if vocab_size > config.text_config.vocab_size:
         raise UserError(
             f"model.from: '{source}' has {config.text_config.vocab_size:,} words and its tokenizer {vocab_size:,}: "
@@ -194,10 +194,7 @@ def load_decoder(source: str, vocab_size: int, seed: int) -> PreTrainedModel:
     """
     key = "model.language_model.from"
     config = pretrained_config(source, key)
-    try:
-        decoder = _decoder_of_whole(source, config) if isinstance(config, MM1Config) else _decoder(source, config)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{key}: '{source}' can't be loaded ({first_line(error)})") from None
+    decoder = _decoder_of_whole(source, config) if isinstance(config, MM1Config) else _decoder(source, config)
     head, embedding = decoder.get_output_embeddings(), decoder.get_input_embeddings()
     if not isinstance(head, nn.Linear) or head.bias is not None or not isinstance(embedding, nn.Embedding):
         raise UserError(f"{key}: '{source}' has another vocabulary head than one matrix: take another decoder")
@@ -216,7 +213,8 @@ def load_decoder(source: str, vocab_size: int, seed: int) -> PreTrainedModel:
 
 
 def _decoder(source: str, config: PreTrainedConfig) -> PreTrainedModel:
-    decoder: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=torch.float32)
+    name = f"model.language_model.from: '{source}'"
+    decoder: PreTrainedModel = load_saved(AutoModelForCausalLM, source, name, config=config, dtype=torch.float32)
     return decoder
 
 
@@ -227,7 +225,8 @@ def _decoder_of_whole(source: str, config: MM1Config) -> PreTrainedModel:
             f"model.language_model.from: '{source}' has a sparse decoder, which can't be taken out: take a dense one, "
             "or start from the whole model (model.from)"
         )
-    whole = MM1ForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
+    name = f"model.language_model.from: '{source}'"
+    whole = load_saved(MM1ForConditionalGeneration, source, name, dtype=torch.float32)
     decoder: PreTrainedModel = AutoModelForCausalLM.from_config(config.text_config, dtype=torch.float32)
     decoder.base_model.load_state_dict(whole.model.language_model.state_dict())
     decoder.get_output_embeddings().load_state_dict(whole.lm_head.state_dict())

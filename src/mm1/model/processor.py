@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from mm1.errors import UserError
 from mm1.model.pretrained import pretrained_config
+from mm1.model.saved import load_processor
 from mm1.model.towers import pixel_statistics
 from mm1.processing.chat import default_chat_template, names_targets, read_chat_template
 from mm1.processing.processor import MM1Processor, build_processor
@@ -102,10 +103,7 @@ def brought_processor(source: str, model: ModelRecipe) -> MM1Processor:
         UserError: If there is no such model, or it has no processor.
     """
     config: Any = pretrained_config(source, "model.from")
-    try:
-        processor: MM1Processor = MM1Processor.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise UserError(f"model.from: '{source}' has no processor that can be loaded ({error})") from None
+    processor = load_processor(source, f"model.from: '{source}'")
     size = model.image_size or processor.image_size
     processor.image_processor.size = {"height": size, "width": size}
     if getattr(config, "connector", None) == "mlp":  # a token for each patch

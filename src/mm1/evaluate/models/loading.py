@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -17,8 +16,8 @@ from mm1.evaluate.models.transformers import TransformersGenerator
 from mm1.model import MM1Config, MM1ForConditionalGeneration
 from mm1.model.quantize import check_quantization, quantize_decoder
 from mm1.model.resolve import resolve_model
+from mm1.model.saved import load_config, load_processor, load_saved, model_type
 from mm1.nearest import did_you_mean
-from mm1.processing.processor import MM1Processor
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -54,31 +53,36 @@ def load_generator(
     if dtype not in _DTYPES:
         raise UserError(f"dtype '{dtype}' is unknown: {did_you_mean(dtype, ['auto', *_DTYPES])}")
     torch_dtype, ranks = _DTYPES[dtype], own_group().size
-    if json.loads((directory / "config.json").read_text()).get("model_type") == MM1Config.model_type:
-        divided = division(path, MM1Config.from_pretrained(directory), ranks, where)
+    if model_type(directory, str(path)) == MM1Config.model_type:
+        divided = division(path, load_config(directory, str(path)), ranks, where)
         if quantize is not None and ranks > 1:
             raise UserError(f"{path}: a model that several ranks hold can't be quantized: leave quantize out")
-        own = MM1ForConditionalGeneration.from_pretrained(directory, dtype=torch_dtype, **divided)
+        own: MM1ForConditionalGeneration = load_saved(
+            MM1ForConditionalGeneration, directory, str(path), dtype=torch_dtype, **divided
+        )
         own.to(where)  # type: ignore[arg-type]  # the library's decorator hides its signature
         quantized = None if quantize is None else quantize_decoder(own, quantize)
-        processor = MM1Processor.from_pretrained(directory)
+        processor = load_processor(directory, str(path))
         return MM1Generator(own, processor, batch_size=batch_size, device=where, quantization=quantized)
     if quantize is not None:
         raise UserError(f"{path}: not an MM1 model, and only those are quantized here: leave quantize out")
     try:
         divided = division(path, AutoConfig.from_pretrained(directory), ranks, where)
-        model = AutoModelForImageTextToText.from_pretrained(directory, dtype=torch_dtype, **divided)
+        model = load_saved(AutoModelForImageTextToText, directory, str(path), dtype=torch_dtype, **divided)
         processor = AutoProcessor.from_pretrained(directory)
-    except (OSError, ValueError, ImportError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"{path}: the model can't be loaded as an image-text-to-text model ({reason}): name another one"
-        ) from None
-    except RuntimeError as error:  # where the library's plan of a family doesn't fit how its files are laid out
-        if ranks == 1:
+    except UserError as error:
+        if error.__cause__ is None:
             raise
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"{path}: transformers can't load this model in parts ({reason}): leave ranks_per_model out"
-        ) from None
+        # The library's plan of a family may not fit how its files are laid out.
+        in_parts = ranks > 1 and isinstance(error.__cause__, RuntimeError)
+        raise _not_loaded(path, error.__cause__, in_parts) from None
+    except (OSError, ValueError, ImportError) as error:
+        raise _not_loaded(path, error) from None
     return TransformersGenerator(model, processor, batch_size=batch_size, device=where, chat=False if plain else None)
+
+
+def _not_loaded(path: Path | str, error: BaseException, in_parts: bool = False) -> UserError:
+    reason = " ".join(str(error).split())[:300]
+    if in_parts:
+        return UserError(f"{path}: transformers can't load this model in parts ({reason}): leave ranks_per_model out")
+    return UserError(f"{path}: the model can't be loaded as an image-text-to-text model ({reason}): name another one")
