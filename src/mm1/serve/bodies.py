@@ -22,7 +22,7 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "best_of": (1,),
     "presence_penalty": (0,),
     "frequency_penalty": (0,),
-    "logprobs": (False, 0),
+    "logprobs": (False,),  # 0 asks completions for the token's own
     "top_logprobs": (0,),
     "logit_bias": ({},),
     "echo": (False,),
@@ -220,6 +220,8 @@ def _problem(error: ValidationError) -> Problem:
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:80]}" for part in names).lstrip(".")
     found["msg"] = found["msg"].removeprefix("Value error, ")
     words = found["msg"][:1].lower() + found["msg"][1:300]
+    if found["type"] == "list_type" and any(one["type"] == "string_type" for one in findings):
+        words = "input should be a valid string or list"  # neither member of the union was meant
     return Problem(400, f"{where or 'the body'}: {words}", code="invalid_value", param=where or None)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -105,12 +106,20 @@ class MM1Inputs:
             encoded = self.processor.encode(document, close=False)
             if len(encoded.input_ids) >= self.max_context:
                 raise too_long(len(encoded.input_ids), self.max_context)
-            pixels = self.processor.pixel_values(encoded.images)
+            pixels = self._pixels(encoded.images)
         except (ImageError, UserError) as error:
             raise Problem(400, str(error), code="invalid_image" if isinstance(error, ImageError) else None) from None
         return Prompt(
             len(encoded.input_ids), len(encoded.images), {"input_ids": encoded.input_ids, "pixel_values": pixels}
         )
+
+    def _pixels(self, images: Sequence[Image]) -> np.ndarray:
+        """Return the images of all pictures; an error says which one."""
+        pixels = [self.processor.pixel_values([])]
+        for number, image in enumerate(images, 1):
+            with _numbered(number):
+                pixels.append(self.processor.pixel_values([image]))
+        return np.concatenate(pixels)
 
     def batch(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
         """Return `input_ids` and `attention_mask` (B, T), and `pixel_values` (N, 3, H, W) if there are pictures."""
@@ -143,7 +152,10 @@ class LibraryInputs:
     def prepare(self, document: Document) -> Prompt:
         """Return what the model's processor makes of a document."""
         try:
-            pictures = [decode_image(image.read()) for image in document.images]
+            pictures = []
+            for number, image in enumerate(document.images, 1):
+                with _numbered(number):
+                    pictures.append(decode_image(image.read()))
             inputs = self._turns(document, pictures) if document.kind == "chat" else self._plain(document, pictures)
         except Exception as error:  # processors and templates raise nearly anything
             reason = " ".join(str(error).split())[:200]
@@ -181,6 +193,15 @@ class LibraryInputs:
         mark = getattr(self.processor, "image_token", None)
         text = "".join(str(mark) if isinstance(part, Image) else part.text for part in document.parts)
         return self.processor(text=[text], images=[list(pictures)] if pictures else None, return_tensors="pt")
+
+
+@contextmanager
+def _numbered(number: int) -> Iterator[None]:
+    """Say of a picture that can't be read which of the request's it is."""
+    try:
+        yield
+    except ImageError as error:
+        raise ImageError(f"picture {number}: {error}") from None
 
 
 def too_long(length: int | None, most: int) -> Problem:
