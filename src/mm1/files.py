@@ -97,7 +97,7 @@ def whole_folder(folder: Path, *, shared: bool = False) -> Iterator[Path]:
 
 
 def _replace(new: Path, old: Path) -> None:
-    aside = old.with_name(old.name + ".old")
+    aside = old.with_name(f"{old.name}.old{PARTIAL}")  # no name that a user gives a copy, since it is removed
     shutil.rmtree(aside, ignore_errors=True)
     if old.exists():
         old.rename(aside)

@@ -63,7 +63,7 @@ def clean(
 
     Args:
         source: The corpus, such as `data/web`.
-        target: The directory of the clean corpus; replaced if it exists.
+        target: The directory of the clean corpus; replaced if there is one.
         steps: Names, or mappings of one name to its options: `{"image-size": {"min_side": 64}}`.
         splits: The splits to clean; default: all. Other splits are left out of the new corpus.
         workers: Processes; default: one per core.
@@ -74,7 +74,8 @@ def clean(
         The content of `corpus.json`.
 
     Raises:
-        UserError: If a step or option is unknown, the source isn't a corpus, or no document is left.
+        UserError: If a step or option is unknown, the source isn't a corpus, the target holds anything but a clean
+            corpus, or no document is left.
     """
     if source.resolve() == target.resolve():
         raise UserError(f"{target}: the clean corpus would replace its source: choose another directory")

@@ -22,6 +22,7 @@ from mm1.clean.step import PICTURE, Apply, Dropped, GlobalStep, Step, plain_opti
 from mm1.data.build import publish, read_info
 from mm1.data.corpus import Split, shared_split
 from mm1.data.masks import WHOLE_DOCUMENT
+from mm1.data.place import check_origin, check_place
 from mm1.data.shards import open_job, run_units
 from mm1.data.skips import merge_reasons
 from mm1.data.writer import ShardWriter
@@ -72,6 +73,8 @@ def clean_splits(
     present = read_info(target)
     if present and {name: split.get("cleaned") for name, split in present["splits"].items()} == jobs:
         return present
+    check_place(target)
+    check_origin(target, "cleaned_from", "made by cleaning")
     made = {}
     for name, split in opened.items():
         folder = target.with_name(f"{target.name}.cleaning-{name}")

@@ -31,6 +31,7 @@ from mm1.corpora import (
 )
 from mm1.corpora.material import Material
 from mm1.data.corpus import write_corpus
+from mm1.data.place import check_origin, check_place
 from mm1.errors import UserError
 from mm1.nearest import did_you_mean
 from mm1.places import data_directory
@@ -99,6 +100,8 @@ def build_corpus(name: str, directory: Path | None = None, *, force: bool = Fals
     present = _read_info(directory)
     if present is not None and present.get("options") == recorded and not force:
         return present
+    check_place(directory)
+    check_origin(directory, "builder_version", "built by its name")
     material = BUILDERS[name](**options)
     return write_corpus(
         directory,

@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from mm1.data.limit import LimitedWork, run_until
 from mm1.data.losses import MAX_LOSSES, Losses
+from mm1.data.place import check_place, keep_others
 from mm1.data.readers import make_reader
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.data.shards import (
@@ -39,7 +40,6 @@ from mm1.errors import UserError
 from mm1.files import link, whole_folder, write_json
 from mm1.places import is_address
 from mm1.remote.objects import State, states_of
-from mm1.remote.opening import absolute
 from mm1.version import __version__
 
 # Raised when a reader's output changes for the same sources: corpora built by an earlier one are built anew.
@@ -93,7 +93,8 @@ def build_from(
     Raises:
         UserError: If the format or an option is unknown, a pattern names nothing, a file isn't what the format
             says, no document is found, too many records or all pictures are left out (the rest is then a corpus
-            beside, `NAME.incomplete-SPLIT`), or the corpus can't be written.
+            beside, `NAME.incomplete-SPLIT`), the directory is no corpus and not empty or has a source file in it, or
+            the corpus can't be written.
     """
     if limit is not None and limit < 1:
         raise UserError(f"limit is {limit}: take at least one document, or leave it out to take all")
@@ -102,8 +103,7 @@ def build_from(
     found = reader.shards(patterns)
     states = _states(found)
     shards = _joined(found, states)
-    if in_place:
-        _refuse_sources_inside(shards, directory)
+    check_place(directory, (file for shard in shards for file in shard.files))
     chosen = dataclasses.asdict(reader)
     job = {
         "format": format,
@@ -165,11 +165,12 @@ def build_split(
         The content of `corpus.json`.
 
     Raises:
-        UserError: See `run_units`; or no document comes out of it, or too few.
+        UserError: See `run_units`; or no document comes out of it, or too few, or the directory holds something else.
     """
     present = read_info(directory)
     if not force and present and present["splits"].get(split, {}).get("built") == job:
         return present
+    check_place(directory)
     folder = _job_folder(directory, split)
     open_job(folder, job)
     how: Any = {"workers": workers, "description": description, "engine": engine}
@@ -271,6 +272,7 @@ def publish(
             shutil.copytree(directory / split, new / split, copy_function=link)
         for split, (folder, infos, entries) in made.items():
             splits[split] = {**gather_split(folder, infos, new / split), **entries}
+        keep_others(directory, new, (read_info(directory) or {"splits": {}})["splits"])
         sources = [pattern for split in splits.values() for pattern in split.get("built", {}).get("patterns", [])]
         info = {
             "name": directory.name,
@@ -318,14 +320,6 @@ def read_info(directory: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return info if isinstance(info, dict) and isinstance(info.get("splits"), dict) else None
-
-
-def _refuse_sources_inside(shards: Sequence[Shard], directory: Path) -> None:
-    """Raise `UserError` if a source file lies in the folder of the corpus, which is replaced when it is complete."""
-    inside = os.path.join(directory.absolute(), "")
-    for file in (file for shard in shards for file in shard.files):
-        if absolute(file).startswith(inside):
-            raise UserError(f"{file}: it lies in the folder of the corpus, which a build replaces: choose another --to")
 
 
 def _states(shards: Sequence[Shard]) -> dict[str, State]:

@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from mm1.data.batches import Batches, write_batches
 from mm1.data.masks import MaskedBatches, open_mask
+from mm1.data.place import check_place
 from mm1.data.schema import TARGET, from_row, source_path, with_texts
 from mm1.data.skips import Skips
 from mm1.data.sources import State, check_sources
@@ -255,8 +256,9 @@ def write_corpus(
         The content of `corpus.json`.
 
     Raises:
-        UserError: If two documents of a split share an id, or the disk is full.
+        UserError: If the directory holds something else, two documents of a split share an id, or the disk is full.
     """
+    check_place(directory)
     try:
         with whole_folder(directory) as partial:
             info: dict[str, Any] = {
