@@ -70,3 +70,46 @@ def test_files_that_are_no_recipes(tmp_path: Path, content: str, message: str) -
         load_recipe(str(file))
     with pytest.raises(UserError, match="no such recipe file"):
         load_recipe(str(tmp_path / "none.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("train: {steps: 100}\nbase: demo\ntrain: {batch_size: 8}\n", "key 'train' is there twice, on lines 1 and 3"),
+        ("base: demo\ntrain: {steps: 100, steps: 200}\n", "key 'steps' is there twice, on line 2"),
+        ("base: mine.yaml\n", "this recipe extends itself by its key 'base'"),
+        ("base: other/two.yaml\n", "this recipe extends itself by its key 'base'"),
+        ("a: " + "[" * 20_000, "it is nested too deeply"),
+    ],
+)
+def test_a_file_that_says_two_things(tmp_path: Path, content: str, message: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(content)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "two.yaml").write_text("base: ../mine.yaml\n")
+    with pytest.raises(UserError, match=message):
+        load_recipe(str(file))
+
+
+def test_what_a_merge_brings_may_be_changed_and_a_base_lies_beside(tmp_path: Path) -> None:
+    (tmp_path / "parent.yaml").write_text("base: demo\ntrain: {<<: {steps: 100, batch_size: 4}, steps: 200}\n")
+    (tmp_path / "child.yaml").write_text("base: parent.yaml\nname: child\n")
+    recipe = load_recipe(str(tmp_path / "child.yaml"))
+    assert (recipe.name, recipe.train.steps, recipe.train.batch_size) == ("child", 200, 4)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.steps=yes", "key 'train': steps is a number .given: True"),
+        ("train.clip_norm=on", "key 'train': clip_norm is a number"),
+        ("train.learning_rate=.inf", "key 'train.learning_rate': Input should be a finite number"),
+        ("train.betas=[0.9, 1]", "key 'train.betas.1': Input should be less than 1"),
+        ("seed=-1", "key 'seed': Input should be greater than or equal to 0"),
+        ("train={steps: 1, steps: 2}", "the value is not valid YAML"),
+    ],
+)
+def test_numbers_that_can_not_be(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_recipe("demo", [override])
+    assert load_recipe("demo", ["train.compile=yes"]).train.compile is True

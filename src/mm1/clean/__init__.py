@@ -24,6 +24,7 @@ from mm1.clean.step import Step
 from mm1.clean.text import TextLength, TextQuality
 from mm1.data.registry import make
 from mm1.errors import UserError
+from mm1.recipe.yaml_text import read_yaml
 
 STEPS: dict[str, type[Step]] = {
     "image-size": ImageSize,
@@ -144,7 +145,7 @@ def read_steps(file: Path) -> list[StepConfig]:
         UserError: If the file can't be read or isn't a list.
     """
     try:
-        steps = yaml.safe_load(file.read_text(encoding="utf-8"))
+        steps = read_yaml(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{file}: the steps can't be read ({error}): write a YAML list of steps") from None
     if not isinstance(steps, list):

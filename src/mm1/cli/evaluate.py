@@ -34,7 +34,7 @@ def evaluate(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Most items of each task. Default: the run's recipe's limit, else all.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the choice of items and shots and of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of items and shots and of the bootstrap.")] = 0,
     draws: Annotated[
         int, typer.Option(min=1, help="How many times shots are drawn. The score is the mean over the draws.")
     ] = 1,
@@ -139,7 +139,7 @@ def compare(
             "Default: none."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of the permutation test.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap and of the permutation test.")] = 0,
     paper: Annotated[
         str | None,
         typer.Option(

@@ -14,7 +14,7 @@ class EvaluationSettings(EvaluateRecipe):
     all that they depend on.
     """
 
-    seed: int = Field(0, description="Seed of the choice of items, shots, swapped pictures and resamples.")
+    seed: int = Field(0, ge=0, description="Seed of the choice of items, shots, swapped pictures and resamples.")
     draws: int = Field(1, gt=0, description="Number of draws of shots; the score is the mean over draws.")
     device: str = Field("auto", description="`auto` (a GPU if there is one), or a torch device.")
     dtype: str = Field("auto", description="`auto` (float32 on CPU, bfloat16 on GPU), or a torch dtype's name.")

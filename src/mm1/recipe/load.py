@@ -17,6 +17,7 @@ from mm1.recipe.keys import elsewhere
 from mm1.recipe.packaged import Shelf
 from mm1.recipe.schema import Recipe, Section
 from mm1.recipe.train import TrainRecipe
+from mm1.recipe.yaml_text import read_yaml
 
 S = TypeVar("S", bound=Section)
 
@@ -110,7 +111,7 @@ def _shorten_warmup(content: dict[str, Any], schema: type[Section], planned: Any
         warmup: Steps of warm-up.
     """
     steps = _steps(content, schema)[0]
-    if all(isinstance(number, int) for number in (steps, planned, warmup)) and 0 < steps <= warmup < planned:
+    if all(type(number) is int for number in (steps, planned, warmup)) and 0 < steps <= warmup < planned:
         shorter = steps * warmup // planned
         set_key(content, "train.warmup_steps", shorter)
         if is_first_rank():
@@ -134,7 +135,7 @@ def parse_setting(setting: str, option: str = "--set") -> tuple[str, Any]:
     if not equals or not key:
         raise UserError(f"{option} {setting}: write it as key=value, for example train.steps=100")
     try:
-        return key, yaml.safe_load(text)
+        return key, read_yaml(text)
     except yaml.YAMLError:
         raise UserError(f"{option} {setting}: the value is not valid YAML") from None
 

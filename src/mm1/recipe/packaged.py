@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import yaml
 
 from mm1.errors import UserError
 from mm1.nearest import nearest_path
+from mm1.recipe.yaml_text import read_yaml
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,24 @@ class Shelf:
     def read(self, name_or_path: str) -> dict[str, Any]:
         """Return the keys and values of a packaged file or a user's file.
 
-        A file may extend another one (`base: demo`) and override its keys.
+        A file may extend another one (`base: demo`) and override its keys. A path is told from here, else from the
+        folder of the file that names it.
 
         Args:
             name_or_path: A packaged name, or a YAML file's path.
 
         Raises:
-            UserError: If the file doesn't exist or isn't a YAML mapping.
+            UserError: If the file doesn't exist, isn't a YAML mapping, has a key twice, or extends itself.
         """
+        return self._read(name_or_path, ())
+
+    def _read(self, name_or_path: str, above: tuple[str, ...]) -> dict[str, Any]:
+        """Return the keys and values of a file that others, `above`, extend."""
+        own = os.path.realpath(name_or_path) if self._is_file(name_or_path) else name_or_path
+        if own in above:
+            raise UserError(f"{name_or_path}: this {self.noun} extends itself by its key 'base': name another base")
         try:
-            content = yaml.safe_load(self._text(name_or_path))
+            content = read_yaml(self._text(name_or_path))
         except yaml.YAMLError as error:
             raise UserError(f"{name_or_path}: not valid YAML ({' '.join(str(error).split())})") from None
         if not isinstance(content, dict):
@@ -58,7 +68,12 @@ class Shelf:
                 f"{type(content).__name__}: write it as key: value"
             )
         base = content.pop("base", None) if self.inherits else None
-        return content if base is None else merge(self.read(str(base)), content)
+        if base is None:
+            return content
+        beside = Path(name_or_path).parent / str(base)
+        if self._is_file(name_or_path) and not Path(str(base)).is_file() and beside.is_file():
+            base = beside
+        return merge(self._read(str(base), (*above, own)), content)
 
     def title(self, name: str) -> str:
         """Return what a packaged file says of itself: the first sentence of the comment that it begins with."""
@@ -80,10 +95,15 @@ class Shelf:
                     found[prefix + file.name.removesuffix(".yaml")] = file
         return found
 
+    def _is_file(self, name_or_path: str) -> bool:
+        """Whether a name is a path, and none of a packaged file."""
+        path = Path(name_or_path)
+        return path.suffix in (".yaml", ".yml") or path.is_file()
+
     def _text(self, name_or_path: str) -> str:
         path = Path(name_or_path)
         try:
-            if path.suffix in (".yaml", ".yml") or path.is_file():
+            if self._is_file(name_or_path):
                 return path.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise UserError(

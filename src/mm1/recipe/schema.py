@@ -337,7 +337,7 @@ class RunRecipe(Section):
     """The keys that every recipe has, for a multimodal model or an encoder."""
 
     name: str = Field(description="Name of the run; its directory is runs/NAME.")
-    seed: int = Field(0, description="Seed of weights, order of training and random crops.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of weights, order of training and random crops.")
 
     def to_yaml(self) -> str:
         """Return the resolved recipe as YAML, with every default."""

@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from mm1.recipe.lora import LoraRecipe
 from mm1.recipe.section import Section
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
 
 class TrainRecipe(Section):
     """Optimisation. Defaults are the paper's unless another source is given."""
@@ -32,7 +34,7 @@ class TrainRecipe(Section):
     weight_decay: float = Field(
         0.1, ge=0, description="Multiple of the learning rate (paper sec. 3.4: lambda = 0.1 eta)."
     )
-    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW (AXLearn's GPT default).")
+    betas: tuple[Beta, Beta] = Field((0.9, 0.95), description="AdamW (AXLearn's GPT default).")
     epsilon: float = Field(1e-8, gt=0, description="Added to AdamW's denominator (torch's default).")
     warmup_steps: int = Field(2000, ge=0, description="Steps of linear warm-up (paper appendix).")
     final_learning_rate: float = Field(
