@@ -48,7 +48,7 @@ def test_items_are_those_of_the_whole_documents(source: ItemSource) -> None:
 
 def test_only_what_a_file_names_is_read(source: ItemSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     only = tmp_path / "ids.txt"
-    only.write_text("d300 d4\nd7")
+    only.write_text("d300\nd4\nd7")
     items = open_items(source)
     read: list[int] = []
     row = batches.Batches.row
@@ -63,7 +63,7 @@ def test_only_what_a_file_names_is_read(source: ItemSource, tmp_path: Path, monk
     assert read == []
     assert [item.id for item in chosen_items(items, str(only))] == ["d4", "d7", "d300"]
     assert read == [4, 7, 300]
-    only.write_text("d3 nothing")
+    only.write_text("d3\nnothing")
     with pytest.raises(UserError, match=r"ids.txt: 1 ids are not in .*, for example 'nothing'"):
         list(chosen_items(items, str(only)))
 

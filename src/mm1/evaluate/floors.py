@@ -11,7 +11,7 @@ import numpy as np
 
 from mm1.document import Image
 from mm1.evaluate.prompts import frequent_answer
-from mm1.evaluate.tasks.item import Item, Items, field
+from mm1.evaluate.tasks.item import Item, Items, group_of
 from mm1.evaluate.tasks.items import chosen_items
 from mm1.evaluate.tasks.task import Task
 
@@ -25,10 +25,10 @@ def majority_answers(task: Task, items: Sequence[Item], pool: Items) -> list[str
     same = task.shots.same
     counts: defaultdict[Any, Counter[str]] = defaultdict(Counter)
     for shot in chosen_items(pool, task.pool.only):
-        counts[field(shot, same, pool.name) if same else None][frequent_answer(shot)] += 1
+        counts[group_of(shot, same, pool.name)][frequent_answer(shot)] += 1
     # Ties go to the first answer in the alphabet, so that the order of the pool doesn't matter.
     best = {value: min(c, key=lambda answer: (-c[answer], answer)) for value, c in counts.items()}
-    return [best.get(field(item, same, task.data.title) if same else None, "") for item in items]
+    return [best.get(group_of(item, same, task.data.title), "") for item in items]
 
 
 def swap_pictures(items: Sequence[Item], seed: int) -> list[Item]:

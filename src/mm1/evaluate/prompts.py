@@ -17,7 +17,7 @@ from typing import Any
 
 from mm1.document import Document, Image, Part, Text
 from mm1.errors import UserError
-from mm1.evaluate.tasks.item import Item, field
+from mm1.evaluate.tasks.item import Item, as_words, field
 from mm1.evaluate.tasks.task import Task
 
 _MARKS = re.compile(r"\{(\w+)\}")
@@ -103,7 +103,7 @@ def prompt_parts(task: Task, item: Item, *, chat: bool = False) -> list[Part]:
         elif piece == "image":
             parts += item.images
         else:
-            text = str(field(item, piece, task.data.title))
+            text = as_words(field(item, piece, task.data.title))
             parts += [Text(text, target=False)] if task.picture_mark is None else _inline(task, item, text)
     return _joined(parts)
 
@@ -155,7 +155,7 @@ def shown_answer(task: Task, item: Item) -> str:
         if index % 2 == 0
         else frequent_answer(item)
         if piece == "answer"
-        else str(field(item, piece, task.data.title))
+        else as_words(field(item, piece, task.data.title))
         for index, piece in enumerate(pieces)
     )
 
@@ -166,7 +166,7 @@ def continuation(task: Task, item: Item, option: str) -> str:
         return task.answer.replace("{answer}", option)
     pieces = _MARKS.split(task.continuation)
     return "".join(
-        str(field(item, piece, task.data.title)) if index % 2 else piece for index, piece in enumerate(pieces)
+        as_words(field(item, piece, task.data.title)) if index % 2 else piece for index, piece in enumerate(pieces)
     )
 
 

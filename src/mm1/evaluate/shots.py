@@ -12,7 +12,7 @@ import numpy as np
 
 from mm1.document import Image
 from mm1.errors import UserError
-from mm1.evaluate.tasks.item import Item, Items, field
+from mm1.evaluate.tasks.item import Item, Items, group_of
 from mm1.evaluate.tasks.items import chosen_items, chosen_rows
 from mm1.evaluate.tasks.task import Task
 
@@ -45,7 +45,7 @@ class ShotPool:
         if same is not None:
             by_value: defaultdict[Any, list[int]] = defaultdict(list)
             for item in chosen_items(pool, only):
-                by_value[field(item, same, pool.name)].append(item.row)
+                by_value[group_of(item, same, pool.name)].append(item.row)
             self._rows = {value: np.array(rows) for value, rows in by_value.items()}
         elif only is not None:
             rows = [row for _, row in chosen_rows(pool, only)]
@@ -77,7 +77,7 @@ class ShotPool:
 
     def _value(self, query: Item) -> Any:
         same = self._task.shots.same
-        value = None if same is None else field(query, same, self._task.data.title)
+        value = group_of(query, same, self._task.data.title)
         if value not in self._rows:
             raise UserError(
                 f"task {self._task.name}: '{query.id}' has {same} '{value}', and no item of {self._pool.name} has it, "

@@ -59,7 +59,7 @@ def read_ids(only: str | IdTable) -> tuple[set[str], str]:
     """Return the ids of a file or a table, and its name.
 
     Raises:
-        UserError: If the file or the table doesn't exist.
+        UserError: If the file or the table doesn't exist or can't be read.
     """
     if not isinstance(only, str):
         from mm1.evaluate.tasks.tables import column_of_ids
@@ -68,7 +68,11 @@ def read_ids(only: str | IdTable) -> tuple[set[str], str]:
     file = Path(only)
     if not file.is_file():
         raise UserError(f"{file}: no such file of ids: check `only` in the task{nearest_path(file)}")
-    return set(file.read_text().split()), str(file)
+    try:
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: the ids can't be read ({error}): write one on each line, in UTF-8") from None
+    return {line.strip() for line in lines if line.strip()}, str(file)
 
 
 class CorpusItems:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import ast
+import re
 import string
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
+from mm1.data.readers.layout import parse_json
+from mm1.data.readers.values import as_text, index_of, is_missing, kind_of
 from mm1.errors import UserError
 
 AnswerIs = Literal["text", "letter", "index"]
 _LETTERS = string.ascii_uppercase
+_LETTER = re.compile(r"\W*([A-Za-z])\W*|\W*([A-Za-z])[.):]\s.*", re.DOTALL)  # `B`, `(B)`, `B. a dog`; no word
 
 
-def read_options(fields: Mapping[str, Any], names: str | list[str], where: str) -> tuple[str, ...]:
-    """Return a row's options, or none if the column is empty, as in an open question.
+def read_options(fields: Mapping[str, Any], names: str | list[str], where: str) -> tuple[str | None, ...]:
+    """Return a row's options by their places, None where one is empty; none if the column is, as in an open question.
 
     Args:
         fields: The row's fields.
-        names: The column with the list, or one column per option.
+        names: The column with the list (or an object of A, B, ...), or one column per option.
         where: The row's name, for messages.
 
     Raises:
@@ -28,14 +33,49 @@ def read_options(fields: Mapping[str, Any], names: str | list[str], where: str) 
         if name not in fields:
             raise UserError(f"{where}: no field '{name}' for the options: name one of {', '.join(sorted(fields))}")
     if isinstance(names, list):
-        return tuple(str(fields[name]) for name in names if fields[name] not in (None, "", "nan"))
+        return tuple(None if fields[name] == "nan" else _option(fields[name], where) for name in names)
     value = fields[names]
-    if isinstance(value, str):  # MMMU writes the list in Python's syntax
-        try:
-            value = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            raise UserError(f"{where}: field '{names}' is not a list of options: {value[:60]!r}") from None
-    return tuple(str(option) for option in value or ())
+    if isinstance(value, str):
+        value = _parsed(value) if value.strip() else None
+    if is_missing(value):
+        return ()
+    if isinstance(value, Mapping) and [str(key).strip().upper() for key in value] == list(_LETTERS[: len(value)]):
+        value = list(value.values())
+    if not isinstance(value, (list, tuple)):
+        raise UserError(
+            f"{where}: field '{names}' is no list of options and no object of A, B, ...: {str(fields[names])[:60]!r}"
+        )
+    return tuple(_option(option, where) for option in value)
+
+
+def _parsed(text: str) -> object:
+    """Return the list that a text holds, as JSON or, like MMMU, as Python writes it; else the text."""
+    for parse in (parse_json, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            return parse(text)
+    return text
+
+
+def _option(value: Any, where: str) -> str | None:
+    return None if is_missing(value) or value == "" else answer_words(value, where)
+
+
+def answer_words(value: Any, where: str) -> str:
+    """Return an answer or option as words: true and false are yes and no, as where conversations are made of them.
+
+    Args:
+        value: The value.
+        where: The row's name, for messages.
+
+    Raises:
+        UserError: If it is a list or an object.
+    """
+    if isinstance(value, (list, Mapping)):
+        raise UserError(
+            f"{where}: an answer or option is {kind_of(value)}: name what holds its text, as `answers.text`"
+        )
+    text = as_text(value, number=True)
+    return str(value) if text is None else text
 
 
 def option_lines(options: Sequence[str]) -> str:
@@ -43,18 +83,30 @@ def option_lines(options: Sequence[str]) -> str:
     return "\n".join(f"{letter}. {option}" for letter, option in zip(_LETTERS, options, strict=False))
 
 
-def right_answers(values: Sequence[Any], options: Sequence[str], answer_is: AnswerIs, where: str) -> tuple[str, ...]:
+def right_answers(
+    values: Sequence[Any], given: Sequence[str | None], answer_is: AnswerIs, where: str
+) -> tuple[str, ...]:
     """Return the letters and then the words of the options that answers name.
 
     If there are more options than letters, return only the words.
 
+    Args:
+        values: The answers.
+        given: The options by their places; None: empty. Letters and numbers of answers count all places, the letters
+            that are returned only those that are not empty.
+        answer_is: How answers name an option.
+        where: The row's name, for messages.
+
     Raises:
         UserError: If an answer names no option.
     """
-    indices = [_index(value, options, answer_is) for value in values]
-    for value, index in zip(values, indices, strict=True):
-        if not 0 <= index < len(options):
+    options = [option for option in given if option is not None]
+    indices = []
+    for value in values:
+        place = _place(value, given, answer_is, where)
+        if not 0 <= place < len(given) or given[place] is None:
             raise UserError(f"{where}: answer {value!r} names none of the {len(options)} options: check `answer_is`")
+        indices.append(sum(option is not None for option in given[:place]))
     letters = [_LETTERS[index] for index in indices] if len(options) <= len(_LETTERS) else []
     return (*letters, *(options[index] for index in indices))
 
@@ -69,9 +121,15 @@ def right_words(answers: Sequence[str], options: Sequence[str]) -> tuple[str, ..
     return tuple(answers[len(answers) // 2 :] if len(options) <= len(_LETTERS) else answers)
 
 
-def _index(answer: Any, options: Sequence[str], answer_is: AnswerIs) -> int:
-    if answer_is == "index":
-        return int(answer)
+def _place(answer: Any, given: Sequence[str | None], answer_is: AnswerIs, where: str) -> int:
+    """Return the place of the option that an answer names; -1 if there is none."""
+    if answer_is == "text":
+        words = answer_words(answer, where)
+        return given.index(words) if words in given else -1
     if answer_is == "letter":
-        return _LETTERS.find(str(answer).strip().upper()[:1] or "?")
-    return list(options).index(str(answer)) if str(answer) in options else -1
+        named = _LETTER.fullmatch(str(answer))
+        return _LETTERS.index((named[1] or named[2]).upper()) if named else -1
+    number = index_of(answer)
+    if number is None and isinstance(answer, str) and answer.strip().isdecimal():
+        number = int(answer)
+    return -1 if number is None else number

@@ -10,6 +10,7 @@ metric: accuracy
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -190,6 +191,17 @@ class Task(_Strict):
             raise ValueError("likelihood chooses among options: name their field as data.options")
         if ("{option}" in self.prompt) != (self.continuation is not None):
             raise ValueError("{option} in the prompt needs the key continuation, and the key needs {option}: give both")
+        return self
+
+    @model_validator(mode="after")
+    def _patterns_and_words(self) -> Task:
+        for pattern in self.postprocess:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"postprocess: '{pattern}' is no regular expression ({error})") from None
+        if "" in self.stop:
+            raise ValueError("stop: an empty text stops before the first word: leave it out, or write stop: []")
         return self
 
     @model_validator(mode="after")
