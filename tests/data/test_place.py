@@ -92,3 +92,10 @@ def test_a_copy_that_a_user_keeps_beside_stays(tmp_path: Path) -> None:
             (new / "a").write_text(text)
     assert (tmp_path / "web" / "a").read_text() == "2"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["web", "web.old"]
+
+
+@pytest.mark.parametrize("name", ["", " ", ".", "..", "a/b", "../x", "train@x", "a,b", "index", "corpus.json"])
+def test_names_that_no_split_can_have(tmp_path: Path, source: Path, name: str) -> None:
+    with pytest.raises(UserError, match="no split can have this name"):
+        build_from("text", [str(source / "a.txt")], tmp_path / "to", split=name, workers=1)
+    assert not (tmp_path / "to").exists()

@@ -417,6 +417,21 @@ def test_html_paths_encodings_and_oddities(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("tag", ["nav", "button", "svg", "math"])
+def test_what_follows_an_element_without_an_end_is_read(tmp_path: Path, tag: str) -> None:
+    write_files(
+        tmp_path,
+        {"a.html": f"<p>one<{tag}>menu<p>two</p><select>no</select><script>no</script><p>three", "b.html": "b"},
+    )
+    documents, notes = read("html", tmp_path)
+    text = documents[0].text
+    assert ("two" in text, "three" in text, "no" in text) == (True, True, False)
+    assert notes.changed.examples == {f"<{tag}> without an end: read with what follows": ["a.html"]}
+    write_files(tmp_path, {"a.html": f"<p>one<{tag}>menu</{tag}><p>two"})
+    documents, notes = read("html", tmp_path)
+    assert (documents[0].text, dict(notes.changed.counts)) == ("one\ntwo\n", {})
+
+
 def test_hub_reads_a_local_folder_of_the_same_form(tmp_path: Path) -> None:
     from datasets import Dataset, Features, Value
     from datasets import Image as ImageFeature

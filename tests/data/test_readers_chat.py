@@ -159,6 +159,35 @@ def test_questions_with_options_and_captions_as_answers(tmp_path: Path) -> None:
         read("questions", tmp_path / "c.parquet", answer="correct")
 
 
+def test_a_number_among_options_of_text_counts_them(tmp_path: Path) -> None:
+    rows = [
+        {"choices": ["2", "4", "3", "1"], "correct": 2},
+        {"choices": ["2", "4", "3", "1"], "correct": 2.0},
+        {"choices": "['2', '4', '3', '1']", "correct": 2},
+        {"choices": ["2", "4", "3", "1"], "correct": "2"},
+        {"choices": [1, 2, 3], "correct": 2},
+        {"choices": ["7", "9"], "correct": 9},
+        {"choices": {"1": "one", "2": "two"}, "correct": 1},
+    ]
+    asked = [{"question": "How many?", **row} for row in rows]
+    documents, _ = read("questions", write_lines(tmp_path / "q.jsonl", asked), options="choices", answer="correct")
+    assert [layout(document)[-1] for document in documents] == ["C", "C", "C", "A", "B", "B", "A"]
+
+
+@pytest.mark.parametrize("picture_", [b"", {"bytes": b"", "path": None}, [b""]])
+def test_a_picture_of_zero_bytes_is_lost_and_not_none(tmp_path: Path, picture_: Any) -> None:
+    one = picture_[0] if isinstance(picture_, list) else picture_
+    turns = [{"role": "user", "content": "What is it?"}, {"role": "assistant", "content": "A bus."}]
+    write_parquet(tmp_path / "m.parquet", {"images": [[one]], "messages": [turns]})
+    write_parquet(tmp_path / "q.parquet", {"image": [picture_], "question": ["What?"], "answer": ["A bus."]})
+    write_parquet(tmp_path / "o.parquet", {"images": [[one, None]], "texts": [[None, "A text."]]})
+    for format_ in ("messages", "questions"):
+        documents, notes = read(format_, tmp_path / f"{format_[0]}.parquet")
+        assert (documents, dict(notes.skipped.counts)) == ([], {"picture of zero bytes": 1})
+    ((page,), notes) = read("obelics", tmp_path / "o.parquet")
+    assert (layout(page), dict(notes.lost.counts)) == (["A text.\n"], {"picture of zero bytes": 1})
+
+
 def test_hub_datasets_of_conversations(tmp_path: Path) -> None:
     pair = {"user": Value("string"), "assistant": Value("string"), "source": Value("string")}
     rows = {

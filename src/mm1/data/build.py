@@ -21,7 +21,7 @@ from typing import Any, cast
 
 from mm1.data.limit import LimitedWork, run_until
 from mm1.data.losses import MAX_LOSSES, Losses
-from mm1.data.place import check_place, keep_others
+from mm1.data.place import check_place, check_split, keep_others
 from mm1.data.readers import make_reader
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.data.shards import (
@@ -43,7 +43,7 @@ from mm1.remote.objects import State, states_of
 from mm1.version import __version__
 
 # Raised when a reader's output changes for the same sources: corpora built by an earlier one are built anew.
-READER_VERSION = 4
+READER_VERSION = 5
 
 _JOINED_BYTES = 16 * 2**20  # of source files that are read together
 _JOINED_FILES = 1000
@@ -91,13 +91,14 @@ def build_from(
         The content of `corpus.json`.
 
     Raises:
-        UserError: If the format or an option is unknown, a pattern names nothing, a file isn't what the format
-            says, no document is found, too many records or all pictures are left out (the rest is then a corpus
-            beside, `NAME.incomplete-SPLIT`), the directory is no corpus and not empty or has a source file in it, or
-            the corpus can't be written.
+        UserError: If the format or an option is unknown, the split can't have its name, a pattern names nothing, a file
+            isn't what the format says, no document is found, too many records or all pictures are left out (the rest
+            is then a corpus beside, `NAME.incomplete-SPLIT`), the directory is no corpus and not empty or has a source
+            file in it, or the corpus can't be written.
     """
     if limit is not None and limit < 1:
         raise UserError(f"limit is {limit}: take at least one document, or leave it out to take all")
+    check_split(split)
     reader = make_reader(format, **(options or {}))
     reader = _at_commit(reader, format, patterns, None if force else _earlier_job(directory, split))
     found = reader.shards(patterns)

@@ -47,6 +47,19 @@ def check_place(directory: Path, sources: Iterable[str] = ()) -> None:
         raise UserError(f"{directory}: this is no folder, and a corpus is one: choose another place with --to")
 
 
+def check_split(name: str) -> None:
+    """Check that a split may have a name: it is a folder of the corpus, and recipes write `corpus/split@mask`.
+
+    Raises:
+        UserError: If it may not.
+    """
+    if not name.strip() or name.startswith(".") or name in _MADE_ANEW or set(name) & set("/\\@,"):
+        raise UserError(
+            f"--split '{name}': no split can have this name: take letters and digits, such as train or heldout (no / "
+            f"\\ @ or comma, no dot first, not {' or '.join(sorted(_MADE_ANEW))})"
+        )
+
+
 def check_origin(directory: Path, mark: str, made: str) -> None:
     """Check that a corpus that is replaced as a whole, with all splits, was made in the same way.
 

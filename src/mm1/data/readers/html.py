@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from itertools import groupby
@@ -28,6 +28,7 @@ HTML_SUFFIXES = (".html", ".htm", ".xhtml")
 MAX_FILE_BYTES = 64 * 2**20
 
 _SILENT = {"script", "style", "noscript", "template", "svg", "math", "nav", "iframe", "select", "textarea", "button"}
+_SHOWN_UNCLOSED = {"nav", "button", "svg", "math"}  # browsers show what follows; of others they show nothing
 _BLOCKS = {
     "address", "article", "aside", "blockquote", "body", "caption", "center", "dd", "details", "div", "dl", "dt",
     "fieldset", "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "head", "header", "hr",
@@ -57,16 +58,28 @@ class Html(Reader):
 
 def _document(text: TextStream, place: Place) -> Document:
     """Return the document of a page."""
-    page = _Page()
-    page.feed(_read(text, place))
-    page.close()
-    page.end_line()
+    page = _page(_read(text, place), place)
     items = [_take(item, place) if isinstance(item, _Picture) else item for item in page.items]
     parts = page_parts(item for item in items if item is not None)
     if not parts:
         raise LeftOutError("page without text and usable pictures")
     kind: Kind = "interleaved" if any(isinstance(part, Image) for part in parts) else "text"
     return Document(place.name, kind, parts, {"title": page.title} if page.title else {})
+
+
+def _page(markup: str, place: Place) -> _Page:
+    """Return a page that is read, with what follows an element that is left out and has no end."""
+    shown: set[str] = set()
+    while True:
+        page = _Page(shown)
+        page.feed(markup)
+        page.close()
+        page.end_line()
+        unclosed = _SHOWN_UNCLOSED.intersection(page.silent)
+        if not unclosed:
+            return page
+        shown |= unclosed
+        place.change(f"{' and '.join(f'<{tag}>' for tag in sorted(unclosed))} without an end: read with what follows")
 
 
 @dataclass(frozen=True)
@@ -77,27 +90,32 @@ class _Picture:
 
 
 class _Page(HTMLParser):
-    """Collects lines of text and pictures; `<title>` apart."""
+    """Collects lines of text and pictures; `<title>` apart.
 
-    def __init__(self) -> None:
+    Args:
+        shown: Elements that aren't left out here.
+    """
+
+    def __init__(self, shown: Iterable[str] = ()) -> None:
         super().__init__(convert_charrefs=True)
+        self.silent: list[str] = []  # that are open
+        self._left_out = _SILENT.difference(shown)
         self.items: list[str | _Picture] = []
         self.title = ""
         self._sources: list[str] = []  # of the `<picture>` that is open
         self._line: list[str] = []
-        self._silent: list[str] = []
         self._pre = self._in_title = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in _SILENT:
-            self._silent.append(tag)
+        if tag in self._left_out:
+            self.silent.append(tag)
         if tag in _BLOCKS or tag == "br":
             self.end_line()
         elif tag in ("td", "th"):
             self._line.append(" ")
-        elif tag == "source" and not self._silent:
+        elif tag == "source" and not self.silent:
             self._sources += _addresses(dict(attrs))
-        elif tag == "img" and not self._silent:
+        elif tag == "img" and not self.silent:
             addresses = [address for address in (*_addresses(dict(attrs)), *self._sources) if address]
             if addresses:  # else there is nothing to see, and the line goes on
                 self.end_line()
@@ -110,12 +128,12 @@ class _Page(HTMLParser):
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.handle_starttag(tag, attrs)
-        if tag in _SILENT:
-            self._silent.pop()
+        if tag in self._left_out:
+            self.silent.pop()
 
     def handle_endtag(self, tag: str) -> None:
-        if tag in self._silent:  # an unclosed element inside ends with it
-            del self._silent[self._silent.index(tag) :]
+        if tag in self.silent:  # an unclosed element inside ends with it
+            del self.silent[self.silent.index(tag) :]
         if tag in _BLOCKS:
             self.end_line()
         if tag == "pre":
@@ -128,7 +146,7 @@ class _Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._in_title:
             self.title = f"{self.title} {data}".strip()[:1000]
-        elif not self._silent:
+        elif not self.silent:
             self._line.append(data if self._pre else _collapsed(data))
 
     def parse_marked_section(self, i: int, report: int = 1) -> int:

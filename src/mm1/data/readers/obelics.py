@@ -19,7 +19,7 @@ from mm1.data.readers.picture_folder import PictureFolder
 from mm1.data.readers.pictures import PICTURE_SUFFIXES
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.data.readers.rows import Place, documents_of
-from mm1.data.readers.values import LeftOutError, as_text, is_given, is_missing, kind_of
+from mm1.data.readers.values import LeftOutError, as_text, is_missing, is_picture, kind_of
 from mm1.document import Document, Image
 from mm1.fetch.web import Web
 
@@ -69,7 +69,7 @@ def page_of_row(row: Mapping[str, Any], place: Place) -> Document:
     details = _json_column(row, "metadata", list, place) or []
     items: list[str | Image] = []
     for number, (picture, value) in enumerate(zip(pictures, texts, strict=True)):
-        if is_given(picture):
+        if is_picture(picture):
             detail = details[number] if number < len(details) and isinstance(details[number], dict) else {}
             address = detail.get("src")
             taken = place.picture_or_loss(picture, address if isinstance(address, str) else None, f"[{number}]")

@@ -83,7 +83,7 @@ class Questions(Reader):
         if answer is None:
             raise LeftOutError("record without an answer")
         if self.options:
-            asked, answered = _with_options(asked, _options(row[self.options]), row[answer])
+            asked, answered = _with_options(asked, *_options(row[self.options]), row[answer])
         else:
             answered = _answer(row[answer])
         asked = f"{asked}\n{self.suffix}".strip("\n") if self.suffix else asked
@@ -112,8 +112,10 @@ def _own_answer(value: object) -> object:
     return value["answer"] if isinstance(value, Mapping) and "answer" in value else value
 
 
-def _options(value: object) -> dict[str, str]:
+def _options(value: object) -> tuple[dict[str, str], bool]:
     """Return options by what they are called: a letter, or their key; those that are null are none.
+
+    Also returns whether a number can only count them: they are a list of texts.
 
     Raises:
         LeftOutError: If these are no options.
@@ -131,7 +133,9 @@ def _options(value: object) -> dict[str, str]:
         raise LeftOutError("question without options")
     if len(value) > len(ascii_uppercase):
         raise LeftOutError(f"question with more than {len(ascii_uppercase)} options")
-    return {name: text_of(one, "option", number=True).strip() for name, one in named.items() if is_given(one)}
+    given = {name: one for name, one in named.items() if is_given(one)}
+    are_texts = not isinstance(value, Mapping) and all(isinstance(one, str) for one in given.values())
+    return {name: text_of(one, "option", number=True).strip() for name, one in given.items()}, are_texts
 
 
 def _parsed(text: str) -> object:
@@ -146,8 +150,14 @@ def _parsed(text: str) -> object:
     return text
 
 
-def _with_options(asked: str, options: Mapping[str, str], value: object) -> tuple[str, str]:
+def _with_options(asked: str, options: Mapping[str, str], are_texts: bool, value: object) -> tuple[str, str]:
     """Return a question with its options below, and the letter of the answer.
+
+    Args:
+        asked: The question.
+        options: See `_options`.
+        are_texts: Likewise. A number is then the place of an option, even if another one's text is this number.
+        value: What the record holds of the answer.
 
     Raises:
         LeftOutError: If the answer is none of them.
@@ -155,15 +165,19 @@ def _with_options(asked: str, options: Mapping[str, str], value: object) -> tupl
     names, texts = list(options), list(options.values())
     answer = _answer(value).strip()
     number = index_of(value)
-    if answer in texts:
+    counted = are_texts and number is not None and _letter(number) in names
+    if answer in texts and not counted:
         which = texts.index(answer)
     elif answer in names:
         which = names.index(answer)
     else:
-        number = int(answer) if number is None and answer.isascii() and answer.isdigit() else number
-        letter = ascii_uppercase[number] if number is not None and 0 <= number < len(ascii_uppercase) else ""
+        letter = _letter(int(answer) if number is None and answer.isascii() and answer.isdigit() else number)
         if letter not in names:
             raise LeftOutError("question whose answer is none of its options", answer[:50])
         which = names.index(letter)
     lines = [f"{letter}. {text}" for letter, text in zip(ascii_uppercase, texts, strict=False)]
     return "\n".join([asked, *lines]), ascii_uppercase[which]
+
+
+def _letter(number: int | None) -> str:
+    return ascii_uppercase[number] if number is not None and 0 <= number < len(ascii_uppercase) else ""

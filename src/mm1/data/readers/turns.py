@@ -21,7 +21,7 @@ from typing import Any
 from mm1.data.readers.conversation import Mark, Turn, conversation, marked, picture_mark
 from mm1.data.readers.everyday import ROLES, everyday_chat
 from mm1.data.readers.rows import Place
-from mm1.data.readers.values import LeftOutError, as_text, is_given, kind_of, plain_python
+from mm1.data.readers.values import LeftOutError, as_text, is_given, is_picture, kind_of, plain_python
 from mm1.document import Document
 
 _MESSAGE_KEYS = ("messages", "conversations", "conversation")
@@ -41,7 +41,7 @@ def chat_of_record(record: Mapping[str, Any], place: Place, suffix: str = "") ->
     Raises:
         LeftOutError: If it has no conversation to learn from.
     """
-    given = next((record[key] for key in _PICTURE_KEYS if key in record and is_given(record[key])), None)
+    given = next((record[key] for key in _PICTURE_KEYS if key in record and is_picture(record[key])), None)
     pictures = [] if given is None else pictures_of(given)
     own = {name: value for name, value in record.items() if name not in _USED and value is not None}
     is_bare = _BESIDE_TURNS.isdisjoint(record)
@@ -73,7 +73,7 @@ def pictures_of(value: object) -> list[Any]:
     """Return the pictures that a column holds: one or a list; places without any are passed over."""
     value = plain_python(value)
     values = value if isinstance(value, (list, tuple)) else [value]
-    return [one for one in values if is_given(one)]
+    return [one for one in values if is_picture(one)]
 
 
 def is_chat(texts: object) -> bool:
@@ -150,7 +150,7 @@ def _part(part: object) -> list[str | Mark]:
             raise LeftOutError(f"text of a turn that is {kind_of(part.get('text'))}")
         return marked(text)
     if kind in _HELD_BY_PART:
-        held = next((part[key] for key in _HELD_BY_PART if is_given(part.get(key))), None)
+        held = next((part[key] for key in _HELD_BY_PART if is_picture(part.get(key))), None)
         return [picture_mark(part.get("index"), held)]
     raise LeftOutError("part of a turn that is neither text nor picture", repr(type_)[:50])
 

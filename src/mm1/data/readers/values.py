@@ -148,6 +148,11 @@ def is_given(value: object) -> bool:
     return not is_missing(value)
 
 
+def is_picture(value: object) -> bool:
+    """Return whether a place for a picture holds one, be it damaged: one of zero bytes is lost, and not none."""
+    return isinstance(value, bytes) or is_given(value)
+
+
 def index_of(value: object) -> int | None:
     """Return a whole number, also one that a table made a float; None if it is none."""
     value = plain_python(value)
