@@ -160,7 +160,7 @@ def test_questions_with_options_and_captions_as_answers(tmp_path: Path) -> None:
 
 
 def test_a_number_among_options_of_text_counts_them(tmp_path: Path) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"choices": ["2", "4", "3", "1"], "correct": 2},
         {"choices": ["2", "4", "3", "1"], "correct": 2.0},
         {"choices": "['2', '4', '3', '1']", "correct": 2},
