@@ -7,13 +7,13 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any
 
 from mm1.data.readers.layout import parse_json
 from mm1.data.readers.values import as_text, index_of, is_missing, kind_of
 from mm1.errors import UserError
+from mm1.evaluate.tasks.task import AnswerIs
 
-AnswerIs = Literal["text", "letter", "index"]
 _LETTERS = string.ascii_uppercase
 _LETTER = re.compile(r"\W*([A-Za-z])\W*|\W*([A-Za-z])[.):]\s.*", re.DOTALL)  # `B`, `(B)`, `B. a dog`; no word
 

@@ -19,10 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from mm1.errors import UserError
 from mm1.evaluate.metrics import METRICS
 from mm1.evaluate.metrics.metric import mean
-from mm1.evaluate.tasks.options import AnswerIs
 from mm1.nearest import did_you_mean
 from mm1.recipe import Shelf
 
+AnswerIs = Literal["text", "letter", "index"]
 Floor = Literal["majority", "swapped pictures"]
 Rule = Literal["arc", "hellaswag", "lambada", "mathvista", "mmbench", "sciq", "webqs", "winogrande"]
 
