@@ -173,6 +173,7 @@ def test_names_of_files(tmp_path: Path) -> None:
         ([{"answer": "a"}, {"answer": "é"}], "latin-1", r"a\.jsonl:2: text that is not UTF-8"),
         ([{"answer": "a"}, "[1]"], "utf-8", r"a\.jsonl:2: JSON line that is no object"),
         ([], "utf-8", r"a\.jsonl: empty file"),
+        ([{"answer": "a"}, '{"answer": "\\ud800"}'], "utf-8", r"a\.jsonl:2: a text has half of a surrogate pair"),
     ],
 )
 def test_a_line_that_is_no_item_is_named(tmp_path: Path, rows: list[Any], encoding: str, message: str) -> None:
@@ -211,7 +212,12 @@ def test_shots_that_share_a_list(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
-    [("postprocess", ["(a"], r"'\(a' is no regular expression"), ("stop", [""], "an empty text stops before")],
+    [
+        ("postprocess", ["(a"], r"'\(a' is no regular expression"),
+        ("stop", [""], "an empty text stops before"),
+        ("after", "", "after: an empty text"),
+        ("name", "a/b", "name: 'a/b' is part of the name of the result's file"),
+    ],
 )
 def test_patterns_and_words_that_can_not_be(tmp_path: Path, key: str, value: Any, message: str) -> None:
     task = {"description": "d", "data": {"file": "a.jsonl", "answers": "a"}, "prompt": "{image}", "metric": "accuracy"}

@@ -106,3 +106,17 @@ def test_a_task_on_the_base_of_another(tmp_path):
     file.write_text("base: vqav3\n")
     with pytest.raises(UserError, match="task 'vqav3' is unknown: did you mean vqav2"):
         load_task(str(file))
+
+
+def test_two_tasks_of_one_name(squares, saved, tmp_path):
+    files = []
+    for folder, stop in (("one", "\n"), ("two", ".")):
+        (tmp_path / folder).mkdir()
+        files.append(tmp_path / folder / "mine.yaml")
+        files[-1].write_text(
+            json.dumps({**{key: value for key, value in BASE.items() if key != "name"}, "stop": [stop]})
+        )
+    settings = EvaluationSettings(tasks=[str(file) for file in files], shots=[0], device="cpu")
+    with pytest.raises(UserError, match="two tasks are called 'mine'"):
+        evaluate_run(saved, settings=settings)
+    assert not (saved / "scores").exists()

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mm1.errors import UserError
 from mm1.evaluate.distributed import own_group, wait_for_all
 from mm1.evaluate.metrics import METRICS
 from mm1.evaluate.models.generator import Advance, Generator
@@ -49,9 +50,12 @@ def evaluate_model(
         The contents of the result files, task by task.
 
     Raises:
-        UserError: If a task's data is missing or doesn't fit the task, a pool has too few items for the shots, or the
-            prompts don't fit the model's context.
+        UserError: If two tasks have one name, a task's data is missing or doesn't fit the task, a pool has too few
+            items for the shots, or the prompts don't fit the model's context.
     """
+    for number, task in enumerate(tasks):
+        if any(other.name == task.name and other != task for other in tasks[:number]):
+            raise UserError(f"two tasks are called '{task.name}', as their results would be: give one another `name`")
     out_dir.mkdir(parents=True, exist_ok=True)
     model = {"model": model_name, "model_hash": model_hash, **getattr(generator, "protocol", {})}
     results = []

@@ -6,6 +6,7 @@ becomes one, and 3 beside 2.5 becomes 3.0. Here a row stays as it is, in memory.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
@@ -67,7 +68,15 @@ def read_json_table(file: str) -> JsonTable:
         UserError: If a line or the file can't be read, or there is none; the message names it. No row is left out.
     """
     notes = Notes()
-    rows = [row for _, row in read_json_records(file, file, notes)]
+    rows = []
+    for where, row in read_json_records(file, file, notes):
+        try:
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{where}: a text has half of a surrogate pair, which is no character: correct it"
+            ) from None
+        rows.append(row)
     for kind in (notes.skipped, notes.changed):
         for reason, examples in kind.examples.items():
             raise UserError(f"{examples[0]}: {reason}; the items of a task are all read: put it right, or remove it")

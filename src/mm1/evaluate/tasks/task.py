@@ -194,7 +194,7 @@ class Task(_Strict):
         return self
 
     @model_validator(mode="after")
-    def _patterns_and_words(self) -> Task:
+    def _names_and_words(self) -> Task:
         for pattern in self.postprocess:
             try:
                 re.compile(pattern)
@@ -202,6 +202,10 @@ class Task(_Strict):
                 raise ValueError(f"postprocess: '{pattern}' is no regular expression ({error})") from None
         if "" in self.stop:
             raise ValueError("stop: an empty text stops before the first word: leave it out, or write stop: []")
+        if self.after == "":
+            raise ValueError("after: an empty text stands everywhere: leave the key out")
+        if not self.name.strip() or self.name.startswith(".") or set(self.name) & set("/\\"):
+            raise ValueError(f"name: '{self.name}' is part of the name of the result's file: take letters and digits")
         return self
 
     @model_validator(mode="after")
