@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from mm1.cli import app
+from mm1.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -37,3 +42,12 @@ def test_the_nearest_name_is_given(arguments: list[str], sentence: str) -> None:
     assert sentence in result.stderr
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize("command", [["pretrain", "demo"], ["sft", "sft-demo"]])
+def test_tasks_behind_a_training_are_looked_for_before_it(tmp_path: Path, command: list[str]) -> None:
+    arguments = [*command, "--evaluate", "--set", "evaluate.tasks=[pagse]", "--to", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, UserError)
+    assert str(result.exception).startswith("task 'pagse' is unknown: did you mean pages")
+    assert not (tmp_path / "run").exists()

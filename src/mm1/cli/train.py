@@ -46,9 +46,11 @@ def pretrain(
     if dry:
         _print_dry_run(loaded)
         return
-    from mm1.evaluate.during import scorer_during_training
+    from mm1.evaluate.during import check_tasks, scorer_during_training
     from mm1.train.pretrain import pretrain as train
 
+    if score:
+        check_tasks(loaded.evaluate.tasks)
     directory = run or Path("runs") / loaded.name
     model = train(loaded, directory, scorer_during_training(loaded.evaluate))
     console.print(f"the model: {model}")
@@ -84,6 +86,10 @@ def sft(
         check_fine_tuning(loaded)
         _print_dry_run(loaded)
         return
+    if score:
+        from mm1.evaluate.during import check_tasks
+
+        check_tasks(loaded.evaluate.tasks)
     directory = run or Path("runs") / loaded.name
     model = fine_tune(loaded, directory)
     console.print(f"the model: {model}")

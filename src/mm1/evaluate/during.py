@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,26 @@ from mm1.evaluate.evaluate_model import evaluate_model
 from mm1.evaluate.models.mm1 import MM1Generator
 from mm1.evaluate.settings import EvaluationSettings
 from mm1.evaluate.tasks.items import open_items
-from mm1.evaluate.tasks.task import load_task
+from mm1.evaluate.tasks.task import Task, load_task
 from mm1.model import MM1ForConditionalGeneration
 from mm1.processing.processor import MM1Processor
 from mm1.recipe import EvaluateRecipe
 
 SAMPLES = 4
 """Answers of every task and number of shots that a training's trackers show: the first of a seeded shuffle."""
+
+
+def check_tasks(names: Sequence[str]) -> list[Task]:
+    """Return tasks whose data is there: before a training that they come behind.
+
+    Raises:
+        UserError: If a task or its data is missing.
+    """
+    tasks = [load_task(name) for name in names]
+    for task in tasks:
+        open_items(task.data)
+        open_items(task.pool)
+    return tasks
 
 
 def scorer_during_training(
@@ -42,10 +55,7 @@ def scorer_during_training(
     during = recipe.during
     if during is None:
         return None
-    tasks = [load_task(name) for name in during.tasks or recipe.tasks]
-    for task in tasks:
-        open_items(task.data)
-        open_items(task.pool)
+    tasks = check_tasks(during.tasks or recipe.tasks)
     settings = EvaluationSettings(shots=during.shots, limit=during.limit)
 
     def score(
