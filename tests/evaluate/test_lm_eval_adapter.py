@@ -32,7 +32,7 @@ def adapter(monkeypatch):
         monkeypatch.setattr(
             sys.modules["lm_eval.api.registry"], "register_model", lambda *names: lambda cls: cls, raising=False
         )
-    monkeypatch.delitem(sys.modules, "mm1.evaluate.models.lm_eval_adapter", raising=False)
+        monkeypatch.delitem(sys.modules, "mm1.evaluate.models.lm_eval_adapter", raising=False)
     return importlib.import_module("mm1.evaluate.models.lm_eval_adapter")
 
 

@@ -34,7 +34,7 @@ def adapter(monkeypatch):
         for name in ("lmms_eval", "lmms_eval.api", "lmms_eval.api.model"):
             monkeypatch.setitem(sys.modules, name, ModuleType(name))
         monkeypatch.setattr(sys.modules["lmms_eval.api.model"], "lmms", Base, raising=False)
-    monkeypatch.delitem(sys.modules, "mm1.evaluate.models.lmms_adapter", raising=False)
+        monkeypatch.delitem(sys.modules, "mm1.evaluate.models.lmms_adapter", raising=False)
     return importlib.import_module("mm1.evaluate.models.lmms_adapter")
 
 
