@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -202,6 +203,20 @@ def test_the_tokens_of_all_texts_of_a_small_split_are_kept(tmp_path, tokenizer, 
     few = build_index(split, tokenizer)  # another folder, since the other has more tokens
     assert few.long_texts is not None
     assert len(few.long_texts.parts) == 0
+
+
+@pytest.mark.parametrize("name", ["parts", "offsets", "target", "long_parts", "long_offsets", "long_ids"])
+@pytest.mark.parametrize("share", [0.0, 0.5], ids=["empty", "cut"])
+def test_a_damaged_index_is_named_and_is_made_again_once_it_is_removed(split, tokenizer, name, share) -> None:
+    whole = build_index(split, tokenizer)
+    file = index_module.index_folder(split, tokenizer) / f"{name}.npy"
+    content = file.read_bytes()
+    file.unlink()  # the index that is open keeps its own
+    file.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(UserError, match=rf"{name}.npy: .*: remove the folder {file.parent}, and run the same command"):
+        build_index(split, tokenizer)
+    shutil.rmtree(file.parent)
+    assert same(build_index(split, tokenizer), whole)
 
 
 def test_an_older_index_without_positions_of_long_texts_is_read(split, tokenizer) -> None:

@@ -210,6 +210,36 @@ def test_a_fixed_plan_that_was_removed_is_made_again_or_refused(tmp_path) -> Non
     assert (tmp_path / "plan" / "pieces.npy").read_bytes() == pieces
 
 
+@pytest.mark.parametrize("name", ["plan.json", "sequences.npy", "pieces.npy"])
+@pytest.mark.parametrize("share", [None, 0.0, 0.5], ids=["missing", "empty", "cut"])
+def test_a_damaged_plan_is_named_and_is_made_again_once_it_is_removed(tmp_path, name, share) -> None:
+    directory, file = tmp_path / "plan", tmp_path / "plan" / name
+    whole = file_bytes(plan(directory).directory)
+    if share is None:
+        file.unlink()
+    else:
+        file.write_bytes(whole[name][: int(share * len(whole[name]))])
+    with pytest.raises(UserError, match=rf"{name}: the file is missing or damaged .*: remove the folder {directory},"):
+        Plan(directory)
+    if (name, share) != ("plan.json", None):  # a plan without it is made again anyway
+        with pytest.raises(UserError, match=rf"{name}: the file is missing or damaged"):
+            plan(directory)
+        shutil.rmtree(directory)
+    assert file_bytes(plan(directory).directory) == whole
+
+
+def test_a_plan_whose_arrays_are_of_another_one_is_refused(tmp_path) -> None:
+    plan(tmp_path / "plan")
+    plan(tmp_path / "other", steps=3)
+    shutil.copy(tmp_path / "other" / "sequences.npy", tmp_path / "plan" / "sequences.npy")
+    with pytest.raises(UserError, match=r"sequences.npy: the file is missing or damaged \(\d+ of \d+ sequences\)"):
+        Plan(tmp_path / "plan")
+
+
+def file_bytes(directory: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in directory.iterdir()}
+
+
 def test_the_table_names_every_source_and_total(tmp_path) -> None:
     console = Console(width=160, record=True, file=io.StringIO())
     info = plan(tmp_path / "plan", steps=200).info

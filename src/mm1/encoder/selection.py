@@ -7,7 +7,6 @@ The arrays are memory-mapped, so every rank opens them at once.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from mm1.data.corpus import Split
 from mm1.errors import UserError
 from mm1.files import whole_folder, write_json
-from mm1.plan.arrays import ArrayWriter, map_array
+from mm1.plan.arrays import ArrayWriter, map_array, read_values
 from mm1.plan.index import IMAGE, build_index, index_folder
 from mm1.plan.lengths import Index
 from mm1.plan.packing import document_sums
@@ -60,7 +59,7 @@ def select_pictures(split: Split, tokenizer: PreTrainedTokenizerBase, max_tokens
         captions: Whether captions are needed; otherwise they take no tokens.
 
     Raises:
-        UserError: If the index can't be written.
+        UserError: If the index can't be written, or is damaged.
     """
     index = build_index(split, tokenizer)
     folder = index_folder(split, tokenizer) / f"pictures-{max_tokens if captions else 0}-{_VERSION}"
@@ -71,7 +70,7 @@ def select_pictures(split: Split, tokenizer: PreTrainedTokenizerBase, max_tokens
         except OSError as error:
             raise UserError(f"{folder}: the index can't be written ({error}): free some space") from error
     rows, parts, offsets, target = (map_array(folder / f"{name}.npy") for name in _FILES)
-    counts = json.loads((folder / _COUNTS).read_text())
+    counts = read_values(folder / _COUNTS)
     return Pictures(rows, Index(parts, offsets, target), counts["left_out"], counts["cut"])
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import ArrayLike, DTypeLike
+
+from mm1.errors import UserError
 
 
 class ArrayWriter:
@@ -49,9 +53,45 @@ class ArrayWriter:
 
 
 def map_array(file: Path) -> np.ndarray:
-    """Open a `.npy` file without reading it into memory."""
-    # A plain array, since `np.memmap` reads single elements slowly.
-    return np.asarray(np.load(file, mmap_mode="r"))
+    """Open a `.npy` file without reading it into memory.
+
+    Raises:
+        UserError: If it is missing or damaged.
+    """
+    try:
+        # A plain array, since `np.memmap` reads single elements slowly.
+        return np.asarray(np.load(file, mmap_mode="r"))
+    except (FileNotFoundError, ValueError, EOFError) as error:
+        raise damaged(file, error) from error
+
+
+def read_values(file: Path) -> dict[str, Any]:
+    """Return the content of a JSON file beside arrays.
+
+    Raises:
+        UserError: If it is missing or damaged.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError) as error:
+        raise damaged(file, error) from error
+    if not isinstance(content, dict):
+        raise damaged(file, "not a JSON object")
+    return content
+
+
+def damaged(file: Path, error: Exception | str) -> UserError:
+    """Return the error to raise for a file of a plan or an index, whose folder can be made again.
+
+    Args:
+        file: The file that can't be read.
+        error: The reason.
+    """
+    reason = (error.strerror if isinstance(error, OSError) else None) or error
+    return UserError(
+        f"{file}: the file is missing or damaged ({reason}): remove the folder {file.parent}, and run the same command "
+        "again, which makes it anew"
+    )
 
 
 def mapped_file(array: np.ndarray) -> Path | None:

@@ -31,7 +31,7 @@ from mm1.data.shards import open_job, run_units, unit_file
 from mm1.document import Document
 from mm1.errors import UserError
 from mm1.files import hold, whole_folder, write_json
-from mm1.plan.arrays import ArrayWriter, map_array
+from mm1.plan.arrays import ArrayWriter, map_array, read_values
 from mm1.plan.conversations import count_conversations
 from mm1.plan.lengths import IMAGE, LONG, Index, LongTexts, long_from
 from mm1.processing.chat import ChatLayout
@@ -86,7 +86,7 @@ def build_index(
         chat: The chat template; required if there are conversations.
 
     Raises:
-        UserError: If the index can't be written, or a process died.
+        UserError: If the index can't be written, is damaged, or a process died.
     """
     folder = index_folder(split, tokenizer, chat)
     if not has_conversations(split):
@@ -108,7 +108,7 @@ def build_index(
     if chat is None:
         return index
     file = folder / _UNUSABLE
-    unusable = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}  # older indexes have no such rows
+    unusable = read_values(file) if file.is_file() else {}  # older indexes have no such rows
     return replace(index, chat=map_array(folder / "chat.npy"), unusable=unusable)
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from mm1.data.shards import open_job
 from mm1.errors import UserError
 from mm1.files import hold, whole_folder, write_json
-from mm1.plan.arrays import ArrayWriter, map_array
+from mm1.plan.arrays import ArrayWriter, damaged, map_array, read_values
 from mm1.plan.figures import plan_figures, with_present_names
 from mm1.plan.mixture import Mixture
 from mm1.plan.sources import Source, Totals
@@ -46,15 +46,20 @@ class Plan:
 
     Args:
         directory: The directory that `write_plan` wrote.
+
+    Raises:
+        UserError: If one of its files is missing or damaged.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.info: dict[str, Any] = with_present_names(json.loads((directory / "plan.json").read_text()))
+        self.info: dict[str, Any] = with_present_names(read_values(directory / "plan.json"))
         sequences, pieces = map_array(directory / "sequences.npy"), map_array(directory / "pieces.npy")
         self.source, self.first_piece = sequences["source"], sequences["first_piece"]
         self.document, self.first = pieces["document"], pieces["first"]
         self.length, self.images = pieces["length"], pieces["images"]
+        if len(sequences) != self.info["sequences"]:
+            raise damaged(directory / "sequences.npy", f"{len(sequences)} of {self.info['sequences']} sequences")
 
     def __reduce__(self) -> tuple[type[Plan], tuple[Path]]:
         """Pickle the plan as a path, not as a copy of its arrays."""
@@ -146,7 +151,7 @@ def write_plan(
         identity["chat_template"] = chat_template
     name = hashlib.blake2b(json.dumps(identity).encode(), digest_size=16).hexdigest()
     file = directory / "plan.json"
-    before = json.loads(file.read_text()) if file.is_file() else {}
+    before = read_values(file) if file.is_file() else {}
     if fixed not in (None, name):
         raise UserError(_changed(directory, before.get("made_from") if before.get("hash") == fixed else None, identity))
     if before.get("hash") == name:
