@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -38,6 +39,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
             writer.write(document(number * ROWS + row))
         writer.finish()
     (directory / "train" / FILE).unlink()
+    info = json.loads((directory / "corpus.json").read_text())
+    info["splits"]["train"]["documents"] = FILES * ROWS
+    (directory / "corpus.json").write_text(json.dumps(info))
     return directory
 
 
@@ -165,6 +169,28 @@ def test_damage_is_told_when_it_is_met(corpus: Path, tmp_path: Path, monkeypatch
         for read in (lambda split: split[ROWS], list):
             with pytest.raises(UserError, match="00001.arrow: the corpus is damaged"):
                 read(split)
+
+
+@pytest.mark.parametrize("missing", [["00000.arrow"], ["00001.arrow"], ["00000.arrow", "00001.arrow"]])
+def test_missing_files_are_no_smaller_corpus(corpus: Path, tmp_path: Path, missing: list[str]) -> None:
+    directory = tmp_path / "corpus"
+    shutil.copytree(corpus, directory)
+    files = {name: (directory / "train" / name).read_bytes() for name in missing}
+    for name in missing:
+        (directory / "train" / name).unlink()
+    with pytest.raises(UserError, match=r"corpus/train: the corpus is damaged \(its Arrow files .*\): build it again"):
+        Split(directory / "train")
+    for name, content in files.items():
+        (directory / "train" / name).write_bytes(content)
+    assert list(Split(directory / "train")) == list(Split(corpus / "train"))
+
+
+def test_an_empty_table_is_made_again(corpus: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "corpus"
+    shutil.copytree(corpus, directory)
+    (directory / "train" / FILE).write_bytes(b"")
+    assert list(Split(directory / "train")) == list(Split(corpus / "train"))
+    assert (directory / "train" / FILE).read_bytes() == (corpus / "train" / FILE).read_bytes()
 
 
 def test_a_table_of_other_files_is_no_silent_other_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,3 +91,12 @@ def test_what_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         open_split("c/test")
     with pytest.raises(UserError, match=r"this is a whole corpus: name one of its splits \(c/train\)"):
         open_split("c")
+
+
+@pytest.mark.parametrize("content", ["", '{"splits": {"train"', "[]", "{}", '{"splits": 1}'])
+def test_a_damaged_description_is_named(tmp_path: Path, content: str) -> None:
+    write_corpus(tmp_path / "c", {"train": [one("a")]}, licence="", sources=[])
+    (tmp_path / "c" / "corpus.json").write_text(content)
+    for reference in (tmp_path / "c" / "train", tmp_path / "c"):
+        with pytest.raises(UserError, match=r"c/corpus.json: the corpus is damaged .*: build it again"):
+            open_split(str(reference))

@@ -53,7 +53,7 @@ def open_batches(directory: Path, files: Sequence[str]) -> np.ndarray:
         directory: The split's directory.
         files: Its Arrow files.
     """
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, EOFError):
         # A plain array, since `np.memmap` reads single elements slowly.
         table = np.asarray(np.load(directory / FILE, mmap_mode="r"))
         if table.ndim == 2 and table.shape[1] == 3 and len(table) and table[-1, 0] == len(files):
@@ -99,7 +99,7 @@ def _batches_of(file: str) -> list[tuple[int, int]]:
 
 
 def damaged(file: str | Path, error: Exception) -> UserError:
-    """Return the error to raise for an Arrow file that can't be read."""
+    """Return the error to raise for a file or a split of a corpus that can't be read."""
     return UserError(f"{file}: the corpus is damaged ({error}): build it again")
 
 
@@ -273,6 +273,8 @@ class Batches:
         return int(self._first_rows.searchsorted(row, "right")) - 1
 
     def _read_schema(self) -> pa.Schema:
+        if not self._files:
+            raise damaged(self._directory, ValueError("its Arrow files are missing"))
         try:
             return pa.ipc.read_schema(pa.BufferReader(_map(self._files[0], at_random=True)[1]))
         except (OSError, ValueError, pa.ArrowException) as error:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mm1.data.batches import Batches, write_batches
+from mm1.data.batches import Batches, damaged, write_batches
 from mm1.data.masks import MaskedBatches, open_mask
 from mm1.data.place import check_place
 from mm1.data.schema import TARGET, from_row, source_path, with_texts
@@ -48,7 +48,7 @@ class Split:
         mask: Name of a mask (`mm1.data.masks`), whose documents alone are there; None: all are.
 
     Raises:
-        UserError: If there is no such corpus, split or mask.
+        UserError: If there is no such corpus, split or mask, or it is damaged.
     """
 
     def __init__(self, directory: Path, mask: str | None = None) -> None:
@@ -59,7 +59,7 @@ class Split:
                 f"`mm1 data build {directory.parent.name}`, or with `mm1 data collect RECIPE` if the recipe says how"
                 f"{nearest_path(directory.parent)}"
             )
-        corpus = json.loads(info_file.read_text())
+        corpus = _read_info(info_file)
         if directory.name not in corpus["splits"]:
             splits = did_you_mean(directory.name, corpus["splits"])
             raise UserError(f"{directory}: the corpus has no split '{directory.name}': {splits}")
@@ -69,6 +69,9 @@ class Split:
         self.content_hash: str = self.info["content_hash"]
         self._mask = mask
         self._batches: Batches | MaskedBatches = Batches(directory, self.content_hash)
+        if len(self._batches) < self.info["documents"]:
+            there = f"its Arrow files have {len(self._batches):,} of {self.info['documents']:,} documents"
+            raise damaged(directory, ValueError(there))
         if mask is not None:
             opened = open_mask(directory, mask, self.content_hash, len(self._batches))
             self._batches = MaskedBatches(self._batches, opened)
@@ -199,7 +202,7 @@ def open_split(reference: str) -> Split:
             or not, as in `scenes/train@clean`.
 
     Raises:
-        UserError: If there is no such corpus, split or mask, or only a corpus is named.
+        UserError: If there is no such corpus, split or mask, it is damaged, or only a corpus is named.
     """
     mask = None
     if is_address(reference):
@@ -214,11 +217,25 @@ def open_split(reference: str) -> Split:
     for corpus in (named, path):
         if (corpus / "corpus.json").is_file():
             splits = ", ".join(
-                f"{reference.rstrip('/')}/{split}"
-                for split in json.loads((corpus / "corpus.json").read_text())["splits"]
+                f"{reference.rstrip('/')}/{split}" for split in _read_info(corpus / "corpus.json")["splits"]
             )
             raise UserError(f"{reference}: this is a whole corpus: name one of its splits ({splits})")
     return Split(path if (path.parent / "corpus.json").is_file() and not named.is_dir() else named, mask)
+
+
+def _read_info(file: Path) -> dict[str, Any]:
+    """Return the content of a `corpus.json`.
+
+    Raises:
+        UserError: If it is damaged.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise damaged(file, error) from error
+    if not isinstance(content, dict) or not isinstance(content.get("splits"), dict):
+        raise damaged(file, ValueError("it names no splits"))
+    return content
 
 
 def _copied(reference: str) -> tuple[str, str | None]:
