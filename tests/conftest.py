@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 import yaml
@@ -23,6 +24,9 @@ KINDS: dict[str, Kind] = {"captions": "caption", "pages": "interleaved", "prose"
 COLOURS = {"red": (255, 0, 0), "green": (0, 160, 0), "blue": (0, 0, 255), "yellow": (255, 255, 0)}
 
 torch.set_num_threads(1)
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("mm1", deadline=None)
+hypothesis.settings.load_profile("mm1")
 # A shell lets what it starts in the background ignore Ctrl-C, and the processes of tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

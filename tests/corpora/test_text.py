@@ -16,7 +16,7 @@ sentences = st.lists(words, min_size=1, max_size=40).map(lambda found: " ".join(
 paragraphs = st.lists(sentences, min_size=1, max_size=30).map(" ".join)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(paragraphs, min_size=1, max_size=8), st.sampled_from(["\n\n", "  "]))
 def test_passages_keep_every_character(texts: list[str], separator: str) -> None:
     text = separator.join(texts)

@@ -69,7 +69,7 @@ def test_a_corpus_that_is_read_only_is_read(corpus: Path, monkeypatch: pytest.Mo
 
 
 @given(st.integers(0, FILES * ROWS), st.integers(0, FILES * ROWS + 9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_ranges_are_those_of_the_rows(split: Split, start: int, stop: int) -> None:
     ids = [id for batch in split.batches(start, stop) for id in batch.column("id").to_pylist()]
     assert ids == [f"d{number}" for number in range(start, min(stop, FILES * ROWS))]

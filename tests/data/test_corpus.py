@@ -31,7 +31,7 @@ documents = st.lists(
 
 
 @given(documents)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_what_is_written_is_read(tmp_path_factory, written) -> None:
     directory = tmp_path_factory.mktemp("corpora") / "mine"
     info = write_corpus(directory, {"train": written}, licence="CC0", sources=["here"])

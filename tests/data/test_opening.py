@@ -284,7 +284,7 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     records=st.lists(st.dictionaries(st.text(), JSON, max_size=4), min_size=1, max_size=8),
     chunk=st.integers(1, 40),

@@ -126,7 +126,7 @@ FOLDERS, STEMS = st.sampled_from(["", "d/", "d.v1/"]), st.sampled_from(["a", "b"
 ENDINGS = st.sampled_from(["png", "TXT", "json", "seg.png", "npy"])
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(parts=st.lists(st.tuples(FOLDERS, STEMS, ENDINGS), min_size=1, max_size=12, unique_by=str))
 def test_samples_are_those_of_the_library(
     tmp_path_factory: pytest.TempPathFactory, parts: list[tuple[str, str, str]]

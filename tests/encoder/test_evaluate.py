@@ -29,7 +29,7 @@ def test_alike_captions_and_pictures_are_one_and_right_for_each_other() -> None:
 
 
 @given(data=st.data(), queries=st.integers(1, 5), candidates=st.integers(1, 6))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_ranks_are_those_of_a_sorted_list(data: st.DataObject, queries: int, candidates: int) -> None:
     numbers = st.lists(st.integers(0, 4), min_size=candidates, max_size=candidates)
     similarities = [data.draw(numbers) for _ in range(queries)]

@@ -9,7 +9,7 @@ from mm1.evaluate.metrics import METRICS
 ACCURACY = METRICS["accuracy"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60))
 def test_interval_is_ordered_and_within_the_values(values):
     low, high = bootstrap_interval(ACCURACY, np.array(values)[:, None])

@@ -41,7 +41,7 @@ def slow_cider_d(predictions, references):
     return scores
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(CAPTION, st.lists(CAPTION, min_size=1, max_size=3)), min_size=1, max_size=6))
 def test_equals_the_formula(items):
     predictions = [prediction for prediction, _ in items]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2Config
@@ -29,7 +29,6 @@ def both(**changes) -> tuple[MM1ForConditionalGeneration, MM1ForConditionalGener
 
 
 @given(st.lists(st.lists(st.integers(2, 9), max_size=6), min_size=1, max_size=4), st.integers(0, 5))
-@settings(deadline=None)
 def test_lengths_of_any_rows(rows, extra):
     length = max(sum(row) for row in rows) + extra
     if length == 0:

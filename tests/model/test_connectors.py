@@ -30,7 +30,7 @@ def grids(patches: int, tokens: int, **changes):
     return tiny_config(vision_config=vision, image_seq_length=tokens**2, **changes)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.sampled_from(["average_pool", "attention_pool", "c_abstractor"]), st.integers(1, 30), st.integers(1, 13))
 def test_any_patch_grid_becomes_any_square_of_tokens(kind, patches, tokens):
     connector = build_connector(grids(patches, tokens, connector=kind, connector_hidden_size=8))

@@ -30,7 +30,7 @@ def tokens_of(parts: list[int]) -> np.ndarray:
 
 
 @given(documents, st.integers(TOKENS_PER_IMAGE, 60), st.integers(1, 4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_token_is_in_one_piece_and_no_picture_is_cut(parts, max_tokens, max_images) -> None:
     pieces = cut_documents(index_of(parts), TOKENS_PER_IMAGE, max_tokens, max_images)
     for number, document in enumerate(parts):
@@ -48,7 +48,7 @@ def test_every_token_is_in_one_piece_and_no_picture_is_cut(parts, max_tokens, ma
 
 
 @given(documents, st.integers(TOKENS_PER_IMAGE, 60), st.integers(1, 4), st.integers(0, 9))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_packing_places_every_piece_once_within_both_limits(parts, max_tokens, max_images, seed) -> None:
     pieces = cut_documents(index_of(parts), TOKENS_PER_IMAGE, max_tokens, max_images)
     order = np.random.default_rng(seed).permutation(len(pieces))

@@ -26,7 +26,6 @@ from mm1.recipe import DataRecipe
 
 
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=6).filter(sum), st.integers(1, 400))
-@settings(deadline=None)
 def test_every_prefix_has_its_shares_to_less_than_one(weights, count) -> None:
     chosen, _ = Alternation(weights, count)(np.arange(count))
     shares = np.array(weights) / sum(weights)
@@ -262,7 +261,7 @@ parts = st.lists(st.one_of(st.just(IMAGE), st.integers(0, 60)), max_size=10)
 
 
 @given(st.lists(parts, min_size=1, max_size=25), st.integers(1, 30), st.integers(0, 5), st.integers(3, 9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_no_token_is_lost_or_repeated_within_an_epoch(documents, steps, seed, block) -> None:
     """Documents of any shape, cut where they must be, in blocks of any size."""
     one = recipe(mixture={"caption": {"weight": 1, "sources": [{"corpus": "a/train"}]}})

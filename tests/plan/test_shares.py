@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mm1.plan.shares import share_out
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 4), st.data())
-@settings(deadline=None)
 def test_every_sequence_is_taken_once(ranks: int, micro: int, rounds: int, data: st.DataObject) -> None:
     size = ranks * micro * rounds
     images = np.array(data.draw(st.lists(st.integers(0, 16), min_size=size, max_size=size)))

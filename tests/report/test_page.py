@@ -289,7 +289,7 @@ def damaged(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(damaged())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_any_damage_still_gives_a_page(content):
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)

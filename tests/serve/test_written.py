@@ -27,7 +27,7 @@ def write(ids: list[int], stop: list[str], most: int, strip: bool) -> tuple[Writ
     return written, pieces
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.sampled_from([*PLAIN, END]), min_size=1, max_size=30),
     st.lists(st.sampled_from(["a", "sq", "\n", " ", "é", "日", "🙂", "USER:", "\ufffd", "re s"]), max_size=3),
