@@ -88,6 +88,35 @@ def test_an_axis_that_names_no_key_of_the_recipe_is_named(tmp_path: Path) -> Non
         plan_runs(study, tmp_path)
 
 
+SIZES = {"small": {"train.steps": 100}, "large": {"train.steps": 200}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"axes": {"size": {"small": {"train.steps": 100}, "large": {"train.steps": 100}}}},
+            "study a-study: the arms size=small and size=large have the same recipe",
+        ),
+        (  # the second axis overwrites the first one's key
+            {"axes": {"size": SIZES, "length": {"a": {"train.steps": 300}, "b": {"train.steps": 400}}}},
+            "the arms size=small, length=a and size=large, length=a have the same recipe",
+        ),
+        ({"axes": {"size": {"small": {"seed": 1}, "large": {"seed": 2}}}}, "have the same recipe"),
+        ({"claims": [LARGER | {"tasks": ["easy-vqa", "pagse"]}]}, r"claim 1: .* no task 'pagse' .* mean pages"),
+        ({"claims": [LARGER | {"shots": [4, 5]}]}, r"claim 1: its runs are not scored at 5 shots .*from 0, 4, 8"),
+        ({"claims": [LARGER | {"shots": [4], "worse_shots": [3]}]}, "claim 1: its runs are not scored at 3 shots"),
+        ({"figure": {"x": "size", "tasks": ["page"]}}, "study a-study, figure: its runs have no task 'page'"),
+        ({"figure": {"x": "size", "shots": [1]}}, "study a-study, figure: its runs are not scored at 1 shots"),
+    ],
+)
+def test_what_runs_could_not_show_is_said_before_they_are_made(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        plan_runs(study_of(**changes), tmp_path)
+
+
 def test_an_unknown_study_is_named() -> None:
     with pytest.raises(UserError, match="study 'maks' is unknown.*laptop/document-mask"):
         load_study("maks")

@@ -22,6 +22,7 @@ from mm1.errors import UserError
 from mm1.model.resolve import hash_of_run
 from mm1.places import parse_model_name
 from mm1.recipe import Recipe, load_recipe
+from mm1.study.checks import check_runs
 from mm1.study.schema import Arm, Study, arm_name, for_seed
 from mm1.study.units import Recipes, check_units
 from mm1.study.version import results_token
@@ -84,7 +85,8 @@ def plan_runs(study: Study, store: Path) -> list[StudyRun]:
         store: The directory of the runs of all studies.
 
     Raises:
-        UserError: If an arm's changes don't fit the recipe, or a claim has the wrong unit (`mm1.study.units`).
+        UserError: If an arm's changes don't fit the recipe or are those of another arm, or a claim asks for scores that
+            no run has (`mm1.study.checks`), or has the wrong unit (`mm1.study.units`).
     """
     runs = []
     for seed in study.seeds:
@@ -100,7 +102,9 @@ def plan_runs(study: Study, store: Path) -> list[StudyRun]:
                     "evaluate.tasks under `set`"
                 )
             runs.append(StudyRun(arm, seed, recipe, store / identity(recipe)))
-    check_units(study, recipes_of(runs))
+    recipes = recipes_of(runs)
+    check_units(study, recipes)
+    check_runs(study, recipes)
     return runs
 
 
