@@ -86,9 +86,10 @@ def check_changes(directory: Path, recipe: RunRecipe) -> dict[str, list[Any]]:
         recipe: The resolved recipe that is to be the newest.
 
     Raises:
-        UserError: If a key differs that would change batches or results (the message names the keys).
+        UserError: If a key differs that would change batches or results (the message names the keys), or the recipe
+            there is damaged.
     """
-    before, now = _written_today((directory / "recipe.yaml").read_text(), recipe), yaml.safe_load(recipe.to_yaml())
+    before, now = _written_today(directory / "recipe.yaml", recipe), yaml.safe_load(recipe.to_yaml())
     flat_before, flat_now = flatten(before), flatten(now)
     differing = sorted(k for k in flat_before.keys() | flat_now.keys() if flat_before.get(k) != flat_now.get(k))
     fixed = _fixed_in(directory, flat_before) if latest_step(directory) else {}
@@ -106,13 +107,28 @@ def check_changes(directory: Path, recipe: RunRecipe) -> dict[str, list[Any]]:
     return {name: [_value(content, name) for content in (before, now)] for name in names}
 
 
-def _written_today(text: str, recipe: RunRecipe) -> dict[str, Any]:
-    """Return the content of a run's recipe with the keys that came after it, at their defaults."""
-    content: dict[str, Any] = yaml.safe_load(text)
+def _written_today(file: Path, recipe: RunRecipe) -> dict[str, Any]:
+    """Return the content of a run's recipe with the keys that came after it, at their defaults.
+
+    Raises:
+        UserError: If it is damaged.
+    """
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (ValueError, yaml.YAMLError) as error:
+        raise _damaged(file, " ".join(str(error).split())) from None
+    if not isinstance(content, dict):
+        raise _damaged(file, "it has no keys")
     try:
         return yaml.safe_load(type(recipe).model_validate(content).to_yaml())
     except ValidationError:  # of the other kind of recipe, or with a key that is gone: they differ, which is then said
         return content
+
+
+def _damaged(file: Path, reason: str) -> UserError:
+    return UserError(
+        f"{file}: the run's recipe is damaged ({reason}): restore it, or choose another directory with --to"
+    )
 
 
 def record_changes(directory: Path, changes: dict[str, list[Any]]) -> None:

@@ -173,12 +173,13 @@ class Checkpointer:
                 process_group=self.world.saving,
                 no_dist=self.world.size == 1,
             )
-        except (CheckpointException, RuntimeError, KeyError, AssertionError, SafetensorError) as error:
+            state: dict[str, Any] = json.loads((latest / "state.json").read_text())
+        except (CheckpointException, RuntimeError, KeyError, AssertionError, SafetensorError, ValueError) as error:
             raise UserError(
                 f"{latest}: the checkpoint doesn't fit this model or is damaged ({reason(error)}): remove this folder "
                 "to resume from the checkpoint before it"
             ) from error
-        return json.loads((latest / "state.json").read_text())
+        return state
 
     def _make_folder(self, partial: Path) -> None:
         try:

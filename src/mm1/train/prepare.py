@@ -110,6 +110,9 @@ def prepare_tokenizer(
         directory: The run's directory, which keeps a trained tokenizer.
         splits: The corpora to train a tokenizer on.
         train: Trains a tokenizer of a given size on texts.
+
+    Raises:
+        UserError: If the tokenizer can't be loaded.
     """
     if recipe.model.tokenizer_from is not None:
         return load_tokenizer(recipe.model.tokenizer_from)
@@ -119,7 +122,10 @@ def prepare_tokenizer(
         tokenizer = train(_texts(splits), recipe.tokenizer.vocab_size)
         with whole_folder(folder) as partial:
             tokenizer.save_pretrained(partial)
-    return load_tokenizer(folder)
+    try:
+        return load_tokenizer(folder)
+    except UserError as error:
+        raise UserError(f"{error}: remove this folder, and the same command trains it anew") from None
 
 
 def _texts(splits: dict[str, Split]) -> Iterator[str]:
