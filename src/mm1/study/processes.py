@@ -54,7 +54,7 @@ class Processes:
             log: The file that its output is added to.
 
         Returns:
-            None, or the last line of the log if the command failed or was stopped.
+            None, or why the command failed or was stopped: the last line of the log, or the signal that killed it.
         """
         environment = {**os.environ, "OMP_NUM_THREADS": str(self._threads)}
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -88,5 +88,10 @@ class Processes:
 
 
 def _last_line(log: Path, code: int) -> str:
+    if code < 0:  # it could not say why; the last line is of something else
+        number = -code
+        names = {each.value: each.name for each in signal.Signals}
+        memory = ", perhaps since memory ran out" if number == signal.SIGKILL else ""
+        return f"killed by {names.get(number, f'signal {number}')}{memory}"
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1] if lines else f"exit code {code}"
