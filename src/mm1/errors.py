@@ -19,6 +19,11 @@ class EveryRankError(UserError):
     """A `UserError` that every rank of a training raises; the first one prints it."""
 
 
+def in_one_line(error: BaseException) -> str:
+    """Return what an exception says as one line without a full stop, to be the reason in a message."""
+    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+
+
 class Stopped(Exception):  # noqa: N818 - not an error
     """The user or the scheduler stopped a long job, which has saved what it needs to go on.
 

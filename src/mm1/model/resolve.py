@@ -13,7 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TypeVar
 
-from mm1.errors import UserError
+from mm1.errors import UserError, in_one_line
 from mm1.files import hash_files
 from mm1.model.checkpoint import checkpoints, step_model
 from mm1.model.packaged import packaged_model
@@ -158,7 +158,7 @@ def _from_hub(name: ModelName, weights: bool) -> Path:
     try:
         return Path(snapshot_download(name.place, revision=name.version, allow_patterns=patterns))
     except Exception as error:  # the library raises many kinds for a missing name, access or network
-        reason = " ".join(str(error).split())[:200]
+        reason = in_one_line(error)
         raise UserError(
             f"'{name.text}' is no model: no such folder, and not on the Hub or out of reach ({reason})"
             f"{nearest_path(name.place)}"

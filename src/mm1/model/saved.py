@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from mm1.errors import UserError
+from mm1.errors import UserError, in_one_line
 from mm1.model.configuration import MM1Config
 from mm1.processing.processor import MM1Processor
 
@@ -36,7 +36,7 @@ def load_saved(kind: Any, folder: Path | str, name: str, **options: Any) -> Any:
     except torch.OutOfMemoryError:
         raise
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{name} can't be loaded ({_reason(error)}): {_REMEDY}") from error
+        raise UserError(f"{name} can't be loaded ({in_one_line(error)}): {_REMEDY}") from error
     if missing := sorted(report["missing_keys"]):
         raise UserError(f"{name} lacks {len(missing)} of its tensors, the first is {missing[0]}: {_REMEDY}")
     return model
@@ -51,7 +51,7 @@ def load_processor(folder: Path | str, name: str) -> MM1Processor:
     try:
         processor: MM1Processor = MM1Processor.from_pretrained(folder)
     except Exception as error:  # the tokenizers library raises `Exception` itself for a damaged file
-        raise UserError(f"{name} has no processor that can be loaded ({_reason(error)}): {_REMEDY}") from None
+        raise UserError(f"{name} has no processor that can be loaded ({in_one_line(error)}): {_REMEDY}") from None
     return processor
 
 
@@ -64,7 +64,7 @@ def load_config(folder: Path | str, name: str) -> MM1Config:
     try:
         config: MM1Config = MM1Config.from_pretrained(folder)
     except Exception as error:  # the library expects what it wrote, and raises nearly anything for something else
-        raise UserError(f"{name} has a config.json that can't be used ({_reason(error)}): {_REMEDY}") from None
+        raise UserError(f"{name} has a config.json that can't be used ({in_one_line(error)}): {_REMEDY}") from None
     return config
 
 
@@ -79,7 +79,3 @@ def model_type(folder: Path, name: str) -> str | None:
     except (OSError, ValueError) as error:
         raise UserError(f"{name} has no config.json that can be read ({error}): {_REMEDY}") from None
     return content.get("model_type") if isinstance(content, dict) else None
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__

@@ -25,7 +25,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from mm1.document import Document, Image, Part, Text
-from mm1.errors import UserError
+from mm1.errors import UserError, in_one_line
 from mm1.processing.tokenizer import IMAGE_TOKEN
 from mm1.processing.turn_marks import special_names, written_tokens
 
@@ -131,7 +131,7 @@ class ChatLayout:
                 **self.names,
             )
         except Exception as error:  # a template is a program: it may raise anything
-            reason = " ".join(str(error).split())[:200]
+            reason = in_one_line(error)
             raise UserError(f"document '{document.id}': the chat template failed ({reason})") from None
         found = list(self._pattern.finditer(text))
         shown = [int(m[1]) if m[1] else None for m in found if m[1] or m[0] == IMAGE_TOKEN]

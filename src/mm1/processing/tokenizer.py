@@ -10,7 +10,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from mm1.errors import UserError
+from mm1.errors import UserError, in_one_line
 
 IMAGE_TOKEN = "<image>"  # noqa: S105
 
@@ -80,7 +80,7 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: no tokenizer could be loaded ({' '.join(str(error).split())[:200]})") from None
+        raise UserError(f"{folder}: no tokenizer could be loaded ({in_one_line(error)})") from None
     if tokenizer.eos_token_id is None:
         raise UserError(f"{folder}: the tokenizer has no end-of-text token, which closes every document")
     complete(tokenizer)

@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from mm1.errors import UserError
+from mm1.errors import UserError, in_one_line
 from mm1.publish.contents import SETTINGS, WEIGHTS
 
 _STALE = [*WEIGHTS, "*.safetensors.index.json"]
@@ -98,19 +98,16 @@ def _sentences(repository: str, revision: str | None = None) -> Iterator[None]:
             raise UserError(
                 f"{name}: the Hub refuses your token ({status}): it needs the right to write to {repository}"
             ) from None
-        said = getattr(error, "server_message", None) or " ".join(str(error).split())[:200]
+        said = getattr(error, "server_message", None) or in_one_line(error)
         raise UserError(f"{name}: the Hub says: {said}{f' ({status})' if status else ''}") from None
     except ValueError as error:
         if "README.md" not in str(error):
             raise
-        raise UserError(f"{name}: the Hub does not take the card ({_plain(error)}): correct README.md") from None
+        raise UserError(f"{name}: the Hub does not take the card ({in_one_line(error)}): correct README.md") from None
     except OSError as error:
-        raise UserError(f"{name}: the transfer failed ({_plain(error)}): try again, it goes on where it was") from None
+        reason = in_one_line(error)
+        raise UserError(f"{name}: the transfer failed ({reason}): try again, it goes on where it was") from None
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore"):
             raise
-        raise UserError(f"{name}: the Hub is out of reach ({_plain(error)}): check the network") from None
-
-
-def _plain(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{name}: the Hub is out of reach ({in_one_line(error)}): check the network") from None

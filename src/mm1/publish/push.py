@@ -8,7 +8,7 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard
 
-from mm1.errors import UserError
+from mm1.errors import UserError, in_one_line
 from mm1.files import whole_folder
 from mm1.model import MM1Config
 from mm1.model.resolve import model_hash, resolve_model
@@ -165,9 +165,7 @@ def _kept_card(file: Path, target: Target, licence: str) -> str:
     try:
         card = ModelCard(text, ignore_metadata_errors=False)
     except Exception as error:  # YAML's and the library's own
-        raise UserError(
-            f"{file}: its metadata can't be read ({' '.join(str(error).split())[:200]}): correct it"
-        ) from None
+        raise UserError(f"{file}: its metadata can't be read ({in_one_line(error)}): correct it") from None
     console.print(f"{file} is kept as the card")
     if licence != UNKNOWN_LICENCE:
         card.data["license"] = licence

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from mm1.errors import UserError
+from mm1.errors import UserError, in_one_line
 from mm1.model import MM1Config, MM1ForConditionalGeneration
 from mm1.model.tensor_files import TensorFiles
 from mm1.processing.processor import MM1Processor
@@ -45,9 +45,7 @@ def check_whole(folder: Path, name: str) -> MM1Processor:
         with torch.device("meta"):
             model = MM1ForConditionalGeneration(config)
     except Exception as error:  # the library raises many kinds for files that are missing or damaged
-        raise UserError(
-            f"{name}: not a whole model ({' '.join(str(error).split())[:200]}): pull or export it again"
-        ) from None
+        raise UserError(f"{name}: not a whole model ({in_one_line(error)}): pull or export it again") from None
     _check_tensors(folder, name, model)
     return processor
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mm1.errors import UserError
+from mm1.errors import UserError, in_one_line
 
 
 class RemoteError(UserError):
@@ -122,7 +122,7 @@ def reason_of(error: Exception) -> str:
     """Return what an exception says, in a line."""
     if isinstance(error, TimeoutError) and not str(error):
         return "no answer in time"
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return in_one_line(error)
 
 
 def _status(error: Exception) -> int | None:

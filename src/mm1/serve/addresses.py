@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from mm1.errors import UserError
+from mm1.errors import UserError, in_one_line
 from mm1.fetch.addresses import (
     PLAIN,
     PORTS,
@@ -77,7 +77,7 @@ def fetch(url: str, hosts: Sequence[str], most_bytes: int, seconds: float, param
     except TooLargeError as error:
         raise Problem(400, f"{param}: the picture has {error}", param=param) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        reason = in_one_line(error)
         raise Problem(
             400, f"{param}: the picture can't be fetched ({reason}): send it as a data URL", param=param
         ) from None

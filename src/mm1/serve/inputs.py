@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mm1.document import Document, Image
-from mm1.errors import UserError
+from mm1.errors import UserError, in_one_line
 from mm1.evaluate.models.mm1 import MM1Generator
 from mm1.evaluate.models.transformers import TransformersGenerator
 from mm1.processing.chat import turns
@@ -158,7 +158,7 @@ class LibraryInputs:
                     pictures.append(decode_image(image.read()))
             inputs = self._turns(document, pictures) if document.kind == "chat" else self._plain(document, pictures)
         except Exception as error:  # processors and templates raise nearly anything
-            reason = " ".join(str(error).split())[:200]
+            reason = in_one_line(error)
             raise Problem(400, f"the model's processor can't take this request ({reason}): change it") from None
         length = int(inputs["input_ids"].shape[1])
         if length >= self.max_context:

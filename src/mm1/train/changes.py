@@ -17,7 +17,7 @@ import yaml
 from pydantic import ValidationError
 from torch import nn
 
-from mm1.errors import UserError
+from mm1.errors import UserError, in_one_line
 from mm1.files import write_json
 from mm1.model.checkpoint import checkpoints
 from mm1.model.sparse import SparseBlock
@@ -116,7 +116,7 @@ def _written_today(file: Path, recipe: RunRecipe) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text())
     except (ValueError, yaml.YAMLError) as error:
-        raise _damaged(file, " ".join(str(error).split())) from None
+        raise _damaged(file, in_one_line(error)) from None
     if not isinstance(content, dict):
         raise _damaged(file, "it has no keys")
     try:

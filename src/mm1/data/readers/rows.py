@@ -15,7 +15,7 @@ from mm1.data.readers.pictures import PictureError
 from mm1.data.readers.reader import MISSING_KEPT, Notes
 from mm1.data.readers.values import LeftOutError, says_something
 from mm1.document import Document, Image, Text
-from mm1.errors import UserError
+from mm1.errors import UserError, in_one_line
 
 Record = TypeVar("Record")
 
@@ -117,7 +117,7 @@ def documents_of(
         except Exception as error:
             # No record is known that comes here; tests see to it that none of theirs does.
             reason = f"{UNEXPECTED} ({type(error).__name__})"
-            notes.skipped.add(reason, _example(name, " ".join(str(error).split())[:200]))
+            notes.skipped.add(reason, _example(name, in_one_line(error)))
         else:
             notes.documents += len(documents)
             yield from documents

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from mm1.devices import choose_device
-from mm1.errors import UserError
+from mm1.errors import UserError, in_one_line
 from mm1.evaluate.distributed import own_group
 from mm1.evaluate.models.divided import division
 from mm1.evaluate.models.mm1 import MM1Generator
@@ -82,7 +82,7 @@ def load_generator(
 
 
 def _not_loaded(path: Path | str, error: BaseException, in_parts: bool = False) -> UserError:
-    reason = " ".join(str(error).split())[:300]
+    reason = in_one_line(error)
     if in_parts:
         return UserError(f"{path}: transformers can't load this model in parts ({reason}): leave ranks_per_model out")
     return UserError(f"{path}: the model can't be loaded as an image-text-to-text model ({reason}): name another one")

@@ -17,7 +17,7 @@ from datasets import Dataset
 from mm1.data.readers.lines import is_json
 from mm1.data.readers.values import is_missing
 from mm1.document import Image
-from mm1.errors import UserError
+from mm1.errors import UserError, in_one_line
 from mm1.evaluate.tasks.item import Item, as_words, read_answers
 from mm1.evaluate.tasks.json_table import JsonTable, read_json_table
 from mm1.evaluate.tasks.task import IdTable, ItemSource
@@ -170,7 +170,7 @@ def _load(hub: str, name: str | None, split: str | None, title: str) -> Dataset:
     try:
         table = datasets.load_dataset(hub, name, split=split)
     except Exception as error:  # the library raises many types for a missing name, split, access or network
-        reason = " ".join(str(error).split())[:200]
+        reason = in_one_line(error)
         raise UserError(
             f"{title}: the Hub dataset can't be loaded ({reason}): check its name, split and your access, or give a "
             "local `file`"
@@ -201,7 +201,7 @@ def _read_parquet(file: str) -> Dataset:
     try:
         return Dataset.from_parquet(file)
     except Exception as error:  # pyarrow and datasets raise many types for a damaged file
-        reason = " ".join(str(error.__cause__ or error).split())[:200] or type(error).__name__
+        reason = in_one_line(error.__cause__ or error)
         raise UserError(f"{file}: the table can't be read ({reason}): download or write it again") from None
 
 
