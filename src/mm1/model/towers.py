@@ -22,6 +22,7 @@ from mm1.model.convolutional import CONVOLUTIONAL, convolutional_config, load_co
 from mm1.model.open_clip import find_open_clip, load_open_clip_tower, open_clip_vision_config
 from mm1.model.positions import check_image_size, resize_tower
 from mm1.model.pretrained import first_line, pretrained_config
+from mm1.model.saved import load_saved
 from mm1.recipe import VisionRecipe
 
 KEY = "model.vision.from"
@@ -148,15 +149,10 @@ def pixel_statistics(source: str | None) -> tuple[list[float], list[float]]:
 
 def _load_transformers(source: str) -> PreTrainedModel:
     config = pretrained_config(source, KEY)
-    try:
-        model, report = AutoModel.from_pretrained(source, config=config, dtype=torch.float32, output_loading_info=True)
-    except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"{KEY}: '{source}' can't be loaded ({first_line(error)})") from None
+    model = load_saved(AutoModel, source, f"{KEY}: '{source}'", config=config, dtype=torch.float32)
     tower: PreTrainedModel | None = getattr(model, "vision_model", None) if hasattr(config, "vision_config") else model
     if tower is None:
         raise UserError(f"{KEY}: '{source}' is a {config.model_type}, whose vision tower can't be taken out")
-    if missing := sorted(report["missing_keys"]):
-        raise UserError(f"{KEY}: '{source}' lacks {len(missing)} of its tensors, the first is {missing[0]}")
     return tower
 
 
