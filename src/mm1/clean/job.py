@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 
 from mm1.clean.database import decide_in_database, open_database
 from mm1.clean.step import PICTURE, Apply, Dropped, GlobalStep, Step, plain_options
-from mm1.data.build import publish, read_info
+from mm1.data.build import publish
 from mm1.data.corpus import Split, shared_split
 from mm1.data.masks import WHOLE_DOCUMENT
-from mm1.data.place import check_origin, check_place
+from mm1.data.place import check_origin, check_place, read_info
 from mm1.data.shards import open_job, run_units
 from mm1.data.skips import merge_reasons
 from mm1.data.writer import ShardWriter

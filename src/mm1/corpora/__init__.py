@@ -8,7 +8,6 @@ A new corpus is one new file with a `build` function and one line in `BUILDERS`.
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from mm1.corpora import (
 )
 from mm1.corpora.material import Material
 from mm1.data.corpus import write_corpus
-from mm1.data.place import check_origin, check_place
+from mm1.data.place import check_origin, check_place, read_info
 from mm1.errors import UserError
 from mm1.nearest import did_you_mean
 from mm1.places import data_directory
@@ -97,7 +96,7 @@ def build_corpus(name: str, directory: Path | None = None, *, force: bool = Fals
     options = known | options
     recorded = {**options, "builder_version": BUILDER_VERSION}
     directory = directory or data_directory() / name
-    present = _read_info(directory)
+    present = read_info(directory)
     if present is not None and present.get("options") == recorded and not force:
         return present
     check_place(directory)
@@ -113,12 +112,3 @@ def build_corpus(name: str, directory: Path | None = None, *, force: bool = Fals
         skips=material.skips,
         changed=material.changed,
     )
-
-
-def _read_info(directory: Path) -> dict[str, Any] | None:
-    """Return the content of a directory's `corpus.json`; None if the file is missing or can't be read."""
-    try:
-        info = json.loads((directory / "corpus.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return info if isinstance(info, dict) else None

@@ -21,7 +21,7 @@ from typing import Any, cast
 
 from mm1.data.limit import LimitedWork, run_until
 from mm1.data.losses import MAX_LOSSES, Losses
-from mm1.data.place import check_place, check_split, keep_others
+from mm1.data.place import check_place, check_split, keep_others, read_info
 from mm1.data.readers import make_reader
 from mm1.data.readers.reader import Notes, Reader, Shard
 from mm1.data.shards import (
@@ -312,15 +312,6 @@ def _earlier_job(directory: Path, split: str) -> dict[str, Any] | None:
 
 def _job_folder(directory: Path, split: str) -> Path:
     return directory.with_name(f"{directory.name}.building-{split}")
-
-
-def read_info(directory: Path) -> dict[str, Any] | None:
-    """Return the content of a directory's `corpus.json`; None if it has none that can be read."""
-    try:
-        info = json.loads((directory / "corpus.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return info if isinstance(info, dict) and isinstance(info.get("splits"), dict) else None
 
 
 def _states(shards: Sequence[Shard]) -> dict[str, State]:

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from mm1.errors import UserError
 from mm1.files import link
@@ -15,6 +16,15 @@ from mm1.remote.opening import absolute
 INFO_FILE = "corpus.json"
 """File that makes a folder a corpus."""
 _MADE_ANEW = {INFO_FILE, "index"}  # beside the splits
+
+
+def read_info(directory: Path) -> dict[str, Any] | None:
+    """Return the content of a directory's `corpus.json`; None if it has none that can be read."""
+    try:
+        info = json.loads((directory / INFO_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return info if isinstance(info, dict) and isinstance(info.get("splits"), dict) else None
 
 
 def check_place(directory: Path, sources: Iterable[str] = ()) -> None:
@@ -71,11 +81,8 @@ def check_origin(directory: Path, mark: str, made: str) -> None:
     Raises:
         UserError: If there is another corpus.
     """
-    try:
-        options = json.loads((directory / INFO_FILE).read_text(encoding="utf-8")).get("options")
-    except (OSError, ValueError, AttributeError):
-        return  # none that can be read
-    if not isinstance(options, dict) or mark not in options:
+    info = read_info(directory)
+    if info is not None and mark not in (info.get("options") or {}):
         raise UserError(
             f"{directory}: a corpus is there that was not {made}, and all of it would be replaced: choose another "
             "place with --to, or remove it"
