@@ -82,6 +82,7 @@ class Says:
     """Gives each prompt the answer of the row that its text names."""
 
     max_context = 1000
+    takes_turns = False
 
     def __init__(self, answers):
         self._answers = answers

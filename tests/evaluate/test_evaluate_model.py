@@ -49,6 +49,7 @@ class Oracle:
     """Answers by looking the prompt's last picture up: a model that is always right."""
 
     max_context = 60
+    takes_turns = False
     calls = 0
 
     def __init__(self, split: str, count: int) -> None:

@@ -150,6 +150,7 @@ class Likes:
     """Finds likeliest what a rule likes."""
 
     max_context = 1000
+    takes_turns = False
 
     def __init__(self, likes):
         self._likes = likes

@@ -96,6 +96,8 @@ def test_pictures_stand_where_the_text_marks_them(lmms_model):
     prompt = lmms_model._prompt("first <image>, then <image>?", lambda row: row["image"], 0, "squares", "test")
     words = ["image" if isinstance(part, Image) else part.text for part in prompt.parts]
     assert words == ["first ", "image", " , then ", "image", " ?"]
+    prompt = lmms_model._prompt("<image> which?", lambda row: row["image"], 0, "squares", "test")
+    assert [part if isinstance(part, Image) else part.text for part in prompt.parts][2:] == [" which?"]
     prompt = lmms_model._prompt("\nwhich?", lambda row: row["image"], 0, "squares", "test")
     assert [part if isinstance(part, Image) else part.text for part in prompt.parts][2:] == ["\nwhich?"]
 

@@ -9,7 +9,6 @@ from mm1.document import Document, Image, Part, Text
 from mm1.errors import UserError
 from mm1.evaluate.models.generator import Generator
 from mm1.evaluate.models.loading import load_generator
-from mm1.evaluate.models.mm1 import MM1Generator
 
 _CAPTION = "Provide a one-sentence caption for the provided image."
 MAX_NEW_TOKENS = 60
@@ -41,8 +40,8 @@ def caption_image(model: Path | str, image: Path, question: str | None = None, q
 
 def caption_prompt(generator: Generator, image: Image, id: str, question: str | None = None) -> Document:
     """Return the prompt for a caption of a picture, or for an answer to a question about it."""
-    turns = isinstance(generator, MM1Generator) and generator.takes_turns
-    return Document(id, "chat" if turns else "caption", tuple(asked_parts([image], question, turns=turns)))
+    parts = asked_parts([image], question, turns=generator.takes_turns)
+    return Document(id, "chat" if generator.takes_turns else "caption", tuple(parts))
 
 
 def asked_parts(pictures: Sequence[Image], question: str | None, *, turns: bool) -> list[Part]:

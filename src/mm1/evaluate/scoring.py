@@ -76,7 +76,7 @@ class Scorer:
     ) -> None:
         self.generator, self.task, self.settings, self.model = generator, task, settings, model
         plain = settings.plain or task.plain or task.likelihood is not None
-        chat = bool(getattr(generator, "takes_turns", False)) and not plain
+        chat = generator.takes_turns and not plain
         self.style = PromptStyle(chat, settings.detailed_shots)
         self.asks_right_answers = settings.right_answers and task.likelihood is None
         self.metric = METRICS[task.metric]

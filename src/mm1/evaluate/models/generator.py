@@ -46,6 +46,11 @@ class Generator(Protocol):
     """A model that evaluation can score."""
 
     @property
+    def takes_turns(self) -> bool:
+        """Whether prompts must be conversations: an MM1 model that was fine-tuned on them."""
+        ...
+
+    @property
     def max_context(self) -> int:
         """The number of tokens that the model takes, prompt and answer together."""
         ...

@@ -15,11 +15,6 @@ from mm1.processing.chat import ROLES
 _MARK = "<image>"
 
 
-def takes_turns(generator: Generator) -> bool:
-    """Return whether a model was fine-tuned on conversations and must be given them."""
-    return bool(getattr(generator, "takes_turns", False))
-
-
 def harness_conversation(messages: Sequence[Mapping[str, str]], visuals: Sequence[Any], where: str) -> Document:
     """Return a conversation with pictures at its texts' marks, or before the last turn's text if it has another number.
 
@@ -40,20 +35,14 @@ def harness_conversation(messages: Sequence[Mapping[str, str]], visuals: Sequenc
             f"{where}: it begins the answer itself, and mm1 writes whole answers in conversations: leave gen_prefix "
             "out of the task, or the chat template out of the command"
         )
-    pictures = [_picture(visual, where) for visual in visuals]
-    contents = [message["content"] for message in messages]
-    if sum(content.count(_MARK) for content in contents) != len(pictures):
-        contents[-1] = _MARK * len(pictures) + contents[-1].replace(_MARK, "")
-        contents[:-1] = [content.replace(_MARK, "") for content in contents[:-1]]
-    left = iter(pictures)
     parts: list[Part] = []
     turns: list[str] = []
+    contents = _with_pictures([message["content"] for message in messages], visuals, where)
     for role, content in zip(roles, contents, strict=True):
-        for index, piece in enumerate(content.split(_MARK)):
-            own: list[Part] = [next(left)] if index else []
-            own += [Text(piece.strip(), target=False)] if piece.strip() else []  # the chat template separates texts
-            parts += own
-            turns += [role] * len(own)
+        texts = [Text(part.strip(), target=False) if isinstance(part, str) else part for part in content]
+        own = [part for part in texts if part != Text("", target=False)]  # the chat template separates texts
+        parts += own
+        turns += [role] * len(own)
     return Document(where, "chat", tuple(parts), {"turns": turns})
 
 
@@ -68,16 +57,15 @@ def harness_prompt(context: str, visuals: Sequence[Any], where: str) -> Document
     Raises:
         UserError: If it shows something other than pictures.
     """
-    pictures = [_picture(visual, where) for visual in visuals]
-    pieces = context.split(_MARK) if context.count(_MARK) == len(pictures) else [""] * len(pictures) + [context]
     parts: list[Part] = []
-    for index, piece in enumerate(pieces):
-        if index:
-            parts.append(pictures[index - 1])
-            if piece and not piece[0].isspace():  # in pre-training, text after a picture begins with a space
-                piece = f" {piece}"
-        if piece:
-            parts.append(Text(piece, target=False))
+    (content,) = _with_pictures([context], visuals, where)
+    for part in content:
+        if isinstance(part, Image):
+            parts.append(part)
+        elif part:
+            # In pre-training, text after a picture begins with a space.
+            space = " " if parts and isinstance(parts[-1], Image) and not part[0].isspace() else ""
+            parts.append(Text(space + part, target=False))
     return Document(where, "caption", tuple(parts))
 
 
@@ -130,3 +118,14 @@ def _picture(visual: Any, where: str) -> Image:
     buffer = io.BytesIO()
     visual.convert("RGB").save(buffer, "PNG", compress_level=1)
     return Image(buffer.getvalue())
+
+
+def _with_pictures(texts: Sequence[str], visuals: Sequence[Any], where: str) -> list[list[str | Image]]:
+    """Return texts with pictures at their marks, or before the last text if all have another number of marks."""
+    pictures = [_picture(visual, where) for visual in visuals]
+    pieces = [text.split(_MARK) for text in texts]
+    if sum(len(own) - 1 for own in pieces) != len(pictures):
+        pieces = [["".join(own)] for own in pieces]
+        pieces[-1] = [""] * len(pictures) + pieces[-1]
+    left = iter(pictures)
+    return [[own[0], *(part for piece in own[1:] for part in (next(left), piece))] for own in pieces]

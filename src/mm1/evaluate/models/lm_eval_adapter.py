@@ -20,7 +20,7 @@ from lm_eval.api.registry import register_model
 
 from mm1.document import Document
 from mm1.errors import UserError
-from mm1.evaluate.models.harness import answers, harness_conversation, harness_prompt, takes_turns
+from mm1.evaluate.models.harness import answers, harness_conversation, harness_prompt
 from mm1.evaluate.models.loading import load_generator
 
 _log = logging.getLogger(__name__)
@@ -82,13 +82,13 @@ class LmEvalAdapter(LM):
         Raises:
             UserError: If the model was not fine-tuned on conversations, or the task begins answers itself.
         """
-        if not takes_turns(self._generator):
+        if not self._generator.takes_turns:
             raise UserError(
                 f"{self._pretrained}: not an MM1 model that was fine-tuned on conversations: leave "
                 "--apply_chat_template out"
             )
         turns = [{"role": turn["role"], "content": turn["content"]} for turn in chat_history]
-        harness_conversation(turns, (), "the task's first prompt")  # an error before anything is scored
+        harness_conversation(turns, (), "a prompt")  # an error before anything is scored
         return Conversation(json.dumps(turns, ensure_ascii=False))
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
@@ -124,7 +124,7 @@ class LmEvalAdapter(LM):
         if isinstance(context, Conversation):
             turns: list[Mapping[str, str]] = json.loads(context)
             return harness_conversation(turns, visuals, where)
-        if takes_turns(self._generator) and not self._advised:
+        if self._generator.takes_turns and not self._advised:
             self._advised = True
             _log.warning(
                 "%s was fine-tuned on conversations and is asked without: add --apply_chat_template", self._pretrained

@@ -15,7 +15,7 @@ from typing import Any
 from lmms_eval.api.model import lmms
 
 from mm1.document import Document
-from mm1.evaluate.models.harness import answers, harness_conversation, harness_prompt, takes_turns
+from mm1.evaluate.models.harness import answers, harness_conversation, harness_prompt
 from mm1.evaluate.models.loading import load_generator
 
 _NEW_TOKENS = 64
@@ -79,6 +79,6 @@ class LmmsEvalAdapter(lmms):
 
     def _prompt(self, context: str, doc_to_visual: Any, doc_id: int, task: str, split: str) -> Document:
         visuals = doc_to_visual(self.task_dict[task][split][doc_id]) or []
-        if takes_turns(self._generator):
+        if self._generator.takes_turns:
             return harness_conversation([{"role": "user", "content": context}], visuals, f"{task} {doc_id}")
         return harness_prompt(context, visuals, f"{task} {doc_id}")

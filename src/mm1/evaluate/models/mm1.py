@@ -82,7 +82,7 @@ class MM1Generator:
 
     @property
     def takes_turns(self) -> bool:
-        """Whether the model was fine-tuned on conversations, so that prompts must be conversations."""
+        """Whether the model was fine-tuned on conversations; see `Generator`."""
         return bool(self.processor.takes_turns)
 
     @property

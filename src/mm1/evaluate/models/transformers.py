@@ -67,6 +67,11 @@ class TransformersGenerator:
         self._settings = {"do_sample": False, "eos_token_id": eos, "pad_token_id": pad}
 
     @property
+    def takes_turns(self) -> bool:
+        """False: a prompt becomes the user's turn here."""
+        return False
+
+    @property
     def protocol(self) -> dict[str, str]:
         """The keys of a result's protocol that describe the model."""
         return {
